@@ -1,0 +1,1 @@
+"""Distillation: losses, objectives, curricula, teacher outputs and the training that uses them."""

@@ -1,0 +1,1 @@
+"""Models: encoders with classification heads, student initialisation, attention before dropout."""
