@@ -1,0 +1,42 @@
+# make demo | test | check | env | lock
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: env demo test test-fast check lock clean
+
+env: $(STAMP)
+
+# torch first and alone: the CPU or the CUDA build the machine offers (set TORCH to choose another source).
+TORCH ?= torch==2.13.0
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}: make env PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip check
+	@touch $(STAMP)
+
+demo: env
+	$(BIN)/internal-kd run --cores 2 --configfile config/demo.yaml
+	$(BIN)/internal-kd show --overlay config/demo.yaml
+
+test: env check
+	$(BIN)/python -m pytest
+
+test-fast: env
+	$(BIN)/python -m pytest -m "not slow"
+
+check: env
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+
+lock:
+	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --no-emit-index-url \
+	  --no-emit-find-links --no-annotate --no-header --generate-hashes -o requirements.lock
+
+clean:
+	rm -rf work .snakemake

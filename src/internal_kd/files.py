@@ -1,0 +1,118 @@
+"""Files that are either whole or absent: everything is written beside its place and renamed into it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from internal_kd.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; on success it is renamed to ``path``, on any error removed.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; nothing is left behind.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with temporary.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise writing_failed(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def staging_folder(beside: Path | str) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``beside``; it is removed afterwards, whatever happened."""
+    beside = Path(beside)
+    folder = beside.with_name(f".{beside.name}.{os.getpid()}.{secrets.token_hex(3)}.tmp")
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise writing_failed(beside, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish_folder(staged: Path, target: Path, last: str) -> None:
+    """Move the files of ``staged`` into ``target``, the file named ``last`` at the end.
+
+    ``last`` is the marker that says the folder is complete, so a reader that finds it finds everything. The target
+    may exist already (Snakemake makes the folders of declared outputs before a job starts).
+    """
+    files = sorted(path.relative_to(staged) for path in staged.rglob("*") if path.is_file())
+    (target / last).unlink(missing_ok=True)
+    for relative in [*(f for f in files if str(f) != last), Path(last)]:
+        destination = target / relative
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        with (staged / relative).open("rb+") as handle:
+            os.fsync(handle.fileno())
+        (staged / relative).replace(destination)
+
+
+def writing_failed(path: Path, error: OSError) -> UserError:
+    """Turn an OSError met while writing into one line with the way out."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(f"the disk is full: {path} could not be written; free some space and start again")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UserError(f"{path} cannot be written ({error.strerror}): make its folder writable and start again")
+    return UserError(f"{path} could not be written: {error}")
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write text as UTF-8, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write indented JSON with a final newline; NaN is refused because other readers refuse it."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is missing or cut short.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not whole JSON ({error}): delete it and run again") from None
+
+
+def sha256_text(text: str) -> str:
+    """Return the hexadecimal SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_file(path: Path | str) -> str:
+    """Return the hexadecimal SHA-256 of a file's bytes."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def describe_files(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return ``{name: {"bytes": n, "sha256": hex}}`` for files of a folder, names relative to it."""
+    return {n: {"bytes": (folder / n).stat().st_size, "sha256": sha256_file(folder / n)} for n in sorted(names)}

@@ -1,0 +1,10 @@
+"""Typed parameters: what params.yaml may say, checked before anything runs.
+
+``Params`` is the one description of a study. Unknown keys are refused with the nearest known one, values out of
+range with the bound. ``load_params`` merges overlays the way Snakemake's ``--configfile`` does, so both read alike.
+"""
+
+from internal_kd.params.reading import load_params, merge, parse_params, read_yaml
+from internal_kd.params.study import Params
+
+__all__ = ["Params", "load_params", "merge", "parse_params", "read_yaml"]

@@ -1,0 +1,95 @@
+"""From YAML files to checked parameters, with one line for whatever is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from internal_kd.errors import UserError
+from internal_kd.params.study import Params
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` updated by ``overlay``, mapping by mapping, as Snakemake merges its configuration."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Read one YAML mapping.
+
+    Raises:
+        UserError: the file is missing, is no YAML, names a key twice, or is no mapping.
+    """
+    path = Path(path)
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} should hold `key: value` lines, not {type(value).__name__}")
+    return value
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, where YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            if isinstance(key, str):
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def parse_params(values: Mapping[str, Any], origin: str = "params.yaml") -> Params:
+    """Check a mapping and return typed parameters.
+
+    Raises:
+        UserError: the first thing that is wrong, as ``<origin>: <where>: <what>``, and how many more there are.
+    """
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        raise UserError(f"{origin}: {_one_line(problems[0])}{_and_more(len(problems) - 1)}") from None
+    except RecursionError:
+        raise UserError(f"{origin}: the values are nested too deeply") from None
+
+
+def _one_line(problem: Any) -> str:
+    location = ".".join(str(part) for part in problem["loc"] if part not in ("glue", "files", "generator"))
+    message = problem["msg"].removeprefix("Value error, ")
+    given = problem.get("input")
+    shown = "" if isinstance(given, (Mapping, Sequence)) and not isinstance(given, str) else f" (given: {given!r})"
+    if problem["type"] in ("value_error", "missing"):
+        shown = ""
+    if problem["type"] == "missing":
+        message = "is missing"
+    return " ".join((f"{location}: {message}" if location else message).split()) + shown
+
+
+def _and_more(count: int) -> str:
+    return f" (and {count} more)" if count else ""
+
+
+def load_params(path: Path | str = "params.yaml", overlays: Sequence[Path | str] = ()) -> Params:
+    """Read ``path``, lay the overlays over it in order, and check the result."""
+    values = read_yaml(path)
+    for overlay in overlays:
+        values = merge(values, read_yaml(overlay))
+    return parse_params(values, " + ".join(str(p) for p in (path, *overlays)))

@@ -1,0 +1,103 @@
+"""Where data and encoders come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from internal_kd.params.types import Count, FilePath, Frozen, Integer, Name, Revision, Seed, Sha256, Text
+from internal_kd.tasks import METRICS
+
+
+class DataParams(Frozen):
+    """Where GLUE comes from: the hub at a pinned revision, or a local folder in the official layout."""
+
+    repository: Text = Field("nyu-mll/glue", description="hub data set")
+    revision: Revision = Field("bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c", description="its pinned commit")
+    root: FilePath | None = Field(None, description="a local GLUE folder (CoLA/, RTE/, ...); used instead of the hub")
+
+
+class TaskTraining(Frozen):
+    """What one task may train differently from the rest."""
+
+    max_length: Annotated[Count, Field(ge=4)] | None = Field(None, description="instead of tokens.max_length")
+    teacher_epochs: Count | None = Field(None, description="instead of teacher.epochs")
+    student_epochs: Count | None = Field(None, description="instead of student.epochs")
+
+
+class GlueEntry(TaskTraining):
+    """A GLUE task; `glue` names it when the entry is called otherwise."""
+
+    source: Literal["glue"] = "glue"
+    glue: Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"] | None = None
+    folder: FilePath | None = Field(None, description="subfolder of data.root, when not the official name")
+
+
+class FilesEntry(TaskTraining):
+    """Your own data: CSV, TSV, JSON Lines or Parquet files with named columns."""
+
+    source: Literal["files"]
+    train: FilePath
+    dev: FilePath
+    test: FilePath | None = None
+    text: tuple[Text, ...] = Field(min_length=1, max_length=2, description="one or two text columns")
+    label: Text = Field("label", description="the label's column")
+    labels: tuple[str | Integer, ...] | None = Field(
+        None, min_length=2, description="classes in order; found when absent"
+    )
+    type: Literal["classification", "regression"] = "classification"
+    metrics: tuple[Literal["accuracy", "f1", "macro_f1", "matthews_correlation", "pearson", "spearman", "mse"], ...] = (
+        Field((), description=f"of {', '.join(METRICS)}; the first is the main one")
+    )
+    licence: str = "not stated"
+
+    @model_validator(mode="after")
+    def _metrics_suit_the_type(self) -> FilesEntry:
+        continuous = {"pearson", "spearman", "mse"}
+        for metric in self.metrics:
+            if (metric in continuous) != (self.type == "regression"):
+                raise ValueError(f"metric {metric!r} does not suit a {self.type} task")
+        if self.type == "regression" and self.labels:
+            raise ValueError("a regression task has no `labels`")
+        return self
+
+
+class GeneratorEntry(TaskTraining):
+    """Built-in grammar-based English: works without any download."""
+
+    source: Literal["generator"]
+    grammar: Literal["acceptability", "entailment"]
+    train: Count = 4000
+    dev: Count = 1000
+    seed: Seed = 0
+
+
+TaskEntry = Annotated[GlueEntry | FilesEntry | GeneratorEntry, Field(discriminator="source")]
+
+
+class EncoderParams(Frozen):
+    """The pre-trained encoder: from the hub, a local folder, or a Python package that carries weights.
+
+    Keys of another source are ignored, so that an overlay may change the source alone.
+    """
+
+    name: Name
+    source: Literal["hub", "folder", "package"] = "hub"
+    id: Text | None = Field(None, description="hub model id")
+    revision: Revision | None = Field(None, description="hub commit, 40 hexadecimal digits")
+    path: FilePath | None = Field(None, description="local folder with config.json, tokenizer and safetensors")
+    package: Text | None = Field(None, description="importable Python package")
+    folder: FilePath = Field(".", description="folder inside the package")
+    sha256: Sha256 | None = Field(None, description="of model.safetensors, checked when given")
+    vocab_sha256: Sha256 | None = Field(None, description="of vocab.txt, checked for a hub source when given")
+    layers: Count | None = Field(None, description="checked when given; lets a plan be refused before a download")
+    licence: str = "not stated"
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> EncoderParams:
+        needed = {"hub": ("id", "revision"), "folder": ("path",), "package": ("package",)}[self.source]
+        for field in needed:
+            if getattr(self, field) is None:
+                raise ValueError(f"source {self.source!r} needs `{field}`")
+        return self

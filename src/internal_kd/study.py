@@ -1,0 +1,223 @@
+"""The planner: from parameters to the exact runs a study wants, before anything is computed.
+
+``plan_study`` is the only place where parameters become artefacts. Snakemake's rules, every sub-command, the tables
+and MLflow all ask it, so they name the same run by the same fingerprint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+
+from internal_kd.artefacts import (
+    EncoderFiles,
+    InitialStudent,
+    Run,
+    StudentRun,
+    TaskData,
+    TeacherOutputs,
+    TeacherRun,
+    TokenizedTask,
+)
+from internal_kd.errors import UserError
+from internal_kd.files import read_json
+from internal_kd.identity import RESULTS, ContentHashes
+from internal_kd.models.layers import layer_map
+from internal_kd.params import Params
+from internal_kd.params.sources import EncoderParams, FilesEntry, GlueEntry
+from internal_kd.params.training import ResolvedMethod, TrainingParams, resolve_method
+from internal_kd.steps import (
+    fetch_encoder,
+    fetch_task,
+    initialize_student,
+    record_teacher,
+    tokenize_task,
+    train_student,
+    train_teacher,
+)
+from internal_kd.tasks import GLUE
+
+ENCODER_FILES = (
+    "config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt", "*.model",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs a study wants, in the order of its tables."""
+
+    params: Params
+    tasks: dict[str, TokenizedTask]
+    methods: dict[str, ResolvedMethod]
+    teachers: tuple[TeacherRun, ...]
+    students: tuple[StudentRun, ...]
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.params.study.name
+
+    @property
+    def folder(self) -> Path:
+        """``results/<study>``."""
+        return RESULTS / self.name
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Teachers, then students."""
+        return (*self.teachers, *self.students)
+
+    @cached_property
+    def by_fingerprint(self) -> dict[str, Run]:
+        """Every wanted run by its fingerprint."""
+        return {run.fingerprint: run for run in self.runs}
+
+
+def plan_study(params: Params) -> Study:
+    """Work out every run a study wants.
+
+    Raises:
+        UserError: a local source is missing, or a depth or layer map does not suit the encoder.
+    """
+    hashes = ContentHashes()
+    encoder = plan_encoder(params.encoder, hashes)
+    names = params.study.tasks or tuple(params.tasks)
+    tasks = {name: _plan_task(params, name, encoder, hashes) for name in names}
+    methods = {name: resolve_method(name, params.methods[name], params.student) for name in params.study.methods}
+    _check_layers(params, encoder, methods)
+    teachers = tuple(_plan_teacher(params, tokens, seed) for tokens in tasks.values() for seed in params.teacher.seeds)
+    students = tuple(run for tokens in tasks.values() for run in _plan_students(params, tokens, methods))
+    return Study(params, tasks, methods, teachers, students)
+
+
+def plan_encoder(encoder: EncoderParams, hashes: ContentHashes) -> EncoderFiles:
+    """Work out which encoder is meant; a local one is identified by the content of its files.
+
+    Raises:
+        UserError: the folder or package is not there, or holds no configuration or no safetensors weights.
+    """
+    if encoder.source == "hub":
+        return EncoderFiles(fetch_encoder.RECIPE, encoder, {}, None)
+    path = encoder_path(encoder)
+    found = sorted({file for pattern in ENCODER_FILES for file in path.glob(pattern)})
+    if not (path / "config.json").is_file():
+        raise UserError(f"encoder.path: {path} holds no config.json; give the folder of a saved Hugging Face encoder")
+    if not any(file.suffix == ".safetensors" for file in found):
+        raise UserError(f"encoder.path: {path} holds no .safetensors weights; convert them with save_pretrained")
+    return EncoderFiles(fetch_encoder.RECIPE, encoder, hashes.of_files(found, path, "encoder"), path)
+
+
+def encoder_path(encoder: EncoderParams) -> Path:
+    """Return where a local encoder lies.
+
+    Raises:
+        UserError: the folder or the package is not there.
+    """
+    if encoder.source == "folder":
+        path = Path(str(encoder.path))
+        if not path.is_dir():
+            raise UserError(f"encoder.path: {path} is no folder; give the folder of a saved Hugging Face encoder")
+        return path
+    try:
+        spec = find_spec(str(encoder.package))
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            f"encoder.package: {encoder.package!r} is not installed; pip install it, or choose another source"
+        )
+    return Path(spec.submodule_search_locations[0]) / encoder.folder
+
+
+def _plan_task(params: Params, name: str, encoder: EncoderFiles, hashes: ContentHashes) -> TokenizedTask:
+    entry = params.tasks[name]
+    files: dict[str, Path] = {}
+    glue = hub = None
+    if isinstance(entry, FilesEntry):
+        files = {split: Path(p) for split, p in (("train", entry.train), ("dev", entry.dev), ("test", entry.test)) if p}
+    elif isinstance(entry, GlueEntry):
+        glue = entry.glue or name
+        if params.data.root is None:
+            hub = params.data
+        else:
+            files = _glue_files(Path(params.data.root), glue, entry.folder)
+    content = {split: hashes.of_file(path, f"tasks.{name}") for split, path in files.items()}
+    data = TaskData(fetch_task.RECIPE, name, entry, glue, hub, content, files)
+    length = entry.max_length or params.tokens.max_length
+    return TokenizedTask(tokenize_task.RECIPE, data, encoder, length)
+
+
+def _glue_files(root: Path, glue: str, folder: str | None) -> dict[str, Path]:
+    task = GLUE[glue]
+    base = root / (folder or task.folder)
+    if not base.is_dir():
+        raise UserError(
+            f"data.root: {root} holds no folder {base.name}; give the folder that holds {task.folder}/train.tsv"
+        )
+    files = {split: base / layout.file for split, layout in task.splits.items()}
+    # GLUE's test files carry no labels and are needed for submissions only.
+    return {split: path for split, path in files.items() if path.exists() or not split.startswith("test")}
+
+
+def _plan_teacher(params: Params, tokens: TokenizedTask, seed: int) -> TeacherRun:
+    fields = {field: getattr(params.teacher, field) for field in TrainingParams.model_fields}
+    fields["epochs"] = params.tasks[tokens.task].teacher_epochs or fields["epochs"]
+    return TeacherRun(train_teacher.RECIPE, tokens, seed, TrainingParams(**fields))
+
+
+def _plan_students(params: Params, tokens: TokenizedTask, methods: dict[str, ResolvedMethod]) -> list[StudentRun]:
+    study = params.study
+    teacher = _plan_teacher(params, tokens, params.teacher.teaching_seed)
+    needs = {(d, m.settings.layer_map) for m in methods.values() if m.layer_terms for d in study.depths}
+    outputs = TeacherOutputs(record_teacher.RECIPE, teacher, tuple(sorted(needs, key=repr)))
+    epochs = params.tasks[tokens.task].student_epochs
+    students = []
+    for depth in study.depths:
+        for common in methods.values():
+            method = common.with_epochs(epochs, own=params.methods[common.name].epochs)
+            for examples in study.examples:
+                for seed in study.seeds:
+                    initial = _plan_initial(tokens.encoder, depth, method, teacher, seed)
+                    taught = outputs if method.needs_teacher else None
+                    run = StudentRun(train_student.RECIPE, tokens, seed, method, depth, examples, initial, taught)
+                    students.append(run)
+    return students
+
+
+def _plan_initial(
+    encoder: EncoderFiles, depth: int, method: ResolvedMethod, teacher: TeacherRun, seed: int
+) -> InitialStudent:
+    chosen = method.settings.initialization
+    return InitialStudent(
+        initialize_student.RECIPE,
+        encoder,
+        depth,
+        chosen,
+        teacher if chosen.source == "teacher" else None,
+        seed if chosen.source == "random" else None,
+    )
+
+
+def _check_layers(params: Params, encoder: EncoderFiles, methods: dict[str, ResolvedMethod]) -> None:
+    layers = _known_layers(encoder)
+    if layers is None:
+        return
+    if params.encoder.layers not in (None, layers):
+        raise UserError(f"encoder.layers: {params.encoder.layers} was given, but {encoder.name} has {layers}")
+    for depth in params.study.depths:
+        if depth > layers:
+            raise UserError(f"study.depths: {depth} layers are more than the teacher's {layers}; take at most {layers}")
+        for method in methods.values():
+            if method.layer_terms:
+                layer_map(method.settings.layer_map, layers, depth)
+
+
+def _known_layers(encoder: EncoderFiles) -> int | None:
+    if encoder.path is None:
+        return encoder.encoder.layers
+    config = read_json(encoder.path / "config.json")
+    layers = config.get("num_hidden_layers", config.get("n_layers"))
+    return layers if isinstance(layers, int) else encoder.encoder.layers
