@@ -4,6 +4,7 @@ Layers count from 1. Free of torch, so that a plan can be checked before anythin
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from internal_kd.errors import UserError
 
@@ -65,7 +66,7 @@ def _require_division(strategy: str, layers: int, depth: int) -> None:
     if layers % depth:
         dividing = ", ".join(str(d) for d in _up_to(layers) if layers % d == 0)
         raise UserError(
-            f"{strategy!r} needs a depth that divides the teacher's {layers} layers ({dividing}), and {depth} does not; "
+            f"{strategy!r} needs a depth that divides the teacher's {layers} layers: {dividing}; {depth} does not, "
             f"'spread' takes any depth"
         )
 
@@ -76,6 +77,6 @@ def _explicit(layers: Sequence[int], teacher_layers: int, student_layers: int) -
         raise UserError(f"layers {list(chosen)} name {len(chosen)} layers for a student of {student_layers}")
     if any(not 1 <= layer <= teacher_layers for layer in chosen):
         raise UserError(f"layers {list(chosen)} leave the teacher's layers 1 to {teacher_layers}")
-    if any(upper < lower for lower, upper in zip(chosen, chosen[1:], strict=False)):
+    if any(upper < lower for lower, upper in pairwise(chosen)):
         raise UserError(f"layers {list(chosen)} descend; list them from the lowest to the highest")
     return chosen
