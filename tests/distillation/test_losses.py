@@ -287,6 +287,20 @@ def test_the_teacher_receives_no_gradient_from_any_loss() -> None:
     assert student_logits.grad is not None and student_maps.grad is not None
 
 
+def test_a_teacher_run_in_inference_mode_can_teach() -> None:
+    with torch.inference_mode():
+        logits, maps = torch.randn(2, 3), torch.randn(2, 1, 3, 3).log_softmax(-1)
+    student, student_maps = torch.randn(2, 3, requires_grad=True), torch.randn(2, 1, 3, 3, requires_grad=True)
+    total = (
+        soft_label_loss(student, logits, 2.0)
+        + soft_label_loss(student[:, :1], logits[:, :1], 2.0)
+        + cls_cosine(student, logits)
+        + attention_kl(student_maps.log_softmax(-1), maps, torch.tensor([[1, 1, 1], [1, 1, 0]]))
+    )
+    total.backward()
+    assert student.grad is not None and student_maps.grad is not None
+
+
 @pytest.mark.parametrize(
     ("call", "named"),
     [

@@ -25,7 +25,8 @@ def soft_label_loss(student_logits: Tensor, teacher_logits: Tensor, temperature:
         raise UserError(f"temperature is {temperature}; it must be greater than 0")
     student, teacher = student_logits.float(), teacher_logits.detach().float()
     if student.shape[-1] == 1:
-        return F.mse_loss(student, teacher)
+        # Not F.mse_loss, which keeps both sides for backward and so refuses a teacher run in inference mode.
+        return (student - teacher).square().mean()
     student_log_probs = F.log_softmax(student / temperature, dim=-1)
     teacher_log_probs = F.log_softmax(teacher / temperature, dim=-1)
     divergence = _kl_terms(student_log_probs, teacher_log_probs, teacher_log_probs.exp()).sum(-1).mean()
