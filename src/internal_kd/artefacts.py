@@ -171,6 +171,11 @@ class Run(Artefact):
         return self.folder / "run.json"
 
     @property
+    def label(self) -> str:
+        """A name for people."""
+        raise TypeError(type(self).__name__)
+
+    @property
     def checkpoints(self) -> Path:
         """Where checkpoints lie while it trains: by fingerprint, so they never cross parameters."""
         return WORK / "checkpoints" / self.fingerprint

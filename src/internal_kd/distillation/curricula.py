@@ -64,3 +64,31 @@ def stages_of(curriculum: str, classification: str, depth: int) -> tuple[Stage, 
     ``classification`` is "top" (only in the last stage) or "always" (in every stage).
     """
     return CURRICULA[curriculum](depth, classification == "always")
+
+
+@dataclass
+class Climb:
+    """Where a training stands in its curriculum; plain numbers, so that a checkpoint can hold it."""
+
+    stages: tuple[Stage, ...]
+    epochs_per_layer: int
+    cosine_threshold: float
+    position: int = 0
+    epochs_here: int = 0
+
+    @property
+    def stage(self) -> Stage:
+        """The present stage."""
+        return self.stages[self.position]
+
+    def end_epoch(self, mean_cosine: float | None) -> bool:
+        """Count an epoch; move up when the stage has had its epochs or its mean cosine loss fell below the threshold.
+
+        ``mean_cosine`` is None for methods without the cosine term. Returns whether a new stage begins.
+        """
+        self.epochs_here += 1
+        close = mean_cosine is not None and mean_cosine < self.cosine_threshold
+        if self.stage.last or not (close or self.epochs_here >= self.epochs_per_layer):
+            return False
+        self.position, self.epochs_here = self.position + 1, 0
+        return True

@@ -19,7 +19,8 @@ class Objective:
     ``level`` says where it applies: ``layer`` terms are summed over the matched layer pairs that the curriculum has
     reached, ``output`` terms belong to the classification loss. ``reads`` names what the function is given:
 
-    - ``attention``: (student_log_probs, teacher_log_probs, attention_mask), (batch, heads, query, key) and (batch, length)
+    - ``attention``: (student_log_probs, teacher_log_probs, attention_mask),
+      (batch, heads, query, key) and (batch, length)
     - ``cls``: (student_cls, teacher_cls), (batch, width)
     - ``logits``: (student_logits, teacher_logits, temperature), (batch, classes)
     - ``labels``: (student_logits, labels)

@@ -1,0 +1,166 @@
+"""A frozen teacher's outputs on disk: ragged, 16-bit, memory-mapped, found by example id.
+
+Layout of a folder, rows in the order of ``ids.npy``::
+
+    ids.npy                (n,) int64          example ids
+    lengths.npy            (n,) int64          tokens of each example, padding excluded
+    logits.npy             (n, classes) fp32
+    cls-L<l>.npy           (n, width) fp16     [CLS] leaving layer l
+    attention-L<l>.npy     (sum of heads * length^2,) fp16   log-probabilities before dropout, example after example
+
+No padding is stored. A batch is looked up by its examples' ids, so shuffling and re-batching cannot mispair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from internal_kd.errors import UserError
+
+# fp16 ends at 65504; a log-probability below this floor stands for a probability of 0 in any precision.
+LOG_FLOOR = -60000.0
+
+
+@dataclass(frozen=True)
+class TeacherBatch:
+    """What a teacher says about one batch, padded like the batch.
+
+    logits: (batch, classes); cls[l]: (batch, width); attention[l]: (batch, heads, length, length) log-probabilities.
+    """
+
+    logits: Tensor
+    cls: dict[int, Tensor]
+    attention: dict[int, Tensor]
+
+
+def attention_bytes(lengths: np.ndarray, heads: int) -> int:
+    """Return the bytes one layer's attention takes on disk for examples of these lengths."""
+    return int(2 * heads * np.square(lengths.astype(np.int64)).sum())
+
+
+class TeacherOutputsWriter:
+    """Fills a folder's arrays, example by example in any order."""
+
+    def __init__(
+        self,
+        folder: Path,
+        ids: np.ndarray,
+        lengths: np.ndarray,
+        *,
+        classes: int,
+        width: int,
+        heads: int,
+        cls_layers: Iterable[int],
+        attention_layers: Iterable[int],
+    ) -> None:
+        """Allocate the arrays in ``folder``."""
+        self._lengths, self._heads = lengths.astype(np.int64), heads
+        np.save(folder / "ids.npy", ids.astype(np.int64))
+        np.save(folder / "lengths.npy", self._lengths)
+        self._offsets = _offsets(self._lengths, heads)
+        self._logits = open_memmap(folder / "logits.npy", "w+", np.float32, (len(ids), classes))
+        self._cls = {
+            layer: open_memmap(folder / f"cls-L{layer}.npy", "w+", np.float16, (len(ids), width))
+            for layer in cls_layers
+        }
+        self._attention = {
+            layer: open_memmap(folder / f"attention-L{layer}.npy", "w+", np.float16, (int(self._offsets[-1]),))
+            for layer in attention_layers
+        }
+
+    def write(self, rows: np.ndarray, outputs: TeacherBatch) -> None:
+        """Store a batch whose examples are ``rows`` of the arrays."""
+        self._logits[rows] = outputs.logits.float().cpu().numpy()
+        for layer, array in self._cls.items():
+            array[rows] = outputs.cls[layer].to(torch.float16).cpu().numpy()
+        for layer, array in self._attention.items():
+            log_probs = outputs.attention[layer].clamp(min=LOG_FLOOR).to(torch.float16).cpu().numpy()
+            for position, row in enumerate(rows):
+                length = self._lengths[row]
+                array[self._offsets[row] : self._offsets[row + 1]] = log_probs[position, :, :length, :length].ravel()
+
+    def flush(self) -> None:
+        """Hand everything to the disk."""
+        for array in (self._logits, *self._cls.values(), *self._attention.values()):
+            array.flush()
+
+
+class TeacherOutputsReader:
+    """Reads batches by example id."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the arrays; layers are mapped when first asked for.
+
+        Raises:
+            UserError: the folder's arrays are missing or cut short.
+        """
+        self._folder = folder
+        self._maps: dict[str, np.ndarray] = {}
+        ids = np.asarray(self._map("ids"))
+        self._order = np.argsort(ids, kind="stable")
+        self._sorted_ids = ids[self._order]
+        self._lengths = np.asarray(self._map("lengths"))
+
+    def has(self, kind: str, layer: int) -> bool:
+        """Whether a layer's ``cls`` or ``attention`` was recorded."""
+        return (self._folder / f"{kind}-L{layer}.npy").exists()
+
+    def read(
+        self, ids: Tensor, length: int, cls_layers: Iterable[int], attention_layers: Iterable[int]
+    ) -> TeacherBatch:
+        """Return the outputs of examples ``ids`` (batch,), attention padded to ``length`` with zeros.
+
+        Raises:
+            UserError: an example or a layer was not recorded.
+        """
+        rows = self._rows(ids.cpu().numpy())
+        attention = {layer: self._attention(layer, rows, length) for layer in attention_layers}
+        cls = {layer: torch.from_numpy(np.asarray(self._map(f"cls-L{layer}")[rows])) for layer in cls_layers}
+        return TeacherBatch(torch.from_numpy(np.asarray(self._map("logits")[rows])), cls, attention)
+
+    def _rows(self, ids: np.ndarray) -> np.ndarray:
+        places = np.searchsorted(self._sorted_ids, ids).clip(max=len(self._sorted_ids) - 1)
+        if (unknown := ids[self._sorted_ids[places] != ids]).size:
+            raise UserError(
+                f"{self._folder} holds no teacher outputs for example {unknown[0]}; delete it and run again"
+            )
+        return self._order[places]
+
+    def _attention(self, layer: int, rows: np.ndarray, length: int) -> Tensor:
+        flat = self._map(f"attention-L{layer}")
+        heads = self._heads(flat)
+        offsets = self._offsets_of(heads)
+        padded = np.zeros((len(rows), heads, length, length), dtype=np.float16)
+        for position, row in enumerate(rows):
+            real = int(self._lengths[row])
+            block = flat[offsets[row] : offsets[row + 1]].reshape(heads, real, real)
+            padded[position, :, :real, :real] = block
+        return torch.from_numpy(padded)
+
+    def _heads(self, flat: np.ndarray) -> int:
+        return int(len(flat) // np.square(self._lengths).sum())
+
+    def _offsets_of(self, heads: int) -> np.ndarray:
+        if "offsets" not in self._maps:
+            self._maps["offsets"] = _offsets(self._lengths, heads)
+        return self._maps["offsets"]
+
+    def _map(self, name: str) -> np.ndarray:
+        if name not in self._maps:
+            path = self._folder / f"{name}.npy"
+            try:
+                self._maps[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path} is missing or cut short; delete {self._folder} and run again") from error
+        return self._maps[name]
+
+
+def _offsets(lengths: np.ndarray, heads: int) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(heads * np.square(lengths.astype(np.int64)))])
