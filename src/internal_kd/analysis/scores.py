@@ -1,0 +1,214 @@
+"""Scores from predictions: the field's metrics through scikit-learn and scipy, one value per run and metric."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from internal_kd.analysis.built import built_from_path, describe_inputs, key_of, tables_folder
+from internal_kd.analysis.cells import cell_of_run, label_of, teacher_layers
+from internal_kd.analysis.predictions import Evidence, read_evidence
+from internal_kd.errors import UserError
+from internal_kd.files import write_json, write_text
+from internal_kd.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray
+
+GAP_COLUMNS = ("label", "fingerprint", "problem")
+RECORDED = ("encoder_parameters", "total_parameters", "seconds", "examples_per_second")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One run's value of one metric in natural units; ``value`` is None where the metric is not defined."""
+
+    task: str
+    metric: str
+    id: str
+    method: str
+    depth: int | None
+    examples: str
+    seed: int
+    value: float | None
+    fingerprint: str
+    encoder_parameters: int | None
+    total_parameters: int | None
+    seconds: float | None
+    examples_per_second: float | None
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """Task, method, depth and examples as text: the cell."""
+        return (self.task, self.method, "" if self.depth is None else str(self.depth), self.examples)
+
+
+def _f1(labels: Array, predicted: Array) -> float:
+    from sklearn.metrics import f1_score
+
+    if max(labels.max(), predicted.max()) > 1:
+        return math.nan  # the F1 of a positive class needs exactly two classes; macro_f1 takes more
+    return float(f1_score(labels, predicted, zero_division=0))
+
+
+def _macro_f1(labels: Array, predicted: Array) -> float:
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predicted, average="macro", zero_division=0))
+
+
+def _accuracy(labels: Array, predicted: Array) -> float:
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(labels, predicted))
+
+
+def _matthews(labels: Array, predicted: Array) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(labels, predicted))
+
+
+def _pearson(labels: Array, predicted: Array) -> float:
+    from scipy.stats import pearsonr
+
+    return float(pearsonr(labels, predicted).statistic) if len(labels) > 1 else math.nan
+
+
+def _spearman(labels: Array, predicted: Array) -> float:
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(labels, predicted).statistic)
+
+
+def _mse(labels: Array, predicted: Array) -> float:
+    from sklearn.metrics import mean_squared_error
+
+    return float(mean_squared_error(labels, predicted))
+
+
+_FUNCTIONS: dict[str, Callable[[Array, Array], float]] = {
+    "accuracy": _accuracy,
+    "f1": _f1,
+    "macro_f1": _macro_f1,
+    "matthews_correlation": _matthews,
+    "pearson": _pearson,
+    "spearman": _spearman,
+    "mse": _mse,
+}
+
+
+def predicted_values(frame: pd.DataFrame, regression: bool) -> Array:
+    """Return the predicted class of every row (the highest logit), or the predicted value, shape (examples,)."""
+    logits = frame[[name for name in frame.columns if name.startswith("logit_")]].to_numpy(float)
+    return logits[:, 0] if regression else logits.argmax(axis=1)
+
+
+def score_predictions(frame: pd.DataFrame, metrics: Sequence[str], regression: bool) -> dict[str, float]:
+    """Return ``{metric: value}`` in natural units for predictions with columns label, logit_0, ...
+
+    ``f1`` counts class 1 as positive. A correlation with constant predictions is not defined and comes back as NaN;
+    Matthews correlation is 0 there, as in scikit-learn.
+
+    Raises:
+        UserError: a metric is unknown.
+    """
+    labels = frame["label"].to_numpy(float if regression else int)
+    predicted = predicted_values(frame, regression)
+    scores = {}
+    for metric in metrics:
+        if metric not in _FUNCTIONS:
+            raise UserError(f"metric {metric!r} is unknown; choose one of {', '.join(_FUNCTIONS)}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # constant predictions: said in the tables instead
+            scores[metric] = _FUNCTIONS[metric](labels, predicted)
+    return scores
+
+
+def score_runs(study: Study) -> Path:
+    """Score every finished run of a study and write its tables.
+
+    Writes scores.csv (one line per run and metric), missing.csv (every gap and why), main.csv, main.md, main.tex,
+    metrics.json and, last, built_from.json into ``results/<study>/tables``; returns the path of scores.csv.
+    """
+    from internal_kd.analysis.tables import write_main_tables
+
+    evidence = read_evidence(study)
+    scores = scores_of(study, evidence)
+    folder = tables_folder(study)
+    built_from_path(study).unlink(missing_ok=True)
+    write_csv(folder / "scores.csv", [f.name for f in fields(Score)], (astuple(score) for score in scores))
+    broken = [run for run in study.runs if str(run.folder) in evidence.problems]
+    gaps = [(label_of(run), run.fingerprint, evidence.problems[str(run.folder)]) for run in broken]
+    write_csv(folder / "missing.csv", GAP_COLUMNS, gaps)
+    write_main_tables(study, evidence.tasks, scores)
+    inputs = describe_inputs(study, evidence.problems)
+    write_json(built_from_path(study), {**inputs, "key": key_of(inputs)})
+    return folder / "scores.csv"
+
+
+def scores_of(study: Study, evidence: Evidence) -> list[Score]:
+    """Return the scores of every finished run, in the order of the study."""
+    layers = teacher_layers(study)
+    scores = []
+    for finished in evidence.finished.values():
+        facts, record = evidence.tasks[finished.run.task], finished.record
+        task, row, method, depth, examples = cell_of_run(finished.run, layers)
+        values = {
+            split: score_predictions(frame, facts.metrics, facts.regression)
+            for split, frame in finished.predictions.items()
+        }
+        measured = [record.get(name) for name in RECORDED]
+        for name, metric, split in facts.scored:
+            value = values[split][metric]
+            scores.append(
+                Score(
+                    task, name, row, method, depth, examples, finished.run.seed,
+                    value if math.isfinite(value) else None, finished.run.fingerprint, *measured,
+                )
+            )  # fmt: skip
+    return scores
+
+
+def read_scores(study: Study) -> list[Score]:
+    """Read scores.csv back.
+
+    Raises:
+        UserError: it is missing or not whole.
+    """
+    path = tables_folder(study) / "scores.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            return [_score_of(line) for line in csv.DictReader(handle)]
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run internal-kd score-runs first") from None
+    except (KeyError, ValueError, TypeError):
+        raise UserError(f"{path} is not whole: run internal-kd score-runs again") from None
+
+
+def _score_of(line: dict[str, str]) -> Score:
+    numbers: dict[str, Callable[[str], Any]] = {"depth": int, "seed": int, "value": float}
+    numbers |= {"encoder_parameters": int, "total_parameters": int, "seconds": float, "examples_per_second": float}
+    values = {
+        name: text if name not in numbers else numbers[name](text) if text else None for name, text in line.items()
+    }
+    return Score(**values)
+
+
+def write_csv(path: Path, header: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV table: full float precision, nothing for None, Unix line ends."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([repr(v) if isinstance(v, float) else v for v in line] for line in lines)
+    write_text(path, text.getvalue())
