@@ -103,7 +103,7 @@ def rename_weights(folder: Path) -> None:
         (change_family, "'gpt2' are not supported"),
         (remove_weights, "model.safetensors does not exist"),
         (cut_weights, "cannot be read"),
-        (rename_weights, "weights of its bert encoder"),
+        (rename_weights, "weights of its encoder"),
     ],
 )
 def test_a_damaged_folder_is_refused_in_one_line(encoder: Path, damage, named: str) -> None:

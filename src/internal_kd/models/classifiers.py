@@ -104,11 +104,9 @@ def _read_config(folder: Path, num_labels: int, depth: int | None) -> PreTrained
         raise UserError(f"{path} describes no encoder that can be read ({_one_line(error)})") from error
     family_of(config.model_type)
     if depth is not None and not 1 <= depth <= config.num_hidden_layers:
-        raise UserError(
-            f"depth {depth} cannot be taken from {folder}, which has layers 1 to {config.num_hidden_layers}"
-        )
+        raise UserError(f"{depth} layers cannot be taken from {folder}, which has {config.num_hidden_layers}")
     config.num_hidden_layers = depth or config.num_hidden_layers
-    if config.num_labels != num_labels:
+    if config.num_labels != num_labels:  # setting it renames the labels
         config.num_labels = num_labels
     config.problem_type = "regression" if num_labels == 1 else "single_label_classification"
     return config
@@ -125,7 +123,7 @@ def _require_complete(folder: Path, model: PreTrainedModel, info: dict[str, set]
     base = f"{model.base_model_prefix}."
     drawn = sorted(x for x in info["missing_keys"] if x.startswith(base) and not x.startswith(f"{base}pooler."))
     if drawn:
-        raise UserError(f"{folder} lacks {len(drawn)} weights of its {kind} encoder, such as {drawn[0]}")
+        raise UserError(f"{folder} lacks {len(drawn)} weights of its encoder, such as {drawn[0]}")
 
 
 @contextmanager
