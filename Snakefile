@@ -1,0 +1,33 @@
+# The pipeline: fetch_task -> tokenize_task -> train_teacher -> record_teacher -> initialize_student -> train_student
+# -> score_runs -> compare_runs -> plot_figures -> render_report.
+#
+#   snakemake --cores 8 --resources gpu=2                   the study of params.yaml, as in the paper
+#   snakemake --cores 2 --configfile config/demo.yaml       another study: an overlay on params.yaml
+#   snakemake -n --cores 1                                  what would be done; needs no network
+#
+# A run's path ends in the fingerprint of all that determines it, so whether it is up to date is whether it exists.
+# What is complete is no part of the DAG at all: file times and .snakemake/ never make anything again.
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+configfile: "params.yaml"
+
+report: "workflow/report/workflow.rst"
+
+# What jobs run in under `--software-deployment-method apptainer`; otherwise in Snakemake's own environment.
+container: "docker://python:3.11"
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/teachers.smk"
+include: "workflow/rules/students.smk"
+include: "workflow/rules/results.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        runs=ancient(PLAN.missing_runs),
+        results=ancient(PLAN.results()),

@@ -1,0 +1,193 @@
+"""What the Snakefile asks: which files are wanted, which inputs a job waits for, how a job is called.
+
+Existence is the only truth here. A complete artefact is left out of the DAG, so neither file times nor what
+``.snakemake/`` remembers can make it again; an incomplete one is asked for together with what it lacks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from internal_kd.analysis.built import is_current, outputs_of
+from internal_kd.artefacts import Artefact
+from internal_kd.errors import UserError
+from internal_kd.files import sha256_text, write_text
+from internal_kd.identity import FINGERPRINT_PATTERN, WORK
+from internal_kd.operations.catalogue import Catalogue, files_read, inputs_of, lack_of
+from internal_kd.operations.progress import describe, look
+from internal_kd.params import parse_params, read_yaml
+from internal_kd.records import problem_with
+from internal_kd.study import Study, plan_study
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+WILDCARDS = {
+    "task": NAME_PATTERN,
+    "encoder": NAME_PATTERN,
+    "method": NAME_PATTERN,
+    "depth": r"[0-9]+",
+    "seed": r"[0-9]+",
+    "examples": r"[0-9]+|full",
+    "needs": r"[0-9a-f]{8}",
+}
+STALE = WORK / "stale"
+SNAPSHOTS = WORK / "params"
+
+
+def snapshot(config: Mapping[str, Any]) -> Path:
+    """Write the merged configuration to ``work/params/<hash>.yaml`` and return that path.
+
+    Every job reads it there, so that --config, --configfile and an edit of params.yaml while jobs wait all mean
+    what they meant when the runs were planned.
+    """
+    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+    path = SNAPSHOTS / f"{sha256_text(text)[:12]}.yaml"
+    if not path.exists():
+        write_text(path, text)
+    return path
+
+
+def check_config_files(paths: Iterable[Path | str]) -> None:
+    """Read configuration files strictly: Snakemake would silently keep the last of two equal keys."""
+    for path in paths:
+        read_yaml(path)
+
+
+def find_own_commands() -> None:
+    """Put this Python's scripts first in PATH, so that jobs find `internal-kd` in an environment not activated."""
+    scripts = str(Path(sys.executable).parent)
+    paths = os.environ.get("PATH", "").split(os.pathsep)
+    if paths[0] != scripts:
+        os.environ["PATH"] = os.pathsep.join([scripts, *paths])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study as Snakemake sees it: targets, inputs and command options of jobs."""
+
+    study: Study
+    catalogue: Catalogue
+    snapshot: Path
+    main_process: bool
+
+    @cached_property
+    def lacks(self) -> dict[str, str]:
+        """What is missing or broken, by fingerprint, among the wanted runs and all they need to be made."""
+        found: dict[str, str] = {}
+        waiting: list[Artefact] = [run for run in self.study.runs if problem_with(run)]
+        while waiting:
+            artefact = waiting.pop()
+            if artefact.fingerprint in found:
+                continue
+            problem = problem_with(artefact) or lack_of(artefact)
+            if problem:
+                found[artefact.fingerprint] = problem
+                waiting.extend(inputs_of(artefact))
+        return found
+
+    @property
+    def wildcards(self) -> dict[str, str]:
+        """Return the patterns of all wildcards; fingerprints are those of what is not complete, and no other.
+
+        A job on a cluster's node reads the Snakefile again after another job may have made the same thing: there every
+        fingerprint matches.
+        """
+        if not self.main_process:
+            return {**WILDCARDS, "fp": FINGERPRINT_PATTERN}
+        absent = {fp for fp, artefact in self.catalogue.by_fingerprint.items() if problem_with(artefact)}
+        return {**WILDCARDS, "fp": "|".join(sorted(absent | set(self.lacks))) or "(?!)"}
+
+    @property
+    def broken(self) -> list[str]:
+        """What is there, cannot be used as it is, and will be made again, by fingerprint."""
+        return [fp for fp, lack in self.lacks.items() if lack != "missing"]
+
+    def describe(self) -> list[str]:
+        """Return what will be done, for people: a study's counts, and one line for everything made again."""
+        known = self.catalogue.by_fingerprint
+        runs = {run.fingerprint for run in self.study.runs}
+        inputs = [f"  will be made again: {known[fp].folder}: {self.lacks[fp]}" for fp in self.broken if fp not in runs]
+        return [*describe(look(self.study)), *inputs]
+
+    @cached_property
+    def results_are_current(self) -> bool:
+        """Whether every wanted run is there and tables, figures and report were built from exactly these."""
+        return not self.missing_runs and is_current(self.study)
+
+    @property
+    def missing_runs(self) -> list[str]:
+        """The markers of wanted runs that are not complete; complete runs are read, not waited for."""
+        return [str(run.marker) for run in self.study.runs if run.fingerprint in self.lacks]
+
+    def results(self, *verbs: str) -> list[str]:
+        """Return the files some sub-commands write under ``results/<study>/``; without verbs, all of them."""
+        made = outputs_of(self.study)
+        return [str(path) for verb in verbs or made for path in made[verb]]
+
+    @property
+    def figures(self) -> list[str]:
+        """The figures a study has, as sub-commands of outputs_of."""
+        return [verb for verb in outputs_of(self.study) if verb.startswith("plot-")]
+
+    def missing_inputs(self, wildcards: Any) -> list[str]:
+        """Return the files of a job's inputs that are still to be made."""
+        needed = inputs_of(self._artefact(wildcards.fp))
+        return [file for artefact in needed if lack_of(artefact) for file in files_read(artefact)]
+
+    def stale(self, wildcards: Any) -> list[str]:
+        """Return a file newer than everything when a job's outputs are there but cannot be believed."""
+        fp = wildcards.get("fp")
+        doubtful = not self.results_are_current if fp is None else self.lacks.get(fp, "missing") != "missing"
+        return [str(STALE)] if doubtful else []
+
+    def coordinates(self, wildcards: Any) -> str:
+        """Return the options that name a job's artefact to its sub-command."""
+        named = self.catalogue.coordinates(self._artefact(wildcards.fp))
+        return " ".join(f"--{key} {value}" for key, value in named.items())
+
+    def resources(self, kind: str) -> dict[str, Any]:
+        """Return ``gpu``, ``mem_mb`` and ``runtime`` of a kind of job; memory and time grow with every attempt."""
+        asked = getattr(self.study.params.machine, kind)
+        return {
+            "gpu": asked.gpu,
+            "mem_mb": lambda wildcards, attempt: asked.mem_mb * attempt,
+            "runtime": lambda wildcards, attempt: asked.runtime * attempt,
+        }
+
+    def threads(self, kind: str) -> int:
+        """Return the threads of a kind of job."""
+        return getattr(self.study.params.machine, kind).threads
+
+    def teaches(self, wildcards: Any) -> bool:
+        """Whether a teacher has students: these go first, the others only fill row 1.0."""
+        return int(wildcards.seed) == self.study.params.teacher.teaching_seed
+
+    def _artefact(self, fp: str) -> Artefact:
+        try:
+            return self.catalogue.by_fingerprint[fp]
+        except KeyError:
+            raise UserError(f"study {self.study.name!r} wants nothing with the fingerprint {fp}") from None
+
+
+def make_plan(config: Mapping[str, Any], *, main_process: bool) -> Plan:
+    """Check Snakemake's merged configuration and plan its study.
+
+    ``main_process`` is False where Snakemake reads the Snakefile once more for a single job on a cluster's node.
+
+    Raises:
+        UserError: whatever is wrong with the parameters, in one line.
+    """
+    study = plan_study(parse_params(config))
+    plan = Plan(study, Catalogue(study), snapshot(config), main_process)
+    if main_process and (plan.broken or not plan.results_are_current):
+        # New content every time: Snakemake compares checksums of small inputs, not only their times.
+        write_text(STALE, f"{time.time_ns()}\n")
+    return plan

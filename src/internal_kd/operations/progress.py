@@ -1,0 +1,199 @@
+"""How far a study is: what is done, running, broken and left, from files alone, and how long the rest may take."""
+
+from __future__ import annotations
+
+import socket
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from internal_kd.artefacts import Run, StudentRun
+from internal_kd.errors import UserError
+from internal_kd.files import read_json
+from internal_kd.identity import WORK
+from internal_kd.records import problem_with, read_record
+from internal_kd.study import Study
+
+PROGRESS = WORK / "progress"
+# A training reports every few seconds; one on another machine that has been silent this long is taken for dead.
+SILENCE = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class RunningRun:
+    """A training under way. ``share`` is how much of it is done, 0 to 1; ``elapsed`` in seconds."""
+
+    fingerprint: str
+    label: str
+    epoch: int
+    epochs: int
+    share: float
+    elapsed: float
+
+    @property
+    def left(self) -> float | None:
+        """Seconds it still needs, None before its first step."""
+        return self.elapsed * (1 - self.share) / self.share if self.share > 0 else None
+
+    def __str__(self) -> str:
+        left = "" if self.left is None else f", {duration(self.left)} left"
+        return f"{self.label}: epoch {self.epoch} of {self.epochs}, {100 * self.share:.0f} %{left}"
+
+
+def running_runs(folder: Path = PROGRESS) -> dict[str, RunningRun]:
+    """Return the trainings that are alive, by fingerprint; what a killed one left behind does not count."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            values = read_json(path)
+            if _is_alive(values):
+                found[str(values["fingerprint"])] = _running(values)
+        except (UserError, KeyError, TypeError, ValueError):
+            continue  # removed or replaced meanwhile
+    return found
+
+
+def _is_alive(values: dict[str, Any]) -> bool:
+    import psutil
+
+    if values["host"] == socket.gethostname():
+        # A later process may have been given the same number: it cannot have reported before it was there.
+        started = datetime.fromisoformat(values["started"]).timestamp()
+        try:
+            return psutil.Process(int(values["pid"])).create_time() <= started + 1
+        except psutil.NoSuchProcess:
+            return False
+        except psutil.AccessDenied:
+            return True
+    return datetime.now(UTC) - datetime.fromisoformat(values["updated"]) < SILENCE
+
+
+def _running(values: dict[str, Any]) -> RunningRun:
+    started, updated = (datetime.fromisoformat(values[key]) for key in ("started", "updated"))
+    share = values["step"] / values["steps"] if values["steps"] else 0.0
+    elapsed = (updated - started).total_seconds()
+    return RunningRun(
+        values["fingerprint"], values["label"], values["epoch"], values["epochs"], min(1.0, share), elapsed
+    )
+
+
+@dataclass(frozen=True)
+class StudyState:
+    """A study's runs by what has become of them. ``seconds`` holds how long each finished run took."""
+
+    study: Study
+    done: tuple[Run, ...]
+    broken: tuple[tuple[Run, str], ...]
+    running: tuple[RunningRun, ...]
+    left: tuple[Run, ...]
+    seconds: dict[str, float]
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return not (self.broken or self.running or self.left)
+
+    def time_left(self) -> float | None:
+        """Seconds until the rest is trained with as many at once as now; None while nothing like it has finished."""
+        averages = _averages(self.done, self.seconds)
+        rest: list[float | None] = [run.left for run in self.running]
+        waiting = (*self.left, *(run for run, _ in self.broken))
+        rest += [next((averages[key] for key in _likeness(run) if key in averages), None) for run in waiting]
+        known = [seconds for seconds in rest if seconds is not None]
+        if len(known) < len(rest):
+            return None
+        return sum(known) / max(1, len(self.running))
+
+
+def _likeness(run: Run) -> list[tuple[Any, ...]]:
+    """Return what a run's time may be judged by, the closest first."""
+    if isinstance(run, StudentRun):
+        exact = (run.step, run.task, run.depth, run.method.name, run.examples)
+        return [exact, exact[:3] + exact[4:], exact[:2] + exact[4:]]
+    return [(run.step, run.task)]
+
+
+def _averages(done: Sequence[Run], seconds: dict[str, float]) -> dict[tuple[Any, ...], float]:
+    groups: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+    for run in done:
+        for key in _likeness(run):
+            if run.fingerprint in seconds:
+                groups[key].append(seconds[run.fingerprint])
+    return {key: statistics.fmean(values) for key, values in groups.items()}
+
+
+def look(study: Study, before: StudyState | None = None) -> StudyState:
+    """Return a study's state; runs that were done ``before`` are not read again."""
+    known = {run.fingerprint for run in before.done} if before else set()
+    seconds = dict(before.seconds) if before else {}
+    alive = running_runs()
+    done: list[Run] = []
+    broken: list[tuple[Run, str]] = []
+    running: list[RunningRun] = []
+    left: list[Run] = []
+    for run in study.runs:
+        problem = None if run.fingerprint in known else problem_with(run)
+        if problem is None:
+            done.append(run)
+            if run.fingerprint not in seconds:
+                seconds |= _seconds_of(run)
+        elif run.fingerprint in alive:
+            running.append(alive[run.fingerprint])
+        elif problem == "missing":
+            left.append(run)
+        else:
+            broken.append((run, problem))
+    return StudyState(study, tuple(done), tuple(broken), tuple(running), tuple(left), seconds)
+
+
+def _seconds_of(run: Run) -> dict[str, float]:
+    try:
+        return {run.fingerprint: float(read_record(run)["seconds"])}
+    except (UserError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def describe(state: StudyState) -> list[str]:
+    """Return a state as a table by task, then what is broken and running, then the sum."""
+    lines = [f"study {state.study.name}: {len(state.study.runs)} runs wanted, results in {state.study.folder}/"]
+    done = {run.fingerprint for run in state.done}
+    width = max(len(task) for task in state.study.tasks)
+    for task in state.study.tasks:
+        counts = []
+        for kind, runs in (("teachers", state.study.teachers), ("students", state.study.students)):
+            wanted = [run for run in runs if run.task == task]
+            if wanted:
+                counts.append(f"{kind} {sum(run.fingerprint in done for run in wanted)} of {len(wanted)} done")
+        lines.append(f"  {task:<{width}}  {', '.join(counts)}")
+    lines += [f"  broken, will be trained again: {run.folder}: {problem}" for run, problem in state.broken]
+    lines += [f"  running: {run}" for run in state.running]
+    return [*lines, "  " + summary(state)]
+
+
+def summary(state: StudyState) -> str:
+    """Return one line: done, running, left, and the time the rest may take."""
+    left = len(state.left) + len(state.broken)
+    counts = f"{len(state.done)} done, {len(state.running)} running, {left} left"
+    if state.finished:
+        return f"all {len(state.done)} runs done"
+    seconds = state.time_left()
+    if seconds is None:
+        return f"{counts}; time left: known once a run of every kind has finished"
+    return f"{counts}; about {duration(seconds)} left" + ("" if state.running else " one by one")
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: ``40 s``, ``12 min``, ``3 h 20 min``, ``2 d 4 h``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} d {hours % 24} h"

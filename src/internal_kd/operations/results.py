@@ -1,0 +1,47 @@
+"""The sub-commands on a study's results: cheap, from recorded predictions alone."""
+
+from __future__ import annotations
+
+import argparse
+
+from internal_kd.analysis.built import is_current, outputs_of, report_path, tables_folder
+from internal_kd.errors import UserError
+from internal_kd.operations.progress import look, summary
+from internal_kd.params import load_params
+from internal_kd.study import Study, plan_study
+
+
+def show(options: argparse.Namespace) -> int:
+    """Print the main table, where the report lies, and whether runs are still missing."""
+    study = _study(options)
+    table = tables_folder(study) / "main.md"
+    if not table.is_file():
+        raise UserError(
+            f"{table} does not exist: `internal-kd run` makes it (or `internal-kd score-runs`, of what is there)"
+        )
+    print(table.read_text(encoding="utf-8").rstrip())
+    print(f"\n{summary(look(study))}")
+    if not is_current(study):
+        print("these results are older than the runs: `internal-kd run` brings them up to date")
+    if report_path(study).is_file():
+        print(f"report: {report_path(study)}")
+    return 0
+
+
+def score_runs(options: argparse.Namespace) -> int:
+    """Score every run."""
+    from internal_kd.analysis import scores
+
+    study = _study(options)
+    scores.score_runs(study)
+    return _tell(study, "score-runs")
+
+
+def _study(options: argparse.Namespace) -> Study:
+    return plan_study(load_params(options.params, options.overlay))
+
+
+def _tell(study: Study, *verbs: str) -> int:
+    for path in (path for verb in verbs for path in outputs_of(study)[verb]):
+        print(path)
+    return 0

@@ -1,0 +1,39 @@
+# The plan that all rules ask, and who is at work on it.
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+from internal_kd.errors import UserError
+from internal_kd.operations.planning import check_config_files, find_own_commands, make_plan
+from internal_kd.operations.owners import claim, release
+
+find_own_commands()
+try:
+    check_config_files([*workflow.configfiles, *workflow.config_settings.configfiles])
+    PLAN = make_plan(config, main_process=workflow.is_main_process)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+PARAMS = str(PLAN.snapshot)
+
+if workflow.is_main_process:
+    for line in PLAN.describe():
+        logger.info(line)
+
+
+# A rule matches nothing that is complete, so a finished run is a file without a rule, which no trigger, option or
+# record of Snakemake's can make again. (To train it again, delete its folder.)
+wildcard_constraints:
+    **PLAN.wildcards,
+
+
+onstart:
+    claim(PLAN.snapshot)
+
+
+onsuccess:
+    release()
+
+
+onerror:
+    release()

@@ -1,0 +1,77 @@
+# Tables, figures and the report of this study: cheap, made once at the end, from recorded predictions alone.
+
+
+rule score_runs:
+    message:
+        "score the runs of {PLAN.study.name}"
+    input:
+        ancient(PLAN.missing_runs),
+        stale=PLAN.stale,
+    output:
+        PLAN.results("score-runs"),
+    log:
+        f"work/logs/{PLAN.study.name}/score_runs.log",
+    params:
+        study=PARAMS,
+    threads: PLAN.threads("light")
+    resources:
+        **PLAN.resources("light"),
+    shell:
+        "internal-kd score-runs --params {params.study} > {log} 2>&1"
+
+
+rule compare_runs:
+    message:
+        "compare the methods of {PLAN.study.name}"
+    input:
+        ancient(PLAN.results("score-runs")),
+        stale=PLAN.stale,
+    output:
+        PLAN.results("compare-runs"),
+    log:
+        f"work/logs/{PLAN.study.name}/compare_runs.log",
+    params:
+        study=PARAMS,
+    threads: PLAN.threads("light")
+    resources:
+        **PLAN.resources("light"),
+    shell:
+        "internal-kd compare-runs --params {params.study} > {log} 2>&1"
+
+
+rule plot_figures:
+    message:
+        "draw the figures of {PLAN.study.name}"
+    input:
+        ancient(PLAN.results("score-runs", "compare-runs")),
+        stale=PLAN.stale,
+    output:
+        report(PLAN.results(*PLAN.figures), caption="../report/figures.rst", category="Figures"),
+    log:
+        f"work/logs/{PLAN.study.name}/plot_figures.log",
+    params:
+        study=PARAMS,
+    threads: PLAN.threads("light")
+    resources:
+        **PLAN.resources("light"),
+    shell:
+        "internal-kd plot-figures --params {params.study} > {log} 2>&1"
+
+
+rule render_report:
+    message:
+        "write the report of {PLAN.study.name}"
+    input:
+        ancient(PLAN.results("score-runs", "compare-runs", *PLAN.figures)),
+        stale=PLAN.stale,
+    output:
+        report(PLAN.results("render-report"), caption="../report/report.rst", category="Report"),
+    log:
+        f"work/logs/{PLAN.study.name}/render_report.log",
+    params:
+        study=PARAMS,
+    threads: PLAN.threads("light")
+    resources:
+        **PLAN.resources("light"),
+    shell:
+        "internal-kd render-report --params {params.study} > {log} 2>&1"
