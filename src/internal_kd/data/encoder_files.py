@@ -79,12 +79,8 @@ def check_encoder(encoder: EncoderParams, found: dict[str, Path]) -> dict[str, A
     Raises:
         UserError: another checksum or number of layers, a kind that is not supported, or weights cut short.
     """
-    from internal_kd.models.families import family_of
-
     where = _where(encoder)
     config = read_json(found["config.json"])
-    model_type = config.get("model_type", "")
-    family_of(model_type)
     layers = config.get("num_hidden_layers", config.get("n_layers"))
     if encoder.layers not in (None, layers):
         raise UserError(f"encoder.layers: {encoder.layers} was given, but {where} has {layers}")
@@ -99,6 +95,10 @@ def check_encoder(encoder: EncoderParams, found: dict[str, Path]) -> dict[str, A
     for name, path in found.items():
         if name.endswith(".safetensors"):
             _check_whole(where, name, path)
+    from internal_kd.models.families import family_of  # imports torch: last, so that a refusal comes quickly
+
+    model_type = config.get("model_type", "")
+    family_of(model_type)
     return {
         "name": encoder.name,
         "source": f"{encoder.id}@{encoder.revision}" if encoder.source == "hub" else f"local {encoder.source}",

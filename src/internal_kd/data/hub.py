@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,8 +119,13 @@ def _check_content(path: Path, wanted: Wanted) -> None:
         while chunk := handle.read(1 << 20):
             digest.update(chunk)
     if digest.hexdigest() != expected:
+        # Under that name nobody can want these bytes; without them the next start downloads the file anew.
+        with suppress(OSError):
+            blob.unlink()
+            path.unlink()
         raise UserError(
-            f"{wanted}: {path.name} does not have the hub's checksum {expected[:12]}...; delete {blob} and start again"
+            f"{wanted}: {path.name} has not the hub's checksum {expected} but {digest.hexdigest()}; start again, and "
+            f"if it stays so, {wanted.way_out}"
         )
 
 

@@ -1,0 +1,229 @@
+"""Data and encoders from the hub, against a server on the loopback that answers as the hub does."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from safetensors.numpy import save
+
+from hub_server import REVISION, run_step, serving
+from planned import PARAMS, study_values
+
+DATA = {"repository": "nyu-mll/glue", "revision": REVISION}
+ENCODER = {"name": "tiny", "source": "hub", "id": "google-bert/tiny", "revision": REVISION, "layers": 2}
+NOBODY = "http://127.0.0.1:9"
+
+
+def parquet(columns: dict[str, list[Any]], names: list[str]) -> bytes:
+    """A Parquet file as the hub has it, with the class names in its metadata."""
+    features = {"label": {"names": names, "_type": "ClassLabel"}}
+    table = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def pairs(columns: tuple[str, str], labels: list[int], names: list[str]) -> bytes:
+    rows = range(len(labels))
+    texts = {column: [f"{column} number {row}" for row in rows] for column in columns}
+    return parquet({**texts, "label": labels, "idx": [100 + row for row in rows]}, names)
+
+
+def glue() -> dict[str, bytes]:
+    """A few rows of three tasks in the layout of nyu-mll/glue."""
+    entailment = ["entailment", "not_entailment"]
+    three = ["entailment", "neutral", "contradiction"]
+    both, cola = ("premise", "hypothesis"), ["unacceptable", "acceptable"]
+    files = {}
+    for split, labels in (("train", [0, 1, 1, 0]), ("validation", [1, 0]), ("test", [-1, -1])):
+        end = f"{split}-00000-of-00001.parquet"
+        files[f"rte/{end}"] = pairs(("sentence1", "sentence2"), labels, entailment)
+        texts = [f"Sentence {row}." for row in range(len(labels))]
+        files[f"cola/{end}"] = parquet({"sentence": texts, "label": labels, "idx": list(range(len(labels)))}, cola)
+    for split in ("train", "validation_matched", "validation_mismatched", "test_matched", "test_mismatched"):
+        labels = [-1, -1, -1] if split.startswith("test") else [0, 1, 2]
+        files[f"mnli/{split}-00000-of-00001.parquet"] = pairs(both, labels, three)
+    return {"README.md": b"# GLUE", **files}
+
+
+def encoder_files() -> dict[str, bytes]:
+    """An encoder in the hub's layout, with files beside it that must not be taken."""
+    config = {"model_type": "bert", "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8}
+    return {
+        "README.md": b"# tiny",
+        "config.json": json.dumps(config).encode(),
+        "model.safetensors": save({"bert.embeddings.word_embeddings.weight": np.zeros((4, 8), np.float32)}),
+        "pytorch_model.bin": b"pickled",
+        "tokenizer.json": b"{}",
+        "vocab.txt": b"[PAD]\n[UNK]\n",
+        "onnx/model.safetensors": b"another",
+    }
+
+
+def write_params(project: Path, task: str = "rte", **changes: Any) -> None:
+    study = PARAMS["study"] | {"depths": [2], "methods": ["soft"]}
+    values = study_values({task: None}, data=DATA, encoder=ENCODER) | changes
+    values["study"] |= {"depths": study["depths"], "methods": study["methods"]}
+    (project / "params.yaml").write_text(yaml.safe_dump(values))
+
+
+def served() -> Any:
+    return serving({"datasets/nyu-mll/glue": glue(), "models/google-bert/tiny": encoder_files()})
+
+
+def manifest(project: Path, folder: str) -> dict[str, Any]:
+    return json.loads((project / folder / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("task", "splits", "labels"),
+    [
+        ("rte", ["train", "dev", "test"], [0, 1, 1, 0]),
+        ("cola", ["train", "dev", "test"], [0, 1, 1, 0]),
+        ("mnli", ["train", "dev", "dev_mismatched", "test", "test_mismatched"], [0, 1, 2]),
+    ],
+)
+def test_a_glue_task_comes_from_the_hub_at_first_try(
+    project: Path, task: str, splits: list[str], labels: list[int]
+) -> None:
+    write_params(project, task)
+    with served() as hub:
+        folder, refusal = run_step("fetch_task", project, hub.endpoint)
+    assert refusal == ""
+    written = manifest(project, folder)
+    assert list(written["splits"]) == splits
+    assert written["source"] == f"nyu-mll/glue@{REVISION}"
+    train = pq.read_table(project / folder / "train.parquet")
+    assert train["label"].to_pylist() == labels
+    assert set(pq.read_table(project / folder / "test.parquet")["label"].to_pylist()) == {-1}
+    other_tasks = [line for line in hub.asked if "/resolve/" in line and f"/{task}/" not in line]
+    assert other_tasks == []
+
+
+def test_only_the_files_of_an_encoder_are_taken(project: Path) -> None:
+    write_params(project)
+    with served() as hub:
+        folder, refusal = run_step("fetch_encoder", project, hub.endpoint)
+    assert refusal == ""
+    names = {path.name for path in (project / folder).iterdir()}
+    assert names == {"config.json", "model.safetensors", "tokenizer.json", "vocab.txt", "manifest.json"}
+    assert not (project / folder / "model.safetensors").is_symlink()
+    assert manifest(project, folder)["layers"] == 2
+
+
+def test_what_was_fetched_once_needs_no_hub_again(project: Path) -> None:
+    write_params(project)
+    with served() as hub:
+        folder, _ = run_step("fetch_task", project, hub.endpoint)
+    (project / folder / "manifest.json").unlink()
+    assert run_step("fetch_task", project, hub.endpoint) == (folder, "")
+    (project / folder / "manifest.json").unlink()
+    assert run_step("fetch_task", project, NOBODY, HF_HUB_OFFLINE="1") == (folder, "")
+
+
+@pytest.mark.parametrize(
+    ("verb", "names", "way_out"),
+    [
+        ("fetch_task", f"data set nyu-mll/glue at {REVISION}", "data.root"),
+        ("fetch_encoder", "google-bert/tiny", "encoder.path"),
+    ],
+)
+def test_a_dead_hub_is_one_line_with_the_way_out_and_quick(project: Path, verb: str, names: str, way_out: str) -> None:
+    write_params(project)
+    started = time.monotonic()
+    folder, refusal = run_step(verb, project, NOBODY)
+    assert time.monotonic() - started < 20  # the hub's own client takes 23 s, and this process also starts
+    assert folder == "" and names in refusal and way_out in refusal and NOBODY in refusal
+    assert not list((project).glob("data/*/*"))
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"revision": "f" * 40}, "no such revision"),
+        ({"repository": "nyu-mll/glu"}, "no such repository"),
+    ],
+)
+def test_a_wrong_pin_is_one_line(project: Path, data: dict[str, str], said: str) -> None:
+    write_params(project, data=DATA | data)
+    with served() as hub:
+        assert said in run_step("fetch_task", project, hub.endpoint)[1]
+
+
+@pytest.mark.parametrize("fault", ["other bytes", "too short"])
+def test_a_damaged_download_is_refused_and_mended_by_starting_again(project: Path, fault: str) -> None:
+    write_params(project)
+    with served() as hub:
+        hub.faults["model.safetensors"] = fault
+        folder, refusal = run_step("fetch_encoder", project, hub.endpoint)
+        assert folder == "" and "google-bert/tiny" in refusal and "start again" in refusal
+        hub.faults.clear()
+        assert run_step("fetch_encoder", project, hub.endpoint)[1] == ""
+
+
+def test_pickled_weights_alone_are_refused(project: Path) -> None:
+    write_params(project)
+    files = {name: content for name, content in encoder_files().items() if not name.endswith(".safetensors")}
+    with serving({"models/google-bert/tiny": files}) as hub:
+        refusal = run_step("fetch_encoder", project, hub.endpoint)[1]
+    assert "holds no model.safetensors" in refusal and "pickled" in refusal
+
+
+def test_a_wrong_vocabulary_is_refused_with_both_checksums(project: Path) -> None:
+    write_params(project, encoder=ENCODER | {"vocab_sha256": "0" * 64})
+    with served() as hub:
+        refusal = run_step("fetch_encoder", project, hub.endpoint)[1]
+    assert "vocab.txt has sha256" in refusal and "instead of 000" in refusal
+
+
+def test_labels_in_another_order_are_refused(project: Path) -> None:
+    write_params(project)
+    files = glue() | {
+        "rte/train-00000-of-00001.parquet": pairs(("sentence1", "sentence2"), [0, 1], ["not_entailment", "entailment"])
+    }
+    with serving({"datasets/nyu-mll/glue": files}) as hub:
+        assert "orders its labels not_entailment, entailment" in run_step("fetch_task", project, hub.endpoint)[1]
+
+
+def real_encoder(folder: Path) -> dict[str, bytes]:
+    """A tiny random BERT as the hub has BERT: keys under ``bert.`` with a masked-language head, and its tokenizer."""
+    from transformers import BertConfig, BertForMaskedLM, BertTokenizer
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "sentence", "number", "0", "1", "2", "3", "##1", "##2"]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8, "intermediate_size": 8}
+    BertForMaskedLM(BertConfig(vocab_size=len(words), max_position_embeddings=64, **sizes)).save_pretrained(folder)
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_from_the_hub_to_tokens_and_a_model_and_no_hub_but_for_fetching(project: Path, tmp_path_factory: Any) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    from internal_kd.data.tokens import TokenStore
+
+    write_params(project)
+    saved = real_encoder(tmp_path_factory.mktemp("saved"))
+    with serving({"datasets/nyu-mll/glue": glue(), "models/google-bert/tiny": saved}) as hub:
+        encoder, refusal = run_step("fetch_encoder", project, hub.endpoint)
+        assert refusal == "" and run_step("fetch_task", project, hub.endpoint)[1] == ""
+        asked = len(hub.asked)
+        tokens, refusal = run_step("tokenize_task", project, hub.endpoint)
+        assert refusal == ""
+        model = AutoModelForSequenceClassification.from_pretrained(project / encoder, local_files_only=True)
+        assert len(hub.asked) == asked
+    batch = TokenStore(project / tokens).split("train").batch([0, 3])
+    assert batch["idx"].tolist() == [100, 103] and batch["token_type_ids"].max() == 1
+    assert model(**{name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}).logits.shape == (
+        2,
+        2,
+    )
