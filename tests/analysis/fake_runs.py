@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from internal_kd.artefacts import Run, StudentRun, TaskData
-from internal_kd.files import describe_files, sha256_file, write_json
+from internal_kd.data import tasks_on_disk
+from internal_kd.data.tasks_on_disk import FetchedTask, examples_of
+from internal_kd.files import describe_files, write_json
 from internal_kd.identity import plain
 from internal_kd.params import merge, parse_params
 from internal_kd.study import Study, plan_study
@@ -63,22 +65,14 @@ def write_task(data: TaskData, kind: str | None = None, rows: int = DEV_ROWS) ->
     regression = facts.get("regression", False)
     rng = np.random.default_rng(7)
     splits = {"train": 400, "dev": rows} | ({"dev_mismatched": rows + 10} if facts.get("mismatched") else {})
-    data.folder.mkdir(parents=True, exist_ok=True)
-    described = {}
+    fetched = {}
     for split, count in splits.items():
         labels = rng.uniform(0, 5, count) if regression else rng.integers(len(facts["labels"]), size=count)
-        frame = pd.DataFrame({"idx": np.arange(count) + 1000, "text_a": "x", "label": labels})
-        frame.to_parquet(data.folder / f"{split}.parquet", index=False)
-        described[split] = {"rows": count, "sha256": sha256_file(data.folder / f"{split}.parquet"), "dropped": {}}
-    names = [f"{split}.parquet" for split in splits]
-    manifest = {
-        "fingerprint": data.fingerprint, "recipe": data.recipe, "params": plain(data.params()), "inputs": {},
-        "task": data.name, "title": TITLES.get(data.name, data.name), "source": "synthetic", "licence": "none",
-        "labels": facts["labels"], "regression": regression, "classes": 1 if regression else len(facts["labels"]),
-        "metrics": facts["metrics"], "text_columns": 1, "splits": described,
-        "files": describe_files(data.folder, names),
-    }  # fmt: skip
-    write_json(data.marker, manifest)
+        idx = list(range(1000, 1000 + count))
+        fetched[split] = examples_of(idx, [["x"] * count], labels.tolist(), regression=regression)
+    title = TITLES.get(data.name, data.name)
+    labels, metrics = tuple(facts["labels"]), tuple(facts["metrics"])
+    tasks_on_disk.write_task(data, FetchedTask(title, "synthetic", "none", labels, metrics, regression, fetched))
 
 
 def method_of(run: Run) -> str:

@@ -75,30 +75,20 @@ def read_evidence(study: Study) -> Evidence:
 
 def read_facts(tokens: TokenizedTask) -> TaskFacts:
     """Return a task's facts from its manifest; where the data is not here, what the table of tasks says."""
-    import pandas as pd
-
-    from internal_kd.files import read_json
+    from internal_kd.data.tasks_on_disk import read_task
 
     data = tokens.data
     problem = problem_with(data, checksums=True)
     if problem:
         return _facts_without_data(tokens, f"the task's data is not whole ({data.folder}: {problem})")
-    manifest = read_json(data.marker)
-    rows = {split: int(facts["rows"]) for split, facts in manifest["splits"].items()}
-    dev = {}
-    for split in (s for s in SPLITS.values() if s in rows):
-        frame = pd.read_parquet(data.folder / f"{split}.parquet", columns=["idx", "label"])
-        dev[split] = frame.sort_values("idx", ignore_index=True)
-    return TaskFacts(
-        name=tokens.task,
-        title=str(manifest.get("title") or tokens.task),
-        metrics=tuple(manifest["metrics"]),
-        regression=bool(manifest["regression"]),
-        classes=int(manifest["classes"]),
-        labels=tuple(str(label) for label in manifest["labels"]),
-        rows=rows,
-        dev=dev,
-    )
+    task = read_task(data)
+    rows = {split: int(facts["rows"]) for split, facts in task.splits.items()}
+    dev = {
+        split: task.frame(split)[["idx", "label"]].sort_values("idx", ignore_index=True)
+        for split in SPLITS.values()
+        if split in rows
+    }
+    return TaskFacts(task.task, task.title, task.metrics, task.regression, task.classes, task.labels, rows, dev)
 
 
 def _facts_without_data(tokens: TokenizedTask, problem: str) -> TaskFacts:

@@ -199,7 +199,7 @@ def read_scores(study: Study) -> list[Score]:
 def _score_of(line: dict[str, str]) -> Score:
     numbers: dict[str, Callable[[str], Any]] = {"depth": int, "seed": int, "value": float}
     numbers |= {"encoder_parameters": int, "total_parameters": int, "seconds": float, "examples_per_second": float}
-    values = {
+    values: dict[str, Any] = {
         name: text if name not in numbers else numbers[name](text) if text else None for name, text in line.items()
     }
     return Score(**values)

@@ -65,11 +65,12 @@ class MainTable:
         """Return a task's cell on a line, or None where the task has none."""
         return next((c for c in self.cells if c.task == task and c.row == line.row), None)
 
-    def __post_init__(self) -> None:
-        keyed = {
-            (r.task, r.method, "" if r.depth is None else str(r.depth), r.examples, r.metric): r for r in self.rows
+    @cached_property
+    def _by_key(self) -> dict[tuple[str, ...], MainRow]:
+        return {
+            (row.task, row.method, "" if row.depth is None else str(row.depth), row.examples, row.metric): row
+            for row in self.rows
         }
-        object.__setattr__(self, "_by_key", keyed)
 
     def _line_order(self) -> list[tuple[str, str, str]]:
         return list(dict.fromkeys(cell.row for cell in self.cells))
