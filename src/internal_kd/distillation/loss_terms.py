@@ -95,7 +95,7 @@ class DistillationLoss:
     def _ask_teacher(self, batch: dict[str, Tensor], stage: Stage) -> TeacherBatch | None:
         if self._teacher is None:
             return None
-        layers = tuple(sorted({self._map[layer - 1] for layer in stage.layers}))
+        layers = tuple(sorted({self._map[layer - 1] for layer in stage.layers})) if self._recorder else ()
         wanted = Wanted(
             logits=stage.classification and self._reads("logits"),
             cls_layers=layers if self._reads("cls") else (),

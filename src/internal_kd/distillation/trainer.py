@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
 from internal_kd.distillation.curricula import Climb
 from internal_kd.distillation.epochs import DevScorer, EpochBook
@@ -74,6 +74,7 @@ class DistillationTrainer(Trainer):
     ) -> None:
         """``positions`` are the examples of ``split`` that are trained on; ``buckets`` indexes into them."""
         super().__init__(model=model, args=args, callbacks=[book])
+        self.remove_callback(PrinterCallback)  # the book says it all
         self._loss, self._split, self._positions, self._buckets = loss, split, positions, buckets
         self._climb, self._book, self._hardware = climb, book, hardware
         self.micro_batch_size = training.batch_size
@@ -201,7 +202,7 @@ def _arguments(training: TrainingParams, seed: int, scratch: Path, hardware: Har
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_gradient_norm,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         seed=seed,
         use_cpu=hardware.device.type == "cpu",
         save_strategy="no",
