@@ -29,5 +29,25 @@ include: "workflow/rules/results.smk"
 rule all:
     default_target: True
     input:
-        runs=ancient(PLAN.missing_runs),
-        results=ancient(PLAN.results()),
+        PARAMS,
+        PLAN.missing_runs,
+        PLAN.results(),
+
+
+# The same in parts: `snakemake data --cores 2`, then teachers, students, and all.
+rule data:
+    input:
+        PARAMS,
+        PLAN.missing_data,
+
+
+rule teachers:
+    input:
+        PARAMS,
+        PLAN.missing_teachers,
+
+
+rule students:
+    input:
+        PARAMS,
+        PLAN.missing_students,

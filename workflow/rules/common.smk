@@ -4,7 +4,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from internal_kd.errors import UserError
-from internal_kd.operations.planning import check_config_files, find_own_commands, make_plan
+from internal_kd.operations.planning import WILDCARDS, check_config_files, find_own_commands, make_plan
 from internal_kd.operations.owners import claim, release
 
 find_own_commands()
@@ -21,10 +21,8 @@ if workflow.is_main_process:
         logger.info(line)
 
 
-# A rule matches nothing that is complete, so a finished run is a file without a rule, which no trigger, option or
-# record of Snakemake's can make again. (To train it again, delete its folder.)
 wildcard_constraints:
-    **PLAN.wildcards,
+    **WILDCARDS,
 
 
 onstart:

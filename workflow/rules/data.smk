@@ -46,7 +46,7 @@ rule tokenize_task:
     message:
         "tokenise {wildcards.task}"
     input:
-        ancient(PLAN.missing_inputs),
+        PLAN.missing_inputs,
         stale=PLAN.stale,
     output:
         manifest="work/tokens/{task}-{fp}/manifest.json",

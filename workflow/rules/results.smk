@@ -5,8 +5,8 @@ rule score_runs:
     message:
         "score the runs of {PLAN.study.name}"
     input:
-        ancient(PLAN.missing_runs),
-        stale=PLAN.stale,
+        PLAN.missing_runs,
+        stale=PLAN.stale_results,
     output:
         PLAN.results("score-runs"),
     log:
@@ -24,8 +24,7 @@ rule compare_runs:
     message:
         "compare the methods of {PLAN.study.name}"
     input:
-        ancient(PLAN.results("score-runs")),
-        stale=PLAN.stale,
+        PLAN.renewed("score-runs"),
     output:
         PLAN.results("compare-runs"),
     log:
@@ -43,8 +42,7 @@ rule plot_figures:
     message:
         "draw the figures of {PLAN.study.name}"
     input:
-        ancient(PLAN.results("score-runs", "compare-runs")),
-        stale=PLAN.stale,
+        PLAN.renewed("score-runs", "compare-runs"),
     output:
         report(PLAN.results(*PLAN.figures), caption="../report/figures.rst", category="Figures"),
     log:
@@ -62,8 +60,7 @@ rule render_report:
     message:
         "write the report of {PLAN.study.name}"
     input:
-        ancient(PLAN.results("score-runs", "compare-runs", *PLAN.figures)),
-        stale=PLAN.stale,
+        PLAN.renewed("score-runs", "compare-runs", *PLAN.figures),
     output:
         report(PLAN.results("render-report"), caption="../report/report.rst", category="Report"),
     log:

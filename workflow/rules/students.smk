@@ -5,7 +5,7 @@ rule initialize_student:
     message:
         "initialise a student of {wildcards.depth} layers from {wildcards.encoder}"
     input:
-        ancient(PLAN.missing_inputs),
+        PLAN.missing_inputs,
         stale=PLAN.stale,
     output:
         manifest="work/initial/{encoder}-L{depth}-{fp}/manifest.json",
@@ -27,7 +27,7 @@ rule train_student:
     message:
         "train {wildcards.task} L{wildcards.depth} {wildcards.method} n{wildcards.examples} s{wildcards.seed}"
     input:
-        ancient(PLAN.missing_inputs),
+        PLAN.missing_inputs,
         stale=PLAN.stale,
     output:
         predictions="results/runs/students/{task}/{encoder}/L{depth}/{method}/n{examples}/seed{seed}-{fp}/predictions.parquet",

@@ -5,7 +5,7 @@ rule train_teacher:
     message:
         "train teacher {wildcards.task} s{wildcards.seed}"
     input:
-        ancient(PLAN.missing_inputs),
+        PLAN.missing_inputs,
         stale=PLAN.stale,
     output:
         config="results/runs/teachers/{task}/{encoder}/seed{seed}-{fp}/model/config.json",
@@ -31,7 +31,7 @@ rule record_teacher:
     message:
         "record the teacher of {wildcards.task}"
     input:
-        ancient(PLAN.missing_inputs),
+        PLAN.missing_inputs,
         stale=PLAN.stale,
     output:
         marker="work/teacher_outputs/{task}-{fp}/recorded-{needs}.json",

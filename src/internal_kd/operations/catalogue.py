@@ -23,6 +23,7 @@ from internal_kd.study import Study
 Value = TypeVar("Value")
 
 WEIGHTS = "model/model.safetensors"
+WITHOUT_WEIGHTS = f"{WEIGHTS} is missing"
 MODEL_FILES = ("model/config.json", WEIGHTS)
 
 
@@ -50,7 +51,7 @@ def lack_of(artefact: Artefact) -> str | None:
     if problem := problem_with(artefact):
         return problem
     if isinstance(artefact, TeacherRun) and not (artefact.folder / WEIGHTS).is_file():
-        return f"{WEIGHTS} is missing"
+        return WITHOUT_WEIGHTS
     return None
 
 

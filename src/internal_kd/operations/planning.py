@@ -18,11 +18,11 @@ from typing import Any
 import yaml
 
 from internal_kd.analysis.built import is_current, outputs_of
-from internal_kd.artefacts import Artefact
+from internal_kd.artefacts import Artefact, EncoderFiles, Run, TaskData
 from internal_kd.errors import UserError
 from internal_kd.files import sha256_text, write_text
 from internal_kd.identity import FINGERPRINT_PATTERN, WORK
-from internal_kd.operations.catalogue import Catalogue, files_read, inputs_of, lack_of
+from internal_kd.operations.catalogue import WITHOUT_WEIGHTS, Catalogue, files_read, inputs_of, lack_of
 from internal_kd.operations.progress import describe, look
 from internal_kd.params import parse_params, read_yaml
 from internal_kd.records import problem_with
@@ -37,6 +37,7 @@ WILDCARDS = {
     "seed": r"[0-9]+",
     "examples": r"[0-9]+|full",
     "needs": r"[0-9a-f]{8}",
+    "fp": FINGERPRINT_PATTERN,
 }
 STALE = WORK / "stale"
 SNAPSHOTS = WORK / "params"
@@ -76,7 +77,6 @@ class Plan:
     study: Study
     catalogue: Catalogue
     snapshot: Path
-    main_process: bool
 
     @cached_property
     def lacks(self) -> dict[str, str]:
@@ -85,25 +85,10 @@ class Plan:
         waiting: list[Artefact] = [run for run in self.study.runs if problem_with(run)]
         while waiting:
             artefact = waiting.pop()
-            if artefact.fingerprint in found:
-                continue
-            problem = problem_with(artefact) or lack_of(artefact)
-            if problem:
-                found[artefact.fingerprint] = problem
+            if artefact.fingerprint not in found and (lack := self._lack(artefact)):
+                found[artefact.fingerprint] = lack
                 waiting.extend(inputs_of(artefact))
         return found
-
-    @property
-    def wildcards(self) -> dict[str, str]:
-        """Return the patterns of all wildcards; fingerprints are those of what is not complete, and no other.
-
-        A job on a cluster's node reads the Snakefile again after another job may have made the same thing: there every
-        fingerprint matches.
-        """
-        if not self.main_process:
-            return {**WILDCARDS, "fp": FINGERPRINT_PATTERN}
-        absent = {fp for fp, artefact in self.catalogue.by_fingerprint.items() if problem_with(artefact)}
-        return {**WILDCARDS, "fp": "|".join(sorted(absent | set(self.lacks))) or "(?!)"}
 
     @property
     def broken(self) -> list[str]:
@@ -113,9 +98,14 @@ class Plan:
     def describe(self) -> list[str]:
         """Return what will be done, for people: a study's counts, and one line for everything made again."""
         known = self.catalogue.by_fingerprint
-        runs = {run.fingerprint for run in self.study.runs}
-        inputs = [f"  will be made again: {known[fp].folder}: {self.lacks[fp]}" for fp in self.broken if fp not in runs]
-        return [*describe(look(self.study)), *inputs]
+        lines = describe(look(self.study))
+        for fp in self.broken:
+            if self.lacks[fp] == WITHOUT_WEIGHTS:
+                why = f"{WITHOUT_WEIGHTS} (`dvc pull` first, if it is kept elsewhere)"
+                lines.append(f"  will be trained again for its weights: {known[fp].folder}: {why}")
+            elif not isinstance(known[fp], Run):
+                lines.append(f"  broken, will be made again: {known[fp].folder}: {self.lacks[fp]}")
+        return lines
 
     @cached_property
     def results_are_current(self) -> bool:
@@ -125,12 +115,32 @@ class Plan:
     @property
     def missing_runs(self) -> list[str]:
         """The markers of wanted runs that are not complete; complete runs are read, not waited for."""
-        return [str(run.marker) for run in self.study.runs if run.fingerprint in self.lacks]
+        return [*self.missing_teachers, *self.missing_students]
+
+    @property
+    def missing_teachers(self) -> list[str]:
+        """The markers of the teachers that are not complete."""
+        return [str(run.marker) for run in self.study.teachers if run.fingerprint in self.lacks]
+
+    @property
+    def missing_students(self) -> list[str]:
+        """The markers of the students that are not complete."""
+        return [str(run.marker) for run in self.study.students if run.fingerprint in self.lacks]
+
+    @property
+    def missing_data(self) -> list[str]:
+        """The markers of tasks and encoders that are not here, whether or not a run still needs them."""
+        sources = [a for a in self.catalogue.by_fingerprint.values() if isinstance(a, TaskData | EncoderFiles)]
+        return [str(source.marker) for source in sources if problem_with(source)]
 
     def results(self, *verbs: str) -> list[str]:
         """Return the files some sub-commands write under ``results/<study>/``; without verbs, all of them."""
         made = outputs_of(self.study)
         return [str(path) for verb in verbs or made for path in made[verb]]
+
+    def renewed(self, *verbs: str) -> list[str]:
+        """Return the same files where they are about to be made, nothing where all results are current."""
+        return [] if self.results_are_current else self.results(*verbs)
 
     @property
     def figures(self) -> list[str]:
@@ -138,15 +148,26 @@ class Plan:
         return [verb for verb in outputs_of(self.study) if verb.startswith("plot-")]
 
     def missing_inputs(self, wildcards: Any) -> list[str]:
-        """Return the files of a job's inputs that are still to be made."""
-        needed = inputs_of(self._artefact(wildcards.fp))
-        return [file for artefact in needed if lack_of(artefact) for file in files_read(artefact)]
+        """Return the files of a job's inputs that are still to be made, without those that others of them bring."""
+        artefact = self._artefact(wildcards.fp)
+        if not self._lack(artefact):
+            return []
+        missing = [needed for needed in inputs_of(artefact) if self._lack(needed)]
+        brought = {below.fingerprint for needed in missing for below in inputs_of(needed)}
+        return [file for needed in missing if needed.fingerprint not in brought for file in files_read(needed)]
 
     def stale(self, wildcards: Any) -> list[str]:
-        """Return a file newer than everything when a job's outputs are there but cannot be believed."""
-        fp = wildcards.get("fp")
-        doubtful = not self.results_are_current if fp is None else self.lacks.get(fp, "missing") != "missing"
-        return [str(STALE)] if doubtful else []
+        """Return a file newer than everything when a job's outputs are there but cannot be believed.
+
+        Snakemake makes again what is older than its inputs, in a dry run as in earnest, and deletes the old first.
+        """
+        lack = self._lack(self._artefact(wildcards.fp))
+        return [] if lack in (None, "missing", WITHOUT_WEIGHTS) else [str(STALE)]
+
+    @property
+    def stale_results(self) -> list[str]:
+        """The same for the study's results."""
+        return [] if self.results_are_current else [str(STALE)]
 
     def coordinates(self, wildcards: Any) -> str:
         """Return the options that name a job's artefact to its sub-command."""
@@ -170,6 +191,16 @@ class Plan:
         """Whether a teacher has students: these go first, the others only fill row 1.0."""
         return int(wildcards.seed) == self.study.params.teacher.teaching_seed
 
+    def _lack(self, artefact: Artefact) -> str | None:
+        # Asked for every input of every job: each file is looked at once.
+        if artefact.fingerprint not in self._known_lacks:
+            self._known_lacks[artefact.fingerprint] = lack_of(artefact)
+        return self._known_lacks[artefact.fingerprint]
+
+    @cached_property
+    def _known_lacks(self) -> dict[str, str | None]:
+        return {}
+
     def _artefact(self, fp: str) -> Artefact:
         try:
             return self.catalogue.by_fingerprint[fp]
@@ -186,7 +217,7 @@ def make_plan(config: Mapping[str, Any], *, main_process: bool) -> Plan:
         UserError: whatever is wrong with the parameters, in one line.
     """
     study = plan_study(parse_params(config))
-    plan = Plan(study, Catalogue(study), snapshot(config), main_process)
+    plan = Plan(study, Catalogue(study), snapshot(config))
     if main_process and (plan.broken or not plan.results_are_current):
         # New content every time: Snakemake compares checksums of small inputs, not only their times.
         write_text(STALE, f"{time.time_ns()}\n")
