@@ -27,7 +27,7 @@ print(sorted({"pandas", "numpy", "torch", "sklearn"} & set(sys.modules)))
 # Golden numbers: when they move, RECIPE must move with them.
 DIGESTS = {
     "acceptability": "17efb41fe1976ce4ed47945e33dfb195edd04e1f0423900b0a8b81c58e4918ab",
-    "entailment": "f6e4e1c44c87ac7e839878f4a64975c20dfd0e3b6ed85604810be0613d85b574",
+    "entailment": "c3bdbf520d755102bed0915bce71f013896b00d592e195d295c4c265322bc1c9",
 }
 
 
@@ -134,7 +134,7 @@ def test_words_and_lengths_alone_do_not_tell_the_label(name: str) -> None:
     assert length.score([lengths(e) for e in splits["dev"]], dev_labels) <= 0.56
     curved = GradientBoostingClassifier(n_estimators=30, random_state=0)
     curved.fit([lengths(e) for e in splits["train"]], train_labels)
-    assert curved.score([lengths(e) for e in splits["dev"]], dev_labels) <= 0.60
+    assert curved.score([lengths(e) for e in splits["dev"]], dev_labels) <= 0.56
 
 
 def test_unknown_grammar_and_impossible_sizes_are_refused_with_a_way_out() -> None:

@@ -25,7 +25,7 @@ from internal_kd.errors import UserError, nearest
 __all__ = ["GRAMMARS", "RECIPE", "Example", "Grammar", "Phenomenon", "generate"]
 
 # Raise when the generated examples change: it is part of the fingerprint of every generated task.
-RECIPE = 1
+RECIPE = 2
 
 GRAMMARS: dict[str, Grammar] = {grammar.name: grammar for grammar in (ACCEPTABILITY, ENTAILMENT)}
 

@@ -11,12 +11,10 @@ conjunction   All guards sang and danced in ...       All guards sang in the gar
               Few guards sang in the garden.          Few guards sang and danced in ...      entailment
 numeral       At most three guards sang in ...        At most five guards sang in ...        entailment
               At least three guards sang in ...       At least five guards sang in ...       not_entailment
-implicative   Tom failed to break the old lamp ...    Tom did not break the old lamp ...     entailment
+implicative   Tom refused to break the old lamp ...    Tom did not break the old lamp ...     entailment
               Tom managed to break the old lamp ...   Tom did not break the old lamp ...     not_entailment
-voice         The guard thanked the nurse in ...      The nurse was thanked by the guard ..  entailment
-              The guard thanked the nurse in ...      The guard was thanked by the nurse ..  not_entailment
-binding       The guard sang and the nurse slept ...  The nurse slept.                       entailment
-              The guard sang and the nurse slept ...  The nurse sang.                        not_entailment
+voice         The guard thanked the nurse in ...      The nurse was thanked by the guard.   entailment
+              The guard thanked the nurse in ...      The guard was thanked by the nurse.   not_entailment
 detail        Tom took a lamp and a clock at ...      Tom took a clock.                      entailment
               Tom took a lamp and a clock at ...      Tom took a map.                        not_entailment
 participant   The guard and the nurse slept in ...    The nurse slept.                       entailment
@@ -121,7 +119,7 @@ def _detail(rng: Random, name: str, verb: lex.Verb, things: tuple[lex.Noun, lex.
     return Twins(*(Text(premise, sentence(name, verb.past, _article(n.singular))) for n in (rng.choice(things), wrong)))
 
 
-_NUMBER_WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "twelve")
+_NUMBER_WORDS = ("two", "three", "four", "five", "six")
 _BOUNDS = (
     Quantifier("at least", True),
     Quantifier("more than", True),
@@ -141,30 +139,18 @@ def _numeral(
 def _voice(rng: Random, people: tuple[lex.Noun, lex.Noun], verb: lex.Verb, passive: bool, place: str) -> Twins:
     doer, other = (noun.singular for noun in people)
 
-    def text(agent: str, patient: str, in_passive: bool) -> str:
+    def text(agent: str, patient: str, in_passive: bool, where: str = "") -> str:
         if in_passive:
-            return sentence("the", patient, "was", verb.participle, "by the", agent, place)
-        return sentence("the", agent, verb.past, "the", patient, place)
+            return sentence("the", patient, "was", verb.participle, "by the", agent, where)
+        return sentence("the", agent, verb.past, "the", patient, where)
 
-    premise = text(doer, other, passive)
+    premise = text(doer, other, passive, place)
     return Twins(Text(premise, text(doer, other, not passive)), Text(premise, text(other, doer, not passive)))
 
 
-def _binding(
-    rng: Random, people: tuple[lex.Noun, lex.Noun], verb: int, other: int, ask_second: bool, place: str
-) -> Twins:
-    verbs = (lex.INTRANSITIVE[verb].past, lex.INTRANSITIVE[(verb + other) % len(lex.INTRANSITIVE)].past)
-    subjects = tuple(f"the {noun.singular}" for noun in people)
-    premise = sentence(subjects[0], verbs[0], "and", subjects[1], verbs[1], place)
-
-    def claim(which: int) -> Text:
-        return Text(premise, sentence(subjects[ask_second], verbs[which]))
-
-    return Twins(claim(ask_second), claim(not ask_second))
-
-
-_FACTIVES = ("knows", "remembers", "proved", "discovered")
-_NON_FACTIVES = ("thinks", "hopes", "claimed", "dreamed")
+# Twin verbs have the same number of letters.
+_FACTIVES = ("knows", "proved", "learned", "noticed")
+_NON_FACTIVES = ("hopes", "thinks", "claimed", "dreamed")
 
 
 def _factive(rng: Random, name: str, attitude: int, noun: lex.Noun, verb: lex.Verb, place: str) -> Twins:
@@ -211,7 +197,6 @@ ENTAILMENT = Grammar(
         Phenomenon("detail", (lex.NAMES, lex.STRONG_TRANSITIVE, _pairs(lex.OBJECTS), lex.PLACES), _detail),
         Phenomenon("numeral", (_BOUNDS, _NUMBER_PAIRS, lex.PEOPLE, lex.INTRANSITIVE, lex.PLACES), _numeral),
         Phenomenon("voice", (_PEOPLE_PAIRS, lex.SOCIAL, ORDERS, lex.PLACES), _voice),
-        Phenomenon("binding", (_PEOPLE_PAIRS, _VERBS, _OTHER_VERBS, ORDERS, lex.PLACES), _binding),
         Phenomenon("participant", (_PEOPLE_PAIRS, lex.INTRANSITIVE, lex.PLACES), _participant),
         Phenomenon("factive", (lex.NAMES, range(len(_FACTIVES)), lex.PEOPLE, lex.INTRANSITIVE, lex.PLACES), _factive),
         Phenomenon(
