@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from internal_kd.data import generator
 from internal_kd.files import sha256_text
 from internal_kd.identity import DATA, RUNS, WORK, fingerprint
 from internal_kd.params.sources import DataParams, EncoderParams, TaskEntry
@@ -77,7 +78,8 @@ class TaskData(Artefact):
     def params(self) -> dict[str, Any]:
         """Return what is fetched: content for local files, id and revision for the hub, the recipe of a generator."""
         if self.entry.source == "generator":
-            return self.entry.model_dump(include={"source", "grammar", "train", "dev", "seed"})
+            grammar = self.entry.model_dump(include={"source", "grammar", "train", "dev", "seed"})
+            return {**grammar, "grammar_recipe": generator.RECIPE}
         if self.entry.source == "files":
             kept = {"source", "text", "label", "labels", "type", "metrics", "licence"}
             return {**self.entry.model_dump(include=kept), "content": self.content}

@@ -24,7 +24,7 @@ from internal_kd.artefacts import (
 from internal_kd.errors import UserError
 from internal_kd.files import read_json
 from internal_kd.identity import RESULTS, ContentHashes
-from internal_kd.models.layers import layer_map
+from internal_kd.models.layers import choose_layers, layer_map
 from internal_kd.params import Params
 from internal_kd.params.sources import EncoderParams, FilesEntry, GlueEntry
 from internal_kd.params.training import ResolvedMethod, TrainingParams, resolve_method
@@ -90,6 +90,8 @@ def plan_study(params: Params) -> Study:
     _check_layers(params, encoder, methods)
     teachers = tuple(_plan_teacher(params, tokens, seed) for tokens in tasks.values() for seed in params.teacher.seeds)
     students = tuple(run for tokens in tasks.values() for run in _plan_students(params, tokens, methods))
+    for run in students:
+        _check_climb(run)
     return Study(params, tasks, methods, teachers, students)
 
 
@@ -213,6 +215,18 @@ def _check_layers(params: Params, encoder: EncoderFiles, methods: dict[str, Reso
         for method in methods.values():
             if method.layer_terms:
                 layer_map(method.settings.layer_map, layers, depth)
+            if method.settings.initialization.source != "random":
+                choose_layers(method.settings.initialization.layers, layers, depth)
+
+
+def _check_climb(run: StudentRun) -> None:
+    settings = run.method.settings
+    climbing = run.depth * settings.epochs_per_layer
+    if run.method.curriculum != "all" and climbing >= settings.epochs:
+        raise UserError(
+            f"methods.{run.method.name}: {run.depth} layers of up to {settings.epochs_per_layer} epochs leave none of "
+            f"{settings.epochs} epochs for classification; raise epochs or lower epochs_per_layer"
+        )
 
 
 def _known_layers(encoder: EncoderFiles) -> int | None:

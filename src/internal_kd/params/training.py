@@ -44,7 +44,9 @@ class InitializationParams(Frozen):
     """Where a student's first weights come from."""
 
     source: Literal["pretrained", "teacher", "random"] = "pretrained"
-    layers: Literal["first", "every_other", "last"] = "first"
+    layers: Literal["first", "every_other", "spread", "last"] | tuple[Count, ...] = Field(
+        "first", description="which of the source's layers; `spread` is every_other for depths that do not divide"
+    )
 
 
 LayerMap = Literal["uniform", "spread", "first", "last"] | tuple[Count, ...]

@@ -1,0 +1,185 @@
+"""Teachers and students on a tiny study, step by step: what a run writes, and what its numbers depend on."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import matthews_corrcoef
+
+from internal_kd.artefacts import StudentRun
+from internal_kd.errors import UserError
+from internal_kd.files import read_json
+from internal_kd.params import merge, parse_params, read_yaml
+from internal_kd.params.study import MachineParams
+from internal_kd.records import is_complete
+from internal_kd.steps.fetch_encoder import fetch_encoder
+from internal_kd.steps.fetch_task import fetch_task
+from internal_kd.steps.initialize_student import initialize_student
+from internal_kd.steps.record_teacher import record_teacher
+from internal_kd.steps.tokenize_task import tokenize_task
+from internal_kd.steps.train_student import train_student
+from internal_kd.steps.train_teacher import train_teacher
+from internal_kd.study import Study, plan_study
+from tiny_study import ROOT, VALUES, make_encoder
+
+MACHINE = MachineParams()
+METHODS = ["finetuned", "soft", "soft_kl_cos", "progressive", "stacked", "stacked_soft_hard"]
+
+
+def plan(**changes) -> Study:
+    study = {"methods": METHODS, "seeds": [1]}
+    student = {"epochs": 3, "learning_rate": 1e-3, "cosine_threshold": 0.0}
+    values = merge(VALUES, {"study": study, "student": student, "teacher": {"learning_rate": 1e-3, "epochs": 2}})
+    return plan_study(parse_params(merge(read_yaml(ROOT / "params.yaml"), merge(values, changes))))
+
+
+def student(study: Study, method: str) -> StudentRun:
+    return next(run for run in study.students if run.method.name == method)
+
+
+def make(run: StudentRun) -> StudentRun:
+    if not is_complete(run.initial):
+        initialize_student(run.initial)
+    if run.outputs and not is_complete(run.outputs):
+        record_teacher(run.outputs, MACHINE)
+    train_student(run, MACHINE)
+    return run
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project folder in which the tiny study's teacher is trained and recorded."""
+    folder, before = tmp_path_factory.mktemp("project"), Path.cwd()
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    make_encoder(folder / "encoder")
+    study = plan()
+    (tokens,) = study.tasks.values()
+    fetch_task(tokens.data)
+    fetch_encoder(tokens.encoder)
+    tokenize_task(tokens)
+    train_teacher(study.teachers[0], MACHINE)
+    yield folder
+    os.chdir(before)
+
+
+def history(run) -> list[dict]:
+    return [json.loads(line) for line in (run.folder / "history.jsonl").read_text().splitlines()]
+
+
+def test_a_teacher_writes_everything_a_run_promises(project):
+    teacher = plan().teachers[0]
+    assert is_complete(teacher)
+    record = read_json(teacher.marker)
+    promised = """fingerprint recipe params inputs data_sha256 git_commit git_dirty lock_sha256 versions device seconds
+        peak_memory examples_per_second started finished encoder_parameters total_parameters"""
+    assert set(promised.split()) <= set(record)
+    predictions = pd.read_parquet(teacher.folder / "predictions.parquet")
+    assert list(predictions.columns) == ["idx", "label", "logit_0", "logit_1"] and len(predictions) == 48
+    said = predictions[["logit_0", "logit_1"]].to_numpy().argmax(1)
+    last = history(teacher)[-1]
+    assert last["dev_matthews_correlation"] == pytest.approx(matthews_corrcoef(predictions["label"], said))
+    assert record["scores"]["matthews_correlation"] == pytest.approx(last["dev_matthews_correlation"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_student_of_every_method_trains_and_keeps_its_book(project, method):
+    run = make(student(plan(), method))
+    assert is_complete(run)
+    epochs = history(run)
+    assert [epoch["epoch"] for epoch in epochs] == [1, 2, 3]
+    stages = {
+        "progressive": ["layer 1", "layer 2", "classification"],
+        "stacked": ["layer 1", "layers 1-2", "classification"],
+        "stacked_soft_hard": ["layer 1", "layers 1-2", "classification"],
+    }
+    assert [epoch["stage"] for epoch in epochs] == stages.get(method, ["all"] * 3)
+    for epoch in epochs:
+        counted = method not in ("progressive", "stacked") or epoch["stage"] == "classification"
+        assert (epoch["dev_accuracy"] is not None) == counted
+        assert np.isfinite(epoch["loss"]) and epoch["examples_per_second"] > 0
+    terms = {term for epoch in epochs for term in epoch if term in ("hard", "soft", "attention_kl", "cls_cosine")}
+    assert terms == set(run.method.weights)
+    assert epochs[-1]["learning_rate"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_the_internal_losses_fall_where_they_are_trained(project):
+    run = student(plan(student={"epochs": 12}), "soft_kl_cos")
+    epochs = history(make(run))
+    assert epochs[-1]["attention_kl"] < 0.8 * epochs[0]["attention_kl"]
+    assert epochs[-1]["cls_cosine"] < 0.8 * epochs[0]["cls_cosine"]
+
+
+def test_the_same_run_gives_the_same_weights_bit_for_bit(project):
+    run = student(plan(), "stacked")
+    first = (make(run).folder / "model/model.safetensors").read_bytes()
+    train_student(run, MACHINE)
+    assert (run.folder / "model/model.safetensors").read_bytes() == first
+
+
+def test_a_teacher_computed_while_training_teaches_the_same(project):
+    recorded = student(plan(), "soft_kl_cos")
+    losses = [epoch["loss"] for epoch in history(make(recorded))]
+    for attention in recorded.outputs.folder.glob("attention-*.npy"):
+        attention.unlink()
+    train_student(recorded, MACHINE)
+    assert [epoch["loss"] for epoch in history(recorded)] == pytest.approx(losses, rel=2e-3)
+    recorded.outputs.marker.unlink()
+
+
+def test_attention_beyond_the_disk_budget_is_left_to_training(project, capsys):
+    outputs = student(plan(), "soft_kl_cos").outputs
+    record_teacher(outputs, MachineParams(disk_budget_gb=1e-9))
+    assert "exceed machine.disk_budget_gb" in capsys.readouterr().out
+    assert read_json(outputs.marker)["attention_layers"] == []
+    outputs.marker.unlink()
+
+
+def test_more_examples_than_there_are_is_one_clear_line(project):
+    run = next(r for r in plan(study={"examples": [5000]}).students if r.method.name == "finetuned")
+    with pytest.raises(UserError, match="5000 are more than the 64 of judge; say 'full'"):
+        make(run)
+
+
+def test_a_smaller_training_set_trains_on_that_many(project):
+    run = next(r for r in plan(study={"examples": [32]}).students if r.method.name == "finetuned")
+    assert "/n32/" in str(make(run).folder)
+    assert read_json(run.marker)["params"]["examples"] == 32
+
+
+def test_a_loss_that_is_no_number_stops_the_training_and_names_the_step(project):
+    run = student(plan(student={"learning_rate": 1e30, "warmup_share": 0.0}), "finetuned")
+    with pytest.raises(UserError, match=r"no longer a number at step \d+, epoch \d+ \(hard, loss\)"):
+        make(run)
+    assert not run.marker.exists()
+
+
+def test_students_can_start_from_the_teacher_and_from_nothing(project):
+    for source in ("teacher", "random"):
+        run = make(student(plan(student={"initialization": {"source": source}}), "soft"))
+        assert is_complete(run)
+
+
+# Raise the RECIPE of the step whose results moved, then write the new numbers here.
+GOLDEN = {
+    "teacher": 0.0,
+    "finetuned": 0.0,
+    "soft": 0.0,
+    "soft_kl_cos": 0.0,
+    "progressive": 0.0,
+    "stacked": 0.0,
+    "stacked_soft_hard": 0.0,
+}
+
+
+def test_results_move_only_with_a_new_recipe(project):
+    study = plan()
+    found = {"teacher": history(study.teachers[0])[-1]["loss"]}
+    found |= {method: history(make(student(study, method)))[-1]["loss"] for method in METHODS}
+    assert found == pytest.approx(GOLDEN, rel=1e-3)

@@ -1,0 +1,86 @@
+"""Parameters: what is refused, and with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tiny_study import ROOT
+
+from internal_kd.errors import UserError
+from internal_kd.params import load_params, merge, parse_params, read_yaml
+
+PAPER = read_yaml(ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize("overlay", [None, *sorted((ROOT / "config").glob("*.yaml"))], ids=str)
+def test_every_study_that_comes_along_is_valid(overlay):
+    assert load_params(ROOT / "params.yaml", [overlay] if overlay else []).study.name
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"student": {"epohcs": 3}}, "student: unknown parameter 'epohcs' (did you mean 'epochs'?)"),
+        ({"studnet": {}}, "unknown parameter 'studnet' (did you mean 'student'?)"),
+        ({"methods": {"soft": {"weights": {"sotf": 1}}}}, "unknown objective 'sotf' (did you mean 'soft'?)"),
+        ({"methods": {"soft": {"curriculum": "stackd"}}}, "unknown curriculum 'stackd' (did you mean 'stacked'?)"),
+        ({"methods": {"soft": {"weights": {"soft": 0}}}}, "no classification term has a weight above 0"),
+        ({"methods": {"soft": {"curriculum": "stacked"}}}, "climbs layers, but no layer objective"),
+        ({"methods": {"teacher": {"id": "9", "weights": {"hard": 1}}}}, "'teacher' is the name of row 1.0"),
+        ({"study": {"methods": ["soft_cosine"]}}, "unknown method 'soft_cosine' (did you mean 'soft_cos'?)"),
+        ({"study": {"tasks": ["clola"]}}, "unknown task 'clola' (did you mean 'cola'?)"),
+        ({"tasks": {"colla": None}}, "'colla' is no GLUE task (did you mean 'cola'?)"),
+        ({"study": {"seeds": [1, 1]}}, "study.seeds: names 1 twice"),
+        ({"study": {"seeds": []}}, "study.seeds"),
+        ({"teacher": {"teaching_seed": 9}}, "teaching_seed 9 is not among teacher.seeds"),
+        ({"teacher": {"epochs": 0}}, "teacher.epochs: Input should be greater than or equal to 1 (given: 0)"),
+        ({"teacher": {"epochs": True}}, "teacher.epochs"),
+        ({"student": {"learning_rate": float("nan")}}, "student.learning_rate"),
+        ({"encoder": {"revision": "main"}}, "encoder.revision"),
+        ({"encoder": {"source": "folder"}}, "source 'folder' needs `path`"),
+        ({"data": {"root": "../glue"}}, "leaves the project: give it as an absolute path"),
+        ({"study": {"name": "../up"}}, "study.name"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(changes: dict[str, Any], said: str):
+    with pytest.raises(UserError) as refused:
+        parse_params(merge(PAPER, changes))
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+    assert str(refused.value).startswith("params.yaml: ")
+
+
+def test_a_missing_section_is_named():
+    with pytest.raises(UserError, match="params.yaml: encoder: is missing"):
+        parse_params({key: value for key, value in PAPER.items() if key != "encoder"})
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path):
+    (tmp_path / "p.yaml").write_text("a: 1\nb: 2\na: 3\n")
+    with pytest.raises(UserError, match="key 'a' stands twice"):
+        read_yaml(tmp_path / "p.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just text", "a: [1, 2", "\x00", "a: !!python/object:os.system {}"])
+def test_what_is_no_mapping_is_one_line(tmp_path: Path, text: str):
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(UserError) as refused:
+        read_yaml(tmp_path / "p.yaml")
+    assert "p.yaml" in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_overlays_merge_mapping_by_mapping_and_replace_lists():
+    base = {"a": {"x": 1, "y": [1, 2]}, "b": 1}
+    assert merge(base, {"a": {"y": [3]}, "c": 2}) == {"a": {"x": 1, "y": [3]}, "b": 1, "c": 2}
+    assert base["a"]["y"] == [1, 2]
+
+
+def test_overlays_are_merged_as_snakemake_merges_its_configuration():
+    from snakemake.utils import update_config
+
+    overlay = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    config = read_yaml(ROOT / "params.yaml")
+    update_config(config, overlay)
+    assert config == merge(PAPER, overlay)

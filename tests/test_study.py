@@ -1,0 +1,134 @@
+"""The planner: which runs a study wants, and what their fingerprints depend on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_study import ROOT, VALUES
+
+from internal_kd.errors import UserError
+from internal_kd.params import merge, parse_params, read_yaml
+from internal_kd.study import Study, plan_study
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder/config.json").write_text('{"num_hidden_layers": 4}')
+    (tmp_path / "encoder/model.safetensors").write_bytes(b"weights")
+    return tmp_path
+
+
+def plan(**changes: Any) -> Study:
+    return plan_study(parse_params(merge(read_yaml(ROOT / "params.yaml"), merge(VALUES, changes))))
+
+
+def fingerprints(study: Study) -> dict[str, str]:
+    return {run.label: run.fingerprint for run in study.runs}
+
+
+def moved(**changes: Any) -> set[str]:
+    """The labels of the runs whose fingerprint a change moves."""
+    before, after = fingerprints(plan()), fingerprints(plan(**changes))
+    return {label for label in before if before[label] != after.get(label)}
+
+
+def students(*methods: str) -> set[str]:
+    return {f"judge | L2 | {method} | s{seed}" for method in methods for seed in (1, 2)}
+
+
+def test_the_papers_study_is_ten_rows_over_four_tasks_and_five_seeds():
+    study = plan_study(parse_params(read_yaml(ROOT / "params.yaml")))
+    assert list(study.tasks) == ["cola", "qqp", "mrpc", "rte"]
+    assert len(study.teachers) == 4 * 5 and len(study.students) == 4 * 9 * 5
+    assert [m.id for m in study.methods.values()] == ["2.0", "3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7"]
+
+
+def test_one_methods_weight_moves_that_methods_runs_only():
+    assert moved(methods={"stacked": {"weights": {"cls_cosine": 2.0}}}) == students("stacked")
+
+
+def test_a_learning_rate_of_the_teacher_moves_teachers_and_the_students_they_teach():
+    teachers = {"judge | teacher | s1", "judge | teacher | s2"}
+    assert moved(teacher={"learning_rate": 3e-5}) == teachers | students("soft", "stacked")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"study": {"name": "other"}},
+        {"methods": {"soft": {"title": "another title", "id": "9.9"}}},
+        {"machine": {"disk_budget_gb": 1, "keep_models": "none", "student": {"threads": 7}}},
+        {"student": {"layer_map": "last"}, "study": {"methods": ["finetuned", "soft", "stacked"]}, "methods": {"stacked": {"layer_map": "uniform"}}},
+        {"student": {"temperature": 1.0}},
+        {"encoder": {"licence": "another"}},
+    ],
+)  # fmt: skip
+def test_what_changes_no_result_moves_no_fingerprint(changes):
+    assert moved(**changes) == set()
+
+
+def test_curriculum_settings_move_the_methods_that_climb():
+    assert moved(student={"cosine_threshold": 0.5}) == students("stacked")
+
+
+def test_a_run_is_what_it_is_wherever_its_encoder_lies(project):
+    before = fingerprints(plan())
+    shutil.copytree(project / "encoder", project / "elsewhere")
+    assert fingerprints(plan(encoder={"path": "elsewhere"})) == before
+
+
+def test_an_encoder_with_other_weights_moves_everything(project):
+    before = fingerprints(plan())
+    (project / "encoder/model.safetensors").write_bytes(b"others")
+    after = fingerprints(plan())
+    assert all(before[label] != after[label] for label in before)
+
+
+def test_a_seed_more_adds_its_runs_only():
+    before, after = fingerprints(plan()), fingerprints(plan(study={"seeds": [1, 2, 3]}))
+    assert before.items() <= after.items() and len(after) == len(before) + 3
+
+
+def test_a_recipe_raised_moves_its_step_and_what_follows(monkeypatch):
+    before = fingerprints(plan())
+    monkeypatch.setattr("internal_kd.steps.record_teacher.RECIPE", 99)
+    after = fingerprints(plan())
+    assert {label for label in before if before[label] != after[label]} == students("soft", "stacked")
+
+
+def test_paths_say_what_a_run_is():
+    run = plan(study={"examples": [32]}).students[0]
+    assert str(run.folder) == f"results/runs/students/judge/tiny/L2/finetuned/n32/seed1-{run.fingerprint}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"study": {"depths": [5]}}, "study.depths: 5 layers are more than the teacher's 4; take at most 4"),
+        ({"study": {"depths": [3]}}, "'uniform' needs a depth that divides the teacher's 4 layers: 1, 2, 4"),
+        ({"student": {"epochs": 2}}, "methods.stacked: 2 layers of up to 1 epochs leave none of 2 epochs"),
+        ({"encoder": {"layers": 12}}, "encoder.layers: 12 was given, but tiny has 4"),
+        ({"encoder": {"path": "nowhere"}}, "encoder.path: nowhere is no folder"),
+        ({"encoder": {"source": "package", "package": "no_such_package"}}, "'no_such_package' is not installed"),
+        ({"student": {"initialization": {"layers": [1, 9]}}}, "leave the teacher's layers 1 to 4"),
+        ({"tasks": {"own": {"source": "files", "train": "a.csv", "dev": "b.csv", "text": ["t"]}}}, "a.csv does not exist"),
+        ({"data": {"root": "glue"}, "study": {"tasks": ["rte"]}}, "data.root: glue holds no folder RTE"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_planned_is_one_clear_line(changes, said):
+    if "tasks" in changes:
+        changes = {**changes, "study": {"tasks": ["own"]}}
+    with pytest.raises(UserError) as refused:
+        plan(**changes)
+    assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_every_encoder_needs_weights_that_are_no_pickle(project):
+    (project / "encoder/model.safetensors").rename(project / "encoder/pytorch_model.bin")
+    with pytest.raises(UserError, match=r"holds no \.safetensors weights"):
+        plan()
