@@ -1,0 +1,60 @@
+"""How every figure looks and is saved: markers and line styles beside colour, the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from internal_kd.analysis.built import FIGURE_TYPES, figure_paths
+from internal_kd.files import replacing
+from internal_kd.study import Study
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, safe for colour-blind readers, in an order whose greys alternate between dark and light.
+COLOURS = ("#000000", "#E69F00", "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)), (0, (4, 2, 1, 2)))
+
+
+def style_of(position: int) -> dict[str, Any]:
+    """Return colour, marker and line style of the method at a position of the study's list."""
+    return {
+        "color": COLOURS[position % len(COLOURS)],
+        "marker": MARKERS[position % len(MARKERS)],
+        "linestyle": LINES[position % len(LINES)],
+    }
+
+
+def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure of rows x columns panels, each of ``width`` x ``height`` inches."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    matplotlib.rcParams.update(
+        {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "internal-kd"}
+    )
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
+    )
+    return figure, [list(line) for line in axes]
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], columns: int = 3) -> None:
+    """Put one legend under all panels."""
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+
+
+def save(figure: Figure, study: Study, name: str, key: str) -> None:
+    """Write ``figures/<name>.png`` and ``.svg``, stamped with the scores' key and without dates."""
+    import matplotlib.pyplot as plt
+
+    for kind, path in zip(FIGURE_TYPES, figure_paths(study, name), strict=True):
+        dateless: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=kind, dpi=160, metadata={**dateless, "Description": key})
+    plt.close(figure)
