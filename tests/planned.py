@@ -14,9 +14,9 @@ PARAMS = read_yaml(Path(__file__).parents[1] / "params.yaml")
 
 
 def study_values(tasks: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """The paper's parameters with other tasks, and one small encoder that is never read."""
-    values = PARAMS | {"tasks": tasks} | changes
-    return values | {"study": {**PARAMS["study"], "tasks": list(tasks)}}
+    """The paper's parameters with other tasks, and two layers for students."""
+    study = {**PARAMS["study"], "tasks": list(tasks), "depths": [2], "methods": ["soft"]}
+    return PARAMS | {"tasks": tasks, "study": study} | changes
 
 
 def planned(tasks: dict[str, Any], **changes: Any) -> TokenizedTask:

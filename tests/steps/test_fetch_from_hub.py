@@ -16,7 +16,7 @@ import yaml
 from safetensors.numpy import save
 
 from hub_server import REVISION, run_step, serving
-from planned import PARAMS, study_values
+from planned import study_values
 
 DATA = {"repository": "nyu-mll/glue", "revision": REVISION}
 ENCODER = {"name": "tiny", "source": "hub", "id": "google-bert/tiny", "revision": REVISION, "layers": 2}
@@ -70,9 +70,7 @@ def encoder_files() -> dict[str, bytes]:
 
 
 def write_params(project: Path, task: str = "rte", **changes: Any) -> None:
-    study = PARAMS["study"] | {"depths": [2], "methods": ["soft"]}
-    values = study_values({task: None}, data=DATA, encoder=ENCODER) | changes
-    values["study"] |= {"depths": study["depths"], "methods": study["methods"]}
+    values = study_values({task: None}, **{"data": DATA, "encoder": ENCODER, **changes})
     (project / "params.yaml").write_text(yaml.safe_dump(values))
 
 
