@@ -11,10 +11,10 @@ conjunction   All guards sang and danced in ...       All guards sang in the gar
               Few guards sang in the garden.          Few guards sang and danced in ...      entailment
 numeral       At most three guards sang in ...        At most five guards sang in ...        entailment
               At least three guards sang in ...       At least five guards sang in ...       not_entailment
-implicative   Tom refused to break the old lamp ...    Tom did not break the old lamp ...     entailment
+implicative   Tom failed to break the old lamp ...    Tom did not break the old lamp ...     entailment
               Tom managed to break the old lamp ...   Tom did not break the old lamp ...     not_entailment
-voice         The guard thanked the nurse in ...      The nurse was thanked by the guard.   entailment
-              The guard thanked the nurse in ...      The guard was thanked by the nurse.   not_entailment
+voice         The guard thanked the nurse in ...      The nurse was thanked by the guard.    entailment
+              The guard thanked the nurse in ...      The guard was thanked by the nurse.    not_entailment
 detail        Tom took a lamp and a clock at ...      Tom took a clock.                      entailment
               Tom took a lamp and a clock at ...      Tom took a map.                        not_entailment
 participant   The guard and the nurse slept in ...    The nurse slept.                       entailment
@@ -23,11 +23,11 @@ factive       Tom knows that the guard slept in ...   The guard slept in the hal
               Tom hopes that the guard slept in ...   The guard slept in the hall.           not_entailment
 ============  ======================================  =====================================  ==============
 
-The first four turn on monotonicity: what follows under "some" does not under "no", and the other way round, so neither
-the quantifier, nor which sentence is longer, nor the overlap of words tells the label by itself. "detail",
-"participant" and "factive" are easier on purpose (a word that is missing, a word that is there): without them an
-encoder trained on a few thousand examples finds no slope to start on. Twins are the same two sentences in either
-order, or share one sentence and differ in one word or in who does what.
+The first four turn on monotonicity: what follows under "some" does not under "no", and the other way round, so in them
+neither the quantifier, nor which sentence is longer, nor the overlap of words tells the label. "detail", "participant"
+and "factive" are easier on purpose (a word that is missing, a word that is there): without them an encoder trained on
+a few thousand examples finds no slope to start on. Twins are the same two sentences in either order, or share one
+sentence and differ in one word or in who does what.
 """
 
 from __future__ import annotations

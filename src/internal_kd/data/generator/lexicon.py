@@ -1,7 +1,7 @@
 """The words of the built-in grammars: everyday words, most of them one word piece in BERT's vocabulary.
 
 Sizes matter less than independence: every word can stand in acceptable and broken, entailed and not entailed
-sentences equally often, so that no word alone tells the label.
+sentences about equally often, so that words alone tell next to nothing of the label.
 """
 
 from __future__ import annotations
@@ -10,17 +10,12 @@ from typing import NamedTuple
 
 
 class Verb(NamedTuple):
-    """The five forms of an English verb."""
+    """Four forms of an English verb (no present-tense contrast is drawn with lexical verbs)."""
 
     base: str
-    third: str
     past: str
     participle: str
     gerund: str
-
-    def present(self, plural: bool) -> str:
-        """Return the present-tense form that agrees with a subject of this number."""
-        return self.base if plural else self.third
 
 
 class Noun(NamedTuple):
@@ -63,65 +58,65 @@ WOMEN = _words("Mary Anna Susan Linda Julia Emma Helen Laura Sarah Jane Alice Ru
 NAMES = tuple(name for pair in zip(MEN, WOMEN, strict=True) for name in pair)
 
 INTRANSITIVE = _verbs("""
-sing sings sang sung singing
-dance dances danced danced dancing
-sleep sleeps slept slept sleeping
-laugh laughs laughed laughed laughing
-swim swims swam swum swimming
-smile smiles smiled smiled smiling
-wait waits waited waited waiting
-cry cries cried cried crying
-work works worked worked working
+sing sang sung singing
+dance danced danced dancing
+sleep slept slept sleeping
+laugh laughed laughed laughing
+swim swam swum swimming
+smile smiled smiled smiling
+wait waited waited waiting
+cry cried cried crying
+work worked worked working
 """)
 # Past participle, past and base all differ, so that each wrong form is really wrong.
 STRONG_TRANSITIVE = _verbs("""
-take takes took taken taking
-steal steals stole stolen stealing
-break breaks broke broken breaking
-hide hides hid hidden hiding
-forget forgets forgot forgotten forgetting
-freeze freezes froze frozen freezing
-choose chooses chose chosen choosing
-draw draws drew drawn drawing
-shake shakes shook shaken shaking
-throw throws threw thrown throwing
+take took taken taking
+steal stole stolen stealing
+break broke broken breaking
+hide hid hidden hiding
+forget forgot forgotten forgetting
+freeze froze frozen freezing
+choose chose chosen choosing
+draw drew drawn drawing
+shake shook shaken shaking
+throw threw thrown throwing
 """)
 # Verbs that cannot do without an object.
 TRANSITIVE = _verbs("""
-buy buys bought bought buying
-find finds found found finding
-make makes made made making
-fix fixes fixed fixed fixing
-take takes took taken taking
-bring brings brought brought bringing
-destroy destroys destroyed destroyed destroying
-repair repairs repaired repaired repairing
+buy bought bought buying
+find found found finding
+make made made making
+fix fixed fixed fixing
+take took taken taking
+bring brought brought bringing
+destroy destroyed destroyed destroying
+repair repaired repaired repairing
 """)
 # Verbs that cannot take one.
 UNACCUSATIVE = _verbs("""
-arrive arrives arrived arrived arriving
-vanish vanishes vanished vanished vanishing
-sleep sleeps slept slept sleeping
-fall falls fell fallen falling
-disappear disappears disappeared disappeared disappearing
-wait waits waited waited waiting
-stumble stumbles stumbled stumbled stumbling
-hesitate hesitates hesitated hesitated hesitating
+arrive arrived arrived arriving
+vanish vanished vanished vanishing
+sleep slept slept sleeping
+fall fell fallen falling
+disappear disappeared disappeared disappearing
+wait waited waited waiting
+stumble stumbled stumbled stumbling
+hesitate hesitated hesitated hesitating
 """)
 # Verbs whose subject and object are both people.
 SOCIAL = _verbs("""
-admire admires admired admired admiring
-help helps helped helped helping
-follow follows followed followed following
-thank thanks thanked thanked thanking
-blame blames blamed blamed blaming
-watch watches watched watched watching
-praise praises praised praised praising
-call calls called called calling
-visit visits visited visited visiting
-trust trusts trusted trusted trusting
-attack attacks attacked attacked attacking
-invite invites invited invited inviting
+admire admired admired admiring
+help helped helped helping
+follow followed followed following
+thank thanked thanked thanking
+blame blamed blamed blaming
+watch watched watched watching
+praise praised praised praising
+call called called calling
+visit visited visited visiting
+trust trusted trusted trusting
+attack attacked attacked attacking
+invite invited invited inviting
 """)
 PLACES = _phrases("""
 near the river, in the garden, at the station, in the kitchen, behind the church, on the bridge, at the market,
@@ -146,10 +141,10 @@ HYPERNYMS = tuple(
     for kind in kinds.split()
 )
 PAINTING = _verbs("""
-paint paints painted painted painting
-draw draws drew drawn drawing
-see sees saw seen seeing
-photograph photographs photographed photographed photographing
-sketch sketches sketched sketched sketching
-notice notices noticed noticed noticing
+paint painted painted painting
+draw drew drawn drawing
+see saw seen seeing
+photograph photographed photographed photographing
+sketch sketched sketched sketching
+notice noticed noticed noticing
 """)
