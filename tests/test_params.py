@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny_study import ROOT
 
 from internal_kd.errors import UserError
 from internal_kd.params import load_params, merge, parse_params, read_yaml
+from tiny_study import ROOT
 
 PAPER = read_yaml(ROOT / "params.yaml")
 
@@ -53,7 +53,7 @@ def test_what_is_wrong_is_named_in_one_line(changes: dict[str, Any], said: str):
 
 
 def test_a_missing_section_is_named():
-    with pytest.raises(UserError, match="params.yaml: encoder: is missing"):
+    with pytest.raises(UserError, match=r"params\.yaml: encoder: is missing"):
         parse_params({key: value for key, value in PAPER.items() if key != "encoder"})
 
 
