@@ -71,6 +71,13 @@ def test_what_is_no_mapping_is_one_line(tmp_path: Path, text: str):
     assert "p.yaml" in str(refused.value) and "\n" not in str(refused.value)
 
 
+def test_numbers_that_a_command_line_hands_over_as_text_count_as_numbers():
+    given = {"study": {"seeds": ["1", "2"], "examples": ["1000", "full"]}, "student": {"learning_rate": "3e-5"}}
+    params = parse_params(merge(PAPER, given))
+    assert params.study.seeds == (1, 2) and params.study.examples == (1000, "full")
+    assert params.student.learning_rate == 3e-5
+
+
 def test_overlays_merge_mapping_by_mapping_and_replace_lists():
     base = {"a": {"x": 1, "y": [1, 2]}, "b": 1}
     assert merge(base, {"a": {"y": [3]}, "c": 2}) == {"a": {"x": 1, "y": [3]}, "b": 1, "c": 2}

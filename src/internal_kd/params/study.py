@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from internal_kd.errors import nearest
 from internal_kd.params.sources import DataParams, EncoderParams, GlueEntry, TaskEntry
 from internal_kd.params.training import MethodParams, StudentParams, TeacherParams
-from internal_kd.params.types import Count, Frozen, Name, Positive, Seed, unique
+from internal_kd.params.types import Count, Frozen, Name, Positive, Seed, Whole, unique
 from internal_kd.tasks import GLUE
 
 
@@ -40,7 +40,7 @@ class TokenParams(Frozen):
 class ResourceParams(Frozen):
     """What a scheduler is told about one kind of job; memory and time grow with every retry."""
 
-    gpu: Annotated[int, Field(strict=True, ge=0, le=16)] = 0
+    gpu: Annotated[Whole, Field(le=16)] = 0
     mem_mb: Count = 4000
     runtime: Count = Field(30, description="minutes")
     threads: Count = 1

@@ -17,6 +17,11 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
+def _digits_count(value: Any) -> Any:
+    # Snakemake hands over what is nested in --config, as in study='{seeds: [1]}', as text.
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
 def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Refuse a list that names something twice."""
     if repeated := sorted({str(v) for v in values if values.count(v) > 1}):
@@ -31,8 +36,9 @@ def _inside_or_absolute(path: str) -> str:
 
 
 Integer = Annotated[int, Field(strict=True)]
-Count = Annotated[int, Field(strict=True, ge=1, le=10**9)]
-Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Count = Annotated[int, Field(strict=True, ge=1, le=10**9), BeforeValidator(_digits_count)]
+Whole = Annotated[int, Field(strict=True, ge=0, lt=2**31), BeforeValidator(_digits_count)]
+Seed = Whole
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
