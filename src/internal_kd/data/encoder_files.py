@@ -52,7 +52,7 @@ def _download(encoder: EncoderParams) -> dict[str, Path]:
         revision=str(encoder.revision),
         patterns=ENCODER_FILES,
         ignored=("*/*",),
-        way_out="or give a saved encoder as encoder.source: folder and encoder.path",
+        way_out="give a saved encoder as encoder.source: folder and encoder.path",
     )
     return download(wanted)
 

@@ -29,7 +29,7 @@ def download_glue(data: TaskData) -> FetchedTask:
         repository=data.hub.repository,
         revision=data.hub.revision,
         patterns=(f"{task.hub_config}/*.parquet",),
-        way_out="or give the folder of GLUE's official files as data.root",
+        way_out="give the folder of GLUE's official files as data.root",
     )
     found = download(wanted)
     splits = {}
