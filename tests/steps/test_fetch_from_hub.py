@@ -161,11 +161,11 @@ def test_a_wrong_pin_is_one_line(project: Path, data: dict[str, str], said: str)
 def test_a_damaged_download_is_refused_and_mended_by_starting_again(project: Path, fault: str) -> None:
     write_params(project)
     with served() as hub:
-        hub.faults["model.safetensors"] = fault
-        folder, refusal = run_step("fetch_encoder", project, hub.endpoint)
-        assert folder == "" and "google-bert/tiny" in refusal and "start again" in refusal
+        hub.faults["rte/train-00000-of-00001.parquet"] = fault
+        folder, refusal = run_step("fetch_task", project, hub.endpoint)
+        assert folder == "" and "data set nyu-mll/glue" in refusal and "start again" in refusal
         hub.faults.clear()
-        assert run_step("fetch_encoder", project, hub.endpoint)[1] == ""
+        assert run_step("fetch_task", project, hub.endpoint)[1] == ""
 
 
 def test_pickled_weights_alone_are_refused(project: Path) -> None:
