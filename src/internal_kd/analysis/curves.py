@@ -14,7 +14,7 @@ import numpy as np
 from internal_kd.analysis.built import figure_paths, recorded_key
 from internal_kd.analysis.cells import cells_of
 from internal_kd.analysis.figures import axis_title, scale_of, shown_depth, shown_size
-from internal_kd.analysis.plotting import legend_below, panels, save, style_of
+from internal_kd.analysis.plotting import legend_below, panels, plain_ticks, save, style_of
 from internal_kd.analysis.predictions import read_facts
 from internal_kd.analysis.scores import read_scores
 from internal_kd.study import Study
@@ -105,6 +105,7 @@ def plot_learning(study: Study) -> Path:
             axes[line][column].set_ylabel(axis_title(metric) if quantity == "score" else LOSSES[quantity])
             if quantity != "score" and axes[line][column].lines:
                 axes[line][column].set_yscale("log")
+                plain_ticks(axes[line][column].yaxis)
         axes[0][column].set_title(facts.title, loc="left", fontweight="bold")
         axes[-1][column].set_xlabel("epoch")
     handles = [

@@ -138,7 +138,13 @@ def _draw_methods(axis: Axes, numbers: Numbers, cells: Sequence[Cell], *, names:
         summary = numbers.summary(cell)
         values = [scale * s.value for s in numbers.scores.get((*cell.key, metric), []) if s.value is not None]
         axis.scatter(
-            values, [height] * len(values), s=26, facecolors="none", edgecolors="#666666", linewidths=0.9, zorder=2
+            values,
+            [height + 0.27] * len(values),
+            s=20,
+            facecolors="none",
+            edgecolors="#666666",
+            linewidths=0.9,
+            zorder=2,
         )
         if summary.mean is None:
             why = "not run yet" if not summary.seeds else "undefined"

@@ -11,6 +11,7 @@ from internal_kd.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, safe for colour-blind readers, in an order whose greys alternate between dark and light.
@@ -42,6 +43,15 @@ def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure
         rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
     )
     return figure, [list(line) for line in axes]
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Write the ticks of a logarithmic axis as plain numbers, few enough to be read."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], columns: int = 3) -> None:

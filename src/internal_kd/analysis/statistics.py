@@ -9,14 +9,17 @@ t-test over seeds stands beside it. Holm's correction is over the whole table, f
 
 from __future__ import annotations
 
+import csv
 import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
+from internal_kd.analysis.built import tables_folder
 from internal_kd.analysis.cells import Cell, cells_of
 from internal_kd.analysis.predictions import Evidence, FinishedRun, TaskFacts
 from internal_kd.analysis.resampling import (
@@ -28,6 +31,7 @@ from internal_kd.analysis.resampling import (
 )
 from internal_kd.analysis.scores import predicted_values, score_predictions
 from internal_kd.analysis.tables import base_metric
+from internal_kd.errors import UserError
 from internal_kd.study import Study
 from internal_kd.tasks import HIGHER_IS_BETTER
 
@@ -255,3 +259,29 @@ def expected_best(values: Sequence[float], metric: str) -> list[float]:
     n = len(values)
     below = np.arange(n + 1) / n
     return [float(np.dot(np.diff(below**k), worst_first)) for k in range(1, n + 1)]
+
+
+def read_comparisons(study: Study) -> list[Comparison]:
+    """Read comparisons.csv back.
+
+    Raises:
+        UserError: it is missing or not whole.
+    """
+    path = tables_folder(study) / "comparisons.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            return [_comparison_of(line) for line in csv.DictReader(handle)]
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run internal-kd compare-runs first") from None
+    except (KeyError, ValueError, TypeError):
+        raise UserError(f"{path} is not whole: run internal-kd compare-runs again") from None
+
+
+def _comparison_of(line: dict[str, str]) -> Comparison:
+    whole = ("depth", "seeds", "baseline_seeds", "matched_seeds")
+    words = ("task", "metric", "examples", "id", "method", "baseline_id", "baseline", "test_predictions", "test_seeds")
+    values: dict[str, Any] = {}
+    for name, text in line.items():
+        kind: type = str if name in words else int if name in whole else float
+        values[name] = text if kind is str else kind(text) if text else None
+    return Comparison(**values)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from internal_kd.analysis.built import figure_names, figure_paths, recorded_key
 from internal_kd.analysis.cells import FULL, Cell
 from internal_kd.analysis.figures import Numbers, axis_title, read_numbers, scale_of, shown_depth, shown_size
-from internal_kd.analysis.plotting import legend_below, panels, save, style_of
+from internal_kd.analysis.plotting import legend_below, panels, plain_ticks, save, style_of
 from internal_kd.study import Study
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def _plot(study: Study, name: str, place: Place, xlabel: str, *, log: bool) -> P
         axis.set_title(numbers.facts[task].title, loc="left", fontweight="bold")
         axis.set_xlabel(xlabel)
         axis.set_ylabel(axis_title(numbers.main_metric(task)))
+        if log:
+            plain_ticks(axis.xaxis)
         axis.grid(color="#dddddd", linewidth=0.6)
     for axis in flat[len(study.tasks) :]:
         axis.axis("off")
@@ -80,7 +82,8 @@ def _draw_task(axis: Axes, numbers: Numbers, task: str, methods: list[str], plac
             xs, means, lows, highs = (list(values) for values in zip(*sorted(points), strict=True))
             style = style_of(position)
             axis.plot(xs, means, markersize=5, linewidth=1.4, **style)
-            axis.fill_between(xs, lows, highs, color=style["color"], alpha=0.08, linewidth=0)
+            if len(methods) <= 4:  # more bands than that hide each other; cells.csv has every interval
+                axis.fill_between(xs, lows, highs, color=style["color"], alpha=0.1, linewidth=0)
     for cell in (c for c in numbers.cells if c.task == task and c.is_teacher):
         mean_of_teacher, x_of_teacher = numbers.summary(cell).mean, place(numbers, cell)
         if mean_of_teacher is not None:

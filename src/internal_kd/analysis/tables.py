@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
@@ -13,7 +12,6 @@ from internal_kd.analysis.built import tables_folder
 from internal_kd.analysis.cells import FULL, Cell, cells_of
 from internal_kd.analysis.predictions import TaskFacts
 from internal_kd.analysis.scores import Score, write_csv
-from internal_kd.errors import UserError
 from internal_kd.files import write_json, write_text
 from internal_kd.study import Study
 from internal_kd.tasks import HIGHER_IS_BETTER
@@ -153,26 +151,3 @@ def nested_metrics(rows: Sequence[MainRow]) -> dict[str, Any]:
             "seeds": row.seeds,
         }
     return nested
-
-
-def read_main(study: Study) -> list[MainRow]:
-    """Read main.csv back.
-
-    Raises:
-        UserError: it is missing or not whole.
-    """
-    path = tables_folder(study) / "main.csv"
-    kinds = {"depth": int, "seeds": int, "mean": float, "std": float, "teacher_share": float}
-    kinds |= {"encoder_parameters": int, "total_parameters": int}
-    try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            lines = list(csv.DictReader(handle))
-        return [MainRow(*(_typed(line[n], kinds.get(n, str)) for n in MAIN_COLUMNS)) for line in lines]
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run internal-kd score-runs first") from None
-    except (KeyError, ValueError, TypeError):
-        raise UserError(f"{path} is not whole: run internal-kd score-runs again") from None
-
-
-def _typed(text: str, kind: type) -> Any:
-    return None if text == "" else kind(text)

@@ -1,0 +1,204 @@
+"""render_report: one self-contained page that reads like a results section, for a phone, a screen or paper."""
+
+from __future__ import annotations
+
+import base64
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from internal_kd.analysis.built import (
+    built_from_path,
+    carries,
+    figure_names,
+    figure_paths,
+    recorded_key,
+    report_path,
+    tables_folder,
+)
+from internal_kd.analysis.cells import FULL, cells_of, joined, label_of, teacher_layers
+from internal_kd.analysis.layout import header_of, lines_of, metric_title, notes_of, shown
+from internal_kd.analysis.predictions import read_facts
+from internal_kd.analysis.scores import GAP_COLUMNS, read_scores
+from internal_kd.analysis.sentences import findings, p_text, reading_of
+from internal_kd.analysis.statistics import Comparison, read_comparisons
+from internal_kd.analysis.tables import MainTable, summarise
+from internal_kd.errors import UserError
+from internal_kd.files import read_json, write_text
+from internal_kd.records import read_record
+from internal_kd.study import Study
+
+CAPTIONS = {
+    "main": (
+        "Every seed (circles), the mean (diamond) and its 95 % bootstrap interval over examples and seeds; "
+        "the dashed line is the teacher's mean."
+    ),
+    "learning": (
+        "Dev score and internal losses per epoch: mean over seeds, from least to largest as a band. A curriculum has "
+        "no dev score while only layers are trained; a bar marks the start of a stage."
+    ),
+    "depth": "Score against a student's encoder parameters; the star is the teacher.",
+    "size": "Score against the number of training examples; the dashed line is the teacher's mean.",
+}
+
+
+def render_report(study: Study) -> Path:
+    """Write ``results/<study>/report.html`` from the tables and figures that are there; returns its path.
+
+    Raises:
+        UserError: a table or figure is missing, or was made from other runs than the scores.
+    """
+    key = recorded_key(study)
+    _require_same_key(study, key)
+    facts = {name: read_facts(tokens) for name, tokens in study.tasks.items()}
+    table = summarise(study, facts, read_scores(study))
+    comparisons = read_comparisons(study)
+    page = _template().render(
+        key=key,
+        study=study.name,
+        setup=_setup(study, table),
+        header=header_of(table),
+        lines=lines_of(table),
+        notes=notes_of(table),
+        figures=[_figure(study, name) for name in figure_names(study)],
+        findings=findings(table, comparisons),
+        comparisons=[_comparison_line(c, table) for c in comparisons if c.metric == table.tasks[c.task].scored[0][0]],
+        claims=read_json(tables_folder(study) / "claims.json")["claims"],
+        paper=_paper_lines(study),
+        gaps=_read_lines(tables_folder(study) / "missing.csv", GAP_COLUMNS),
+        runs=_runs(study),
+        wanted=len(study.runs),
+        commands=_commands(study),
+    )
+    write_text(report_path(study), page)
+    return report_path(study)
+
+
+def show(study: Study) -> str:
+    """Return the main table as Markdown and the report's path, for the end of a terminal session.
+
+    Raises:
+        UserError: the study has no table yet.
+    """
+    path = tables_folder(study) / "main.md"
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: study {study.name!r} was not run yet; start it with internal-kd run")
+    report = report_path(study)
+    where = f"Report: {report}" if report.is_file() else f"Report: {report} is not rendered yet"
+    return f"{path.read_text(encoding='utf-8')}\n{where}\n"
+
+
+def _require_same_key(study: Study, key: str) -> None:
+    made_by = {tables_folder(study) / "claims.json": "compare-runs"}
+    made_by |= {path: f"plot-{name}" for name in figure_names(study) for path in figure_paths(study, name)}
+    for path, verb in made_by.items():
+        if not path.is_file():
+            raise UserError(f"{path} does not exist: run internal-kd {verb} first")
+        if not carries(path, key):
+            raise UserError(
+                f"{path} was made from other scores than {built_from_path(study)}: run internal-kd {verb} again"
+            )
+
+
+def _template() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("internal_kd.analysis", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _setup(study: Study, table: MainTable) -> list[tuple[str, str]]:
+    chosen, encoder = study.params.study, study.params.encoder
+    sizes = ["the full set" if size == FULL else f"{size:,}" for size in chosen.examples]
+    source = encoder.id or encoder.package or encoder.path or encoder.name
+    rows = {facts.title: facts.rows for facts in table.tasks.values()}
+    counts = [
+        f"{title} ({n.get('train', 0):,} training, {n.get('dev', 0):,} dev examples)" for title, n in rows.items()
+    ]
+    layers, teachers = teacher_layers(study) or "?", len(study.params.teacher.seeds)
+    epochs = (study.params.student.epochs, study.params.teacher.epochs)
+    depths = joined([str(depth) for depth in chosen.depths])
+    return [
+        ("Tasks", joined(counts)),
+        ("Teacher", f"{encoder.name} ({source}), {layers} layers, seeds: {teachers}"),
+        ("Students", f"{depths} layers, seeds: {len(chosen.seeds)}, trained on {joined(sizes)}"),
+        ("Training", f"students {epochs[0]} epochs, teachers {epochs[1]}; the model of the last epoch counts"),
+    ]
+
+
+def _figure(study: Study, name: str) -> dict[str, str]:
+    data = base64.b64encode(figure_paths(study, name)[0].read_bytes()).decode()
+    return {"name": name, "source": f"data:image/png;base64,{data}", "caption": CAPTIONS[name]}
+
+
+def _comparison_line(c: Comparison, table: MainTable) -> dict[str, str]:
+    size = "" if c.examples == FULL else f", n = {c.examples}"
+    between = "–" if c.low is None else f"{shown(c.metric, c.low, sign=True)} to {shown(c.metric, c.high, sign=True)}"
+    return {
+        "where": f"{table.tasks[c.task].title}, L{c.depth}{size}",
+        "metric": metric_title(c.metric),
+        "pair": f"{c.id} – {c.baseline_id}",
+        "seeds": f"{c.seeds} / {c.baseline_seeds}",
+        "difference": shown(c.metric, c.difference, sign=True),
+        "interval": between,
+        "p_predictions": p_text(c.p_predictions_holm),
+        "p_seeds": p_text(c.p_seeds_holm),
+        "reading": reading_of(c),
+    }
+
+
+def _paper_lines(study: Study) -> list[dict[str, str]]:
+    # Cells that are neither known of the paper nor run here stay in paper.csv.
+    with (tables_folder(study) / "paper.csv").open(encoding="utf-8", newline="") as handle:
+        lines = [line for line in csv.DictReader(handle) if line["paper"]]
+    for line in lines:
+        for name in ("ours", "paper", "difference"):
+            value = float(line[name]) if line[name] else None
+            line[name] = shown(line["metric"], value, 2, sign=name == "difference")
+        line["rows"] = _rows_text(line["rows"].split())
+        line["metric"] = metric_title(line["metric"]) if line["metric"] != "unstated" else "not stated"
+    return lines
+
+
+def _rows_text(rows: Sequence[str]) -> str:
+    return rows[0] if len(rows) == 1 else f"best of {rows[0]} to {rows[-1]}"
+
+
+def _read_lines(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as handle:
+        return [{name: line[name] for name in columns} for line in csv.DictReader(handle)]
+
+
+def _runs(study: Study) -> list[dict[str, str]]:
+    scored = {score.fingerprint for score in read_scores(study)}
+    runs = [run for cell in cells_of(study) for run in cell.runs if run.fingerprint in scored]
+    lines = []
+    for run in runs:
+        record = read_record(run)
+        commit = str(record.get("git_commit") or "unknown")[:10] + (" (changed)" if record.get("git_dirty") else "")
+        seconds = record.get("seconds")
+        lines.append(
+            {
+                "label": label_of(run),
+                "fingerprint": run.fingerprint,
+                "commit": commit,
+                "device": f"{record.get('device', 'unknown')}, {record.get('precision', '?')}",
+                "seconds": f"{seconds:,.0f}" if isinstance(seconds, int | float) else "–",
+                "finished": str(record.get("finished", "–")),
+            }
+        )
+    return lines
+
+
+def _commands(study: Study) -> list[str]:
+    overlay = Path("config") / f"{study.name}.yaml"
+    if overlay.is_file():
+        return [f"internal-kd run --cores 2 --configfile {overlay.as_posix()}"]
+    return ["internal-kd run --cores 8 --resources gpu=2"]
