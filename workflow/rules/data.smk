@@ -21,7 +21,7 @@ rule fetch_task:
     resources:
         **PLAN.resources("light"),
     shell:
-        "internal-kd fetch-task --params {params.study} --task {wildcards.task} > {log} 2>&1"
+        "internal-kd fetch-task --params {params.study} --task {wildcards.task} --expect {wildcards.fp} > {log} 2>&1"
 
 
 rule fetch_encoder:
@@ -39,7 +39,7 @@ rule fetch_encoder:
     resources:
         **PLAN.resources("light"),
     shell:
-        "internal-kd fetch-encoder --params {params.study} > {log} 2>&1"
+        "internal-kd fetch-encoder --params {params.study} --expect {wildcards.fp} > {log} 2>&1"
 
 
 rule tokenize_task:
@@ -58,4 +58,4 @@ rule tokenize_task:
     resources:
         **PLAN.resources("light"),
     shell:
-        "internal-kd tokenize-task --params {params.study} --task {wildcards.task} > {log} 2>&1"
+        "internal-kd tokenize-task --params {params.study} --task {wildcards.task} --expect {wildcards.fp} > {log} 2>&1"

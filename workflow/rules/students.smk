@@ -20,7 +20,7 @@ rule initialize_student:
     resources:
         **PLAN.resources("light"),
     shell:
-        "internal-kd initialize-student --params {params.study} {params.student} > {log} 2>&1"
+        "internal-kd initialize-student --params {params.study} {params.student} --expect {wildcards.fp} > {log} 2>&1"
 
 
 rule train_student:
@@ -43,4 +43,4 @@ rule train_student:
         **PLAN.resources("student"),
     shell:
         "internal-kd train-student --params {params.study} --task {wildcards.task} --depth {wildcards.depth}"
-        " --method {wildcards.method} --examples {wildcards.examples} --seed {wildcards.seed} > {log} 2>&1"
+        " --method {wildcards.method} --examples {wildcards.examples} --seed {wildcards.seed} --expect {wildcards.fp} > {log} 2>&1"

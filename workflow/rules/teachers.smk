@@ -24,7 +24,7 @@ rule train_teacher:
         **PLAN.resources("teacher"),
     shell:
         "internal-kd train-teacher --params {params.study} --task {wildcards.task} --seed {wildcards.seed}"
-        " > {log} 2>&1"
+        " --expect {wildcards.fp} > {log} 2>&1"
 
 
 rule record_teacher:
@@ -44,4 +44,4 @@ rule record_teacher:
     resources:
         **PLAN.resources("recording"),
     shell:
-        "internal-kd record-teacher --params {params.study} --task {wildcards.task} > {log} 2>&1"
+        "internal-kd record-teacher --params {params.study} --task {wildcards.task} --expect {wildcards.fp} > {log} 2>&1"

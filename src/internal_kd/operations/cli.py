@@ -18,15 +18,9 @@ from internal_kd.operations.commands import COMMANDS, Command, Option
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0 done, 1 a mistake to mend, 2 wrong usage, 130 interrupted."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if given[:1] == ["run"] and not {"-h", "--help"} & set(given[1:2]):
-        # Everything after `run` is Snakemake's, options of the same names included.
-        chosen, options = COMMANDS["run"], argparse.Namespace(arguments=given[1:])
-    else:
-        options = build_parser().parse_args(given)
-        chosen = COMMANDS[options.command]
+    options = parse_arguments(list(sys.argv[1:] if arguments is None else arguments))
     try:
-        return chosen.handler()(options)
+        return COMMANDS[options.command].handler()(options)
     except UserError as error:
         print(f"internal-kd: {error}", file=sys.stderr)
         return 1
@@ -37,6 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (head, less) has gone: nothing is wrong, and Python must not complain at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def parse_arguments(given: list[str]) -> argparse.Namespace:
+    """Read a command line; everything after ``run`` is Snakemake's, options of the same names included."""
+    if given[:1] == ["run"] and given[1:2] not in (["-h"], ["--help"]):
+        return argparse.Namespace(command="run", arguments=given[1:])
+    return build_parser().parse_args(given)
 
 
 def build_parser() -> argparse.ArgumentParser:

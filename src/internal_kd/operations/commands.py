@@ -62,6 +62,10 @@ METHOD = Option("--method", {"required": True, "help": "an entry of `methods`"})
 EXAMPLES = Option(
     "--examples", {"type": _size, "metavar": "N", "help": "training-set size or `full` (default: the study's first)"}
 )
+EXPECT = Option(
+    "--expect",
+    {"metavar": "FINGERPRINT", "help": "refuse unless this is what the options name (given by Snakemake)"},
+)
 
 COMMANDS: dict[str, Command] = {
     "run": Command(
@@ -104,7 +108,7 @@ COMMANDS: dict[str, Command] = {
         "internal-kd fetch-task --task rte",
         "the source named in params.yaml (network only for the hub)",
         "data/tasks/<task>-<fingerprint>/",
-        (*STUDY, TASK),
+        (*STUDY, TASK, EXPECT),
     ),
     "fetch-encoder": Command(
         "fetch the pre-trained encoder",
@@ -112,7 +116,7 @@ COMMANDS: dict[str, Command] = {
         "internal-kd fetch-encoder",
         "the source named in params.yaml (network only for the hub)",
         "data/encoders/<name>-<fingerprint>/",
-        STUDY,
+        (*STUDY, EXPECT),
     ),
     "tokenize-task": Command(
         "turn a task's examples into token ids",
@@ -120,7 +124,7 @@ COMMANDS: dict[str, Command] = {
         "internal-kd tokenize-task --task rte",
         "data/tasks/, data/encoders/",
         "work/tokens/<task>-<fingerprint>/",
-        (*STUDY, TASK),
+        (*STUDY, TASK, EXPECT),
     ),
     "train-teacher": Command(
         "fine-tune the encoder on a task",
@@ -128,7 +132,7 @@ COMMANDS: dict[str, Command] = {
         "internal-kd train-teacher --task rte --seed 1",
         "work/tokens/, data/encoders/",
         "results/runs/teachers/<task>/<encoder>/seed<k>-<fingerprint>/",
-        (*STUDY, TASK, SEED),
+        (*STUDY, TASK, SEED, EXPECT),
     ),
     "record-teacher": Command(
         "record what the frozen teacher says about every training example",
@@ -136,7 +140,7 @@ COMMANDS: dict[str, Command] = {
         "internal-kd record-teacher --task rte",
         "the teaching teacher's model, work/tokens/",
         "work/teacher_outputs/<task>-<fingerprint>/",
-        (*STUDY, TASK),
+        (*STUDY, TASK, EXPECT),
     ),
     "initialize-student": Command(
         "make a student's first weights",
@@ -144,7 +148,7 @@ COMMANDS: dict[str, Command] = {
         "internal-kd initialize-student --task rte --depth 6 --method stacked --seed 1",
         "data/encoders/, or the teacher's model",
         "work/initial/<encoder>-L<depth>-<fingerprint>/",
-        (*STUDY, TASK, DEPTH, METHOD, SEED),
+        (*STUDY, TASK, DEPTH, METHOD, SEED, EXPECT),
     ),
     "train-student": Command(
         "train one student by one method",
@@ -152,7 +156,7 @@ COMMANDS: dict[str, Command] = {
         "internal-kd train-student --task rte --depth 6 --method stacked --seed 1",
         "work/tokens/, work/initial/, work/teacher_outputs/",
         "results/runs/students/<task>/<encoder>/L<depth>/<method>/n<examples>/seed<k>-<fingerprint>/",
-        (*STUDY, TASK, DEPTH, METHOD, EXAMPLES, SEED),
+        (*STUDY, TASK, DEPTH, METHOD, EXAMPLES, SEED, EXPECT),
     ),
     "score-runs": Command(
         "score every run of a study from its recorded predictions",

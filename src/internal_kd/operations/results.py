@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from internal_kd.analysis.built import is_current, outputs_of, report_path, tables_folder
+from internal_kd.analysis.built import figure_names, is_current, outputs_of, report_path, tables_folder
 from internal_kd.errors import UserError
 from internal_kd.operations.progress import look, summary
 from internal_kd.params import load_params
@@ -35,6 +35,38 @@ def score_runs(options: argparse.Namespace) -> int:
     study = _study(options)
     scores.score_runs(study)
     return _tell(study, "score-runs")
+
+
+def compare_runs(options: argparse.Namespace) -> int:
+    """Compare the methods."""
+    from internal_kd.analysis import comparisons
+
+    study = _study(options)
+    comparisons.compare_runs(study)
+    return _tell(study, "compare-runs")
+
+
+def plot_figures(options: argparse.Namespace) -> int:
+    """Draw every figure the study has, in one process: starting costs more than drawing."""
+    from internal_kd.analysis.curves import plot_learning
+    from internal_kd.analysis.figures import plot_main
+    from internal_kd.analysis.sweeps import plot_depth, plot_size
+
+    study = _study(options)
+    drawing = {"main": plot_main, "learning": plot_learning, "depth": plot_depth, "size": plot_size}
+    names = figure_names(study)
+    for name in names:
+        drawing[name](study)
+    return _tell(study, *(f"plot-{name}" for name in names))
+
+
+def render_report(options: argparse.Namespace) -> int:
+    """Write the report."""
+    from internal_kd.analysis import report
+
+    study = _study(options)
+    report.render_report(study)
+    return _tell(study, "render-report")
 
 
 def _study(options: argparse.Namespace) -> Study:

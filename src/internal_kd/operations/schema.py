@@ -15,6 +15,11 @@ SCHEMA_FILE = Path("workflow/schemas/params.schema.json")
 def schema_text() -> str:
     """Return the schema as the text of its file."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Params.model_json_schema()}
+    named = schema["properties"]["tasks"]["patternProperties"]
+    # A bare `rte:` is the GLUE task of that name; the typed parameters fill it in before they are checked.
+    schema["properties"]["tasks"]["patternProperties"] = {
+        pattern: {"anyOf": [{"type": "null"}, entry]} for pattern, entry in named.items()
+    }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable
 
 from internal_kd.artefacts import Artefact, StudentRun
+from internal_kd.errors import UserError
 from internal_kd.operations.catalogue import Catalogue
 from internal_kd.operations.making import make
 from internal_kd.params import load_params
@@ -57,6 +58,11 @@ def _student(study: Catalogue, options: argparse.Namespace) -> StudentRun:
 def _make(options: argparse.Namespace, choose: Callable[[Catalogue], Artefact]) -> int:
     catalogue = Catalogue(plan_study(load_params(options.params, options.overlay)))
     artefact = choose(catalogue)
+    if options.expect not in (None, artefact.fingerprint):
+        raise UserError(
+            f"{artefact.folder} is meant, but {options.expect} was planned: the program or a local source has changed "
+            "since; start again"
+        )
     made = make(artefact, catalogue)
     print(f"{artefact.folder} is {'complete' if made else 'complete already: nothing to do'}")
     return 0

@@ -1,0 +1,113 @@
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from internal_kd.artefacts import Run
+from internal_kd.files import write_json
+from internal_kd.operations.progress import PROGRESS, describe, duration, look, running_runs, summary
+from internal_kd.study import Study
+from tiny_study import complete
+
+
+def report(run: Run, *, pid: int, host: str | None = None, step: int = 25, age: timedelta = timedelta(0)) -> None:
+    """Write what a training writes while it runs: 100 steps, half a second in (tests are young processes)."""
+    updated = datetime.now(UTC) - age
+    write_json(
+        PROGRESS / f"{run.fingerprint}.json",
+        {
+            "fingerprint": run.fingerprint,
+            "label": run.label,
+            "epoch": 1,
+            "epochs": 3,
+            "step": step,
+            "steps": 100,
+            "started": (updated - timedelta(seconds=0.5)).isoformat(),
+            "updated": updated.isoformat(),
+            "pid": pid,
+            "host": host or socket.gethostname(),
+        },
+    )
+
+
+@pytest.fixture
+def worker() -> Iterator[subprocess.Popen]:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_runs_are_counted_by_what_became_of_them(study: Study) -> None:
+    complete(*study.teachers, *study.students[:3])
+    (study.students[2].folder / "history.jsonl").write_text("cut")
+    report(study.students[3], pid=os.getpid())
+    state = look(study)
+    assert (len(state.done), len(state.broken), len(state.running), len(state.left)) == (4, 1, 1, 2)
+    shown = "\n".join(describe(state))
+    assert "teachers 2 of 2 done, students 2 of 6 done" in shown
+    assert f"{study.students[2].folder}: history.jsonl has 3 bytes" in shown
+    assert f"running: {study.students[3].label}: epoch 1 of 3, 25 %" in shown
+
+
+def test_a_training_that_died_is_not_running(study: Study) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    report(study.students[0], pid=ended.pid)
+    assert running_runs() == {}
+    assert len(look(study).left) == 8
+
+
+def test_a_later_process_with_the_same_number_is_not_the_training(study: Study, worker: subprocess.Popen) -> None:
+    report(study.students[0], pid=worker.pid, age=timedelta(hours=1))
+    assert running_runs() == {}
+
+
+def test_a_training_elsewhere_counts_while_it_is_heard_of(study: Study) -> None:
+    report(study.students[0], pid=1, host="elsewhere", age=timedelta(minutes=1))
+    report(study.students[1], pid=1, host="elsewhere", age=timedelta(hours=1))
+    assert list(running_runs()) == [study.students[0].fingerprint]
+
+
+def test_a_progress_file_cut_short_is_passed_over(study: Study) -> None:
+    PROGRESS.mkdir(parents=True)
+    (PROGRESS / "aaaaaaaaaaaa.json").write_text('{"fingerprint": "aaaa')
+    assert running_runs() == {}
+
+
+def test_time_left_comes_from_finished_runs_and_the_share_done(study: Study) -> None:
+    complete(*study.teachers, seconds=1000)
+    students = study.students
+    assert look(study).time_left() is None
+    complete(students[0], seconds=2)  # with nothing closer at hand, all students are judged by this one
+    assert look(study).time_left() == pytest.approx(5 * 2)
+    report(students[1], pid=os.getpid(), step=50)
+    assert look(study).time_left() == pytest.approx(4 * 2 + 0.5)
+    report(students[2], pid=os.getpid(), step=25)
+    assert look(study).time_left() == pytest.approx((3 * 2 + 0.5 + 1.5) / 2)
+
+
+def test_what_was_done_before_is_not_read_again(study: Study) -> None:
+    complete(*study.runs)
+    before = look(study)
+    study.students[0].marker.unlink()
+    assert look(study, before=before).finished
+    assert not look(study).finished
+
+
+def test_the_summary_is_one_line(study: Study) -> None:
+    assert summary(look(study)).startswith("0 done, 0 running, 8 left; time left: known once")
+    complete(*study.runs)
+    assert summary(look(study)) == "all 8 runs done"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.2, "1 s"), (89, "89 s"), (600, "10 min"), (6000, "1 h 40 min"), (190_000, "2 d 4 h")],
+)
+def test_durations_are_said_as_people_do(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown

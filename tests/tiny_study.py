@@ -1,0 +1,158 @@
+"""A whole study in miniature: this project's Snakefile and parameters, a generated task and a random encoder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from internal_kd.analysis import built
+from internal_kd.artefacts import Artefact, TeacherRun
+from internal_kd.files import describe_files, write_json
+from internal_kd.operations.catalogue import MODEL_FILES, Catalogue
+from internal_kd.params import merge, parse_params, read_yaml
+from internal_kd.study import Study, plan_study
+
+ROOT = Path(__file__).parents[1]
+PIPELINE = ("Snakefile", "workflow", "profiles", "params.yaml")
+OVERLAY = "tiny.yaml"
+VALUES: dict[str, Any] = {
+    "study": {
+        "name": "tiny",
+        "tasks": ["judge"],
+        "methods": ["finetuned", "soft", "stacked"],
+        "depths": [2],
+        "seeds": [1, 2],
+    },
+    "tasks": {"judge": {"source": "generator", "grammar": "acceptability", "train": 64, "dev": 48}},
+    "encoder": {"name": "tiny", "source": "folder", "path": "encoder", "layers": 4, "licence": "none"},
+    "tokens": {"max_length": 24},
+    "teacher": {"epochs": 1, "batch_size": 16, "seeds": [1, 2], "precision": "fp32"},
+    "student": {"epochs": 3, "batch_size": 16, "epochs_per_layer": 1, "precision": "fp32"},
+}
+
+
+def make_project(folder: Path, **changes: Any) -> Path:
+    """Copy the pipeline into a folder and lay a tiny study over it; the encoder's files are empty shells."""
+    for name in PIPELINE:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name)
+        else:
+            shutil.copyfile(source, folder / name)
+    write_overlay(folder, **changes)
+    encoder = folder / "encoder"
+    encoder.mkdir()
+    (encoder / "config.json").write_text('{"num_hidden_layers": 4}')
+    (encoder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def write_overlay(folder: Path, **changes: Any) -> None:
+    """Write the tiny study's overlay, with changes laid over it."""
+    (folder / OVERLAY).write_text(yaml.safe_dump(merge(VALUES, changes)))
+
+
+def make_encoder(folder: Path) -> None:
+    """Save a random BERT of 4 layers and width 32, with a tokenizer that knows the generated words."""
+    import torch
+    from tokenizers import Tokenizer, normalizers, pre_tokenizers
+    from tokenizers.models import WordLevel
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    from internal_kd.data.generator import generate
+
+    texts = [example.text_a for example in generate("acceptability", train=500, dev=50, seed=0)["train"]]
+    lower = pre_tokenizers.Whitespace()
+    words = sorted({word for text in texts for word, _ in lower.pre_tokenize_str(text.lower())})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = {word: number for number, word in enumerate([*special, *words])}
+    tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = lower
+    ends = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.post_processor = TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends)
+    names = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **{f"{name}_token": token for name, token in names.items()}
+    )
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=32,
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    BertModel(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+
+
+def plan_here() -> Study:
+    """Plan the tiny study of the current directory."""
+    return plan_study(parse_params(merge(read_yaml("params.yaml"), read_yaml(OVERLAY))))
+
+
+def complete(*artefacts: Artefact, seconds: float = 60.0) -> None:
+    """Write what makes artefacts count as complete, without doing their work."""
+    for artefact in artefacts:
+        names = ["predictions.parquet", "history.jsonl"] if artefact.marker.name == "run.json" else ["content"]
+        names += MODEL_FILES if isinstance(artefact, TeacherRun) else ()
+        for name in names:
+            (artefact.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (artefact.folder / name).write_text(f"{name} of {artefact.fingerprint}")
+        record = {"fingerprint": artefact.fingerprint, "recipe": artefact.recipe, "seconds": seconds}
+        write_json(artefact.marker, record | {"files": describe_files(artefact.folder, names)})
+
+
+def complete_everything(study: Study) -> None:
+    """Complete all artefacts of a study, scratch included, and its results."""
+    complete(*Catalogue(study).by_fingerprint.values())
+    complete_results(study)
+
+
+def complete_results(study: Study) -> None:
+    """Write a study's results as if they had been built from the runs that are there."""
+    inputs = built.describe_inputs(study)
+    for path in (path for paths in built.outputs_of(study).values() for path in paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"built from {built.key_of(inputs)}")
+    write_json(built.built_from_path(study), {**inputs, "key": built.key_of(inputs)})
+
+
+def snakemake(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake on the tiny study of the current directory; stdout and stderr come back as one text."""
+    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", OVERLAY]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
+    if check and done.returncode != 0:
+        raise AssertionError(done.stdout)
+    return done
+
+
+def environment() -> dict[str, str]:
+    """The surroundings of a child: one thread, no profile of the user's own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SNAKEMAKE_", "SLURM_"))}
+    return kept | {"OMP_NUM_THREADS": "1"}
+
+
+def planned_jobs(output: str) -> dict[str, int]:
+    """Return how many jobs of each rule a dry run announces; nothing to do is an empty mapping."""
+    counts: dict[str, int] = {}
+    lines = iter(output.splitlines())
+    for line in lines:
+        if line.startswith("job ") and "count" in line:
+            next(lines)
+            for row in lines:
+                if row.startswith("total"):
+                    return counts
+                name, count = row.split()
+                counts[name] = int(count)
+    return counts

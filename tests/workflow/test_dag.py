@@ -1,0 +1,106 @@
+"""What Snakemake itself plans: nothing that is complete, everything a missing run lacks."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from internal_kd.study import Study
+from tiny_study import ROOT, complete_everything, environment, planned_jobs, snakemake
+
+pytestmark = pytest.mark.slow
+
+RESULTS = {"score_runs": 1, "compare_runs": 1, "plot_figures": 1, "render_report": 1, "all": 1}
+FRESH = RESULTS | {
+    "fetch_task": 1,
+    "fetch_encoder": 1,
+    "tokenize_task": 1,
+    "train_teacher": 2,
+    "record_teacher": 1,
+    "initialize_student": 1,
+    "train_student": 6,
+}
+# Names no server: an attempt to reach one fails at once instead of hanging.
+OFFLINE = {"HF_ENDPOINT": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+
+
+def dry_run(*arguments: str) -> dict[str, int]:
+    return planned_jobs(snakemake("--dry-run", *arguments).stdout)
+
+
+def scramble_times(folder: Path) -> None:
+    """Give files times as random as those of a fresh clone."""
+    for number, path in enumerate(sorted(path for path in folder.rglob("*") if path.is_file())):
+        moment = 1_700_000_000 + (number * 7919) % 10_007
+        os.utime(path, (moment, moment))
+
+
+def test_a_fresh_project_plans_every_step_once(study: Study) -> None:
+    assert dry_run() == FRESH
+    assert dry_run("data") == {"fetch_task": 1, "fetch_encoder": 1, "data": 1}
+
+
+def test_a_complete_study_plans_nothing_whatever_its_times_and_without_scratch(study: Study) -> None:
+    complete_everything(study)
+    shutil.rmtree("work")
+    scramble_times(Path("results"))
+    done = snakemake("--dry-run")
+    assert planned_jobs(done.stdout) == {} and "Nothing to be done" in done.stdout
+    # Nor without the default profile, nor for a run asked for by name.
+    assert dry_run("--workflow-profile", "none") == {}
+    assert dry_run(str(study.students[0].marker)) == {}
+
+
+def test_a_deleted_run_file_is_made_again_with_only_what_it_lacks(study: Study) -> None:
+    complete_everything(study)
+    scramble_times(Path("results"))
+    study.students[0].marker.unlink()
+    assert dry_run() == RESULTS | {"train_student": 1}
+
+
+def test_a_broken_run_is_named_and_made_again_and_a_dry_run_changes_nothing(study: Study) -> None:
+    complete_everything(study)
+    run = study.students[0]
+    (run.folder / "predictions.parquet").write_text("cut")
+    done = snakemake("--dry-run")
+    assert planned_jobs(done.stdout) == RESULTS | {"train_student": 1}
+    assert f"broken, will be trained again: {run.folder}" in done.stdout
+    assert run.marker.is_file()
+
+
+def test_one_more_seed_plans_only_the_new_runs(study: Study) -> None:
+    complete_everything(study)
+    assert dry_run("--config", "study={seeds: [1, 2, 3]}") == RESULTS | {"train_student": 3}
+
+
+def test_a_missing_table_renews_the_results_and_trains_nothing(study: Study) -> None:
+    complete_everything(study)
+    (study.folder / "tables/main.md").unlink()
+    assert dry_run() == RESULTS
+
+
+def test_a_mistake_in_the_parameters_is_told_in_one_line(study: Study) -> None:
+    done = snakemake("--dry-run", "--config", "study={sede: 1}", check=False)
+    assert done.returncode != 0
+    assert "unknown parameter 'sede'" in done.stdout and "Traceback" not in done.stdout
+
+
+def test_the_pipeline_is_clean_to_the_linter(study: Study) -> None:
+    assert "Congratulations" in snakemake("--lint").stdout
+
+
+@pytest.mark.parametrize(
+    ("overlay", "students", "teachers"),
+    [([], 180, 20), (["--configfile", str(ROOT / "config/demo.yaml")], 20, 4)],
+    ids=["paper", "demo"],
+)
+def test_the_projects_own_studies_are_planned_without_a_network(
+    project: Path, overlay: list[str], students: int, teachers: int
+) -> None:
+    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "8", "--resources", "gpu=2", *overlay]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment() | OFFLINE)
+    jobs = planned_jobs(done.stdout + done.stderr)
+    assert (jobs["train_student"], jobs["train_teacher"]) == (students, teachers), done.stderr
