@@ -14,7 +14,7 @@ import numpy as np
 from internal_kd.analysis.built import figure_paths, recorded_key
 from internal_kd.analysis.cells import cells_of
 from internal_kd.analysis.figures import axis_title, scale_of, shown_depth, shown_size
-from internal_kd.analysis.plotting import legend_below, panels, plain_ticks, save, style_of
+from internal_kd.analysis.plotting import legend_below, panels, plain_ticks, save, say_empty, style_of
 from internal_kd.analysis.predictions import read_facts
 from internal_kd.analysis.scores import read_scores
 from internal_kd.study import Study
@@ -103,7 +103,9 @@ def plot_learning(study: Study) -> Path:
                     _draw(axes[line][column], curve, scale_of(metric) if is_score else 1.0, position)
         for line, quantity in enumerate(quantities):
             axes[line][column].set_ylabel(axis_title(metric) if quantity == "score" else LOSSES[quantity])
-            if quantity != "score" and axes[line][column].lines:
+            if not axes[line][column].lines:
+                say_empty(axes[line][column])
+            elif quantity != "score":
                 axes[line][column].set_yscale("log")
                 plain_ticks(axes[line][column].yaxis)
         axes[0][column].set_title(facts.title, loc="left", fontweight="bold")

@@ -155,6 +155,8 @@ def _draw_methods(axis: Axes, numbers: Numbers, cells: Sequence[Cell], *, names:
         axis.plot(scale * summary.mean, height, "D", color="black", markersize=5, zorder=4)
         if cell.is_teacher:
             axis.axvline(scale * summary.mean, color="#0072B2", linestyle="--", linewidth=1, zorder=1)
+    if all(numbers.summary(cell).mean is None for cell in cells):
+        axis.set_xticks([])
     axis.set_ylim(len(cells) - 0.5, -0.5)
     axis.set_yticks(range(len(cells)), [f"{c.id}  {c.title}" for c in cells] if names else [c.id for c in cells])
     axis.grid(axis="x", color="#dddddd", linewidth=0.6)

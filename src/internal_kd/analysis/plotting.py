@@ -54,6 +54,13 @@ def plain_ticks(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def say_empty(axis: Axes) -> None:
+    """Say in a panel that there is nothing to draw yet, instead of showing an empty scale."""
+    axis.text(0.5, 0.5, "not run yet", transform=axis.transAxes, ha="center", va="center", style="italic")
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
 def legend_below(figure: Figure, handles: Sequence[Any], columns: int = 3) -> None:
     """Put one legend under all panels."""
     figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=8)

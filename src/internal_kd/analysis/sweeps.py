@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from internal_kd.analysis.built import figure_names, figure_paths, recorded_key
 from internal_kd.analysis.cells import FULL, Cell
 from internal_kd.analysis.figures import Numbers, axis_title, read_numbers, scale_of, shown_depth, shown_size
-from internal_kd.analysis.plotting import legend_below, panels, plain_ticks, save, style_of
+from internal_kd.analysis.plotting import legend_below, panels, plain_ticks, save, say_empty, style_of
 from internal_kd.study import Study
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def _plot(study: Study, name: str, place: Place, xlabel: str, *, log: bool) -> P
         axis.set_title(numbers.facts[task].title, loc="left", fontweight="bold")
         axis.set_xlabel(xlabel)
         axis.set_ylabel(axis_title(numbers.main_metric(task)))
-        if log:
+        if not axis.lines:
+            say_empty(axis)
+        elif log:
             plain_ticks(axis.xaxis)
         axis.grid(color="#dddddd", linewidth=0.6)
     for axis in flat[len(study.tasks) :]:
