@@ -25,6 +25,12 @@ from internal_kd.identity import DATA, RUNS, WORK, fingerprint
 from internal_kd.params.sources import DataParams, EncoderParams, TaskEntry
 from internal_kd.params.training import InitializationParams, ResolvedMethod, TrainingParams
 
+# What an encoder's folder may hold, on the hub as well as locally.
+ENCODER_FILES = (
+    "config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt", "*.model",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Artefact:

@@ -61,6 +61,8 @@ class ContentHashes:
             stat = path.stat()
         except OSError:
             raise UserError(f"{named}: {path} does not exist; give the path of an existing file") from None
+        if not path.is_file():
+            raise UserError(f"{named}: {path} is no file; give the path of a file")
         key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
         if key not in self._known:
             self._known[key] = sha256_file(path)

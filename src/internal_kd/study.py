@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from internal_kd.artefacts import (
+    ENCODER_FILES,
     EncoderFiles,
     InitialStudent,
     Run,
@@ -38,11 +39,6 @@ from internal_kd.steps import (
     train_teacher,
 )
 from internal_kd.tasks import GLUE
-
-ENCODER_FILES = (
-    "config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
-    "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt", "*.model",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)

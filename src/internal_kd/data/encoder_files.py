@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from internal_kd.artefacts import EncoderFiles
+from internal_kd.artefacts import ENCODER_FILES, EncoderFiles
 from internal_kd.data.hub import Wanted, download
 from internal_kd.errors import UserError
 from internal_kd.files import read_json, sha256_file
 from internal_kd.params.sources import EncoderParams
-from internal_kd.study import ENCODER_FILES
 
 WEIGHTS = "model.safetensors"
 SHARDS = "model.safetensors.index.json"

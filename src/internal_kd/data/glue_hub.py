@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, cast
 
 from internal_kd.artefacts import TaskData
 from internal_kd.data.hub import Wanted, download
 from internal_kd.data.tasks_on_disk import UNLABELLED, Examples, FetchedTask, examples_of
 from internal_kd.errors import UserError
 from internal_kd.tasks import GLUE, GlueTask
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def download_glue(data: TaskData) -> FetchedTask:
@@ -51,42 +51,44 @@ def download_glue(data: TaskData) -> FetchedTask:
 
 
 def _read_split(task: GlueTask, split: str, shards: list[Path]) -> Examples:
-    try:
-        table = pa.concat_tables([pq.read_table(path) for path in shards])
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(
-            f"{shards[0].name} of {task.title} cannot be read ({error}): delete it and start again"
-        ) from None
+    dataset, name = _open(task, shards), shards[0].name
     for column in (*task.text, "label"):
-        if column not in table.column_names:
+        if column not in dataset.column_names:
             raise UserError(
-                f"{shards[0].name} of {task.title} has no column {column!r}; it has {', '.join(table.column_names)}"
+                f"{name} of {task.title} has no column {column!r}; it has {', '.join(dataset.column_names)}"
             )
-    _check_label_names(task, table, shards[0])
-    texts = [table[column].to_pylist() for column in task.text]
-    labels = table["label"].to_pylist()
+    # A swapped pair of classes would go unseen: compare the order of their names, where the file carries them.
+    names = getattr(dataset.features["label"], "names", None)
+    if names is not None and tuple(names) != task.labels:
+        raise UserError(
+            f"{name} of {task.title} orders its labels {', '.join(names)} instead of {', '.join(task.labels)}"
+        )
+    texts = [list(dataset[column]) for column in task.text]
+    labels = list(dataset["label"])
     if any(text is None for column in texts for text in column):
-        raise UserError(f"{shards[0].name} of {task.title} has a row without text; take another revision")
+        raise UserError(f"{name} of {task.title} has a row without text; take another revision")
     if not split.startswith("test"):
         _check_labels(task, labels, shards[0])
     else:
         labels = [UNLABELLED] * len(labels)
-    own = "idx" in table.column_names and pc.count_distinct(table["idx"]).as_py() == table.num_rows
-    idx = table["idx"].to_pylist() if own else range(table.num_rows)
-    return examples_of(list(idx), texts, labels, regression=task.regression)
+    own = "idx" in dataset.column_names and len(set(dataset["idx"])) == len(dataset)
+    idx = list(dataset["idx"]) if own else list(range(len(dataset)))
+    return examples_of(idx, texts, labels, regression=task.regression)
 
 
-def _check_label_names(task: GlueTask, table: pa.Table, path: Path) -> None:
-    """Compare the order of the class names, where the file carries it, with ours: a swapped pair would go unseen."""
-    raw = (table.schema.metadata or {}).get(b"huggingface")
-    if raw is None or task.regression:
-        return
-    feature = json.loads(raw).get("info", {}).get("features", {}).get("label", {})
-    names = feature.get("names")
-    if names is not None and tuple(names) != task.labels:
-        raise UserError(
-            f"{path.name} of {task.title} orders its labels {', '.join(names)} instead of {', '.join(task.labels)}"
-        )
+def _open(task: GlueTask, shards: list[Path]) -> Dataset:
+    from datasets import Dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    # What datasets caches is of no use later: the verified Parquet under data/ is ours.
+    with TemporaryDirectory() as scratch:
+        try:
+            opened = Dataset.from_parquet([str(path) for path in shards], cache_dir=scratch, keep_in_memory=True)
+        except (DatasetGenerationError, OSError, ValueError) as error:
+            raise UserError(
+                f"{shards[0].name} of {task.title} cannot be read ({error}): delete it and start again"
+            ) from None
+    return cast("Dataset", opened)
 
 
 def _check_labels(task: GlueTask, labels: list[float | None], path: Path) -> None:

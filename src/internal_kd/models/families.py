@@ -1,11 +1,15 @@
 """Where each supported encoder family keeps its layers and their self-attention."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from torch import nn
-from transformers import PreTrainedModel
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from internal_kd.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,7 @@ def layers_path(model: PreTrainedModel) -> str:
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """Return the encoder's layers, lowest first."""
-    layers = model.get_submodule(layers_path(model))
-    assert isinstance(layers, nn.ModuleList)
-    return layers
+    return cast("nn.ModuleList", model.get_submodule(layers_path(model)))
 
 
 def attention_modules(model: PreTrainedModel) -> list[nn.Module]:

@@ -1,11 +1,8 @@
-"""Lets these tests import their helpers from tests/, and gives each a project folder of its own."""
+"""What tests share: a project folder of their own."""
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 @pytest.fixture
