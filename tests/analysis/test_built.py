@@ -1,0 +1,102 @@
+"""Whether a study's outputs are current: by what they were made of, quickly, without heavy imports."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from fake_runs import plan, write_run
+
+from internal_kd.analysis.built import figure_names, is_current, outputs_of
+from internal_kd.analysis.comparisons import compare_runs
+from internal_kd.analysis.curves import plot_learning
+from internal_kd.analysis.figures import plot_main
+from internal_kd.analysis.report import render_report, show
+from internal_kd.analysis.scores import score_runs
+from internal_kd.errors import UserError
+
+
+def analyse(study):
+    for step in (score_runs, compare_runs, plot_main, plot_learning, render_report):
+        step(study)
+
+
+def test_outputs_are_current_until_a_run_changes(study):
+    assert not is_current(study)
+    analyse(study)
+    assert is_current(study)
+    assert all(path.is_file() for paths in outputs_of(study).values() for path in paths)
+
+    run = study.students[0]
+    record = run.marker.read_text()
+    run.marker.unlink()
+    assert not is_current(study)
+    run.marker.write_text(record)
+    assert is_current(study), "a run that came back the same changes nothing"
+    write_run(study.students[1], constant=True)
+    assert not is_current(study)
+
+
+def test_titles_order_and_wanted_runs_count(study):
+    analyse(study)
+    assert is_current(plan())
+    assert not is_current(plan(methods={"soft": {"title": "Another title"}}))
+    assert not is_current(plan(study={"methods": ["soft", "finetuned", "soft_kl_cos", "stacked"]}))
+    assert not is_current(plan(study={"seeds": [1, 2]}))
+
+
+def test_a_missing_or_older_output_is_not_current(study):
+    analyse(study)
+    report = study.folder / "report.html"
+    page = report.read_text()
+    report.unlink()
+    assert not is_current(study)
+    report.write_text(page)
+    write_run(study.students[0], constant=True)
+    score_runs(study)
+    compare_runs(study)
+    assert not is_current(study), "figures and report are still those of the scores before"
+    with pytest.raises(UserError, match="run internal-kd plot-main again"):
+        render_report(study)
+
+
+def test_a_gap_that_only_its_content_shows_is_looked_at_again(study):
+    path = study.students[0].folder / "predictions.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    analyse(study)
+    assert not is_current(study)
+    path.write_bytes(content)
+    assert not is_current(study), "the run is whole again, the tables still have the gap"
+
+
+def test_built_from_names_every_wanted_fingerprint(study):
+    study.students[3].marker.unlink()
+    score_runs(study)
+    built = json.loads((study.folder / "tables" / "built_from.json").read_text())
+    assert built["study"] == "small"
+    assert [folder[-12:] for folder in built["runs"]] == [
+        f[-12:] for f in sorted(str(run.folder) for run in study.runs)
+    ]
+    assert built["runs"][str(study.students[3].folder)] == {"record": None, "problem": "missing"}
+
+
+def test_figures_over_depth_and_size_need_several(project):
+    assert figure_names(plan()) == ("main", "learning")
+    swept = plan(study={"depths": [1, 3], "examples": [100, "full"]})
+    assert figure_names(swept) == ("main", "learning", "depth", "size")
+
+
+def test_asking_imports_nothing_heavy():
+    heavy = "('torch', 'pandas', 'numpy', 'matplotlib')"
+    code = f"import sys, internal_kd.analysis.built; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_show_says_where_the_report_is(study):
+    with pytest.raises(UserError, match="was not run yet"):
+        show(study)
+    analyse(study)
+    assert show(study).splitlines()[0].startswith("| id | method |")
+    assert show(study).splitlines()[-1] == "Report: results/small/report.html"

@@ -1,0 +1,100 @@
+"""The report: one page that needs nothing else, and says what is there and what is not."""
+
+import re
+
+import pytest
+from fake_runs import QUALITY, plan, write_study
+
+from internal_kd.analysis.comparisons import compare_runs
+from internal_kd.analysis.curves import curve_of, plot_learning, read_history
+from internal_kd.analysis.figures import plot_main
+from internal_kd.analysis.report import render_report
+from internal_kd.analysis.scores import score_runs
+from internal_kd.analysis.sweeps import plot_depth, plot_size
+
+
+def report_of(study):
+    for step in (score_runs, compare_runs, plot_main, plot_learning, plot_depth, plot_size):
+        step(study)
+    return render_report(study).read_text()
+
+
+def test_the_page_is_self_contained(study):
+    page = report_of(study)
+    assert not re.search(r"<script|<link|@import|url\(|https?://", page)
+    assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]{30})', page))
+    assert page.count("<img ") == 2
+
+
+def test_gaps_and_runs_are_listed(study):
+    gone = study.students[0]
+    gone.marker.unlink()
+    page = report_of(study)
+    assert f"1 of {len(study.runs)} runs are not in these tables" in page
+    assert gone.label in page and gone.fingerprint in page
+    assert all(run.fingerprint in page for run in study.runs)
+    assert f"{len(study.runs) - 1} finished runs" in page
+
+
+def test_a_study_without_any_run_has_a_report_of_gaps(project):
+    page = report_of(plan())
+    assert "not run yet" in page
+    assert "28 of 28 runs are not in these tables" in page
+
+
+def test_equal_methods_show_no_difference(project, monkeypatch):
+    monkeypatch.setitem(QUALITY, "stacked", QUALITY["soft"])
+    page = report_of(write_study(plan(study={"methods": ["finetuned", "soft", "stacked"]})))
+    assert "No difference from standard distillation (3.0) is shown for 3.5." in page
+
+
+def test_a_clear_lead_is_said_with_its_interval(project, monkeypatch):
+    monkeypatch.setitem(QUALITY, "soft", 0.55)
+    monkeypatch.setitem(QUALITY, "stacked", 0.97)
+    page = report_of(write_study(plan(study={"methods": ["finetuned", "soft", "stacked"]})))
+    assert re.search(r"3\.5 scores higher than standard distillation \(3\.0\) by \+[\d.]+ \(95 % interval \+", page)
+
+
+def test_titles_are_escaped(project):
+    page = report_of(write_study(plan(methods={"soft": {"title": "<b>soft</b> & co"}})))
+    assert "&lt;b&gt;soft&lt;/b&gt; &amp; co" in page and "<b>soft" not in page
+
+
+def test_figures_are_the_same_bytes_every_time(study):
+    score_runs(study)
+    compare_runs(study)
+    files = [study.folder / "figures" / f"{name}.{kind}" for name in ("main", "learning") for kind in ("png", "svg")]
+    drawn = []
+    for _ in range(2):
+        plot_main(study)
+        plot_learning(study)
+        drawn.append([path.read_bytes() for path in files])
+    assert drawn[0] == drawn[1]
+
+
+def test_sweeps_draw_their_figures(project):
+    study = write_study(
+        plan(study={"depths": [1, 3], "examples": [100, "full"], "methods": ["soft", "stacked"], "seeds": [1]})
+    )
+    page = report_of(study)
+    assert page.count("<img ") == 4
+    assert "Training-set size" in page and "Depth" in page
+
+
+def test_curves_average_seeds_and_mark_stages():
+    histories = [
+        [{"epoch": 1, "stage": "layer 1", "x": 1.0}, {"epoch": 2, "stage": "classification", "x": None}],
+        [{"epoch": 1, "stage": "layer 1", "x": 3.0}, {"epoch": 2, "stage": "classification", "x": None}],
+    ]
+    curve = curve_of(histories, "x")
+    assert (curve.mean[0], curve.low[0], curve.high[0]) == (2.0, 1.0, 3.0)
+    assert list(curve.known) == [True, False]
+    assert curve.stages == (2,)
+    assert curve_of(histories, "y") is None
+
+
+@pytest.mark.parametrize("text", ["", '{"epoch": 1, "stage": "all"}\n{"epo'])
+def test_a_history_cut_short_gives_what_is_whole(tmp_path, text):
+    path = tmp_path / "history.jsonl"
+    path.write_text(text)
+    assert len(read_history(path)) == text.count("\n")

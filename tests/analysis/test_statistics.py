@@ -1,0 +1,125 @@
+"""Comparisons: the difference of the table's means, the paper's paired test, Holm's correction."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_runs import plan, write_run, write_study
+from scipy import stats
+
+from internal_kd.analysis.comparisons import compare_runs
+from internal_kd.analysis.scores import score_runs
+from internal_kd.analysis.statistics import expected_best, holm, mcnemar_p, read_comparisons
+from internal_kd.errors import UserError
+
+
+def table(study, name):
+    return pd.read_csv(study.folder / "tables" / name, dtype={"id": str, "baseline_id": str, "examples": str})
+
+
+def test_differences_are_those_of_the_main_table_and_lie_in_their_interval(study):
+    score_runs(study)
+    compare_runs(study)
+    means = table(study, "main.csv").set_index(["task", "metric", "method"])["mean"]
+    comparisons = table(study, "comparisons.csv")
+    # 3.0, 3.3 and 3.5 against 2.0; 3.3 and 3.5 against 3.0; two tasks with two metrics.
+    assert len(comparisons) == 5 * 2 * 2
+    assert not (comparisons.method == "teacher").any()
+    for c in comparisons.itertuples():
+        expected = means[c.task, c.metric, c.method] - means[c.task, c.metric, c.baseline]
+        assert c.difference == pytest.approx(expected, abs=1e-12)
+        assert c.low <= c.difference <= c.high
+
+
+def test_the_tests_are_the_named_ones(study):
+    score_runs(study)
+    compare_runs(study)
+    scores = table(study, "scores.csv")
+    c = table(study, "comparisons.csv").query(
+        "task=='entailment' and metric=='accuracy' and id=='3.5' and baseline_id=='3.0'"
+    )
+    c = c.iloc[0]
+    of = {m: scores.query(f"task=='entailment' and metric=='accuracy' and method=='{m}'") for m in ("stacked", "soft")}
+    assert c.p_seeds == pytest.approx(stats.ttest_rel(of["stacked"].value, of["soft"].value).pvalue)
+    per_seed = []
+    for seed in (1, 2, 3):
+        right = {}
+        for run in study.students:
+            if (run.task, run.seed) == ("entailment", seed) and run.method.name in of:
+                frame = pd.read_parquet(run.folder / "predictions.parquet").set_index("idx").sort_index()
+                right[run.method.name] = (frame["logit_1"] > frame["logit_0"]).astype(int) == frame["label"]
+        gained = int((right["stacked"] & ~right["soft"]).sum())
+        lost = int((~right["stacked"] & right["soft"]).sum())
+        per_seed.append(stats.binomtest(gained, gained + lost).pvalue)
+    assert c.p_predictions == pytest.approx(min(1, 2 * np.median(per_seed)))
+
+
+def test_holm_is_over_the_whole_table(study):
+    score_runs(study)
+    compare_runs(study)
+    comparisons = table(study, "comparisons.csv")
+    for kind in ("p_predictions", "p_seeds"):
+        p, corrected = comparisons[kind].to_numpy(), comparisons[f"{kind}_holm"].to_numpy()
+        order = np.argsort(p)
+        expected = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+        np.testing.assert_allclose(corrected[order], expected)
+
+
+def test_what_was_not_tested_does_not_count_in_the_correction():
+    assert holm([None, 0.01, None, 0.03]) == [None, pytest.approx(0.02), None, pytest.approx(0.03)]
+    assert holm([None]) == [None]
+
+
+def test_statistics_are_the_same_every_time(study):
+    score_runs(study)
+    first = compare_runs(study).read_bytes()
+    assert compare_runs(study).read_bytes() == first
+
+
+def test_one_seed_is_compared_over_examples_only(project):
+    study = write_study(plan(study={"seeds": [1]}))
+    score_runs(study)
+    compare_runs(study)
+    comparisons = table(study, "comparisons.csv")
+    assert comparisons["p_seeds"].isna().all()
+    assert comparisons[["low", "high", "p_predictions"]].notna().all(axis=None)
+
+
+def test_a_comparison_without_runs_is_empty_and_comes_back_so(study):
+    for run in study.students:
+        if run.method.name == "soft" and run.task == "entailment":
+            run.marker.unlink()
+    score_runs(study)
+    compare_runs(study)
+    empty = [c for c in read_comparisons(study) if c.task == "entailment" and c.baseline == "soft"]
+    assert empty and all(c.difference is None and c.p_predictions is None and c.baseline_seeds == 0 for c in empty)
+
+
+def test_scores_of_other_runs_are_refused(study):
+    score_runs(study)
+    study.students[0].marker.unlink()
+    with pytest.raises(UserError, match="run internal-kd score-runs again"):
+        compare_runs(study)
+    write_run(study.students[0])
+    compare_runs(study)
+
+
+def test_without_scores_the_way_out_is_named(study):
+    with pytest.raises(UserError, match="run internal-kd score-runs first"):
+        compare_runs(study)
+
+
+def test_mcnemar_without_discordant_examples_is_one():
+    right = np.array([True, False, True])
+    assert mcnemar_p(right, right) == 1.0
+
+
+def test_expected_best_is_the_mean_of_the_best_over_all_draws():
+    values = [0.2, 0.5, 0.9]
+    for k in (1, 2, 3):
+        draws = [max(draw) for draw in itertools.product(values, repeat=k)]
+        assert expected_best(values, "accuracy")[k - 1] == pytest.approx(np.mean(draws))
+    assert expected_best(values, "mse")[1] == pytest.approx(
+        np.mean([min(d) for d in itertools.product(values, repeat=2)])
+    )
