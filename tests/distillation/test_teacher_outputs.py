@@ -33,7 +33,14 @@ def teacher() -> ComputedTeacher:
 
 def record(folder, teacher, attention_layers=(2, 4)):
     writer = TeacherOutputsWriter(
-        folder, IDS, np.array(LENGTHS), classes=2, width=32, heads=4, cls_layers=(2, 4), attention_layers=attention_layers
+        folder,
+        IDS,
+        np.array(LENGTHS),
+        classes=2,
+        width=32,
+        heads=4,
+        cls_layers=(2, 4),
+        attention_layers=attention_layers,
     )
     for rows in ([1, 3], [0, 4, 2]):
         writer.write(np.array(rows), teacher.outputs(batch_of(rows), WANTED))
@@ -50,7 +57,9 @@ def test_reading_in_another_order_and_padding_gives_what_the_teacher_says(tmp_pa
     pairs = (real[:, None, :, None] & real[:, None, None, :]).expand_as(said.attention[2])
     for layer in (2, 4):
         torch.testing.assert_close(read.cls[layer].float(), said.cls[layer], atol=2e-3, rtol=2e-3)
-        torch.testing.assert_close(read.attention[layer][pairs].float(), said.attention[layer][pairs], atol=1e-2, rtol=1e-3)
+        torch.testing.assert_close(
+            read.attention[layer][pairs].float(), said.attention[layer][pairs], atol=1e-2, rtol=1e-3
+        )
         assert attention_kl(read.attention[layer], said.attention[layer], batch["attention_mask"]) < 1e-4
 
 

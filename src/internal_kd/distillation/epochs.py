@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
+from internal_kd.distillation.checkpoints import StopRequest
 from internal_kd.distillation.curricula import Climb
 from internal_kd.distillation.loss_terms import LossTerms
 from internal_kd.errors import UserError
@@ -43,8 +44,12 @@ class EpochBook(TrainerCallback):
         epochs: int,
         scorer: DevScorer,
         report: Callable[[dict[str, Any]], None],
+        checkpoint_due: Callable[[], bool],
+        stop: StopRequest,
     ) -> None:
         """``scorer`` and ``report`` as in ``trainer.train``."""
+        self._checkpoint_due, self._stop = checkpoint_due, stop
+        self._restored: dict[str, Any] | None = None
         self.history: list[dict[str, Any]] = []
         self.decay_start: int | None = 0 if climb.stage.last else None
         self._climb, self._epochs, self._scorer, self._report = climb, epochs, scorer, report
@@ -74,11 +79,18 @@ class EpochBook(TrainerCallback):
         self._sums["loss"] = self._sums["loss"] + total * len(attention_mask)
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the clock."""
+        """Start the clock, or go on with the sums of a checkpoint."""
         self._clear()
+        if self._restored is not None:
+            self._take_up(self._restored)
+            self._restored = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Tell the progress now and then, and stop a training whose loss is no number."""
+        # The last step of an epoch is followed by on_epoch_end, which belongs into the checkpoint too.
+        steps_per_epoch = state.max_steps // self._epochs
+        if state.global_step % steps_per_epoch:
+            self._save_or_stop(control)
         now = time.monotonic()
         if now - self._reported < REPORT_SECONDS and state.global_step != state.max_steps:
             return
@@ -88,7 +100,9 @@ class EpochBook(TrainerCallback):
         self._report({**progress, "step": state.global_step, "steps": state.max_steps})
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Write the epoch's line and move the curriculum on."""
+        """Write the epoch's line and move the curriculum on; an epoch cut short by a signal has no end."""
+        if control.should_training_stop:
+            return
         self._refuse_nan(state.global_step)
         seconds = time.monotonic() - self._started
         stage = self._climb.stage
@@ -105,6 +119,45 @@ class EpochBook(TrainerCallback):
         self.history.append({**line, **{f"dev_{name}": value for name, value in scores.items()}})
         if self._climb.end_epoch(line.get("cls_cosine")) and self._climb.stage.last:
             self.decay_start = state.global_step
+        self._clear()
+        if len(self.history) < self._epochs:
+            self._save_or_stop(control)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything the book knows as plain numbers, for a checkpoint."""
+        return {
+            "history": self.history,
+            "decay_start": self.decay_start,
+            "climb": [self._climb.position, self._climb.epochs_here],
+            "sums": {name: float(value) for name, value in self._sums.items()},
+            "layer_sums": {
+                name: {str(layer): float(value) for layer, value in layers.items()}
+                for name, layers in self._layer_sums.items()
+            },
+            "counts": [self._examples, self._padded, int(self._real)],
+            "elapsed": time.monotonic() - self._started,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take a checkpoint's state; the sums of its unfinished epoch come back when the epoch begins."""
+        self.history, self.decay_start = state["history"], state["decay_start"]
+        self._climb.position, self._climb.epochs_here = state["climb"]
+        self._restored = state
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        # fp32 tensors, as they were when they were written down: the sums go on with the same rounding.
+        self._sums.update({name: torch.tensor(value) for name, value in state["sums"].items()})
+        for name, layers in state["layer_sums"].items():
+            self._layer_sums[name].update({int(layer): torch.tensor(value) for layer, value in layers.items()})
+        self._examples, self._padded, real = state["counts"]
+        self._real = torch.tensor(real)
+        self._started = time.monotonic() - state["elapsed"]
+
+    def _save_or_stop(self, control: Any) -> None:
+        if self._stop.signal is not None:
+            control.should_save = control.should_training_stop = True
+        elif self._checkpoint_due():
+            control.should_save = True
 
     def _refuse_nan(self, step: int) -> None:
         if torch.isfinite(torch.as_tensor(self._sums["loss"])):

@@ -6,7 +6,7 @@ Teachers, fine-tuned students and distilled students all go through ``train``; t
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
+from internal_kd.distillation.checkpoints import (
+    CheckpointFolder,
+    Interrupted,
+    StopRequest,
+    load_optimizer,
+    read_state,
+    read_tensors,
+    restore_random_state,
+)
 from internal_kd.distillation.curricula import Climb
 from internal_kd.distillation.epochs import DevScorer, EpochBook
 from internal_kd.distillation.hardware import Hardware
@@ -53,7 +62,7 @@ class _Positions(torch.utils.data.Dataset[int]):
 
 
 class DistillationTrainer(Trainer):
-    """Trainer whose loss is a ``DistillationLoss`` and whose batches are length buckets."""
+    """Trainer whose loss is a ``DistillationLoss``, with batches from length buckets and checkpoints without pickle."""
 
     # Our loss is a mean over the whole batch, whatever the number of micro-batches it was computed in.
     loss_is_scaled_for_ga = True
@@ -71,6 +80,7 @@ class DistillationTrainer(Trainer):
         book: EpochBook,
         hardware: Hardware,
         training: TrainingParams,
+        checkpoints: CheckpointFolder,
     ) -> None:
         """``positions`` are the examples of ``split`` that are trained on; ``buckets`` indexes into them."""
         super().__init__(model=model, args=args, callbacks=[book])
@@ -79,6 +89,7 @@ class DistillationTrainer(Trainer):
         self._climb, self._book, self._hardware = climb, book, hardware
         self.micro_batch_size = training.batch_size
         self._warmup_share = training.warmup_share
+        self._checkpoints = checkpoints
 
     def get_train_dataloader(self) -> DataLoader:
         """Return batches in the order of the buckets."""
@@ -114,6 +125,40 @@ class DistillationTrainer(Trainer):
             self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        # Called by Trainer whenever the book sets control.should_save.
+        assert isinstance(self.optimizer, torch.optim.Optimizer) and self.model is not None
+        state = {"book": self._book.state(), "micro_batch_size": self.micro_batch_size}
+        where = asdict(self.state)
+        self._checkpoints.write(self.state.global_step, self.model.state_dict(), self.optimizer, state, where)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        checkpoint = Path(resume_from_checkpoint)
+        assert self.model is not None
+        self.model.load_state_dict(read_tensors(checkpoint, "model"))
+        state = read_state(checkpoint)
+        self.micro_batch_size = state["micro_batch_size"]
+        self._book.restore(state["book"])
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None:
+            return
+        assert isinstance(self.optimizer, torch.optim.Optimizer)
+        load_optimizer(self.optimizer, read_tensors(Path(checkpoint), "optimizer"))
+        # The learning rate is a function of the step and the book, both restored: only the counter is put back.
+        step = read_state(Path(checkpoint))["step"]
+        scheduler = self.lr_scheduler
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        scheduler.last_epoch, scheduler._step_count = step, step + 1
+        rates = [base * scheduler.lr_lambdas[0](step) for base in scheduler.base_lrs]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        scheduler._last_lr = rates
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            restore_random_state(read_state(Path(checkpoint))["random"], read_tensors(Path(checkpoint), "random"))
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Tensor], num_items_in_batch: Any = None
@@ -161,6 +206,7 @@ def train(
     seed: int,
     hardware: Hardware,
     scratch: Path,
+    checkpoint_minutes: float,
     scorer: DevScorer,
     report: Callable[[dict[str, Any]], None],
 ) -> TrainingResult:
@@ -169,14 +215,19 @@ def train(
     ``scorer`` is asked after every epoch in which the classification loss counted; ``report`` is told the progress
     ({epoch, epochs, step, steps}) every few seconds.
 
+    A checkpoint in ``scratch`` is written every ``checkpoint_minutes`` and on SIGTERM or SIGINT; the next call goes on
+    from it and ends with the same weights as if it had never stopped.
+
     Raises:
+        Interrupted: a signal asked to stop; the checkpoint is written.
         UserError: the loss became NaN or infinite (names step and terms), or memory ran out at one example a time.
     """
     from internal_kd.data.batches import LengthBuckets
 
     buckets = LengthBuckets(split.lengths[positions], training.batch_size, seed)
     hardware.place(model)
-    book = EpochBook(climb, training.epochs, scorer, report)
+    checkpoints, stop = CheckpointFolder(scratch, checkpoint_minutes), StopRequest()
+    book = EpochBook(climb, training.epochs, scorer, report, checkpoints.due, stop)
     trainer = DistillationTrainer(
         model,
         _arguments(training, seed, scratch, hardware),
@@ -188,8 +239,17 @@ def train(
         book=book,
         hardware=hardware,
         training=training,
+        checkpoints=checkpoints,
     )
-    trainer.train()
+    checkpoint = checkpoints.newest()
+    with stop.listening():
+        if checkpoint is not None:
+            print(f"going on from {checkpoint}", flush=True)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if stop.signal is not None and len(book.history) < training.epochs:
+        raise Interrupted(
+            f"stopped by {stop.signal.name} at step {trainer.state.global_step}; start again to go on from there"
+        )
     micro = trainer.micro_batch_size
     return TrainingResult(book.history, micro, -(-training.batch_size // micro), book.examples_per_second)
 

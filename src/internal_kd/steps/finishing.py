@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import socket
 import subprocess
 from datetime import UTC, datetime
@@ -131,6 +132,7 @@ def write_run(
         }
         write_json(staged / run.marker.name, record)
         publish_folder(staged, run.folder, run.marker.name)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
     watch.finish()
 
 

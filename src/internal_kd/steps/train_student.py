@@ -64,6 +64,7 @@ def train_student(run: StudentRun, machine: MachineParams, *, keep_model: bool =
         seed=run.seed,
         hardware=hardware,
         scratch=run.checkpoints,
+        checkpoint_minutes=machine.checkpoint_minutes,
         scorer=DevSet(model, tokens, hardware),
         report=watch.report,
     )

@@ -42,6 +42,7 @@ def train_teacher(run: TeacherRun, machine: MachineParams) -> None:
         seed=run.seed,
         hardware=hardware,
         scratch=run.checkpoints,
+        checkpoint_minutes=machine.checkpoint_minutes,
         scorer=DevSet(model, tokens, hardware),
         report=watch.report,
     )
