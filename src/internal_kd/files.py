@@ -47,8 +47,25 @@ def staging_folder(beside: Path | str) -> Iterator[Path]:
         yield folder
     except OSError as error:
         raise writing_failed(beside, error) from error
+    except Exception as error:
+        # safetensors and Arrow report a full disk by errors of their own, with the system's words inside.
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise writing_failed(beside, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Refuse to start writing ``needed`` bytes that the disk cannot hold: a memory map would die half-way.
+
+    Raises:
+        UserError: the disk that holds ``folder`` has less space left.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(f"{what} take {needed / 1e9:.2f} GB, but the disk of {folder} has {free / 1e9:.2f} GB left")
 
 
 def publish_folder(staged: Path, target: Path, last: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from internal_kd.artefacts import TeacherOutputs
-from internal_kd.files import publish_folder, staging_folder, write_json
+from internal_kd.files import publish_folder, require_space, staging_folder, write_json
 from internal_kd.identity import plain
 from internal_kd.models.layers import layer_map
 from internal_kd.params.study import MachineParams
@@ -46,6 +46,9 @@ def record_teacher(outputs: TeacherOutputs, machine: MachineParams) -> None:
     needed = sorted({layer for student, strategy in outputs.needs for layer in layer_map(strategy, depth, student)})
     lengths = np.asarray(split.lengths)
     attention = affordable_layers(needed, attention_bytes(lengths, heads), machine.disk_budget_gb)
+    states = 2 * model.config.hidden_size * len(lengths) * len(needed)
+    needed_bytes = attention_bytes(lengths, heads) * len(attention) + states
+    require_space(outputs.folder, needed_bytes, f"the teacher's outputs on {outputs.task}")
     with staging_folder(outputs.folder) as staged:
         writer = TeacherOutputsWriter(
             staged,

@@ -1,0 +1,96 @@
+"""Files are whole or absent, whatever goes wrong while they are written."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from internal_kd.errors import UserError
+from internal_kd.files import (
+    publish_folder,
+    read_json,
+    replacing,
+    require_space,
+    staging_folder,
+    write_json,
+    write_text,
+)
+
+
+def nothing_left(folder: Path) -> bool:
+    return list(folder.iterdir()) == []
+
+
+def test_a_file_appears_whole(tmp_path):
+    write_json(tmp_path / "deep" / "a.json", {"x": [1, 2]})
+    assert read_json(tmp_path / "deep" / "a.json") == {"x": [1, 2]}
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_no_scrap(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RuntimeError), replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("interrupted")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "cannot be written"), (errno.EIO, "could not be written")],
+)
+def test_trouble_with_the_disk_is_one_line_and_leaves_nothing(tmp_path, number, said):
+    with pytest.raises(UserError, match=said) as refused, staging_folder(tmp_path / "run") as staged:
+        (staged / "part").write_text("half")
+        raise OSError(number, os.strerror(number))
+    assert "run" in str(refused.value) and nothing_left(tmp_path)
+
+
+def test_a_disk_that_is_full_while_weights_are_written_is_one_line(tmp_path):
+    # /dev/full is a disk without any space.
+    with pytest.raises(UserError, match="the disk is full"), staging_folder(tmp_path / "run") as staged:
+        (staged / "model.safetensors").symlink_to("/dev/full")
+        with (staged / "model.safetensors").open("wb") as handle:
+            handle.write(b"x" * 10_000)
+    assert nothing_left(tmp_path)
+
+
+def test_what_safetensors_says_about_a_full_disk_is_understood(tmp_path):
+    error = RuntimeError(f"Error while serializing: I/O error: {os.strerror(errno.ENOSPC)} (os error 28)")
+    with pytest.raises(UserError, match="the disk is full"), staging_folder(tmp_path / "run"):
+        raise error
+
+
+def test_other_errors_pass_through(tmp_path):
+    with pytest.raises(KeyError), staging_folder(tmp_path / "run") as staged:
+        save_file({"a": torch.zeros(2)}, staged / "a.safetensors")
+        raise KeyError("a bug")
+    assert nothing_left(tmp_path)
+
+
+def test_the_marker_comes_last_and_never_beside_old_files(tmp_path):
+    target = tmp_path / "run"
+    target.mkdir()
+    (target / "run.json").write_text("old")
+    with staging_folder(target) as staged:
+        (staged / "model").mkdir()
+        (staged / "model" / "weights").write_text("new")
+        (staged / "run.json").write_text("new")
+        publish_folder(staged, target, last="run.json")
+    assert (target / "model" / "weights").read_text() == (target / "run.json").read_text() == "new"
+
+
+def test_more_than_the_disk_holds_is_refused_before_writing(tmp_path):
+    with pytest.raises(UserError, match=r"the maps take 1000000000\.00 GB, but the disk of"):
+        require_space(tmp_path, 10**18, "the maps")
+
+
+def test_json_cut_short_is_named(tmp_path):
+    (tmp_path / "a.json").write_text('{"x": ')
+    with pytest.raises(UserError, match=r"a\.json is not whole JSON"):
+        read_json(tmp_path / "a.json")
