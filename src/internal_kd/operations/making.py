@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from internal_kd.artefacts import Artefact, EncoderFiles, StudentRun, TaskData, TeacherOutputs, TeacherRun
+from internal_kd.artefacts import Artefact, EncoderFiles, Run, StudentRun, TaskData, TeacherOutputs, TeacherRun
 from internal_kd.operations.catalogue import Catalogue, lack_of
+from internal_kd.operations.leases import lease_gpu
 from internal_kd.params.study import Params
 from internal_kd.records import problem_with
 
@@ -26,20 +27,21 @@ def make(artefact: Artefact, catalogue: Catalogue) -> bool:
         return False
     catalogue.check_inputs(artefact)
     step = getattr(importlib.import_module(f"internal_kd.steps.{artefact.step}"), artefact.step)
-    with _surroundings(artefact):
+    with _surroundings(artefact, catalogue.study.params):
         step(artefact, **_options(artefact, catalogue.study.params))
     return True
 
 
 @contextmanager
-def _surroundings(artefact: Artefact) -> Iterator[None]:
-    """What holds while a step works. Only the two fetching steps may use a network."""
+def _surroundings(artefact: Artefact, params: Params) -> Iterator[None]:
+    """What holds while a step works. Only the two fetching steps may use a network, only training needs a GPU."""
     if not isinstance(artefact, TaskData | EncoderFiles):
         # Read by the libraries when they are imported, so set before any step imports them.
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["HF_DATASETS_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    yield
+    with lease_gpu(params.machine.jobs_per_gpu) if isinstance(artefact, Run | TeacherOutputs) else nullcontext():
+        yield
 
 
 def _options(artefact: Artefact, params: Params) -> dict[str, Any]:
