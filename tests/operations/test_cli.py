@@ -1,6 +1,6 @@
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,10 +17,12 @@ def test_help_answers_at_once_and_loads_nothing_heavy() -> None:
         "import sys; from internal_kd.operations.cli import build_parser; build_parser().format_help(); "
         "print(*{'torch', 'pandas', 'numpy', 'pydantic', 'yaml', 'mlflow'} & {*sys.modules})"
     )
-    started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
-    assert time.perf_counter() - started < 3  # half a second on a quiet machine
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Processor time, since a busy machine is no fault of ours; about 0.15 s on a quiet one.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
@@ -45,7 +47,7 @@ def test_the_example_of_every_command_parses(verb: str) -> None:
         (["train-teacher", "--overlay", OVERLAY, "--task", "x", "--seed", "1"], "unknown task 'x'"),
         (["train-teacher", "--overlay", OVERLAY, "--task", "judge", "--seed", "9"], "the study wants: 1, 2"),
         (["tokenize-task", "--overlay", OVERLAY, "--task", "judge"], "make it with `internal-kd fetch-"),
-        (["show", "--overlay", OVERLAY], "`internal-kd run` makes it"),
+        (["show", "--overlay", OVERLAY], "start it with internal-kd run"),
         (["fetch-encoder", "--overlay", OVERLAY, "--expect", "0" * 12], "has changed since"),
     ],
 )

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import argparse
 
-from internal_kd.analysis.built import figure_names, is_current, outputs_of, report_path, tables_folder
-from internal_kd.errors import UserError
+from internal_kd.analysis.built import figure_names, is_current, outputs_of
 from internal_kd.operations.progress import look, summary
 from internal_kd.params import load_params
 from internal_kd.study import Study, plan_study
 
 
 def show(options: argparse.Namespace) -> int:
-    """Print the main table, where the report lies, and whether runs are still missing."""
+    """Print the main table, where the report lies, and whether runs are missing or the table is behind them."""
+    from internal_kd.analysis import report
+
     study = _study(options)
-    table = tables_folder(study) / "main.md"
-    if not table.is_file():
-        raise UserError(
-            f"{table} does not exist: `internal-kd run` makes it (or `internal-kd score-runs`, of what is there)"
-        )
-    print(table.read_text(encoding="utf-8").rstrip())
-    print(f"\n{summary(look(study))}")
+    print(report.show(study))
+    print(summary(look(study)))
     if not is_current(study):
-        print("these results are older than the runs: `internal-kd run` brings them up to date")
-    if report_path(study).is_file():
-        print(f"report: {report_path(study)}")
+        print("the table is older than the runs or the parameters: `internal-kd run` brings it up to date")
     return 0
 
 
