@@ -29,6 +29,7 @@ from internal_kd.models.layers import choose_layers, layer_map
 from internal_kd.params import Params
 from internal_kd.params.sources import EncoderParams, FilesEntry, GlueEntry
 from internal_kd.params.training import ResolvedMethod, TrainingParams, resolve_method
+from internal_kd.sources import ENCODERS, TASKS, Content, name_of_encoder, name_of_task, recall
 from internal_kd.steps import (
     fetch_encoder,
     fetch_task,
@@ -95,11 +96,17 @@ def plan_encoder(encoder: EncoderParams, hashes: ContentHashes) -> EncoderFiles:
     """Work out which encoder is meant; a local one is identified by the content of its files.
 
     Raises:
-        UserError: the folder or package is not there, or holds no configuration or no safetensors weights.
+        UserError: the folder or package is not there and never was fetched, or holds no configuration or no
+            safetensors weights.
     """
     if encoder.source == "hub":
         return EncoderFiles(fetch_encoder.RECIPE, encoder, {}, None)
-    path = encoder_path(encoder)
+    try:
+        path = encoder_path(encoder)
+    except UserError:
+        if content := recall(ENCODERS, name_of_encoder(encoder)):
+            return EncoderFiles(fetch_encoder.RECIPE, encoder, content, Path(str(encoder.path or encoder.package)))
+        raise
     found = sorted({file for pattern in ENCODER_FILES for file in path.glob(pattern)})
     if not (path / "config.json").is_file():
         raise UserError(f"encoder.path: {path} holds no config.json; give the folder of a saved Hugging Face encoder")
@@ -133,29 +140,36 @@ def encoder_path(encoder: EncoderParams) -> Path:
 def _plan_task(params: Params, name: str, encoder: EncoderFiles, hashes: ContentHashes) -> TokenizedTask:
     entry = params.tasks[name]
     files: dict[str, Path] = {}
+    content: Content | None = None
     glue = hub = None
     if isinstance(entry, FilesEntry):
         files = {split: Path(p) for split, p in (("train", entry.train), ("dev", entry.dev), ("test", entry.test)) if p}
+        if not any(path.exists() for path in files.values()):
+            content = recall(TASKS, name_of_task(entry, None))
     elif isinstance(entry, GlueEntry):
         glue = entry.glue or name
         if params.data.root is None:
             hub = params.data
         else:
-            files = _glue_files(Path(params.data.root), glue, entry.folder)
-    content = {split: hashes.of_file(path, f"tasks.{name}") for split, path in files.items()}
+            folder = Path(params.data.root) / (entry.folder or GLUE[glue].folder)
+            content = None if folder.is_dir() else recall(TASKS, name_of_task(entry, folder))
+            files = _glue_files(folder, glue, content)
+    content = content or {split: hashes.of_file(path, f"tasks.{name}") for split, path in files.items()}
     data = TaskData(fetch_task.RECIPE, name, entry, glue, hub, content, files)
     length = entry.max_length or params.tokens.max_length
     return TokenizedTask(tokenize_task.RECIPE, data, encoder, length)
 
 
-def _glue_files(root: Path, glue: str, folder: str | None) -> dict[str, Path]:
+def _glue_files(folder: Path, glue: str, recalled: Content | None) -> dict[str, Path]:
     task = GLUE[glue]
-    base = root / (folder or task.folder)
-    if not base.is_dir():
+    if recalled is None and not folder.is_dir():
         raise UserError(
-            f"data.root: {root} holds no folder {base.name}; give the folder that holds {task.folder}/train.tsv"
+            f"data.root: {folder.parent} holds no folder {folder.name}; give the folder that holds "
+            f"{task.folder}/train.tsv"
         )
-    files = {split: base / layout.file for split, layout in task.splits.items()}
+    files = {split: folder / layout.file for split, layout in task.splits.items()}
+    if recalled is not None:
+        return {split: files[split] for split in recalled}
     # GLUE's test files carry no labels and are needed for submissions only.
     return {split: path for split, path in files.items() if path.exists() or not split.startswith("test")}
 
@@ -228,6 +242,10 @@ def _check_climb(run: StudentRun) -> None:
 def _known_layers(encoder: EncoderFiles) -> int | None:
     if encoder.path is None:
         return encoder.encoder.layers
-    config = read_json(encoder.path / "config.json")
+    # Of a source that is not here there may be the copy.
+    at_hand = [path for path in (encoder.path, encoder.folder) if (path / "config.json").is_file()]
+    if not at_hand:
+        return encoder.encoder.layers
+    config = read_json(at_hand[0] / "config.json")
     layers = config.get("num_hidden_layers", config.get("n_layers"))
     return layers if isinstance(layers, int) else encoder.encoder.layers

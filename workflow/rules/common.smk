@@ -30,8 +30,10 @@ onstart:
 
 
 onsuccess:
+    PLAN.remember_sources()
     release()
 
 
 onerror:
+    PLAN.remember_sources()
     release()

@@ -24,8 +24,10 @@ from internal_kd.files import sha256_text, write_text
 from internal_kd.identity import FINGERPRINT_PATTERN, WORK
 from internal_kd.operations.catalogue import WITHOUT_WEIGHTS, Catalogue, files_read, inputs_of, lack_of
 from internal_kd.operations.progress import describe, look
+from internal_kd.operations.wanted import write_wanted
 from internal_kd.params import parse_params, read_yaml
 from internal_kd.records import problem_with
+from internal_kd.sources import remember
 from internal_kd.study import Study, plan_study
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -130,8 +132,12 @@ class Plan:
     @property
     def missing_data(self) -> list[str]:
         """The markers of tasks and encoders that are not here, whether or not a run still needs them."""
-        sources = [a for a in self.catalogue.by_fingerprint.values() if isinstance(a, TaskData | EncoderFiles)]
-        return [str(source.marker) for source in sources if problem_with(source)]
+        return [str(data.marker) for data in self._fetched if problem_with(data)]
+
+    def remember_sources(self) -> None:
+        """Write down what the local sources held of which there is a copy, for clones that have the copy alone."""
+        for data in self._fetched:
+            remember(data)
 
     def results(self, *verbs: str) -> list[str]:
         """Return the files some sub-commands write under ``results/<study>/``; without verbs, all of them."""
@@ -191,6 +197,10 @@ class Plan:
         """Whether a teacher has students: these go first, the others only fill row 1.0."""
         return int(wildcards.seed) == self.study.params.teacher.teaching_seed
 
+    @property
+    def _fetched(self) -> list[TaskData | EncoderFiles]:
+        return [a for a in self.catalogue.by_fingerprint.values() if isinstance(a, TaskData | EncoderFiles)]
+
     def _lack(self, artefact: Artefact) -> str | None:
         # Asked for every input of every job: each file is looked at once.
         if artefact.fingerprint not in self._known_lacks:
@@ -221,4 +231,7 @@ def make_plan(config: Mapping[str, Any], *, main_process: bool) -> Plan:
     if main_process and (plan.broken or not plan.results_are_current):
         # New content every time: Snakemake compares checksums of small inputs, not only their times.
         write_text(STALE, f"{time.time_ns()}\n")
+    if main_process:
+        write_wanted(study)
+        plan.remember_sources()
     return plan

@@ -23,7 +23,10 @@ def fetch_encoder(files: EncoderFiles) -> None:
     from internal_kd.data.encoder_files import check_encoder, find_encoder
     from internal_kd.files import describe_files, publish_folder, staging_folder, write_json
     from internal_kd.identity import plain
+    from internal_kd.sources import check_at_hand
 
+    if files.path is not None:
+        check_at_hand("encoder", {name: files.path / name for name in files.content})
     found = find_encoder(files)
     facts = check_encoder(files.encoder, found)
     with staging_folder(files.folder) as staged:

@@ -30,7 +30,9 @@ def _read_source(data: TaskData) -> FetchedTask:
     from internal_kd.data.glue_files import read_glue_folder
     from internal_kd.data.glue_hub import download_glue
     from internal_kd.data.own_files import read_own_files
+    from internal_kd.sources import check_at_hand
 
+    check_at_hand(f"tasks.{data.name}", data.files)
     if data.entry.source == "generator":
         return generate_task(data.entry)
     if data.entry.source == "files":

@@ -1,0 +1,29 @@
+"""What the study of params.yaml wants, as three small lists that DVC watches.
+
+DVC compares parameters and files; it cannot know that a recipe was raised or that one's own data file was edited. Its
+first stage always runs, and with it Snakemake, which writes these lists: a later stage has to be looked at when its
+list differs from the one it was last done with.
+"""
+
+from __future__ import annotations
+
+from internal_kd.analysis.built import ANALYSIS, outputs_of
+from internal_kd.files import write_text
+from internal_kd.identity import WORK
+from internal_kd.study import Study
+
+WANTED = WORK / "wanted"
+
+
+def write_wanted(study: Study) -> None:
+    """Write ``work/wanted/{teachers,students,results}.txt``, each only where it changes."""
+    lists = {
+        "teachers": [str(run.folder) for run in study.teachers],
+        "students": [str(run.folder) for run in study.students],
+        "results": [f"analysis {ANALYSIS}", *(str(path) for paths in outputs_of(study).values() for path in paths)],
+    }
+    for name, lines in lists.items():
+        path = WANTED / f"{name}.txt"
+        text = "\n".join(dict.fromkeys(lines)) + "\n"
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
