@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tiny_models import tiny_batch, tiny_classifier
 
 from internal_kd.distillation.curricula import Stage, stages_of
 from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.loss_terms import DistillationLoss
 from internal_kd.distillation.teachers import ComputedTeacher
 from internal_kd.models.classifiers import freeze_teacher
+from tiny_models import tiny_batch, tiny_classifier
 
 HARDWARE = Hardware(torch.device("cpu"), "fp32")
 MAP = (2, 4)

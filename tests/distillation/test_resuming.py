@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import tiny_classifier
 from transformers import set_seed
 
 from internal_kd.distillation.checkpoints import CheckpointFolder, Interrupted
@@ -20,6 +19,7 @@ from internal_kd.distillation.teachers import ComputedTeacher
 from internal_kd.distillation.trainer import train
 from internal_kd.models.classifiers import freeze_teacher
 from internal_kd.params.training import TrainingParams
+from tiny_models import tiny_classifier
 
 HARDWARE = Hardware(torch.device("cpu"), "fp32")
 EPOCHS, STEPS_PER_EPOCH = 4, 5

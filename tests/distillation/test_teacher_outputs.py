@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import tiny_batch, tiny_classifier
 
 from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.losses import attention_kl
@@ -11,6 +10,7 @@ from internal_kd.distillation.teacher_outputs import TeacherOutputsReader, Teach
 from internal_kd.distillation.teachers import ComputedTeacher, RecordedTeacher, Wanted
 from internal_kd.errors import UserError
 from internal_kd.models.classifiers import freeze_teacher
+from tiny_models import tiny_batch, tiny_classifier
 
 LENGTHS = [5, 9, 3, 7, 6]
 IDS = np.array([40, 7, 23, 11, 90])

@@ -88,8 +88,7 @@ class EpochBook(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Tell the progress now and then, and stop a training whose loss is no number."""
         # The last step of an epoch is followed by on_epoch_end, which belongs into the checkpoint too.
-        steps_per_epoch = state.max_steps // self._epochs
-        if state.global_step % steps_per_epoch:
+        if self._inside_epoch(state):
             self._save_or_stop(control)
         now = time.monotonic()
         if now - self._reported < REPORT_SECONDS and state.global_step != state.max_steps:
@@ -101,7 +100,7 @@ class EpochBook(TrainerCallback):
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the epoch's line and move the curriculum on; an epoch cut short by a signal has no end."""
-        if control.should_training_stop:
+        if self._inside_epoch(state):
             return
         self._refuse_nan(state.global_step)
         seconds = time.monotonic() - self._started
@@ -152,6 +151,9 @@ class EpochBook(TrainerCallback):
         self._examples, self._padded, real = state["counts"]
         self._real = torch.tensor(real)
         self._started = time.monotonic() - state["elapsed"]
+
+    def _inside_epoch(self, state: Any) -> bool:
+        return state.global_step % (state.max_steps // self._epochs) != 0
 
     def _save_or_stop(self, control: Any) -> None:
         if self._stop.signal is not None:
