@@ -23,11 +23,14 @@ demo: env
 	$(BIN)/internal-kd run --cores 2 --configfile config/demo.yaml
 	$(BIN)/internal-kd show --overlay config/demo.yaml
 
+# Two workers, one thread each: torch's own threads would only get in each other's way.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
 test: env check
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: env
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 check: env
 	$(BIN)/ruff check src tests
