@@ -210,6 +210,14 @@ COMMANDS: dict[str, Command] = {
             ),
         ),
     ),
+    "params": Command(
+        "print a study's parameters with its overlays laid over them",
+        "merging:params",
+        "internal-kd params --overlay config/demo.yaml --write",
+        "params.yaml, the overlays",
+        "with --write: params.yaml, without its comments",
+        (*STUDY, Option("--write", {"action": "store_true", "help": "write params.yaml instead of printing"})),
+    ),
     "schema": Command(
         "print the JSON schema of params.yaml",
         "schema:schema",
