@@ -9,8 +9,9 @@ from fake_runs import METHODS, plan, write_record, write_run, write_study, write
 from scipy import stats
 from sklearn import metrics as sk
 
-from internal_kd.analysis.scores import score_predictions, score_runs
+from internal_kd.analysis.scores import score_runs
 from internal_kd.errors import UserError
+from internal_kd.metrics import score_predictions
 
 MAIN_COLUMNS = [
     "task", "metric", "id", "method", "depth", "examples", "seeds", "mean", "std", "teacher_share",

@@ -29,9 +29,9 @@ from internal_kd.analysis.resampling import (
     mean_over_seeds,
     randomisation_p,
 )
-from internal_kd.analysis.scores import predicted_values, score_predictions
 from internal_kd.analysis.tables import base_metric
 from internal_kd.errors import UserError
+from internal_kd.metrics import predicted_values, score_predictions
 from internal_kd.study import Study
 from internal_kd.tasks import HIGHER_IS_BETTER
 

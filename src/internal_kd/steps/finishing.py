@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import shutil
@@ -38,10 +39,11 @@ class DevSet:
         return tuple(self._tokens.metrics)
 
     def scores(self) -> dict[str, float | None]:
-        """Return the present dev scores by metric, in natural units."""
-        from internal_kd.analysis.scores import score_predictions
+        """Return the present dev scores by metric, in natural units; None where a correlation is not defined."""
+        from internal_kd.metrics import score_predictions
 
-        return score_predictions(self._predictions("dev"), self.metrics, self._tokens.regression)
+        found = score_predictions(self._predictions("dev"), self.metrics, self._tokens.regression)
+        return {metric: value if math.isfinite(value) else None for metric, value in found.items()}
 
     def write(self, folder: Path) -> None:
         """Write predictions.parquet, and one more file for a second dev set (MNLI)."""
