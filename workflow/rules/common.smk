@@ -6,6 +6,7 @@ from snakemake.logging import logger
 from internal_kd.errors import UserError
 from internal_kd.operations.planning import WILDCARDS, check_config_files, find_own_commands, make_plan
 from internal_kd.operations.owners import claim, release
+from internal_kd.operations.wanted import untracked_runs
 
 find_own_commands()
 try:
@@ -32,6 +33,8 @@ onstart:
 onsuccess:
     PLAN.remember_sources()
     release()
+    if line := untracked_runs(len(PLAN.missing_runs)):
+        logger.info(line)
 
 
 onerror:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from internal_kd.analysis.built import figure_names, is_current, outputs_of
+from internal_kd.analysis.built import figure_names, figure_paths, is_current, outputs_of
 from internal_kd.operations.progress import look, summary
 from internal_kd.params import load_params
 from internal_kd.study import Study, plan_study
@@ -51,6 +51,9 @@ def plot_figures(options: argparse.Namespace) -> int:
     names = figure_names(study)
     for name in names:
         drawing[name](study)
+    # A study that once had more depths or sizes must not go on showing the figures over them.
+    for path in (path for name in drawing.keys() - set(names) for path in figure_paths(study, name)):
+        path.unlink(missing_ok=True)
     return _tell(study, *(f"plot-{name}" for name in names))
 
 

@@ -1,4 +1,6 @@
-"""What the study of params.yaml wants, as three small lists that DVC watches.
+"""What DVC is told, and what people are told about DVC.
+
+What the study of params.yaml wants is three small lists that DVC watches.
 
 DVC compares parameters and files; it cannot know that a recipe was raised or that one's own data file was edited. Its
 first stage always runs, and with it Snakemake, which writes these lists: a later stage has to be looked at when its
@@ -6,6 +8,9 @@ list differs from the one it was last done with.
 """
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 from internal_kd.analysis.built import ANALYSIS, outputs_of
 from internal_kd.files import write_text
@@ -27,3 +32,13 @@ def write_wanted(study: Study) -> None:
         text = "\n".join(dict.fromkeys(lines)) + "\n"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
+
+
+def untracked_runs(trained: int) -> str | None:
+    """Return a line for people who use DVC when runs were trained without it, or None."""
+    if not trained or "DVC_STAGE" in os.environ or not Path("dvc.lock").is_file():
+        return None
+    return (
+        f"{trained} runs were trained of which DVC does not know yet: `dvc repro` takes them in. "
+        "Before that, `dvc exp run` and `dvc checkout --force` would remove them."
+    )

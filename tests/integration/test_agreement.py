@@ -1,0 +1,203 @@
+"""Snakemake and DVC agree about every run in every clone: what is trained is what changed, whoever is asked.
+
+One study is really trained (a teacher and two students); every test works on a clone or a copy of it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dvc_project import Project, change_package, make_project
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+TEACHER, FINETUNED, STACKED = "judge | teacher | s1", "judge | L2 | finetuned | s1", "judge | L2 | stacked | s1"
+NOTHING = "Nothing to be done"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The study, trained by ``dvc repro``, committed and pushed."""
+    project = make_project(tmp_path_factory.mktemp("shared") / "project")
+    project.dvc("repro")
+    assert {label for label, _ in project.trainings()} == {TEACHER, FINETUNED, STACKED}
+    assert project.is_in_the_table()
+    project.commit("trained")
+    project.dvc("push")
+    return project
+
+
+def test_what_dvc_did_snakemake_leaves_alone_and_dvc_too(trained: Project) -> None:
+    project = trained.copy("after-dvc")
+    before = project.trainings()
+    assert NOTHING in project.snakemake()
+    assert project.changed_stages() == []
+    project.dvc("repro")
+    assert project.trained_since(before) == set()
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_what_snakemake_did_dvc_takes_over(trained: Project) -> None:
+    project = trained.copy("after-snakemake")
+    before, lock = project.trainings(), (project.folder / "dvc.lock").read_bytes()
+    project.run("rm", "-r", "dvc.lock", ".dvc/cache", ".dvc/tmp", ".snakemake", "work")
+    project.dvc("repro")
+    assert project.trained_since(before) == set()
+    assert (project.folder / "dvc.lock").read_bytes() == lock
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_fresh_clone_trains_nothing(trained: Project, attempt: int) -> None:
+    clone = trained.clone(f"clone-{attempt}")
+    assert not (clone.folder / "encoder").exists() and not (clone.folder / ".snakemake").exists()
+    assert NOTHING in clone.snakemake()
+    assert clone.changed_stages() == []
+    assert clone.trainings() == trained.trainings()
+
+
+def test_one_method_edited_in_a_fresh_clone_and_back_and_forth_between_commits(trained: Project) -> None:
+    clone = trained.clone("one-method")
+    before = clone.trainings()
+    clone.edit(methods={"stacked": {"weights": {"cls_cosine": 9.0}}})
+    assert clone.changed_stages() == ["students", "report"]
+    clone.dvc("repro")
+    assert clone.trained_since(before) == {STACKED}
+    assert clone.is_in_the_table() and clone.tables() != trained.tables()
+    clone.commit("another weight")
+    edited = clone.trainings(), clone.tables()
+
+    clone.git("checkout", "--quiet", "HEAD~1")
+    clone.dvc("checkout")
+    assert (clone.trainings(), clone.tables()) == (trained.trainings(), trained.tables())
+    assert clone.planned() == {}
+    clone.git("checkout", "--quiet", "main")
+    clone.dvc("checkout")
+    assert clone.planned() == {} and clone.changed_stages() == []
+    assert (clone.trainings(), clone.tables()) == edited
+
+    # Edited back by hand: the earlier run is still here, and the table is the earlier one again.
+    clone.edit(methods={"stacked": {"weights": {"cls_cosine": 1}}})
+    clone.dvc("repro")
+    assert (clone.trainings(), clone.tables()) == (edited[0], trained.tables())
+
+
+def test_an_experiment_trains_its_method_and_shows_what_it_changed(trained: Project) -> None:
+    project = trained.copy("experiment")
+    before = project.trainings()
+    project.dvc("exp", "run", "--name", "heavier", "--set-param", "methods.stacked.weights.attention_kl=50")
+    assert project.trained_since(before) == {STACKED}
+    assert project.is_in_the_table()
+    changes = json.loads(project.dvc("metrics", "diff", "--json"))["diff"]["results/tiny/tables/metrics.json"]
+    assert changes and all(".stacked." in name for name in changes)
+    shown = project.dvc("exp", "show", "--csv").splitlines()
+    column = shown[0].split(",").index("methods.stacked.weights.attention_kl")
+    assert "heavier" in shown[-1] and len(shown) == 4
+    # Kept apart from commits: the parameters are git's to take back, the runs DVC's.
+    project.git("restore", ".")
+    project.dvc("checkout")
+    assert project.planned() == {} and column
+
+
+def test_a_depth_more_and_broken_runs_train_exactly_these_and_a_depth_less_nothing(trained: Project) -> None:
+    project = trained.copy("depths")
+    before = project.trainings()
+    runs = {run.label: project.folder / run.folder for run in project.study().runs}
+    project.edit(study={"depths": [2, 1]})
+    (runs[TEACHER] / "history.jsonl").unlink()
+    predictions = runs[FINETUNED] / "predictions.parquet"
+    predictions.write_bytes(predictions.read_bytes()[:-100])
+
+    # What is cut short is a gap with a name, never a figure.
+    project.run("internal-kd", "score-runs")
+    assert project.study().by_fingerprint.keys() > _shown(project)
+    assert "predictions.parquet has" in (project.folder / "results/tiny/tables/missing.csv").read_text()
+
+    assert project.changed_stages() == ["teachers", "students", "report"]
+    project.dvc("repro")
+    new = {"judge | L1 | finetuned | s1", "judge | L1 | stacked | s1"}
+    assert project.trained_since(before) == {TEACHER, FINETUNED} | new
+    assert project.is_in_the_table()
+    assert (project.folder / "results/tiny/figures/depth.png").is_file()
+
+    after = project.trainings()
+    project.edit(study={"depths": [2]})
+    project.dvc("repro")
+    assert project.trained_since(after) == set()
+    assert project.is_in_the_table()
+    assert not (project.folder / "results/tiny/figures/depth.png").exists()
+
+
+def _shown(project: Project) -> set[str]:
+    lines = (project.folder / "results/tiny/tables/scores.csv").read_text().splitlines()
+    column = lines[0].split(",").index("fingerprint")
+    return {line.split(",")[column] for line in lines[1:]}
+
+
+RECORDS = {"record_teacher": 1, "train_student": 1}
+TEACHES = {"train_teacher": 1, "record_teacher": 1, "train_student": 1}
+NEW_TASK = {"fetch_task": 1, "tokenize_task": 1, "train_teacher": 1, "record_teacher": 1, "train_student": 2}
+OTHER = {"other": {"source": "generator", "grammar": "acceptability", "train": 64, "dev": 48, "seed": 5}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "jobs", "stages"),
+    [
+        ({"study": {"seeds": [1, 2]}}, {"train_student": 2}, ["teachers", "students", "report"]),
+        ({"study": {"tasks": ["judge", "other"]}, "tasks": OTHER}, NEW_TASK, ["teachers", "students", "report"]),
+        ({"study": {"methods": ["stacked"]}}, {}, ["teachers", "students", "report"]),
+        ({"teacher": {"learning_rate": 0.02}}, TEACHES, ["teachers", "students", "report"]),
+        ({"student": {"temperature": 2.0}}, {"train_student": 1}, ["students", "report"]),
+        ({"methods": {"stacked": {"title": "Other words"}}}, {}, ["students", "report"]),
+        ({"machine": {"keep_models": "none", "student": {"threads": 2}}}, {}, []),
+    ],
+)
+def test_both_know_what_an_edit_asks_for(
+    trained: Project, changes: dict[str, object], jobs: dict[str, int], stages: list[str]
+) -> None:
+    params = trained.folder / "params.yaml"
+    before = params.read_text()
+    try:
+        trained.edit(**changes)
+        assert trained.planned() == jobs
+        assert trained.changed_stages() == stages
+        params.write_text(f"# A word more.\n{before}")
+        assert (trained.planned(), trained.changed_stages()) == ({}, [])
+    finally:
+        params.write_text(before)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "jobs", "stages"),
+    [
+        ("steps/train_teacher.py", "RECIPE = ", "RECIPE = 9", TEACHES, ["teachers", "students", "report"]),
+        ("steps/record_teacher.py", "RECIPE = ", "RECIPE = 9", RECORDS, ["students", "report"]),
+        ("analysis/plotting.py", "#E69F00", "#0000FF", {}, []),
+    ],
+)  # fmt: skip
+def test_a_recipe_raised_asks_for_its_step_and_what_follows_and_a_figures_style_for_nothing(
+    trained: Project, tmp_path: Path, file: str, old: str, new: str, jobs: dict[str, int], stages: list[str]
+) -> None:
+    project = trained.copy(f"changed-{Path(file).stem}", change_package(tmp_path / "src", file, old, new))
+    assert project.planned() == jobs
+    project.dvc("repro", "data")
+    assert project.changed_stages() == stages
+
+
+def test_weights_left_out_are_no_reason_to_train(trained: Project) -> None:
+    project = trained.copy("without-weights")
+    for model in (project.folder / "results/runs/students").rglob("model"):
+        project.run("rm", "-r", str(model))
+    assert NOTHING in project.snakemake()
+
+
+def test_a_dvc_that_was_killed_leaves_nothing_that_blocks(trained: Project) -> None:
+    project = trained.copy("killed")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    lock = {"write": {str(project.folder / "results/runs/students"): {"pid": dead.pid, "cmd": "dvc repro"}}, "read": {}}
+    (project.folder / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
+    project.dvc("commit", "--force", "students")
