@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from fake_runs import ROOT, plan, write_study
+from fake_runs import ROOT, SMALL, plan, write_study
 
 from internal_kd.study import Study
 
@@ -19,3 +19,9 @@ def project(tmp_path, monkeypatch):
 @pytest.fixture
 def study(project) -> Study:
     return write_study(plan())
+
+
+@pytest.fixture
+def small(project) -> Study:
+    """One task, two methods, two seeds: enough where the whole analysis runs."""
+    return write_study(plan(**SMALL))

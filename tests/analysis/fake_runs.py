@@ -41,6 +41,7 @@ METHODS = {
         "curriculum": "stacked",
     },
 }
+SMALL = {"study": {"tasks": ["entailment"], "methods": ["soft", "stacked"], "seeds": [1, 2]}, "teacher": {"seeds": [1]}}
 # Share of examples a method gets right, for the synthetic predictions.
 QUALITY = {"teacher": 0.92, "finetuned": 0.75, "soft": 0.8, "soft_kl_cos": 0.86, "stacked": 0.88}
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from fake_runs import plan, write_run
+from fake_runs import SMALL, plan, write_run
 
 from internal_kd.analysis.built import figure_names, is_current, outputs_of
 from internal_kd.analysis.comparisons import compare_runs
@@ -14,6 +14,7 @@ from internal_kd.analysis.figures import plot_main
 from internal_kd.analysis.report import render_report, show
 from internal_kd.analysis.scores import score_runs
 from internal_kd.errors import UserError
+from internal_kd.params import merge
 
 
 def analyse(study):
@@ -21,64 +22,64 @@ def analyse(study):
         step(study)
 
 
-def test_outputs_are_current_until_a_run_changes(study):
-    assert not is_current(study)
-    analyse(study)
-    assert is_current(study)
-    assert all(path.is_file() for paths in outputs_of(study).values() for path in paths)
+def test_outputs_are_current_until_a_run_changes(small):
+    assert not is_current(small)
+    analyse(small)
+    assert is_current(small)
+    assert all(path.is_file() for paths in outputs_of(small).values() for path in paths)
 
-    run = study.students[0]
+    run = small.students[0]
     record = run.marker.read_text()
     run.marker.unlink()
-    assert not is_current(study)
+    assert not is_current(small)
     run.marker.write_text(record)
-    assert is_current(study), "a run that came back the same changes nothing"
-    write_run(study.students[1], constant=True)
-    assert not is_current(study)
+    assert is_current(small), "a run that came back the same changes nothing"
+    write_run(small.students[1], constant=True)
+    assert not is_current(small)
 
 
-def test_titles_order_and_wanted_runs_count(study):
-    analyse(study)
-    assert is_current(plan())
-    assert not is_current(plan(methods={"soft": {"title": "Another title"}}))
-    assert not is_current(plan(study={"methods": ["soft", "finetuned", "soft_kl_cos", "stacked"]}))
-    assert not is_current(plan(study={"seeds": [1, 2]}))
+def test_titles_order_and_wanted_runs_count(small):
+    analyse(small)
+    assert is_current(plan(**SMALL))
+    assert not is_current(plan(**merge(SMALL, {"methods": {"soft": {"title": "Another title"}}})))
+    assert not is_current(plan(**merge(SMALL, {"study": {"methods": ["stacked", "soft"]}})))
+    assert not is_current(plan(**merge(SMALL, {"study": {"seeds": [1]}})))
 
 
-def test_a_missing_or_older_output_is_not_current(study):
-    analyse(study)
-    report = study.folder / "report.html"
+def test_a_missing_or_older_output_is_not_current(small):
+    analyse(small)
+    report = small.folder / "report.html"
     page = report.read_text()
     report.unlink()
-    assert not is_current(study)
+    assert not is_current(small)
     report.write_text(page)
-    write_run(study.students[0], constant=True)
-    score_runs(study)
-    compare_runs(study)
-    assert not is_current(study), "figures and report are still those of the scores before"
+    write_run(small.students[0], constant=True)
+    score_runs(small)
+    compare_runs(small)
+    assert not is_current(small), "figures and report are still those of the scores before"
     with pytest.raises(UserError, match="run internal-kd plot-main again"):
-        render_report(study)
+        render_report(small)
 
 
-def test_a_gap_that_only_its_content_shows_is_looked_at_again(study):
-    path = study.students[0].folder / "predictions.parquet"
+def test_a_gap_that_only_its_content_shows_is_looked_at_again(small):
+    path = small.students[0].folder / "predictions.parquet"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    analyse(study)
-    assert not is_current(study)
+    analyse(small)
+    assert not is_current(small)
     path.write_bytes(content)
-    assert not is_current(study), "the run is whole again, the tables still have the gap"
+    assert not is_current(small), "the run is whole again, the tables still have the gap"
 
 
-def test_built_from_names_every_wanted_fingerprint(study):
-    study.students[3].marker.unlink()
-    score_runs(study)
-    built = json.loads((study.folder / "tables" / "built_from.json").read_text())
+def test_built_from_names_every_wanted_fingerprint(small):
+    small.students[3].marker.unlink()
+    score_runs(small)
+    built = json.loads((small.folder / "tables" / "built_from.json").read_text())
     assert built["study"] == "small"
     assert [folder[-12:] for folder in built["runs"]] == [
-        f[-12:] for f in sorted(str(run.folder) for run in study.runs)
+        f[-12:] for f in sorted(str(run.folder) for run in small.runs)
     ]
-    assert built["runs"][str(study.students[3].folder)] == {"record": None, "problem": "missing"}
+    assert built["runs"][str(small.students[3].folder)] == {"record": None, "problem": "missing"}
 
 
 def test_figures_over_depth_and_size_need_several(project):
@@ -94,9 +95,9 @@ def test_asking_imports_nothing_heavy():
     assert out.stdout.strip() == "[]"
 
 
-def test_show_says_where_the_report_is(study):
+def test_show_says_where_the_report_is(small):
     with pytest.raises(UserError, match="was not run yet"):
-        show(study)
-    analyse(study)
-    assert show(study).splitlines()[0].startswith("| id | method |")
-    assert show(study).splitlines()[-1] == "Report: results/small/report.html"
+        show(small)
+    analyse(small)
+    assert show(small).splitlines()[0].startswith("| id | method |")
+    assert show(small).splitlines()[-1] == "Report: results/small/report.html"

@@ -20,11 +20,11 @@ REFERENCE = {
 }
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("metric", ["accuracy", "f1", "macro_f1", "matthews_correlation"])
+@pytest.mark.parametrize(
+    ("metric", "classes"),
+    [(m, k) for m in ("accuracy", "macro_f1", "matthews_correlation") for k in (2, 3)] + [("f1", 2)],
+)
 def test_bootstrapped_classification_metrics_are_scikit_learn_s(metric, classes):
-    if metric == "f1" and classes == 3:
-        pytest.skip("f1 needs two classes")
     rng = np.random.default_rng(0)
     labels, runs = rng.integers(classes, size=30), [rng.integers(classes, size=30) for _ in range(2)]
     found = rs.bootstrap_runs(labels, runs, [metric], classes, resamples=20)[metric]
@@ -67,7 +67,7 @@ def test_randomisation_approaches_the_exact_test_over_all_exchanges(metric):
     rng = np.random.default_rng(5)
     labels = rng.integers(2, size=40)
     a, b = labels.copy(), labels.copy()
-    a[:2], b[2:10] = 1 - a[:2], 1 - b[2:10]
+    a[:2], b[2:8] = 1 - a[:2], 1 - b[2:8]
     different = np.flatnonzero(a != b)
     observed = abs(REFERENCE[metric](labels, a) - REFERENCE[metric](labels, b))
     reached = 0

@@ -71,10 +71,10 @@ def test_what_was_not_tested_does_not_count_in_the_correction():
     assert holm([None]) == [None]
 
 
-def test_statistics_are_the_same_every_time(study):
-    score_runs(study)
-    first = compare_runs(study).read_bytes()
-    assert compare_runs(study).read_bytes() == first
+def test_statistics_are_the_same_every_time(small):
+    score_runs(small)
+    first = compare_runs(small).read_bytes()
+    assert compare_runs(small).read_bytes() == first
 
 
 def test_one_seed_is_compared_over_examples_only(project):
@@ -86,28 +86,28 @@ def test_one_seed_is_compared_over_examples_only(project):
     assert comparisons[["low", "high", "p_predictions"]].notna().all(axis=None)
 
 
-def test_a_comparison_without_runs_is_empty_and_comes_back_so(study):
-    for run in study.students:
+def test_a_comparison_without_runs_is_empty_and_comes_back_so(small):
+    for run in small.students:
         if run.method.name == "soft" and run.task == "entailment":
             run.marker.unlink()
-    score_runs(study)
-    compare_runs(study)
-    empty = [c for c in read_comparisons(study) if c.task == "entailment" and c.baseline == "soft"]
+    score_runs(small)
+    compare_runs(small)
+    empty = [c for c in read_comparisons(small) if c.task == "entailment" and c.baseline == "soft"]
     assert empty and all(c.difference is None and c.p_predictions is None and c.baseline_seeds == 0 for c in empty)
 
 
-def test_scores_of_other_runs_are_refused(study):
-    score_runs(study)
-    study.students[0].marker.unlink()
+def test_scores_of_other_runs_are_refused(small):
+    score_runs(small)
+    small.students[0].marker.unlink()
     with pytest.raises(UserError, match="run internal-kd score-runs again"):
-        compare_runs(study)
-    write_run(study.students[0])
-    compare_runs(study)
+        compare_runs(small)
+    write_run(small.students[0])
+    compare_runs(small)
 
 
-def test_without_scores_the_way_out_is_named(study):
+def test_without_scores_the_way_out_is_named(small):
     with pytest.raises(UserError, match="run internal-kd score-runs first"):
-        compare_runs(study)
+        compare_runs(small)
 
 
 def test_mcnemar_without_discordant_examples_is_one():
