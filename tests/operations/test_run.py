@@ -29,6 +29,16 @@ def test_all_cores_are_used_unless_said_otherwise(given: list[str], added: list[
     assert snakemake_command(given)[3:] == [*given, *added]
 
 
+def test_standing_arguments_come_after_those_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Snakefile").write_text("rule one:\n    shell: 'true'\n")
+    monkeypatch.setenv("INTERNAL_KD_RUN", "--dry-run --cores 1")
+    assert main(["run", "one"]) == 0
+    assert "This was a dry-run" in "".join(capfd.readouterr())
+
+
 def test_a_folder_without_the_pipeline_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,7 +80,8 @@ COMMANDS: dict[str, Command] = {
                 {
                     "nargs": argparse.REMAINDER,
                     "metavar": "SNAKEMAKE-ARGUMENT",
-                    "help": "passed on to snakemake as they are; without --cores, all cores are used",
+                    "help": "passed on to snakemake as they are, and after them those in the environment variable "
+                    "INTERNAL_KD_RUN; without --cores, all cores are used",
                 },
             ),
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,15 +24,18 @@ from internal_kd.study import plan_study
 
 EVERY_SECONDS = 30.0
 CORES = ("--cores", "-c", "--jobs", "-j", "--profile", "--workflow-profile", "--executor", "-e")
+# Such as "--cores 8 --resources gpu=2", for where none can be given: the stages of dvc.yaml know no machine.
+STANDING_ARGUMENTS = "INTERNAL_KD_RUN"
 DRY = ("-n", "--dry-run", "--dryrun")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run Snakemake with the given arguments and return its exit code."""
-    command = snakemake_command(options.arguments)
+    arguments = [*options.arguments, *shlex.split(os.environ.get(STANDING_ARGUMENTS, ""))]
+    command = snakemake_command(arguments)
     if not Path("Snakefile").is_file():
         raise UserError(f"{Path.cwd()} holds no Snakefile: change into the project's folder")
-    if any(argument in DRY for argument in options.arguments):
+    if any(argument in DRY for argument in arguments):
         return _attend(command)
     with _only_one():
         if line := clear_dead_locks():
