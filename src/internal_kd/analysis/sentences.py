@@ -60,7 +60,9 @@ def findings(table: MainTable, comparisons: Sequence[Comparison]) -> list[str]:
 def _paragraph(
     table: MainTable, facts: TaskFacts, metric: str, depth: int | None, examples: str, group: Sequence[Comparison]
 ) -> str:
-    where = f"{facts.title}, {depth} layers" + ("" if examples == "full" else f", {examples} training examples")
+    where = f"{facts.title}, {depth} {'layer' if depth == 1 else 'layers'}" + (
+        "" if examples == "full" else f", {examples} training examples"
+    )
     internal = [c for c in group if c.baseline_id == STANDARD]
     plain = [c for c in group if c.id == STANDARD and c.baseline_id == UNTAUGHT]
     parts = [_against_standard(internal)] if internal else []
