@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from internal_kd.operations.wanted import WANTED, untracked_runs, write_wanted
+from internal_kd.operations.wanted import WANTED, runs_not_pulled, untracked_runs, write_wanted
 from internal_kd.study import Study
 
 
@@ -26,3 +26,11 @@ def test_runs_trained_beside_dvc_are_told_only_where_dvc_is_used(
     assert untracked_runs(0) is None
     monkeypatch.setenv("DVC_STAGE", "students")
     assert untracked_runs(3) is None
+
+
+def test_a_clone_before_its_first_pull_is_told_to_pull(project: Path) -> None:
+    assert runs_not_pulled() is None
+    (project / "dvc.lock").write_text("stages:\n  students:\n    outs:\n    - path: results/runs/students\n")
+    assert "`dvc pull` brings" in str(runs_not_pulled())
+    (project / "results/runs").mkdir(parents=True)
+    assert runs_not_pulled() is None

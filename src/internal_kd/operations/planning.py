@@ -24,7 +24,7 @@ from internal_kd.files import sha256_text, write_text
 from internal_kd.identity import FINGERPRINT_PATTERN, WORK
 from internal_kd.operations.catalogue import WITHOUT_WEIGHTS, Catalogue, files_read, inputs_of, lack_of
 from internal_kd.operations.progress import describe, look
-from internal_kd.operations.wanted import write_wanted
+from internal_kd.operations.wanted import runs_not_pulled, write_wanted
 from internal_kd.params import parse_params, read_yaml
 from internal_kd.records import problem_with
 from internal_kd.sources import remember
@@ -101,6 +101,8 @@ class Plan:
         """Return what will be done, for people: a study's counts, and one line for everything made again."""
         known = self.catalogue.by_fingerprint
         lines = describe(look(self.study))
+        if line := runs_not_pulled():
+            lines.append(line)
         for fp in self.broken:
             if self.lacks[fp] == WITHOUT_WEIGHTS:
                 why = f"{WITHOUT_WEIGHTS} (`dvc pull` first, if it is kept elsewhere)"

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from internal_kd.analysis.built import ANALYSIS, outputs_of
 from internal_kd.files import write_text
-from internal_kd.identity import WORK
+from internal_kd.identity import RUNS, WORK
 from internal_kd.study import Study
 
 WANTED = WORK / "wanted"
+DVC_LOCK = Path("dvc.lock")
 
 
 def write_wanted(study: Study) -> None:
@@ -36,9 +37,16 @@ def write_wanted(study: Study) -> None:
 
 def untracked_runs(trained: int) -> str | None:
     """Return a line for people who use DVC when runs were trained without it, or None."""
-    if not trained or "DVC_STAGE" in os.environ or not Path("dvc.lock").is_file():
+    if not trained or "DVC_STAGE" in os.environ or not DVC_LOCK.is_file():
         return None
     return (
         f"{trained} runs were trained of which DVC does not know yet: `dvc repro` takes them in. "
         "Before that, `dvc exp run` and `dvc checkout --force` would remove them."
     )
+
+
+def runs_not_pulled() -> str | None:
+    """Return a line where DVC has runs of this project and none of them is here, as in a fresh clone, or None."""
+    if RUNS.exists() or not DVC_LOCK.is_file() or f"path: {RUNS}/" not in DVC_LOCK.read_text(encoding="utf-8"):
+        return None
+    return f"  {DVC_LOCK} speaks of runs, and {RUNS}/ is empty: `dvc pull` brings what need not be trained again"
