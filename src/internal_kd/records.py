@@ -49,7 +49,8 @@ def _problem_with_file(path: Path, name: str, expected: dict[str, Any], checksum
         return None if name.startswith(OPTIONAL_PREFIX) else f"{name} is missing"
     if size != expected["bytes"]:
         return f"{name} has {size} bytes instead of {expected['bytes']}"
-    if checksums and sha256_file(path) != expected["sha256"]:
+    # No table is made of weights: what a size says of them is enough.
+    if checksums and not name.startswith(OPTIONAL_PREFIX) and sha256_file(path) != expected["sha256"]:
         return f"{name} does not have its recorded checksum"
     return None
 

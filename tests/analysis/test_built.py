@@ -12,7 +12,7 @@ from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.curves import plot_learning
 from internal_kd.analysis.figures import plot_main
 from internal_kd.analysis.report import render_report, show
-from internal_kd.analysis.scores import score_runs
+from internal_kd.analysis.scoring import score_runs
 from internal_kd.errors import UserError
 from internal_kd.params import merge
 

@@ -8,7 +8,7 @@ from fake_runs import QUALITY, ROOT, plan, write_record, write_run, write_task
 
 from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.paper import read_claims
-from internal_kd.analysis.scores import score_runs
+from internal_kd.analysis.scoring import score_runs
 from internal_kd.artefacts import StudentRun
 from internal_kd.errors import UserError
 from internal_kd.params.reading import read_yaml

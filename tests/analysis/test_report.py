@@ -9,7 +9,7 @@ from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.curves import curve_of, plot_learning, read_history
 from internal_kd.analysis.figures import plot_main
 from internal_kd.analysis.report import render_report
-from internal_kd.analysis.scores import score_runs
+from internal_kd.analysis.scoring import score_runs
 from internal_kd.analysis.sweeps import plot_depth, plot_size
 
 

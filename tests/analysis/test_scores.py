@@ -9,7 +9,7 @@ from fake_runs import METHODS, plan, write_record, write_run, write_study, write
 from scipy import stats
 from sklearn import metrics as sk
 
-from internal_kd.analysis.scores import score_runs
+from internal_kd.analysis.scoring import score_runs
 from internal_kd.errors import UserError
 from internal_kd.metrics import score_predictions
 

@@ -9,7 +9,7 @@ from fake_runs import plan, write_run, write_study
 from scipy import stats
 
 from internal_kd.analysis.comparisons import compare_runs
-from internal_kd.analysis.scores import score_runs
+from internal_kd.analysis.scoring import score_runs
 from internal_kd.analysis.statistics import expected_best, holm, mcnemar_p, read_comparisons
 from internal_kd.errors import UserError
 

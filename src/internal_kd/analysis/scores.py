@@ -6,17 +6,17 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from internal_kd.analysis.built import built_from_path, describe_inputs, key_of, tables_folder
-from internal_kd.analysis.cells import cell_of_run, label_of, teacher_layers
-from internal_kd.analysis.predictions import Evidence, read_evidence
+from internal_kd.analysis.built import tables_folder
+from internal_kd.analysis.cells import cell_of_run, teacher_layers
+from internal_kd.analysis.predictions import Evidence
 from internal_kd.errors import UserError
-from internal_kd.files import write_json, write_text
+from internal_kd.files import write_text
 from internal_kd.metrics import score_predictions
 from internal_kd.study import Study
 
@@ -51,28 +51,6 @@ class Score:
     def key(self) -> tuple[str, str, str, str]:
         """Task, method, depth and examples as text: the cell."""
         return (self.task, self.method, "" if self.depth is None else str(self.depth), self.examples)
-
-
-def score_runs(study: Study) -> Path:
-    """Score every finished run of a study and write its tables.
-
-    Writes scores.csv (one line per run and metric), missing.csv (every gap and why), main.csv, main.md, main.tex,
-    metrics.json and, last, built_from.json into ``results/<study>/tables``; returns the path of scores.csv.
-    """
-    from internal_kd.analysis.tables import write_main_tables
-
-    evidence = read_evidence(study)
-    scores = scores_of(study, evidence)
-    folder = tables_folder(study)
-    built_from_path(study).unlink(missing_ok=True)
-    write_csv(folder / "scores.csv", [f.name for f in fields(Score)], (astuple(score) for score in scores))
-    broken = [run for run in study.runs if str(run.folder) in evidence.problems]
-    gaps = [(label_of(run), run.fingerprint, evidence.problems[str(run.folder)]) for run in broken]
-    write_csv(folder / "missing.csv", GAP_COLUMNS, gaps)
-    write_main_tables(study, evidence.tasks, scores)
-    inputs = describe_inputs(study, evidence.problems)
-    write_json(built_from_path(study), {**inputs, "key": key_of(inputs)})
-    return folder / "scores.csv"
 
 
 def scores_of(study: Study, evidence: Evidence) -> list[Score]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-from internal_kd.analysis.built import tables_folder
 from internal_kd.analysis.cells import FULL, Cell, cells_of
 from internal_kd.analysis.predictions import TaskFacts
-from internal_kd.analysis.scores import Score, write_csv
-from internal_kd.files import write_json, write_text
+from internal_kd.analysis.scores import Score
 from internal_kd.study import Study
 from internal_kd.tasks import HIGHER_IS_BETTER
 
@@ -124,18 +122,6 @@ def _share(mean: float | None, teacher_mean: float | None, metric: str) -> float
     if mean is None or teacher_mean is None or teacher_mean <= 0 or not HIGHER_IS_BETTER[base_metric(metric)]:
         return None
     return mean / teacher_mean
-
-
-def write_main_tables(study: Study, tasks: Mapping[str, TaskFacts], scores: Sequence[Score]) -> None:
-    """Write main.csv, main.md, main.tex and metrics.json."""
-    from internal_kd.analysis.layout import latex_table, markdown_table
-
-    table = summarise(study, tasks, scores)
-    folder = tables_folder(study)
-    write_csv(folder / "main.csv", MAIN_COLUMNS, (astuple(row) for row in table.rows))
-    write_text(folder / "main.md", markdown_table(table))
-    write_text(folder / "main.tex", latex_table(table))
-    write_json(folder / "metrics.json", nested_metrics(table.rows))
 
 
 def nested_metrics(rows: Sequence[MainRow]) -> dict[str, Any]:

@@ -24,10 +24,10 @@ def show(options: argparse.Namespace) -> int:
 
 def score_runs(options: argparse.Namespace) -> int:
     """Score every run."""
-    from internal_kd.analysis import scores
+    from internal_kd.analysis import scoring
 
     study = _study(options)
-    scores.score_runs(study)
+    scoring.score_runs(study)
     return _tell(study, "score-runs")
 
 

@@ -1,0 +1,46 @@
+"""Scoring a study: from the predictions of its runs to the scores and the main table on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+
+from internal_kd.analysis.built import built_from_path, describe_inputs, key_of, tables_folder
+from internal_kd.analysis.cells import label_of
+from internal_kd.analysis.layout import latex_table, markdown_table
+from internal_kd.analysis.predictions import TaskFacts, read_evidence
+from internal_kd.analysis.scores import GAP_COLUMNS, Score, scores_of, write_csv
+from internal_kd.analysis.tables import MAIN_COLUMNS, nested_metrics, summarise
+from internal_kd.files import write_json, write_text
+from internal_kd.study import Study
+
+
+def score_runs(study: Study) -> Path:
+    """Score every finished run of a study and write its tables.
+
+    Writes scores.csv (one line per run and metric), missing.csv (every gap and why), main.csv, main.md, main.tex,
+    metrics.json and, last, built_from.json into ``results/<study>/tables``; returns the path of scores.csv.
+    """
+    evidence = read_evidence(study)
+    scores = scores_of(study, evidence)
+    folder = tables_folder(study)
+    built_from_path(study).unlink(missing_ok=True)
+    write_csv(folder / "scores.csv", [f.name for f in fields(Score)], (astuple(score) for score in scores))
+    broken = [run for run in study.runs if str(run.folder) in evidence.problems]
+    gaps = [(label_of(run), run.fingerprint, evidence.problems[str(run.folder)]) for run in broken]
+    write_csv(folder / "missing.csv", GAP_COLUMNS, gaps)
+    write_main_tables(study, evidence.tasks, scores)
+    inputs = describe_inputs(study, evidence.problems)
+    write_json(built_from_path(study), {**inputs, "key": key_of(inputs)})
+    return folder / "scores.csv"
+
+
+def write_main_tables(study: Study, tasks: Mapping[str, TaskFacts], scores: Sequence[Score]) -> None:
+    """Write main.csv, main.md, main.tex and metrics.json."""
+    table = summarise(study, tasks, scores)
+    folder = tables_folder(study)
+    write_csv(folder / "main.csv", MAIN_COLUMNS, (astuple(row) for row in table.rows))
+    write_text(folder / "main.md", markdown_table(table))
+    write_text(folder / "main.tex", latex_table(table))
+    write_json(folder / "metrics.json", nested_metrics(table.rows))
