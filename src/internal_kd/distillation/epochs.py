@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +17,9 @@ from internal_kd.distillation.loss_terms import LossTerms
 from internal_kd.errors import UserError
 
 REPORT_SECONDS = 5.0
+
+# Told the history after every epoch; after a checkpoint it begins with the epochs from before.
+OnEpoch = Callable[[Sequence[dict[str, Any]]], None]
 
 
 class DevScorer(Protocol):
@@ -46,9 +49,11 @@ class EpochBook(TrainerCallback):
         report: Callable[[dict[str, Any]], None],
         checkpoint_due: Callable[[], bool],
         stop: StopRequest,
+        on_epoch: OnEpoch | None = None,
     ) -> None:
-        """``scorer`` and ``report`` as in ``trainer.train``."""
+        """``scorer``, ``report`` and ``on_epoch`` as in ``trainer.train``."""
         self._checkpoint_due, self._stop = checkpoint_due, stop
+        self._on_epoch = on_epoch
         self._restored: dict[str, Any] | None = None
         self.history: list[dict[str, Any]] = []
         self.decay_start: int | None = 0 if climb.stage.last else None
@@ -116,6 +121,8 @@ class EpochBook(TrainerCallback):
         # While the classification loss does not count the head is untrained and its score would say nothing.
         scores = self._scorer.scores() if stage.classification else dict.fromkeys(self._scorer.metrics)
         self.history.append({**line, **{f"dev_{name}": value for name, value in scores.items()}})
+        if self._on_epoch is not None:
+            self._on_epoch(self.history)
         if self._climb.end_epoch(line.get("cls_cosine")) and self._climb.stage.last:
             self.decay_start = state.global_step
         self._clear()

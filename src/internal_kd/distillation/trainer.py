@@ -25,7 +25,7 @@ from internal_kd.distillation.checkpoints import (
     restore_random_state,
 )
 from internal_kd.distillation.curricula import Climb
-from internal_kd.distillation.epochs import DevScorer, EpochBook
+from internal_kd.distillation.epochs import DevScorer, EpochBook, OnEpoch
 from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.loss_terms import DistillationLoss, LossTerms
 from internal_kd.errors import UserError
@@ -209,11 +209,12 @@ def train(
     checkpoint_minutes: float,
     scorer: DevScorer,
     report: Callable[[dict[str, Any]], None],
+    on_epoch: OnEpoch | None = None,
 ) -> TrainingResult:
     """Train ``model`` in place on ``positions`` of ``split`` and return its history.
 
     ``scorer`` is asked after every epoch in which the classification loss counted; ``report`` is told the progress
-    ({epoch, epochs, step, steps}) every few seconds.
+    ({epoch, epochs, step, steps}) every few seconds, ``on_epoch`` the whole history after every epoch.
 
     A checkpoint in ``scratch`` is written every ``checkpoint_minutes`` and on SIGTERM or SIGINT; the next call goes on
     from it and ends with the same weights as if it had never stopped.
@@ -227,7 +228,7 @@ def train(
     buckets = LengthBuckets(split.lengths[positions], training.batch_size, seed)
     hardware.place(model)
     checkpoints, stop = CheckpointFolder(scratch, checkpoint_minutes), StopRequest()
-    book = EpochBook(climb, training.epochs, scorer, report, checkpoints.due, stop)
+    book = EpochBook(climb, training.epochs, scorer, report, checkpoints.due, stop, on_epoch)
     trainer = DistillationTrainer(
         model,
         _arguments(training, seed, scratch, hardware),

@@ -11,6 +11,7 @@ from typing import Any
 from internal_kd.artefacts import Artefact, EncoderFiles, Run, StudentRun, TaskData, TeacherOutputs, TeacherRun
 from internal_kd.operations.catalogue import Catalogue, lack_of
 from internal_kd.operations.leases import lease_gpu
+from internal_kd.operations.tracking.live import live_tracking
 from internal_kd.params.study import Params
 from internal_kd.records import problem_with
 
@@ -27,8 +28,9 @@ def make(artefact: Artefact, catalogue: Catalogue) -> bool:
         return False
     catalogue.check_inputs(artefact)
     step = getattr(importlib.import_module(f"internal_kd.steps.{artefact.step}"), artefact.step)
-    with _surroundings(artefact, catalogue.study.params):
-        step(artefact, **_options(artefact, catalogue.study.params))
+    study = catalogue.study
+    with _surroundings(artefact, study.params), _shown_live(artefact, study.name) as live:
+        step(artefact, **_options(artefact, study.params), **live)
     return True
 
 
@@ -42,6 +44,16 @@ def _surroundings(artefact: Artefact, params: Params) -> Iterator[None]:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with lease_gpu(params.machine.jobs_per_gpu) if isinstance(artefact, Run | TeacherOutputs) else nullcontext():
         yield
+
+
+@contextmanager
+def _shown_live(artefact: Artefact, study: str) -> Iterator[dict[str, Any]]:
+    """Yield the option by which a training tells MLflow its epochs, where MLFLOW_TRACKING_URI asks for that."""
+    if not isinstance(artefact, Run):
+        yield {}
+        return
+    with live_tracking(artefact, study) as on_epoch:
+        yield {"on_epoch": on_epoch}
 
 
 def _options(artefact: Artefact, params: Params) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from internal_kd.params.study import MachineParams
 
 if TYPE_CHECKING:
     from internal_kd.data.tokens import TokenStore
+    from internal_kd.distillation.epochs import OnEpoch
     from internal_kd.distillation.hardware import Hardware
     from internal_kd.distillation.teachers import RecordedTeacher
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 RECIPE = 1
 
 
-def train_student(run: StudentRun, machine: MachineParams, *, keep_model: bool = True) -> None:
-    """Train and write ``results/runs/students/...``.
+def train_student(
+    run: StudentRun, machine: MachineParams, *, keep_model: bool = True, on_epoch: OnEpoch | None = None
+) -> None:
+    """Train and write ``results/runs/students/...``; ``on_epoch`` as in ``trainer.train``.
 
     Raises:
         UserError: more examples are asked for than there are, the loss became NaN, memory ran out, the disk is full.
@@ -67,6 +70,7 @@ def train_student(run: StudentRun, machine: MachineParams, *, keep_model: bool =
         checkpoint_minutes=machine.checkpoint_minutes,
         scorer=DevSet(model, tokens, hardware),
         report=watch.report,
+        on_epoch=on_epoch,
     )
     write_run(run, model, tokens, hardware, result, watch, keep_model=keep_model)
 

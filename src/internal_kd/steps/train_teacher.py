@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from internal_kd.artefacts import TeacherRun
 from internal_kd.params.study import MachineParams
+
+if TYPE_CHECKING:
+    from internal_kd.distillation.epochs import OnEpoch
 
 # Raised when the same parameters and inputs give another result.
 RECIPE = 1
 
 
-def train_teacher(run: TeacherRun, machine: MachineParams) -> None:
-    """Train and write ``results/runs/teachers/...``.
+def train_teacher(run: TeacherRun, machine: MachineParams, *, on_epoch: OnEpoch | None = None) -> None:
+    """Train and write ``results/runs/teachers/...``; ``on_epoch`` as in ``trainer.train``.
 
     Raises:
         UserError: the loss became NaN, memory ran out, or the disk is full.
@@ -45,5 +50,6 @@ def train_teacher(run: TeacherRun, machine: MachineParams) -> None:
         checkpoint_minutes=machine.checkpoint_minutes,
         scorer=DevSet(model, tokens, hardware),
         report=watch.report,
+        on_epoch=on_epoch,
     )
     write_run(run, model, tokens, hardware, result, watch, keep_model=True)

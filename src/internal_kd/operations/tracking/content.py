@@ -28,10 +28,12 @@ from internal_kd.operations.tracking.names import (
     identity_of,
     is_finite,
 )
+from internal_kd.operations.tracking.view import TAG, results_view
 from internal_kd.study import Study
 
 MODEL = "model/model.safetensors"
 GIGABYTE = 10**9
+LONGEST_NOTE = 20_000  # what MLflow takes
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,10 @@ def _experiment(
             methods.append(MethodContent(_aggregate(study, cell, table, seeds), seeds))
     facts = table.tasks[task]
     rows = tuple(row for row in table.rows if row.task == task)
+    main_table = markdown_table(MainTable(cells, {task: facts}, rows))
     tags = {
-        "mlflow.note.content": markdown_table(MainTable(cells, {task: facts}, rows)),
+        "mlflow.note.content": f"{facts.title} in the study {study.name}.\n\n{main_table}"[:LONGEST_NOTE],
+        TAG: results_view([name for name, _, _ in facts.scored]),
         "mlflow.experiment.primaryMetric.name": facts.metrics[0],
         MADE_BY: MAKER,
     }

@@ -13,8 +13,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from internal_kd.artefacts import Run
 from internal_kd.operations.tracking.names import (
@@ -29,7 +29,8 @@ from internal_kd.operations.tracking.names import (
 )
 from internal_kd.operations.tracking.store import patience, shown_uri
 
-OnEpoch = Callable[[dict[str, Any]], None]
+if TYPE_CHECKING:
+    from internal_kd.distillation.epochs import OnEpoch
 
 # What may wait when the pipe is full; beyond it epochs are left to publish-runs.
 BACKLOG_BYTES = 1_000_000
@@ -39,7 +40,7 @@ GRACE_SECONDS = 5.0
 
 @contextlib.contextmanager
 def live_tracking(run: Run, study: str) -> Iterator[OnEpoch | None]:
-    """Yield what is to be told every line of history, or None when MLFLOW_TRACKING_URI is not set."""
+    """Yield what is to be told the history after every epoch, or None when MLFLOW_TRACKING_URI is not set."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         yield None
@@ -84,10 +85,11 @@ class LiveStream:
             return
         self._send(opening.plain())
 
-    def tell(self, line: dict[str, Any]) -> None:
-        """Pass an epoch's line of history on."""
-        self._told += 1
-        self._send({"epoch": line, "time": now()})
+    def tell(self, history: Sequence[dict[str, Any]]) -> None:
+        """Pass on the epochs that were not told yet."""
+        for line in history[self._told :]:
+            self._send({"epoch": line, "time": now()})
+        self._told = len(history)
 
     def close(self, status: str) -> str | None:
         """Say how the training ended, wait a moment for the rest to arrive, and return what is to be said of it."""

@@ -43,7 +43,10 @@ LOCK_SECONDS = 900.0
 
 @dataclass
 class Published:
-    """What was done: numbers of runs. ``unfinished`` counts the study's runs that have nothing to show."""
+    """What was done: numbers of runs, and the experiments' ids by name.
+
+    ``unfinished`` counts the study's runs that have nothing to show.
+    """
 
     uri: str
     written: int = 0
@@ -51,6 +54,7 @@ class Published:
     removed: int = 0
     unfinished: int = 0
     files_are_current: bool = True
+    experiments: dict[str, str] = field(default_factory=dict)
 
 
 def publish_runs(study: Study) -> Published:
@@ -64,6 +68,7 @@ def publish_runs(study: Study) -> Published:
     uri = tracking_uri()
     os.environ.update(patience(timeout=30, retries=1))
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     content = content_of(study)
     files = _files_of(study) if is_current(study) else None
@@ -74,8 +79,8 @@ def publish_runs(study: Study) -> Published:
             for experiment in content.experiments:
                 if experiment.methods:
                     _publish(client, experiment, files, done)
-    except (MlflowException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        reason = shown_uri(" ".join(str(error).split()))[:200]
         raise UserError(
             f"MLflow at {done.uri} does not take the results ({reason}): once it answers, run internal-kd publish-runs"
         ) from error
@@ -103,6 +108,7 @@ def _publish(
         parent = shelf.put(method.aggregate, files)
         shelf.gather(parent, seeds)
     shelf.clear(experiment.wanted)
+    done.experiments[experiment.name] = shelf.experiment
     for name, value in experiment.tags.items():
         client.set_experiment_tag(shelf.experiment, name, value)
 

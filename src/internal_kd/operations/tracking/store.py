@@ -29,9 +29,9 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
 
 
-def shown_uri(uri: str) -> str:
-    """Return the address without a password."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+def shown_uri(text: str) -> str:
+    """Return an address, or a text with addresses in it, without passwords."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def patience(timeout: int, retries: int) -> dict[str, str]:
@@ -75,8 +75,8 @@ def open_store(uri: str, timeout: float) -> MlflowClient:
     """
     from mlflow import MlflowClient
 
-    client = MlflowClient(uri)
     with alone(uri, "create", timeout):
+        client = MlflowClient(uri)  # lays the tables already
         client.search_experiments(max_results=1)
     return client
 

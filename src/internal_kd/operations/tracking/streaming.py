@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any, TextIO
 
 from internal_kd.operations.tracking.names import IDENTITY, LIVE, Opening, epoch_points
+from internal_kd.operations.tracking.store import experiment_id, log_points, made_here, open_store, shown_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,8 +48,6 @@ class Sender:
 
     def send(self) -> None:
         """Create the run if need be and send all that waits. Any error leaves what did not arrive waiting."""
-        from internal_kd.operations.tracking.store import log_points
-
         client, run_id = self._open()
         waiting = list(self._waiting)
         log_points(client, run_id, [p for told in waiting for p in epoch_points(told["epoch"], told["time"])])
@@ -58,8 +57,6 @@ class Sender:
             client.set_terminated(run_id, self._end["end"], self._end["time"])
 
     def _open(self) -> tuple[MlflowClient, str]:
-        from internal_kd.operations.tracking.store import experiment_id, made_here, open_store
-
         if self._client is None:
             self._client = open_store(self._opening.uri, LOCK_SECONDS)
         if self._run_id is None:
@@ -119,7 +116,7 @@ def _try(sender: Sender, report: TextIO) -> None:
     try:
         sender.send()
     except Exception as error:  # whatever it is: it is told, and tried again with the next epoch
-        trouble = " ".join(str(error).split())[:200] or type(error).__name__
+        trouble = shown_uri(" ".join(str(error).split()))[:200] or type(error).__name__
     try:
         report.write(json.dumps({"arrived": sender.arrived, "trouble": trouble}) + "\n")
     except OSError:  # the training was killed

@@ -1,0 +1,79 @@
+"""A small finished study and an MLflow store of its own, for the tests of tracking."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+sys.path.insert(0, str(Path(__file__).parent / "analysis"))
+
+import fake_runs
+
+from internal_kd.operations.tracking.store import made_here, patience, tracking_uri
+from internal_kd.study import Study
+
+SMALL: dict[str, Any] = {
+    "study": {"tasks": ["entailment"], "methods": ["soft", "stacked"], "seeds": [1, 2]},
+    "teacher": {"seeds": [1]},
+}
+
+
+def isolate(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    """Keep to a store and a patience of this test's own, whatever is set outside or by what is tested."""
+    for name in patience(1, 1):
+        monkeypatch.setenv(name, "0")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+
+
+@functools.cache
+def _empty_database(folder: Path) -> Path:
+    # MLflow takes seconds to lay its tables: once is enough for all tests.
+    client_of(f"sqlite:///{folder / 'empty.db'}").search_experiments()
+    return folder / "empty.db"
+
+
+def empty_store(folder: Path, temporary: Path) -> str:
+    """Put an empty database into a folder and return its address; ``temporary`` is the tests' common folder."""
+    shutil.copyfile(_empty_database(temporary), folder / "mlflow.db")
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def small_study(**changes: Any) -> Study:
+    """One task, two methods, two seeds, one teacher: five runs, on disk without training."""
+    study = fake_runs.plan(**fake_runs.merge(SMALL, changes))
+    for tokens in study.tasks.values():
+        if not tokens.data.marker.exists():
+            fake_runs.write_task(tokens.data)
+    for run in study.runs:
+        if not run.marker.exists():
+            fake_runs.write_run(run)
+    return study
+
+
+def client_of(uri: str | None = None) -> MlflowClient:
+    """A client of a store, by default of the test's own."""
+    return MlflowClient(uri or tracking_uri())
+
+
+def runs_of(experiment: str = "small/entailment", uri: str | None = None) -> dict[str, Run]:
+    """The active runs of an experiment by name; no name may be there twice."""
+    client = client_of(uri)
+    found = client.get_experiment_by_name(experiment)
+    runs = made_here(client, found.experiment_id) if found else []
+    by_name = {run.info.run_name: run for run in runs}
+    assert len(by_name) == len(runs), sorted(run.info.run_name for run in runs)
+    return by_name
+
+
+def ids(runs: dict[str, Run]) -> dict[str, str]:
+    """Run ids by name."""
+    return {name: run.info.run_id for name, run in runs.items()}
