@@ -1,10 +1,10 @@
-# make demo | test | check | env | lock
+# make demo | test | test-fast | test-agreement | check | env | lock
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo test test-fast check lock clean
+.PHONY: env demo test test-fast test-agreement check lock clean
 
 env: $(STAMP)
 
@@ -27,7 +27,11 @@ demo: env
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: env check
-	$(PYTEST)
+	$(PYTEST) --ignore tests/integration
+
+# Snakemake, DVC and git together on a trained study: minutes, and git and dvc write clones into a temporary folder.
+test-agreement: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration
 
 test-fast: env
 	$(PYTEST) -m "not slow"
