@@ -20,11 +20,12 @@ from internal_kd.study import Study, plan_study
 from tiny_study import PIPELINE, ROOT, VALUES, environment, make_encoder, planned_jobs
 
 UNDER_DVC = ("dvc.yaml", ".dvcignore", ".dvc/config", ".dvc/.gitignore", "data/.gitignore", "results/.gitignore")
-# Rates at which a few steps move a random encoder far enough for its scores to change.
+# One method without a teacher and one with everything; trained hard enough for a random encoder's scores to move.
+HARD = {"learning_rate": 0.002, "batch_size": 4, "epochs": 6}
 CHANGES: dict[str, Any] = {
-    "study": {"methods": ["finetuned", "stacked"], "seeds": [1]},
-    "teacher": {"seeds": [1], "learning_rate": 0.01},
-    "student": {"learning_rate": 0.01},
+    "study": {"methods": ["finetuned", "stacked_soft_hard"], "seeds": [1]},
+    "teacher": {"seeds": [1], **HARD},
+    "student": HARD,
 }
 TABLES = "results/tiny/tables"
 

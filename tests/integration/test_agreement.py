@@ -5,6 +5,7 @@ One study is really trained (a teacher and two students); every test works on a 
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from dvc_project import Project, change_package, make_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-TEACHER, FINETUNED, STACKED = "judge | teacher | s1", "judge | L2 | finetuned | s1", "judge | L2 | stacked | s1"
+METHOD = "stacked_soft_hard"
+TEACHER, FINETUNED, STACKED = "judge | teacher | s1", "judge | L2 | finetuned | s1", f"judge | L2 | {METHOD} | s1"
 NOTHING = "Nothing to be done"
 
 
@@ -62,7 +64,7 @@ def test_a_fresh_clone_trains_nothing(trained: Project, attempt: int) -> None:
 def test_one_method_edited_in_a_fresh_clone_and_back_and_forth_between_commits(trained: Project) -> None:
     clone = trained.clone("one-method")
     before = clone.trainings()
-    clone.edit(methods={"stacked": {"weights": {"cls_cosine": 9.0}}})
+    clone.edit(methods={METHOD: {"weights": {"cls_cosine": 9.0}}})
     assert clone.changed_stages() == ["students", "report"]
     clone.dvc("repro")
     assert clone.trained_since(before) == {STACKED}
@@ -80,7 +82,7 @@ def test_one_method_edited_in_a_fresh_clone_and_back_and_forth_between_commits(t
     assert (clone.trainings(), clone.tables()) == edited
 
     # Edited back by hand: the earlier run is still here, and the table is the earlier one again.
-    clone.edit(methods={"stacked": {"weights": {"cls_cosine": 1}}})
+    clone.edit(methods={METHOD: {"weights": {"cls_cosine": 1}}})
     clone.dvc("repro")
     assert (clone.trainings(), clone.tables()) == (edited[0], trained.tables())
 
@@ -88,18 +90,18 @@ def test_one_method_edited_in_a_fresh_clone_and_back_and_forth_between_commits(t
 def test_an_experiment_trains_its_method_and_shows_what_it_changed(trained: Project) -> None:
     project = trained.copy("experiment")
     before = project.trainings()
-    project.dvc("exp", "run", "--name", "heavier", "--set-param", "methods.stacked.weights.attention_kl=50")
+    project.dvc("exp", "run", "--name", "heavier", "--set-param", f"methods.{METHOD}.weights.hard=3")
     assert project.trained_since(before) == {STACKED}
     assert project.is_in_the_table()
     changes = json.loads(project.dvc("metrics", "diff", "--json"))["diff"]["results/tiny/tables/metrics.json"]
-    assert changes and all(".stacked." in name for name in changes)
-    shown = project.dvc("exp", "show", "--csv").splitlines()
-    column = shown[0].split(",").index("methods.stacked.weights.attention_kl")
-    assert "heavier" in shown[-1] and len(shown) == 4
+    assert changes and all(f".{METHOD}." in name for name in changes)
+    shown = {row["Experiment"]: row for row in csv.DictReader(project.dvc("exp", "show", "--csv").splitlines())}
+    weight = f"methods.{METHOD}.weights.hard"
+    assert (shown["main"][weight], shown["heavier"][weight]) == ("0.1", "3")
     # Kept apart from commits: the parameters are git's to take back, the runs DVC's.
     project.git("restore", ".")
     project.dvc("checkout")
-    assert project.planned() == {} and column
+    assert project.planned() == {}
 
 
 def test_a_depth_more_and_broken_runs_train_exactly_these_and_a_depth_less_nothing(trained: Project) -> None:
@@ -118,7 +120,7 @@ def test_a_depth_more_and_broken_runs_train_exactly_these_and_a_depth_less_nothi
 
     assert project.changed_stages() == ["teachers", "students", "report"]
     project.dvc("repro")
-    new = {"judge | L1 | finetuned | s1", "judge | L1 | stacked | s1"}
+    new = {"judge | L1 | finetuned | s1", f"judge | L1 | {METHOD} | s1"}
     assert project.trained_since(before) == {TEACHER, FINETUNED} | new
     assert project.is_in_the_table()
     assert (project.folder / "results/tiny/figures/depth.png").is_file()
@@ -148,10 +150,10 @@ OTHER = {"other": {"source": "generator", "grammar": "acceptability", "train": 6
     [
         ({"study": {"seeds": [1, 2]}}, {"train_student": 2}, ["teachers", "students", "report"]),
         ({"study": {"tasks": ["judge", "other"]}, "tasks": OTHER}, NEW_TASK, ["teachers", "students", "report"]),
-        ({"study": {"methods": ["stacked"]}}, {}, ["teachers", "students", "report"]),
+        ({"study": {"methods": [METHOD]}}, {}, ["teachers", "students", "report"]),
         ({"teacher": {"learning_rate": 0.02}}, TEACHES, ["teachers", "students", "report"]),
         ({"student": {"temperature": 2.0}}, {"train_student": 1}, ["students", "report"]),
-        ({"methods": {"stacked": {"title": "Other words"}}}, {}, ["students", "report"]),
+        ({"methods": {METHOD: {"title": "Other words"}}}, {}, ["students", "report"]),
         ({"machine": {"keep_models": "none", "student": {"threads": 2}}}, {}, []),
     ],
 )
