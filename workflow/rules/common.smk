@@ -28,6 +28,7 @@ wildcard_constraints:
 
 onstart:
     claim(PLAN.snapshot)
+    PLAN.announce_publishing()
 
 
 onsuccess:

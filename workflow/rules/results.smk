@@ -1,6 +1,10 @@
 # Tables, figures and the report of this study: cheap, made once at the end, from recorded predictions alone.
 
 
+localrules:
+    publish_runs,
+
+
 rule score_runs:
     message:
         "score the runs of {PLAN.study.name}"
@@ -72,3 +76,27 @@ rule render_report:
         **PLAN.resources("light"),
     shell:
         "internal-kd render-report --params {params.study} > {log} 2>&1"
+
+
+# MLflow is a window: what is wrong with it is said, and never fails a study. What it does not show is told again the
+# next time, or by hand.
+rule publish_runs:
+    message:
+        "show {PLAN.study.name} in MLflow"
+    input:
+        PLAN.renewed(),
+        stale=PLAN.stale_published,
+    output:
+        marker=str(PLAN.published),
+    log:
+        f"work/logs/{PLAN.study.name}/publish_runs.log",
+    params:
+        study=PARAMS,
+    threads: PLAN.threads("light")
+    resources:
+        **PLAN.resources("light"),
+    shell:
+        "internal-kd publish-runs --params {params.study} --marker {output.marker} > {log} 2>&1 || {{"
+        " echo 'warning: the study is whole, but MLflow does not show it:' \"$(tail -n 1 {log})\""
+        " '| by hand: internal-kd publish-runs --params {params.study}' >&2;"
+        " echo 'not yet' > {output.marker}; }}"

@@ -191,6 +191,17 @@ COMMANDS: dict[str, Command] = {
         "results/<study>/report.html",
         STUDY,
     ),
+    "publish-runs": Command(
+        "show a study's runs, tables and figures in MLflow",
+        "results:publish_runs",
+        "internal-kd publish-runs",
+        "every complete run, results/<study>/",
+        "MLFLOW_TRACKING_URI, else mlflow.db and mlruns/ in the project root",
+        (
+            *STUDY,
+            Option("--marker", {"metavar": "FILE", "help": "write down here what was published (for the pipeline)"}),
+        ),
+    ),
     "gc": Command(
         "list, and on request delete, what no study wants any more",
         "gc:collect",

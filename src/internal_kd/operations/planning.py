@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from internal_kd.analysis.built import is_current, outputs_of
+from internal_kd.analysis.built import carries, is_current, outputs_of, recorded_key
 from internal_kd.artefacts import Artefact, EncoderFiles, Run, TaskData
 from internal_kd.errors import UserError
 from internal_kd.files import sha256_text, write_text
@@ -177,6 +177,32 @@ class Plan:
         """The same for the study's results."""
         return [] if self.results_are_current else [str(STALE)]
 
+    @property
+    def published(self) -> Path:
+        """What says which tables MLflow shows; scratch, as MLflow's own database is."""
+        return WORK / "published" / f"{self.study.name}.txt"
+
+    @cached_property
+    def publishing(self) -> list[str]:
+        """That file where MLflow is to be told: of tables about to be made, or made here and not told of yet.
+
+        Results that came from elsewhere are not published by themselves, so that a fresh clone has nothing to do.
+        """
+        if not self.results_are_current:
+            return [str(self.published)]
+        told = not self.published.exists() or carries(self.published, recorded_key(self.study))
+        return [] if told else [str(self.published)]
+
+    @property
+    def stale_published(self) -> list[str]:
+        """A file newer than everything while MLflow is to be told."""
+        return [str(STALE)] if self.publishing else []
+
+    def announce_publishing(self) -> None:
+        """Write down that MLflow is to be told, so that a pipeline killed before that is made good for."""
+        if self.publishing and not self.published.exists():
+            write_text(self.published, "not yet\n")
+
     def coordinates(self, wildcards: Any) -> str:
         """Return the options that name a job's artefact to its sub-command."""
         named = self.catalogue.coordinates(self._artefact(wildcards.fp))
@@ -230,7 +256,7 @@ def make_plan(config: Mapping[str, Any], *, main_process: bool) -> Plan:
     """
     study = plan_study(parse_params(config))
     plan = Plan(study, Catalogue(study), snapshot(config))
-    if main_process and (plan.broken or not plan.results_are_current):
+    if main_process and (plan.broken or plan.publishing):
         # New content every time: Snakemake compares checksums of small inputs, not only their times.
         write_text(STALE, f"{time.time_ns()}\n")
     if main_process:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from internal_kd.analysis.built import figure_names, figure_paths, is_current, outputs_of
+from internal_kd.analysis.built import figure_names, figure_paths, is_current, outputs_of, recorded_key
+from internal_kd.files import write_text
 from internal_kd.operations.progress import look, summary
 from internal_kd.params import load_params
 from internal_kd.study import Study, plan_study
@@ -64,6 +65,19 @@ def render_report(options: argparse.Namespace) -> int:
     study = _study(options)
     report.render_report(study)
     return _tell(study, "render-report")
+
+
+def publish_runs(options: argparse.Namespace) -> int:
+    """Show the study in MLflow and say where to look."""
+    from internal_kd.operations.tracking.publishing import publish_runs as publish
+
+    study = _study(options)
+    key = recorded_key(study) if options.marker else ""
+    for line in publish(study).lines():
+        print(line)
+    if options.marker:
+        write_text(options.marker, f"{key}\n")
+    return 0
 
 
 def _study(options: argparse.Namespace) -> Study:

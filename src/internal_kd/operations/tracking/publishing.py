@@ -28,6 +28,7 @@ from internal_kd.operations.tracking.store import (
     shown_uri,
     tracking_uri,
 )
+from internal_kd.operations.tracking.view import address
 from internal_kd.study import Study
 
 if TYPE_CHECKING:
@@ -56,6 +57,19 @@ class Published:
     files_are_current: bool = True
     experiments: dict[str, str] = field(default_factory=dict)
 
+    def lines(self) -> list[str]:
+        """Return what was done and where to look, for people."""
+        lines = [f"{self.uri}: {self.written} written, {self.unchanged} unchanged, {self.removed} removed"]
+        if self.unfinished:
+            lines.append(f"{self.unfinished} runs of the study are not complete here: not shown")
+        if not self.files_are_current:
+            lines.append("tables and figures are older than the runs: not shown; `internal-kd run` renews them")
+        served = self.uri.startswith("http")
+        if not served:
+            lines.append(f"look: mlflow ui --backend-store-uri {self.uri}, then")
+        base = self.uri.rstrip("/") if served else "http://127.0.0.1:5000"
+        return lines + [f"  {name}: {address(base, number)}" for name, number in self.experiments.items()]
+
 
 def publish_runs(study: Study) -> Published:
     """Show every complete run of a study in the MLflow store; may be repeated, and done by many at once.
@@ -82,7 +96,8 @@ def publish_runs(study: Study) -> Published:
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         reason = shown_uri(" ".join(str(error).split()))[:200]
         raise UserError(
-            f"MLflow at {done.uri} does not take the results ({reason}): once it answers, run internal-kd publish-runs"
+            f"MLflow at {done.uri} does not take the results ({reason}): start it or mend MLFLOW_TRACKING_URI, "
+            "then run internal-kd publish-runs"
         ) from error
     return done
 
