@@ -94,7 +94,7 @@ def test_the_pipeline_is_clean_to_the_linter(study: Study) -> None:
 
 @pytest.mark.parametrize(
     ("overlay", "students", "teachers"),
-    [([], 180, 20), (["--configfile", str(ROOT / "config/demo.yaml")], 20, 4)],
+    [([], 180, 20), (["--configfile", str(ROOT / "config/demo.yaml")], 20, 2)],
     ids=["paper", "demo"],
 )
 def test_the_projects_own_studies_are_planned_without_a_network(
