@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dvc_project import Project, change_package, make_project
@@ -158,7 +159,7 @@ OTHER = {"other": {"source": "generator", "grammar": "acceptability", "train": 6
     ],
 )
 def test_both_know_what_an_edit_asks_for(
-    trained: Project, changes: dict[str, object], jobs: dict[str, int], stages: list[str]
+    trained: Project, changes: dict[str, Any], jobs: dict[str, int], stages: list[str]
 ) -> None:
     params = trained.folder / "params.yaml"
     before = params.read_text()
@@ -166,8 +167,6 @@ def test_both_know_what_an_edit_asks_for(
         trained.edit(**changes)
         assert trained.planned() == jobs
         assert trained.changed_stages() == stages
-        params.write_text(f"# A word more.\n{before}")
-        assert (trained.planned(), trained.changed_stages()) == ({}, [])
     finally:
         params.write_text(before)
 
@@ -187,6 +186,13 @@ def test_a_recipe_raised_asks_for_its_step_and_what_follows_and_a_figures_style_
     assert project.planned() == jobs
     project.dvc("repro", "data")
     assert project.changed_stages() == stages
+
+
+def test_a_comment_asks_for_nothing(trained: Project) -> None:
+    project = trained.copy("comment")
+    params = project.folder / "params.yaml"
+    params.write_text(f"# A word more.\n{params.read_text()}")
+    assert (project.planned(), project.changed_stages()) == ({}, [])
 
 
 def test_weights_left_out_are_no_reason_to_train(trained: Project) -> None:

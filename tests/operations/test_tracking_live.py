@@ -74,7 +74,7 @@ def is_whole(study: Study) -> bool:
     for run in study.runs:
         losses = client.get_metric_history(shown[run.label].info.run_id, "train/loss")
         wanted = [line["epoch"] for line in fake_runs.make_history(run)]
-        if [point.step for point in losses] != wanted or LIVE in shown[run.label].data.tags:
+        if sorted(point.step for point in losses) != wanted or LIVE in shown[run.label].data.tags:
             return False
     return True
 

@@ -28,7 +28,7 @@ from internal_kd.operations.tracking.names import (
     identity_of,
     is_finite,
 )
-from internal_kd.operations.tracking.view import TAG, results_view
+from internal_kd.operations.tracking.view import views
 from internal_kd.study import Study
 
 MODEL = "model/model.safetensors"
@@ -108,7 +108,7 @@ def _experiment(
     main_table = markdown_table(MainTable(cells, {task: facts}, rows))
     tags = {
         "mlflow.note.content": f"{facts.title} in the study {study.name}.\n\n{main_table}"[:LONGEST_NOTE],
-        TAG: results_view([name for name, _, _ in facts.scored]),
+        **views([name for name, _, _ in facts.scored]),
         "mlflow.experiment.primaryMetric.name": facts.metrics[0],
         MADE_BY: MAKER,
     }
@@ -154,8 +154,7 @@ def _aggregate(study: Study, cell: Cell, table: MainTable, seeds: Sequence[RunCo
     finished = max(seed.finished for seed in seeds)
     common = dict.fromkeys(seeds[0].params)
     params = {name: seeds[0].params[name] for name in common if len({seed.params.get(name) for seed in seeds}) == 1}
-    if cell.runs[1:]:
-        params.pop("seed", None)
+    params.pop("seed", None)
     tags = {
         **_common_tags(study, cell),
         IDENTITY: _cell_identity(cell),
