@@ -10,7 +10,9 @@ from fake_runs import SMALL, plan, write_run
 from internal_kd.analysis.built import figure_names, is_current, outputs_of
 from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.curves import plot_learning
+from internal_kd.analysis.fidelity_tables import measure_fidelity
 from internal_kd.analysis.figures import plot_main
+from internal_kd.analysis.reliability import plot_reliability
 from internal_kd.analysis.report import render_report, show
 from internal_kd.analysis.scoring import score_runs
 from internal_kd.errors import UserError
@@ -18,7 +20,7 @@ from internal_kd.params import merge
 
 
 def analyse(study):
-    for step in (score_runs, compare_runs, plot_main, plot_learning, render_report):
+    for step in (score_runs, compare_runs, measure_fidelity, plot_main, plot_learning, plot_reliability, render_report):
         step(study)
 
 
@@ -46,6 +48,13 @@ def test_titles_order_and_wanted_runs_count(small):
     assert not is_current(plan(**merge(SMALL, {"study": {"seeds": [1]}})))
 
 
+def test_the_weight_of_the_distillation_score_moves_tables_and_no_run(small):
+    analyse(small)
+    heavier = plan(**merge(SMALL, {"analysis": {"distillation_alpha": 0.9}}))
+    assert [run.folder for run in heavier.runs] == [run.folder for run in small.runs]
+    assert not is_current(heavier)
+
+
 def test_a_missing_or_older_output_is_not_current(small):
     analyse(small)
     report = small.folder / "report.html"
@@ -56,8 +65,9 @@ def test_a_missing_or_older_output_is_not_current(small):
     write_run(small.students[0], constant=True)
     score_runs(small)
     compare_runs(small)
+    measure_fidelity(small)
     assert not is_current(small), "figures and report are still those of the scores before"
-    with pytest.raises(UserError, match="run internal-kd plot-main again"):
+    with pytest.raises(UserError, match="run internal-kd plot-figures again"):
         render_report(small)
 
 
@@ -83,9 +93,9 @@ def test_built_from_names_every_wanted_fingerprint(small):
 
 
 def test_figures_over_depth_and_size_need_several(project):
-    assert figure_names(plan()) == ("main", "learning")
+    assert figure_names(plan()) == ("main", "learning", "reliability")
     swept = plan(study={"depths": [1, 3], "examples": [100, "full"]})
-    assert figure_names(swept) == ("main", "learning", "depth", "size")
+    assert figure_names(swept) == ("main", "learning", "reliability", "depth", "size")
 
 
 def test_asking_imports_nothing_heavy():

@@ -7,15 +7,19 @@ from fake_runs import QUALITY, SMALL, plan, write_study
 
 from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.curves import curve_of, plot_learning, read_history
+from internal_kd.analysis.fidelity_tables import measure_fidelity
 from internal_kd.analysis.figures import plot_main
+from internal_kd.analysis.reliability import plot_reliability
 from internal_kd.analysis.report import render_report
 from internal_kd.analysis.scoring import score_runs
 from internal_kd.analysis.sweeps import plot_depth, plot_size
 
 
 def report_of(study):
-    for step in (score_runs, compare_runs, plot_main, plot_learning, plot_depth, plot_size):
+    for step in (score_runs, compare_runs, measure_fidelity):
         step(study)
+    for draw in (plot_main, plot_learning, plot_reliability, plot_depth, plot_size):
+        draw(study)
     return render_report(study).read_text()
 
 
@@ -23,7 +27,7 @@ def test_the_page_is_self_contained(small):
     page = report_of(small)
     assert not re.search(r"<script|<link|@import|url\(|https?://", page)
     assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]{30})', page))
-    assert page.count("<img ") == 2
+    assert page.count("<img ") == 3
 
 
 def test_gaps_and_runs_are_listed(small):
@@ -63,11 +67,14 @@ def test_titles_are_escaped(project):
 def test_figures_are_the_same_bytes_every_time(small):
     score_runs(small)
     compare_runs(small)
-    files = [small.folder / "figures" / f"{name}.{kind}" for name in ("main", "learning") for kind in ("png", "svg")]
+    measure_fidelity(small)
+    names = ("main", "learning", "reliability")
+    files = [small.folder / "figures" / f"{name}.{kind}" for name in names for kind in ("png", "svg")]
     drawn = []
     for _ in range(2):
         plot_main(small)
         plot_learning(small)
+        plot_reliability(small)
         drawn.append([path.read_bytes() for path in files])
     assert drawn[0] == drawn[1]
 
@@ -77,7 +84,7 @@ def test_sweeps_draw_their_figures(project):
         plan(study={"depths": [1, 3], "examples": [100, "full"], "methods": ["soft", "stacked"], "seeds": [1]})
     )
     page = report_of(study)
-    assert page.count("<img ") == 4
+    assert page.count("<img ") == 5
     assert "Training-set size" in page and "Depth" in page
 
 

@@ -70,7 +70,7 @@ class Project:
 
     def planned(self) -> dict[str, int]:
         """The jobs Snakemake would do, without tables, figures and report."""
-        results = ("score_runs", "compare_runs", "plot_figures", "render_report", "all")
+        results = ("score_runs", "compare_runs", "measure_fidelity", "plot_figures", "render_report", "all")
         return {rule: n for rule, n in planned_jobs(self.snakemake("--dry-run")).items() if rule not in results}
 
     def changed_stages(self) -> list[str]:

@@ -13,7 +13,15 @@ from tiny_study import ROOT, complete_everything, environment, planned_jobs, sna
 
 pytestmark = pytest.mark.slow
 
-RESULTS = {"score_runs": 1, "compare_runs": 1, "plot_figures": 1, "render_report": 1, "publish_runs": 1, "all": 1}
+RESULTS = {
+    "score_runs": 1,
+    "compare_runs": 1,
+    "measure_fidelity": 1,
+    "plot_figures": 1,
+    "render_report": 1,
+    "publish_runs": 1,
+    "all": 1,
+}
 FRESH = RESULTS | {
     "fetch_task": 1,
     "fetch_encoder": 1,

@@ -42,11 +42,29 @@ rule compare_runs:
         "internal-kd compare-runs --params {params.study} > {log} 2>&1"
 
 
+rule measure_fidelity:
+    message:
+        "hold the students of {PLAN.study.name} beside their teachers"
+    input:
+        PLAN.renewed("score-runs"),
+    output:
+        PLAN.results("measure-fidelity"),
+    log:
+        f"work/logs/{PLAN.study.name}/measure_fidelity.log",
+    params:
+        study=PARAMS,
+    threads: PLAN.threads("light")
+    resources:
+        **PLAN.resources("light"),
+    shell:
+        "internal-kd measure-fidelity --params {params.study} > {log} 2>&1"
+
+
 rule plot_figures:
     message:
         "draw the figures of {PLAN.study.name}"
     input:
-        PLAN.renewed("score-runs", "compare-runs"),
+        PLAN.renewed("score-runs", "compare-runs", "measure-fidelity"),
     output:
         report(PLAN.results(*PLAN.figures), caption="../report/figures.rst", category="Figures"),
     log:
@@ -64,7 +82,7 @@ rule render_report:
     message:
         "write the report of {PLAN.study.name}"
     input:
-        PLAN.renewed("score-runs", "compare-runs", *PLAN.figures),
+        PLAN.renewed("score-runs", "compare-runs", "measure-fidelity", *PLAN.figures),
     output:
         report(PLAN.results("render-report"), caption="../report/report.rst", category="Report"),
     log:

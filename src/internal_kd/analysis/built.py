@@ -17,12 +17,25 @@ from internal_kd.records import problem_with
 from internal_kd.study import Study
 
 # Raised when the same runs give other tables, figures or another report.
-ANALYSIS = 2
+ANALYSIS = 3
 
 CLAIMS_FILE = Path("paper/claims.yaml")
 FIGURE_TYPES = ("png", "svg")
-SCORE_TABLES = ("scores.csv", "missing.csv", "main.csv", "main.md", "main.tex", "metrics.json", "built_from.json")
-COMPARISON_TABLES = ("cells.csv", "comparisons.csv", "expected_best.csv", "paper.csv", "claims.json")
+SCORE_TABLES = (
+    "scores.csv", "missing.csv", "main.csv", "main.md", "main.tex", "efficiency.csv", "efficiency.md", "efficiency.tex",
+    "metrics.json", "built_from.json",
+)  # fmt: skip
+COMPARISON_TABLES = (
+    "cells.csv", "comparisons.csv", "comparisons.md", "comparisons.tex", "expected_best.csv", "paper.csv", "paper.md",
+    "paper.tex", "claims.json",
+)  # fmt: skip
+FIDELITY_TABLES = (
+    "fidelity.csv", "fidelity.md", "fidelity.tex", "fidelity_comparisons.csv", "fidelity_comparisons.md",
+    "fidelity_comparisons.tex", "calibration.csv", "calibration.md", "calibration.tex", "reliability.csv",
+    "fidelity.json",
+)  # fmt: skip
+# Written last by their verbs, with the key of the scores they were made from.
+STAMPED_TABLES = {"claims.json": "compare-runs", "fidelity.json": "measure-fidelity"}
 
 
 def tables_folder(study: Study) -> Path:
@@ -42,7 +55,7 @@ def report_path(study: Study) -> Path:
 
 def figure_names(study: Study) -> tuple[str, ...]:
     """Return the figures a study has: one over depths or sizes needs more than one of them."""
-    names = ["main", "learning"]
+    names = ["main", "learning", "reliability"]
     if len(study.params.study.depths) > 1:
         names.append("depth")
     if len(study.params.study.examples) > 1:
@@ -61,6 +74,7 @@ def outputs_of(study: Study) -> dict[str, tuple[Path, ...]]:
     return {
         "score-runs": tuple(tables / name for name in SCORE_TABLES),
         "compare-runs": tuple(tables / name for name in COMPARISON_TABLES),
+        "measure-fidelity": tuple(tables / name for name in FIDELITY_TABLES),
         **{f"plot-{name}": figure_paths(study, name) for name in figure_names(study)},
         "render-report": (report_path(study),),
     }
@@ -80,6 +94,7 @@ def describe_inputs(study: Study, problems: dict[str, str] | None = None) -> dic
         "analysis": ANALYSIS,
         "study": study.name,
         "rows": [[*cell.key, cell.id, cell.title, [run.fingerprint for run in cell.runs]] for cell in cells_of(study)],
+        "weights": study.params.analysis.model_dump(),
         "paper": _sha256_or_none(CLAIMS_FILE),
         "tasks": {name: _sha256_or_none(tokens.data.marker) for name, tokens in study.tasks.items()},
         "runs": states,
@@ -116,7 +131,7 @@ def is_current(study: Study) -> bool:
 def stale_outputs(study: Study, key: str) -> tuple[Path, ...]:
     """Return the outputs that are missing, or carry the key of other scores."""
     outputs = outputs_of(study)
-    stamped = [tables_folder(study) / "claims.json", *outputs["render-report"]]
+    stamped = [*(tables_folder(study) / name for name in STAMPED_TABLES), *outputs["render-report"]]
     stamped += [path for name in figure_names(study) for path in outputs[f"plot-{name}"]]
     plain = [path for paths in outputs.values() for path in paths if path not in stamped]
     missing = [path for path in plain if not path.is_file()]

@@ -1,11 +1,11 @@
-"""The main table as people read it: Markdown and LaTeX, laid out like the paper's, times 100 with spread and seeds."""
+"""The main table as people read it: laid out like the paper's, times 100 with spread and seeds."""
 
 from __future__ import annotations
 
-import re
-
 from internal_kd.analysis.cells import FULL, Cell, seeds_text
+from internal_kd.analysis.predictions import TaskFacts
 from internal_kd.analysis.tables import MainRow, MainTable, base_metric
+from internal_kd.analysis.text_tables import TextTable
 from internal_kd.tasks import HIGHER_IS_BETTER
 
 SHORT_NAMES = {
@@ -40,6 +40,26 @@ def millions(parameters: int | None) -> str:
     if parameters is None:
         return "–"
     return f"{parameters / 1e6:.1f}M" if parameters >= 1e6 else f"{parameters / 1e3:.0f}k"
+
+
+def percent(share: float | None) -> str:
+    """Return a share as ``57 %``, or a dash."""
+    return "–" if share is None else f"{100 * share:.0f} %"
+
+
+def depth_text(depth: int | None) -> str:
+    """Return a number of layers, or a dash."""
+    return "–" if depth is None else str(depth)
+
+
+def size_text(examples: str) -> str:
+    """Return ``, n = 1000`` for a subset, nothing for the full training set."""
+    return "" if examples == FULL else f", n = {examples}"
+
+
+def task_text(facts: TaskFacts, split: str) -> str:
+    """Return a task's title, with the dev set's name where it is not the usual one."""
+    return facts.title + ("" if split == "dev" else f" ({split.removeprefix('dev_')})")
 
 
 def cell_text(table: MainTable, cell: Cell | None, metrics: tuple[str, ...]) -> str:
@@ -78,8 +98,7 @@ def lines_of(table: MainTable) -> list[list[str]]:
             cell_text(table, table.cell(task, line), tuple(m for m, _, _ in facts.scored))
             for task, facts in table.tasks.items()
         ]
-        depth = "–" if line.depth is None else str(line.depth)
-        lines.append([line.id, line.title, depth, millions(_parameters(table, line)), *sizes, *cells])
+        lines.append([line.id, line.title, depth_text(line.depth), millions(_parameters(table, line)), *sizes, *cells])
     return lines
 
 
@@ -99,43 +118,11 @@ def notes_of(table: MainTable) -> list[str]:
     return notes
 
 
-def markdown_table(table: MainTable) -> str:
-    """Return main.md."""
-    header, lines = header_of(table), lines_of(table)
-    out = [_pipe(header), _pipe(["---"] * len(header)), *(_pipe(line) for line in lines)]
-    return "\n".join(out) + "\n\n" + "\n\n".join(notes_of(table)) + "\n"
-
-
-def latex_table(table: MainTable) -> str:
-    """Return main.tex: a booktabs tabular to \\input, with the packages it needs named in a comment."""
-    header, lines = header_of(table), lines_of(table)
-    out = [
-        "% needs \\usepackage{booktabs}",
-        "\\begin{tabular}{ll" + "r" * 2 + "c" * (len(header) - 4) + "}",
-        "\\toprule",
-        " & ".join(_tex(text) for text in header) + " \\\\",
-        "\\midrule",
-    ]
-    for position, line in enumerate(lines):
-        if position == 1:
-            out.append("\\midrule")
-        out.append(" & ".join(_tex(text) for text in line) + " \\\\")
-    notes = [f"% {note}" for note in notes_of(table)]
-    return "\n".join([*out, "\\bottomrule", "\\end{tabular}", *notes]) + "\n"
-
-
-_TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "[": "{[}", "]": "{]}",
-}  # fmt: skip
-
-
-def _tex(text: str) -> str:
-    return re.sub("|".join(re.escape(c) for c in _TEX), lambda match: _TEX[match.group()], text)
-
-
-def _pipe(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def text_table(table: MainTable) -> TextTable:
+    """Return the main table laid out, the teacher's line apart."""
+    header = tuple(header_of(table))
+    columns = "llrr" + "c" * (len(header) - 4)
+    return TextTable(header, tuple(map(tuple, lines_of(table))), columns, tuple(notes_of(table)), rules=(1,))
 
 
 def _sizes_differ(table: MainTable) -> bool:

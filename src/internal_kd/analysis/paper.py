@@ -6,15 +6,17 @@ training set; everything else would compare two different things.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from internal_kd.analysis.built import CLAIMS_FILE
 from internal_kd.analysis.cells import FULL, TEACHER
+from internal_kd.analysis.layout import metric_title, shown
 from internal_kd.analysis.statistics import Arm
+from internal_kd.analysis.text_tables import TextTable
 from internal_kd.errors import UserError
 from internal_kd.params.reading import read_yaml
 from internal_kd.params.types import Frozen
@@ -142,6 +144,25 @@ def paper_lines(
             for metric, value in scores.items():
                 head = ("peer", peer.system, "published", peer.source)
                 yield _line(study, known, arms, head, glue, metric, peer.rows, value)
+
+
+def paper_text(lines: Sequence[Sequence[Any]]) -> TextTable:
+    """Return the published figures laid out; what is neither known of the paper nor run here stays in paper.csv."""
+    header = ("system", "task", "metric", "our row", "published", "ours", "difference", "status")
+    laid_out = []
+    for line in (dict(zip(PAPER_COLUMNS, line, strict=True)) for line in lines):
+        if line["paper"] is None:
+            continue
+        metric, rows = line["metric"], line["rows"].split()
+        numbers = (shown(metric, line[name], 2, sign=name == "difference") for name in ("paper", "ours", "difference"))
+        named = metric_title(metric) if metric != "unstated" else "not stated"
+        ours = rows[0] if len(rows) == 1 else f"best of {rows[0]} to {rows[-1]}"
+        laid_out.append((line["system"], line["task"], named, ours, *numbers, line["status"]))
+    note = (
+        "Ours only where this study has the GLUE task and 6-layer students on the full training set. Peers' protocols "
+        "differ from ours. The paper's other cells are not known here and are left empty in paper.csv."
+    )
+    return TextTable(header, tuple(laid_out), "llllrrrl", (note,))
 
 
 def _line(

@@ -54,9 +54,9 @@ def plain_ticks(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def say_empty(axis: Axes) -> None:
-    """Say in a panel that there is nothing to draw yet, instead of showing an empty scale."""
-    axis.text(0.5, 0.5, "not run yet", transform=axis.transAxes, ha="center", va="center", style="italic")
+def say_empty(axis: Axes, why: str = "not run yet") -> None:
+    """Say in a panel why there is nothing to draw, instead of showing an empty scale."""
+    axis.text(0.5, 0.5, why, transform=axis.transAxes, ha="center", va="center", style="italic")
     axis.set_xticks([])
     axis.set_yticks([])
 

@@ -61,6 +61,12 @@ class Evidence:
     problems: dict[str, str]
 
 
+def logits_of(finished: FinishedRun, split: str) -> np.ndarray:
+    """Return a run's logits on a dev set, (examples, classes); for regression the prediction, (examples, 1)."""
+    frame = finished.predictions[split]
+    return frame[[name for name in frame.columns if name.startswith("logit_")]].to_numpy(float)
+
+
 def read_evidence(study: Study) -> Evidence:
     """Read every wanted run; one that is missing, broken or of other examples becomes a named problem."""
     tasks = {name: read_facts(tokens) for name, tokens in study.tasks.items()}

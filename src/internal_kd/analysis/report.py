@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.analysis.built import (
+    STAMPED_TABLES,
     built_from_path,
     carries,
     figure_names,
@@ -18,12 +19,16 @@ from internal_kd.analysis.built import (
     tables_folder,
 )
 from internal_kd.analysis.cells import FULL, cells_of, joined, label_of, teacher_layers
-from internal_kd.analysis.layout import header_of, lines_of, metric_title, notes_of, shown
+from internal_kd.analysis.comparisons import comparisons_text
+from internal_kd.analysis.efficiency import efficiency_rows, efficiency_text
+from internal_kd.analysis.layout import header_of, lines_of, notes_of
+from internal_kd.analysis.paper import PAPER_COLUMNS, paper_text
 from internal_kd.analysis.predictions import read_facts
 from internal_kd.analysis.scores import GAP_COLUMNS, read_scores
-from internal_kd.analysis.sentences import findings, p_text, reading_of
-from internal_kd.analysis.statistics import Comparison, read_comparisons
+from internal_kd.analysis.sentences import findings
+from internal_kd.analysis.statistics import read_comparisons
 from internal_kd.analysis.tables import MainTable, summarise
+from internal_kd.analysis.text_tables import TextTable
 from internal_kd.errors import UserError
 from internal_kd.files import read_json, write_text
 from internal_kd.records import read_record
@@ -37,6 +42,12 @@ CAPTIONS = {
     "learning": (
         "Dev score and internal losses per epoch: mean over seeds, from least to largest as a band. A curriculum has "
         "no dev score while only layers are trained; a bar marks the start of a stage."
+    ),
+    "reliability": (
+        "Accuracy against confidence (the highest softmax probability) on the dev set, seeds pooled, in 15 bins of "
+        "equal width; a mark's size is the share of the examples, bins of fewer than 10 are left out. Of the rows that "
+        "learn internal representations the one with the highest mean score. Below the diagonal a model is "
+        "overconfident."
     ),
     "depth": "Score against a student's encoder parameters; the star is the teacher.",
     "size": "Score against the number of training examples; the dashed line is the teacher's mean.",
@@ -54,6 +65,7 @@ def render_report(study: Study) -> Path:
     facts = {name: read_facts(tokens) for name, tokens in study.tasks.items()}
     table = summarise(study, facts, read_scores(study))
     comparisons = read_comparisons(study)
+    fidelity = read_json(tables_folder(study) / "fidelity.json")
     page = _template().render(
         key=key,
         study=study.name,
@@ -63,13 +75,16 @@ def render_report(study: Study) -> Path:
         notes=notes_of(table),
         figures=[_figure(study, name) for name in figure_names(study)],
         findings=findings(table, comparisons),
-        comparisons=[_comparison_line(c, table) for c in comparisons if c.metric == table.tasks[c.task].scored[0][0]],
+        comparisons=comparisons_text(facts, comparisons),
+        fidelity=fidelity,
+        efficiency=efficiency_text(table, efficiency_rows(table, study.params.analysis.distillation_alpha)),
         claims=read_json(tables_folder(study) / "claims.json")["claims"],
-        paper=_paper_lines(study),
+        paper=_published(study),
         gaps=_read_lines(tables_folder(study) / "missing.csv", GAP_COLUMNS),
         runs=_runs(study),
         wanted=len(study.runs),
         commands=_commands(study),
+        overlay=f" --overlay {overlay.as_posix()}" if (overlay := _overlay(study)).is_file() else "",
     )
     write_text(report_path(study), page)
     return report_path(study)
@@ -90,8 +105,8 @@ def show(study: Study) -> str:
 
 
 def _require_same_key(study: Study, key: str) -> None:
-    made_by = {tables_folder(study) / "claims.json": "compare-runs"}
-    made_by |= {path: f"plot-{name}" for name in figure_names(study) for path in figure_paths(study, name)}
+    made_by = {tables_folder(study) / name: verb for name, verb in STAMPED_TABLES.items()}
+    made_by |= {path: "plot-figures" for name in figure_names(study) for path in figure_paths(study, name)}
     for path, verb in made_by.items():
         if not path.is_file():
             raise UserError(f"{path} does not exist: run internal-kd {verb} first")
@@ -138,37 +153,12 @@ def _figure(study: Study, name: str) -> dict[str, str]:
     return {"name": name, "source": f"data:image/png;base64,{data}", "caption": CAPTIONS[name]}
 
 
-def _comparison_line(c: Comparison, table: MainTable) -> dict[str, str]:
-    size = "" if c.examples == FULL else f", n = {c.examples}"
-    between = "–" if c.low is None else f"{shown(c.metric, c.low, sign=True)} to {shown(c.metric, c.high, sign=True)}"
-    return {
-        "where": f"{table.tasks[c.task].title}, L{c.depth}{size}",
-        "metric": metric_title(c.metric),
-        "pair": f"{c.id} – {c.baseline_id}",
-        "seeds": f"{c.seeds} / {c.baseline_seeds}",
-        "difference": shown(c.metric, c.difference, sign=True),
-        "interval": between,
-        "p_predictions": p_text(c.p_predictions_holm),
-        "p_seeds": p_text(c.p_seeds_holm),
-        "reading": reading_of(c),
-    }
-
-
-def _paper_lines(study: Study) -> list[dict[str, str]]:
-    # Cells that are neither known of the paper nor run here stay in paper.csv.
-    with (tables_folder(study) / "paper.csv").open(encoding="utf-8", newline="") as handle:
-        lines = [line for line in csv.DictReader(handle) if line["paper"]]
-    for line in lines:
-        for name in ("ours", "paper", "difference"):
-            value = float(line[name]) if line[name] else None
-            line[name] = shown(line["metric"], value, 2, sign=name == "difference")
-        line["rows"] = _rows_text(line["rows"].split())
-        line["metric"] = metric_title(line["metric"]) if line["metric"] != "unstated" else "not stated"
-    return lines
-
-
-def _rows_text(rows: Sequence[str]) -> str:
-    return rows[0] if len(rows) == 1 else f"best of {rows[0]} to {rows[-1]}"
+def _published(study: Study) -> TextTable:
+    lines: list[list[object]] = []
+    for line in _read_lines(tables_folder(study) / "paper.csv", PAPER_COLUMNS):
+        numbers = {name: float(line[name]) if line[name] else None for name in ("ours", "paper", "difference")}
+        lines.append(list((line | numbers).values()))
+    return paper_text(lines)
 
 
 def _read_lines(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -198,7 +188,10 @@ def _runs(study: Study) -> list[dict[str, str]]:
 
 
 def _commands(study: Study) -> list[str]:
-    overlay = Path("config") / f"{study.name}.yaml"
-    if overlay.is_file():
+    if (overlay := _overlay(study)).is_file():
         return [f"internal-kd run --cores 2 --configfile {overlay.as_posix()}"]
     return ["internal-kd run --cores 8 --resources gpu=2"]
+
+
+def _overlay(study: Study) -> Path:
+    return Path("config") / f"{study.name}.yaml"

@@ -8,19 +8,21 @@ from pathlib import Path
 
 from internal_kd.analysis.built import built_from_path, describe_inputs, key_of, tables_folder
 from internal_kd.analysis.cells import label_of
-from internal_kd.analysis.layout import latex_table, markdown_table
+from internal_kd.analysis.efficiency import EFFICIENCY_COLUMNS, efficiency_rows, efficiency_text
+from internal_kd.analysis.layout import text_table
 from internal_kd.analysis.predictions import TaskFacts, read_evidence
 from internal_kd.analysis.scores import GAP_COLUMNS, Score, scores_of, write_csv
 from internal_kd.analysis.tables import MAIN_COLUMNS, nested_metrics, summarise
-from internal_kd.files import write_json, write_text
+from internal_kd.analysis.text_tables import write_text_table
+from internal_kd.files import write_json
 from internal_kd.study import Study
 
 
 def score_runs(study: Study) -> Path:
     """Score every finished run of a study and write its tables.
 
-    Writes scores.csv (one line per run and metric), missing.csv (every gap and why), main.csv, main.md, main.tex,
-    metrics.json and, last, built_from.json into ``results/<study>/tables``; returns the path of scores.csv.
+    Writes scores.csv (one line per run and metric), missing.csv (every gap and why), main and efficiency as .csv, .md
+    and .tex, metrics.json and, last, built_from.json into ``results/<study>/tables``; returns the path of scores.csv.
     """
     evidence = read_evidence(study)
     scores = scores_of(study, evidence)
@@ -37,10 +39,12 @@ def score_runs(study: Study) -> Path:
 
 
 def write_main_tables(study: Study, tasks: Mapping[str, TaskFacts], scores: Sequence[Score]) -> None:
-    """Write main.csv, main.md, main.tex and metrics.json."""
+    """Write main and efficiency as .csv, .md and .tex, and metrics.json."""
     table = summarise(study, tasks, scores)
     folder = tables_folder(study)
     write_csv(folder / "main.csv", MAIN_COLUMNS, (astuple(row) for row in table.rows))
-    write_text(folder / "main.md", markdown_table(table))
-    write_text(folder / "main.tex", latex_table(table))
+    write_text_table(folder, "main", text_table(table))
+    efficiency = efficiency_rows(table, study.params.analysis.distillation_alpha)
+    write_csv(folder / "efficiency.csv", EFFICIENCY_COLUMNS, (astuple(row) for row in efficiency))
+    write_text_table(folder, "efficiency", efficiency_text(table, efficiency))
     write_json(folder / "metrics.json", nested_metrics(table.rows))

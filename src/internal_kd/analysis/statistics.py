@@ -148,24 +148,20 @@ def compare(arms: dict[tuple[str, ...], Arm]) -> list[Comparison]:
     """Compare every student with rows 3.0 and 2.0 of the same task, depth and size; Holm-corrected."""
     pairs = [
         (arm, baseline)
-        for baseline_id in BASELINES
         for arm in arms.values()
         for baseline in arms.values()
-        if _is_compared(arm, baseline) and baseline.cell.id == baseline_id
+        if arm.metric == baseline.metric and is_compared(arm.cell, baseline.cell)
     ]
     order = {key: position for position, key in enumerate(arms)}
     pairs.sort(key=lambda pair: (order[(*pair[0].cell.key, pair[0].metric)], BASELINES.index(pair[1].cell.id)))
     return _corrected([compare_pair(arm, baseline) for arm, baseline in pairs])
 
 
-def _is_compared(arm: Arm, baseline: Arm) -> bool:
-    if arm.cell.is_teacher or arm.cell.id == BASELINES[-1] or arm.cell.id == baseline.cell.id:
+def is_compared(cell: Cell, baseline: Cell) -> bool:
+    """Whether a cell is held against a baseline: row 3.0 or 2.0 of the same task, depth and size."""
+    if cell.is_teacher or cell.id == BASELINES[-1] or cell.id == baseline.id or baseline.id not in BASELINES:
         return False  # row 2.0 against 3.0 would say 3.0 against 2.0 twice
-    return (arm.metric, arm.cell.task, *arm.cell.row[1:]) == (
-        baseline.metric,
-        baseline.cell.task,
-        *baseline.cell.row[1:],
-    )
+    return (cell.task, *cell.row[1:]) == (baseline.task, *baseline.row[1:])
 
 
 def compare_pair(arm: Arm, baseline: Arm) -> Comparison:
@@ -206,6 +202,14 @@ def _p_predictions(arm: Arm, baseline: Arm, matched: Sequence[int]) -> float | N
             values.append(mcnemar_p(a == arm.labels, b == arm.labels))
         else:
             values.append(randomisation_p(base_metric(arm.metric), arm.labels, a, b, arm.classes))
+    return joint_p(values)
+
+
+def joint_p(values: Sequence[float]) -> float | None:
+    """Return one p for several seeds': twice their median, valid however they depend; None where one is missing.
+
+    Meinshausen, Meier and Buehlmann 2009.
+    """
     if not values or not all(math.isfinite(p) for p in values):
         return None
     return values[0] if len(values) == 1 else min(1.0, 2 * float(np.median(values)))

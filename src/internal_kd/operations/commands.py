@@ -175,6 +175,14 @@ COMMANDS: dict[str, Command] = {
         "results/<study>/tables/",
         STUDY,
     ),
+    "measure-fidelity": Command(
+        "hold students beside their teachers, and every run's confidence beside its accuracy",
+        "results:measure_fidelity",
+        "internal-kd measure-fidelity",
+        "results/<study>/tables/scores.csv, predictions",
+        "results/<study>/tables/",
+        STUDY,
+    ),
     "plot-figures": Command(
         "draw a study's figures",
         "results:plot_figures",

@@ -41,14 +41,30 @@ def compare_runs(options: argparse.Namespace) -> int:
     return _tell(study, "compare-runs")
 
 
+def measure_fidelity(options: argparse.Namespace) -> int:
+    """Hold students beside their teachers."""
+    from internal_kd.analysis import fidelity_tables
+
+    study = _study(options)
+    fidelity_tables.measure_fidelity(study)
+    return _tell(study, "measure-fidelity")
+
+
 def plot_figures(options: argparse.Namespace) -> int:
     """Draw every figure the study has, in one process: starting costs more than drawing."""
     from internal_kd.analysis.curves import plot_learning
     from internal_kd.analysis.figures import plot_main
+    from internal_kd.analysis.reliability import plot_reliability
     from internal_kd.analysis.sweeps import plot_depth, plot_size
 
     study = _study(options)
-    drawing = {"main": plot_main, "learning": plot_learning, "depth": plot_depth, "size": plot_size}
+    drawing = {
+        "main": plot_main,
+        "learning": plot_learning,
+        "reliability": plot_reliability,
+        "depth": plot_depth,
+        "size": plot_size,
+    }
     names = figure_names(study)
     for name in names:
         drawing[name](study)

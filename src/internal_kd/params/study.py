@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from internal_kd.errors import nearest
 from internal_kd.params.sources import DataParams, EncoderParams, GlueEntry, TaskEntry
 from internal_kd.params.training import MethodParams, StudentParams, TeacherParams
-from internal_kd.params.types import Count, Frozen, Name, Positive, Seed, Whole, unique
+from internal_kd.params.types import Count, Frozen, Name, Positive, Seed, Share, Whole, unique
 from internal_kd.tasks import GLUE
 
 
@@ -35,6 +35,14 @@ class TokenParams(Frozen):
     """Tokenisation."""
 
     max_length: Annotated[Count, Field(ge=4)] = Field(64, description="longest sequence, special tokens included")
+
+
+class AnalysisParams(Frozen):
+    """How tables weigh what they show; moves no run."""
+
+    distillation_alpha: Share = Field(
+        0.5, description="weight of the size in the distillation score; the rest is that of the accuracy lost"
+    )
 
 
 class ResourceParams(Frozen):
@@ -70,6 +78,7 @@ class Params(Frozen):
     teacher: TeacherParams
     student: StudentParams
     methods: dict[Name, MethodParams] = Field(min_length=1)
+    analysis: AnalysisParams = AnalysisParams()
     machine: MachineParams = MachineParams()
 
     @model_validator(mode="before")

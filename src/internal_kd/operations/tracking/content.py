@@ -11,10 +11,11 @@ from functools import cached_property
 from typing import Any
 
 from internal_kd.analysis.cells import Cell, cells_of, seeds_text
-from internal_kd.analysis.layout import markdown_table, metric_title, shown
+from internal_kd.analysis.layout import metric_title, shown, text_table
 from internal_kd.analysis.predictions import FinishedRun, read_evidence
 from internal_kd.analysis.scores import Score, scores_of
 from internal_kd.analysis.tables import MainRow, MainTable, summarise
+from internal_kd.analysis.text_tables import markdown
 from internal_kd.artefacts import StudentRun
 from internal_kd.files import sha256_text
 from internal_kd.operations.tracking.names import (
@@ -105,7 +106,7 @@ def _experiment(
             methods.append(MethodContent(_aggregate(study, cell, table, seeds), seeds))
     facts = table.tasks[task]
     rows = tuple(row for row in table.rows if row.task == task)
-    main_table = markdown_table(MainTable(cells, {task: facts}, rows))
+    main_table = markdown(text_table(MainTable(cells, {task: facts}, rows)))
     tags = {
         "mlflow.note.content": f"{facts.title} in the study {study.name}.\n\n{main_table}"[:LONGEST_NOTE],
         **views([name for name, _, _ in facts.scored]),

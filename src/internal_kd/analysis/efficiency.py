@@ -1,0 +1,117 @@
+"""What a student saves against what it loses: the distillation score of every cell, beside the main table.
+
+    DS = alpha * size_student / size_teacher + (1 - alpha) * (1 - score_student / score_teacher)
+
+Alkhulaifi, Alsahli and Ahmad 2021, "Knowledge distillation in deep learning and its applications", PeerJ Computer
+Science. Lower is better: 0 is a student without size that scores like its teacher, the teacher itself has alpha, and a
+student that outscores its teacher by more than it weighs has less than nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from internal_kd.analysis.cells import TEACHER
+from internal_kd.analysis.layout import depth_text, metric_title, millions, percent, shown, size_text
+from internal_kd.analysis.tables import MainRow, MainTable
+from internal_kd.analysis.text_tables import TextTable
+
+
+@dataclass(frozen=True)
+class EfficiencyRow:
+    """A cell's size and score as shares of its teacher's, and what both make together.
+
+    ``distillation_score`` counts encoder and pooler, as the paper's tables do; the last column all parameters. None
+    where the teacher is missing, or a share of its score says nothing (errors, and scores at or below chance's 0).
+    """
+
+    task: str
+    metric: str
+    id: str
+    method: str
+    depth: int | None
+    examples: str
+    seeds: int
+    alpha: float
+    encoder_share: float | None
+    total_share: float | None
+    teacher_share: float | None
+    distillation_score: float | None
+    distillation_score_total: float | None
+
+
+EFFICIENCY_COLUMNS = tuple(field.name for field in fields(EfficiencyRow))
+
+
+def distillation_score(size_share: float | None, score_share: float | None, alpha: float) -> float | None:
+    """Return DS for a student's size and score as shares of its teacher's; None where one of them is."""
+    if size_share is None or score_share is None:
+        return None
+    return alpha * size_share + (1 - alpha) * (1 - score_share)
+
+
+def efficiency_rows(table: MainTable, alpha: float) -> list[EfficiencyRow]:
+    """Return one row per row of the main table; ``alpha`` is the weight of the size, from 0 to 1."""
+    teachers = {(row.task, row.metric): row for row in table.rows if row.method == TEACHER}
+    return [_row(row, teachers.get((row.task, row.metric)), alpha) for row in table.rows]
+
+
+def _row(row: MainRow, teacher: MainRow | None, alpha: float) -> EfficiencyRow:
+    encoder = _share(row.encoder_parameters, teacher.encoder_parameters if teacher else None)
+    total = _share(row.total_parameters, teacher.total_parameters if teacher else None)
+    return EfficiencyRow(
+        task=row.task,
+        metric=row.metric,
+        id=row.id,
+        method=row.method,
+        depth=row.depth,
+        examples=row.examples,
+        seeds=row.seeds,
+        alpha=alpha,
+        encoder_share=encoder,
+        total_share=total,
+        teacher_share=row.teacher_share,
+        distillation_score=distillation_score(encoder, row.teacher_share, alpha),
+        distillation_score_total=distillation_score(total, row.teacher_share, alpha),
+    )
+
+
+def _share(size: int | None, of: int | None) -> float | None:
+    return size / of if size is not None and of else None
+
+
+def efficiency_text(table: MainTable, rows: Sequence[EfficiencyRow]) -> TextTable:
+    """Return the rows of every task's first metric laid out."""
+    main = {task: facts.scored[0][0] for task, facts in table.tasks.items()}
+    parameters = {(row.task, row.metric, row.method, row.depth, row.examples): row for row in table.rows}
+    lines = []
+    for row in (row for row in rows if row.metric == main[row.task]):
+        of_main = parameters[(row.task, row.metric, row.method, row.depth, row.examples)]
+        lines.append(
+            (
+                table.tasks[row.task].title,
+                row.id,
+                row.method + size_text(row.examples),
+                depth_text(row.depth),
+                millions(of_main.encoder_parameters),
+                percent(row.encoder_share),
+                f"{metric_title(row.metric)} {shown(row.metric, of_main.mean)}",
+                percent(row.teacher_share),
+                "–" if row.distillation_score is None else f"{row.distillation_score:.3f}",
+            )
+        )
+    header = (
+        "task", "id", "method", "layers", "parameters", "of the teacher's", "score", "of the teacher's",
+        "distillation score",
+    )  # fmt: skip
+    return TextTable(header, tuple(lines), "lllrrrlrr", _notes(rows))
+
+
+def _notes(rows: Sequence[EfficiencyRow]) -> tuple[str, ...]:
+    alpha = rows[0].alpha if rows else 0.5
+    return (
+        f"Distillation score: {alpha:g} × parameters as a share of the teacher's + {1 - alpha:g} × (1 - score as a "
+        "share of the teacher's); lower is better (Alkhulaifi, Alsahli and Ahmad 2021). Parameters: encoder and "
+        "pooler, without embeddings; efficiency.csv has every metric, and the score with embeddings.",
+    )

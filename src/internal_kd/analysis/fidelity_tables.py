@@ -1,0 +1,292 @@
+"""measure_fidelity: students beside the teacher they learned from, and every run's confidence beside its accuracy.
+
+Writes fidelity, fidelity_comparisons and calibration as .csv, .md and .tex, reliability.csv and, last, fidelity.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from internal_kd.analysis.built import recorded_key, tables_folder
+from internal_kd.analysis.calibration import write_calibration
+from internal_kd.analysis.cells import Cell, cells_of
+from internal_kd.analysis.comparisons import scored_evidence
+from internal_kd.analysis.fidelity import (
+    Likeness,
+    ResampledMethod,
+    bootstrap_students,
+    likeness,
+    odds_ratio,
+    resample_seeds,
+)
+from internal_kd.analysis.predictions import Evidence, FinishedRun, TaskFacts, logits_of
+from internal_kd.analysis.resampling import interval
+from internal_kd.analysis.scores import write_csv
+from internal_kd.analysis.statistics import holm, is_compared, joint_p, mcnemar_p
+from internal_kd.analysis.text_tables import write_text_table
+from internal_kd.artefacts import Run, StudentRun
+from internal_kd.files import write_json
+from internal_kd.metrics import predicted_values
+from internal_kd.study import Study
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class FidelityRow:
+    """A cell beside its teacher on one dev set: means over seeds, shares in natural units, None where undefined.
+
+    The four counts are summed over seeds. ``divergence`` is KL(teacher || student) in nats or, for regression, the mean
+    squared difference of the predictions. ``repeated`` is the share of the teacher's mistakes to which the student
+    gives the teacher's answer, ``by_chance`` what its own errors would make of it within each gold label, ``excess``
+    the difference with its interval over examples and seeds. ``same_wrong`` is the share of the teacher's answer among
+    the examples both get wrong, for more than two classes. ``teacher`` is the teaching run's fingerprint.
+    """
+
+    task: str
+    split: str
+    id: str
+    method: str
+    depth: int | None
+    examples: str
+    seeds: int
+    both_right: int | None = None
+    only_teacher_right: int | None = None
+    only_student_right: int | None = None
+    both_wrong: int | None = None
+    agreement: float | None = None
+    agreement_std: float | None = None
+    divergence_kind: str = ""
+    divergence: float | None = None
+    divergence_std: float | None = None
+    teacher_mistakes: int | None = None
+    repeated: float | None = None
+    by_chance: float | None = None
+    excess: float | None = None
+    excess_low: float | None = None
+    excess_high: float | None = None
+    odds_ratio: float | None = None
+    odds_ratio_low: float | None = None
+    odds_ratio_high: float | None = None
+    p_repeated: float | None = None
+    p_repeated_holm: float | None = None
+    same_wrong: float | None = None
+    same_wrong_by_chance: float | None = None
+    p_same_wrong: float | None = None
+    p_same_wrong_holm: float | None = None
+    teacher: str = ""
+
+
+@dataclass(frozen=True)
+class FidelityComparison:
+    """A method against a baseline: the difference in the share of the teacher's mistakes repeated, and in its excess.
+
+    The test is exact McNemar over the teacher's mistakes, for each pair of equal seeds; intervals are the bootstrap's.
+    """
+
+    task: str
+    split: str
+    depth: int | None
+    examples: str
+    id: str
+    method: str
+    baseline_id: str
+    baseline: str
+    seeds: int
+    baseline_seeds: int
+    matched_seeds: int
+    repeated: float | None
+    repeated_low: float | None
+    repeated_high: float | None
+    excess: float | None
+    excess_low: float | None
+    excess_high: float | None
+    test: str
+    p: float | None
+    p_holm: float | None
+
+
+@dataclass(frozen=True)
+class Pupils:
+    """A cell's finished seeds beside one teacher: answers (N,) each, what was found, and the resampled means."""
+
+    cell: Cell
+    row: FidelityRow
+    seeds: tuple[int, ...]
+    repeats: tuple[Array, ...]
+    resampled: ResampledMethod | None
+
+
+def measure_fidelity(study: Study) -> Path:
+    """Measure how students resemble their teachers and how calibrated all are; returns the path of fidelity.csv.
+
+    Raises:
+        UserError: there are no scores, or the runs have changed since.
+    """
+    from internal_kd.analysis.fidelity_text import fidelity_comparisons_text, fidelity_text, sentences
+
+    key, evidence, folder = recorded_key(study), scored_evidence(study), tables_folder(study)
+    (folder / "fidelity.json").unlink(missing_ok=True)
+    pupils = [found for facts in evidence.tasks.values() for found in _pupils_of_task(study, evidence, facts)]
+    rows = _corrected([p.row for p in pupils])
+    comparisons = _compare([p for p in pupils if not evidence.tasks[p.row.task].regression])
+    write_csv(folder / "fidelity.csv", [f.name for f in fields(FidelityRow)], [astuple(row) for row in rows])
+    columns = [f.name for f in fields(FidelityComparison)]
+    write_csv(folder / "fidelity_comparisons.csv", columns, [astuple(c) for c in comparisons])
+    tables = {
+        "fidelity": fidelity_text(evidence.tasks, rows),
+        "fidelity_comparisons": fidelity_comparisons_text(evidence.tasks, comparisons),
+        "calibration": write_calibration(study, evidence),
+    }
+    for name, table in tables.items():
+        write_text_table(folder, name, table)
+    said = sentences(evidence.tasks, rows, comparisons)
+    runs = [finished.run.fingerprint for finished in evidence.finished.values()]
+    laid_out = {name: asdict(table) for name, table in tables.items()}
+    write_json(folder / "fidelity.json", {"key": key, "runs": runs, "sentences": said, "tables": laid_out})
+    return folder / "fidelity.csv"
+
+
+def teacher_of(study: Study, run: Run) -> Run:
+    """Return the teacher whose outputs a student learned from; for one without, the teacher the others have."""
+    if isinstance(run, StudentRun) and run.outputs:
+        return run.outputs.teacher
+    seed = study.params.teacher.teaching_seed
+    return next(teacher for teacher in study.teachers if (teacher.task, teacher.seed) == (run.task, seed))
+
+
+def _pupils_of_task(study: Study, evidence: Evidence, facts: TaskFacts) -> list[Pupils]:
+    found = []
+    cells = [cell for cell in cells_of(study) if cell.task == facts.name]
+    for split in dict.fromkeys(split for _, _, split in facts.scored):
+        for number, cell in enumerate(cells):
+            teacher = evidence.finished.get(str(teacher_of(study, cell.runs[0]).folder)) if cell.runs else None
+            # The teaching teacher is no student of itself; those of other seeds show how alike two teachers are.
+            runs = [evidence.finished.get(str(run.folder)) for run in cell.runs if teacher and run != teacher.run]
+            students = [run for run in runs if run]
+            if not cell.is_teacher or students:
+                found.append(_pupils(cell, number, split, teacher, students, facts))
+    return found
+
+
+def _pupils(
+    cell: Cell, number: int, split: str, teacher: FinishedRun | None, students: Sequence[FinishedRun], facts: TaskFacts
+) -> Pupils:
+    row = FidelityRow(cell.task, split, cell.id, cell.method, cell.depth, cell.examples, len(students))
+    if teacher is None or not students:
+        return Pupils(cell, row, (), (), None)
+    seeds = tuple(student.run.seed for student in students)
+    row = replace(row, teacher=teacher.run.fingerprint)
+    of_teacher, *of_students = (logits_of(run, split) for run in (teacher, *students))
+    if facts.regression:
+        squared = [float(np.mean((of_teacher - logits) ** 2)) for logits in of_students]
+        named = replace(row, divergence_kind="mse", divergence=_mean(squared), divergence_std=_std(squared))
+        return Pupils(cell, named, seeds, (), None)
+    labels = teacher.predictions[split]["label"].to_numpy(int)
+    said, *answers = (predicted_values(run.predictions[split], facts.regression) for run in (teacher, *students))
+    like = [likeness(labels, of_teacher, logits) for logits in of_students]
+    resampled = bootstrap_students(labels, said, answers, facts.classes)
+    over_seeds = resample_seeds(resampled, number)
+    repeats = tuple((answer == said)[said != labels] for answer in answers)
+    ratio = odds_ratio(labels, said, answers, facts.classes)
+    return Pupils(cell, _measured(row, like, ratio, over_seeds), seeds, repeats, over_seeds)
+
+
+def _measured(row: FidelityRow, like: Sequence[Likeness], ratio: float | None, over: ResampledMethod) -> FidelityRow:
+    counts = {
+        name: sum(getattr(one, name) for one in like)
+        for name in ("both_right", "only_teacher_right", "only_student_right", "both_wrong")
+    }
+    agreement, kl = [one.agreement for one in like], [one.kl for one in like]
+    row = replace(
+        row, **counts, agreement=_mean(agreement), agreement_std=_std(agreement), divergence_kind="kl",
+        divergence=_mean(kl), divergence_std=_std(kl), teacher_mistakes=like[0].repeated.mistakes,
+    )  # fmt: skip
+    if like[0].repeated.mistakes == 0:
+        return row
+    repeated = _mean([one.repeated.observed / one.repeated.mistakes for one in like])
+    chance = _mean([one.repeated.expected / one.repeated.mistakes for one in like])
+    low, high = interval(over.excess) or (None, None)
+    ratio_low, ratio_high = (interval(over.odds_ratio) if ratio is not None else None) or (None, None)
+    row = replace(
+        row, repeated=repeated, by_chance=chance, excess=repeated - chance, excess_low=low, excess_high=high,
+        odds_ratio=ratio, odds_ratio_low=ratio_low, odds_ratio_high=ratio_high,
+        p_repeated=joint_p([one.repeated.p for one in like]),
+    )  # fmt: skip
+    same = [one.same_wrong for one in like if one.same_wrong and one.same_wrong.mistakes]
+    if not same:
+        return row
+    return replace(
+        row,
+        same_wrong=_mean([s.observed / s.mistakes for s in same]),
+        same_wrong_by_chance=_mean([s.expected / s.mistakes for s in same]),
+        p_same_wrong=joint_p([s.p for s in same]),
+    )
+
+
+def _corrected(rows: Sequence[FidelityRow]) -> list[FidelityRow]:
+    repeated, same = holm([row.p_repeated for row in rows]), holm([row.p_same_wrong for row in rows])
+    return [
+        replace(row, p_repeated_holm=p, p_same_wrong_holm=q) for row, p, q in zip(rows, repeated, same, strict=True)
+    ]
+
+
+def _compare(pupils: Sequence[Pupils]) -> list[FidelityComparison]:
+    found = [
+        _compare_pair(arm, baseline)
+        for arm in pupils
+        for baseline in pupils
+        if arm.row.split == baseline.row.split and is_compared(arm.cell, baseline.cell)
+    ]
+    return [replace(c, p_holm=p) for c, p in zip(found, holm([c.p for c in found]), strict=True)]
+
+
+def _compare_pair(arm: Pupils, baseline: Pupils) -> FidelityComparison:
+    matched = sorted(set(arm.seeds) & set(baseline.seeds)) if arm.repeats and baseline.repeats else []
+    a, b, known = arm.row, baseline.row, arm.row.repeated is not None and baseline.row.repeated is not None
+    bounds: dict[str, tuple[float | None, float | None]] = {
+        name: (interval(getattr(arm.resampled, name) - getattr(baseline.resampled, name)) if known else None)
+        or (None, None)
+        for name in ("repeated", "excess")
+    }
+    values = [
+        mcnemar_p(arm.repeats[arm.seeds.index(seed)], baseline.repeats[baseline.seeds.index(seed)]) for seed in matched
+    ]
+    return FidelityComparison(
+        task=a.task,
+        split=a.split,
+        depth=a.depth,
+        examples=a.examples,
+        id=a.id,
+        method=a.method,
+        baseline_id=b.id,
+        baseline=b.method,
+        seeds=a.seeds,
+        baseline_seeds=b.seeds,
+        matched_seeds=len(matched),
+        repeated=_difference(a.repeated, b.repeated),
+        repeated_low=bounds["repeated"][0],
+        repeated_high=bounds["repeated"][1],
+        excess=_difference(a.excess, b.excess),
+        excess_low=bounds["excess"][0],
+        excess_high=bounds["excess"][1],
+        test="mcnemar",
+        p=joint_p(values) if known else None,
+        p_holm=None,
+    )
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _std(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -1,0 +1,172 @@
+"""The fidelity tables as people read them, and what they show in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from internal_kd.analysis.cells import joined
+from internal_kd.analysis.fidelity_tables import FidelityComparison, FidelityRow
+from internal_kd.analysis.layout import depth_text, percent, size_text, task_text
+from internal_kd.analysis.predictions import TaskFacts
+from internal_kd.analysis.sentences import SIGNIFICANT, STANDARD, UNTAUGHT, p_text
+from internal_kd.analysis.text_tables import TextTable
+
+MORE, LESS, NONE, NOT_RUN = "more", "less", "not shown", "not run yet"
+OWN_ERRORS = "more, no further than its own errors explain"
+
+FIDELITY_NOTES = (
+    "Each student beside the teacher whose outputs it was taught from (row 2.0: beside the same one), on the dev "
+    "set; means over seeds, ± sample standard deviation. Right / wrong: share of the examples that both, only the "
+    "teacher, only the student, and neither get right. KL: mean of KL(teacher || student) in nats, at temperature "
+    "1; for regression the mean squared difference of the two predictions instead.",
+    "Repeated: share of the teacher's mistakes to which the student gives the teacher's answer. By chance: what its"
+    " own answers would make of it if, within each gold label, they had nothing to do with the teacher's. Excess: "
+    "the difference in points, with its 95 % bootstrap interval over examples and seeds. p: generalised "
+    "Cochran-Mantel-Haenszel test with the gold labels as strata, each seed by itself, of several seeds twice the "
+    "median, after Holm's correction over the whole table. Odds ratio (Mantel-Haenszel): of being wrong where the "
+    "teacher is wrong.",
+    "Two models that never met also share mistakes, because some examples are hard. What the teacher adds is the "
+    "difference from row 2.0 in fidelity_comparisons.csv.",
+)
+COMPARISON_NOTES = (
+    "Differences in points, with 95 % bootstrap intervals over examples (the same draws for both) and seeds. "
+    "Repeated: share of the teacher's mistakes that are repeated; excess: the same less what each student's own "
+    "error rates would make of it, so that a student that is only worse does not look more faithful. p: exact "
+    "McNemar over the teacher's mistakes, of several pairs of equal seeds twice the median, after Holm's correction"
+    " over the whole table. More or less is said when p is below 0.001 and both intervals leave 0 out.",
+)
+
+
+def reading_of_row(row: FidelityRow) -> str:
+    """Return whether the teacher's mistakes are repeated "more" or "less" than chance, "not shown" or "not run yet"."""
+    if row.excess is None or row.excess_low is None or row.excess_high is None or row.p_repeated_holm is None:
+        return NOT_RUN
+    if row.p_repeated_holm >= SIGNIFICANT or row.excess_low <= 0 <= row.excess_high:
+        return NONE
+    return MORE if row.excess > 0 else LESS
+
+
+def reading_of_comparison(c: FidelityComparison) -> str:
+    """Return whether the teacher's mistakes are repeated "more" or "less" than by a baseline, beyond its own errors."""
+    if c.repeated is None or c.p_holm is None or c.repeated_low is None or c.repeated_high is None:
+        return NOT_RUN
+    if c.p_holm >= SIGNIFICANT or c.repeated_low <= 0 <= c.repeated_high:
+        return NONE
+    beyond = c.excess_low is not None and c.excess_high is not None and not c.excess_low <= 0 <= c.excess_high
+    if c.repeated > 0:
+        return MORE if beyond and (c.excess or 0) > 0 else OWN_ERRORS
+    return LESS if beyond and (c.excess or 0) < 0 else NONE
+
+
+def fidelity_text(tasks: Mapping[str, TaskFacts], rows: Sequence[FidelityRow]) -> TextTable:
+    """Return every row laid out; the columns on the same wrong answer only where a task has more than two classes."""
+    many = any(tasks[row.task].classes > 2 for row in rows)
+    header = (
+        "task", "id", "method", "layers", "seeds", "agreement", "KL", "both / teacher / student / none right",
+        "teacher's mistakes", "repeated", "by chance", "excess", "odds ratio", "p",
+        *(("same wrong answer", "by chance", "p") if many else ()),
+    )  # fmt: skip
+    lines = tuple(_fidelity_line(tasks[row.task], row, many) for row in rows)
+    return TextTable(header, lines, "lll" + "r" * (len(header) - 3), FIDELITY_NOTES)
+
+
+def _fidelity_line(facts: TaskFacts, row: FidelityRow, many: bool) -> tuple[str, ...]:
+    counts = (row.both_right, row.only_teacher_right, row.only_student_right, row.both_wrong)
+    whole = sum(count or 0 for count in counts)
+    shares = " / ".join(f"{100 * (count or 0) / whole:.0f}" for count in counts) if whole else "–"
+    spread = "" if row.agreement_std is None else f" ± {100 * row.agreement_std:.1f}"
+    of_divergence = "" if row.divergence_std is None else f" ± {row.divergence_std:.3f}"
+    same = (percent(row.same_wrong), percent(row.same_wrong_by_chance), p_text(row.p_same_wrong_holm))
+    return (
+        task_text(facts, row.split),
+        row.id,
+        row.method + size_text(row.examples),
+        depth_text(row.depth),
+        str(row.seeds),
+        percent(row.agreement) + spread,
+        "–" if row.divergence is None else f"{row.divergence:.3f}{of_divergence}",
+        shares,
+        "–" if row.teacher_mistakes is None else str(row.teacher_mistakes),
+        percent(row.repeated),
+        percent(row.by_chance),
+        points(row.excess, row.excess_low, row.excess_high),
+        _ratio(row.odds_ratio, row.odds_ratio_low, row.odds_ratio_high),
+        p_text(row.p_repeated_holm),
+        *(same if many else ()),
+    )
+
+
+def fidelity_comparisons_text(tasks: Mapping[str, TaskFacts], comparisons: Sequence[FidelityComparison]) -> TextTable:
+    """Return every comparison laid out."""
+    header = ("where", "rows", "seeds", "repeated", "excess", "p", "repeats the teacher's mistakes")
+    lines = tuple(
+        (
+            f"{task_text(tasks[c.task], c.split)}, L{c.depth}{size_text(c.examples)}",
+            f"{c.id} – {c.baseline_id}",
+            f"{c.seeds} / {c.baseline_seeds}",
+            points(c.repeated, c.repeated_low, c.repeated_high),
+            points(c.excess, c.excess_low, c.excess_high),
+            p_text(c.p_holm),
+            reading_of_comparison(c),
+        )
+        for c in comparisons
+    )
+    return TextTable(header, lines, "llrrrrl", COMPARISON_NOTES)
+
+
+def sentences(
+    tasks: Mapping[str, TaskFacts], rows: Sequence[FidelityRow], comparisons: Sequence[FidelityComparison]
+) -> list[str]:
+    """Return one paragraph per task, dev set, depth and size: are the teacher's mistakes repeated, and by whom more."""
+    paragraphs = []
+    students = [row for row in rows if row.teacher_mistakes is not None and row.method != "teacher"]
+    for place in dict.fromkeys((row.task, row.split, row.depth, row.examples) for row in students):
+        own = [row for row in students if (row.task, row.split, row.depth, row.examples) == place]
+        pairs = [c for c in comparisons if (c.task, c.split, c.depth, c.examples) == place]
+        facts, (_, split, depth, examples) = tasks[place[0]], place
+        where = f"{task_text(facts, split)}, {depth} {'layer' if depth == 1 else 'layers'}{size_text(examples)}"
+        wrong = f"The teacher gets {own[0].teacher_mistakes} of {facts.rows[split]} dev examples wrong."
+        said = [_against_chance(own), _against(pairs, STANDARD, "standard distillation")]
+        said.append(_against(pairs, UNTAUGHT, "the student without a teacher"))
+        paragraphs.append(" ".join([f"{where}. {wrong}", *filter(None, said)]))
+    return paragraphs
+
+
+def _against_chance(rows: Sequence[FidelityRow]) -> str:
+    more = [f"{row.id} ({percent(row.repeated)}, chance {percent(row.by_chance)})" for row in rows if _is_more(row)]
+    none = [row.id for row in rows if reading_of_row(row) == NONE]
+    said = [f"More of these mistakes than chance would make are repeated by {joined(more)}."] if more else []
+    said += [f"That any are repeated beyond chance is not shown for {joined(none)}."] if none else []
+    return " ".join(said)
+
+
+def _is_more(row: FidelityRow) -> bool:
+    return reading_of_row(row) == MORE
+
+
+def _against(pairs: Sequence[FidelityComparison], baseline: str, name: str) -> str:
+    readings = [(c, reading_of_comparison(c)) for c in pairs if c.baseline_id == baseline]
+    said = []
+    for kind in (MORE, LESS):
+        found = [f"{c.id} by {points(c.repeated, c.repeated_low, c.repeated_high)}" for c, r in readings if r == kind]
+        said += [f"{kind.capitalize()} often than {name} ({baseline}): {joined(found)}."] if found else []
+    if own := [c.id for c, reading in readings if reading == OWN_ERRORS]:
+        said.append(f"Oftener than {name} ({baseline}), but no further than their own errors explain: {joined(own)}.")
+    if none := [c.id for c, reading in readings if reading == NONE]:
+        said.append(f"No difference from {name} ({baseline}) is shown for {joined(none)}.")
+    return " ".join(said)
+
+
+def points(value: float | None, low: float | None, high: float | None) -> str:
+    """Return a difference of shares in points with its interval, or a dash."""
+    if value is None:
+        return "–"
+    between = "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * value:+.1f}{between}"
+
+
+def _ratio(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "–"
+    between = "" if low is None or high is None else f" ({low:.1f} to {high:.1f})"
+    return ("∞" if value == float("inf") else f"{value:.1f}") + between
