@@ -95,6 +95,28 @@ def test_slurm_has_chosen_already(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_slurm_job_that_was_given_no_gpu_takes_none_of_the_node(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: one of somebody else'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with lease_gpu(1, tmp_path) as gpu:
+        assert gpu is None
+
+
+def test_several_gpus_of_one_slurm_job_are_shared_out_and_no_other_job_is_held_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with lease_gpu(1, tmp_path) as first:
+        os.environ["CUDA_VISIBLE_DEVICES"] = "0,1"
+        with lease_gpu(1, tmp_path) as second:
+            assert {first, second} == {"0", "1"}
+            os.environ["CUDA_VISIBLE_DEVICES"] = "0,1"
+            monkeypatch.setenv("SLURM_JOB_ID", "8")
+            with lease_gpu(1, tmp_path) as other:
+                assert other == "0"
+
+
 @pytest.mark.parametrize("value", ["", "-1", "NoDevFiles"])
 def test_without_a_gpu_one_line_says_so(tmp_path, monkeypatch, capsys, value):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)

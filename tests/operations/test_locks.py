@@ -102,3 +102,15 @@ def test_a_claim_names_this_process_until_it_is_released() -> None:
     assert owner.alive and owner.here and owner.params == "work/params/abc.yaml"
     release()
     assert owners.owners() == []
+
+
+def test_a_process_that_a_clusters_queue_has_started_here_is_no_owner() -> None:
+    Path("snakemake").write_text("import time; time.sleep(120)")
+    worker = psutil.Popen([sys.executable, "snakemake", "--mode", "remote"])
+    try:
+        lock()
+        assert snakemakes_here() == []
+        assert "cleared" in str(clear_dead_locks())
+    finally:
+        worker.kill()
+        worker.wait()

@@ -6,6 +6,7 @@ from snakemake.logging import logger
 from internal_kd.errors import UserError
 from internal_kd.operations.planning import WILDCARDS, check_config_files, find_own_commands, make_plan
 from internal_kd.operations.owners import claim, release
+from internal_kd.operations.slurm import end_orphans
 from internal_kd.operations.wanted import untracked_runs
 
 find_own_commands()
@@ -27,6 +28,11 @@ wildcard_constraints:
 
 
 onstart:
+    # Done by `internal-kd run` before the plan is made; here for those who start snakemake themselves.
+    try:
+        end_orphans(logger.info)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
     claim(PLAN.snapshot)
     PLAN.announce_publishing()
 

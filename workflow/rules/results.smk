@@ -2,6 +2,11 @@
 
 
 localrules:
+    score_runs,
+    compare_runs,
+    measure_fidelity,
+    plot_figures,
+    render_report,
     publish_runs,
 
 

@@ -1,6 +1,10 @@
 # Students: their first weights, and one training per task, depth, method, training-set size and seed.
 
 
+localrules:
+    initialize_student,
+
+
 rule initialize_student:
     message:
         "initialise a student of {wildcards.depth} layers from {wildcards.encoder}"
@@ -41,6 +45,7 @@ rule train_student:
     threads: PLAN.threads("student")
     resources:
         **PLAN.resources("student"),
+    # exec: SIGTERM must not end a shell above the training, for Snakemake is to wait for its checkpoint.
     shell:
-        "internal-kd train-student --params {params.study} --task {wildcards.task} --depth {wildcards.depth}"
+        "exec internal-kd train-student --params {params.study} --task {wildcards.task} --depth {wildcards.depth}"
         " --method {wildcards.method} --examples {wildcards.examples} --seed {wildcards.seed} --expect {wildcards.fp} > {log} 2>&1"

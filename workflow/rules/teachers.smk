@@ -22,8 +22,9 @@ rule train_teacher:
     threads: PLAN.threads("teacher")
     resources:
         **PLAN.resources("teacher"),
+    # exec: SIGTERM must not end a shell above the training, for Snakemake is to wait for its checkpoint.
     shell:
-        "internal-kd train-teacher --params {params.study} --task {wildcards.task} --seed {wildcards.seed}"
+        "exec internal-kd train-teacher --params {params.study} --task {wildcards.task} --seed {wildcards.seed}"
         " --expect {wildcards.fp} > {log} 2>&1"
 
 

@@ -2,7 +2,7 @@
 
 A lease is a file lock held for the life of the job, so the kernel frees it even after SIGKILL. It is taken before torch
 is imported and sets ``CUDA_VISIBLE_DEVICES``. A ``CUDA_VISIBLE_DEVICES`` that is set already is the list to choose
-from; inside a SLURM job the scheduler has chosen and nothing is leased.
+from; inside a SLURM job the scheduler has chosen, and only where it gave several is one of them leased.
 """
 
 from __future__ import annotations
@@ -27,16 +27,20 @@ def lease_gpu(jobs_per_gpu: int, folder: Path | None = None) -> Iterator[str | N
 
     Waits while all GPUs are taken. ``folder`` holds the locks; all clones of one user on a machine share it.
     """
-    if "SLURM_JOB_ID" in os.environ:
-        yield os.environ.get("CUDA_VISIBLE_DEVICES")
+    job = os.environ.get("SLURM_JOB_ID")
+    # A GPU of the node that SLURM has not given to this job is somebody else's.
+    gpus = [] if job and "CUDA_VISIBLE_DEVICES" not in os.environ else available_gpus()
+    if job and len(gpus) == 1:
+        print(f"SLURM has given GPU {gpus[0]} to job {job}", flush=True)
+        yield gpus[0]
         return
-    gpus = available_gpus()
     if not gpus:
         print("no GPU here: computing on the CPU", flush=True)
         yield None
         return
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpu, lock = _take_one(gpus, jobs_per_gpu, folder or default_folder())
+    # Jobs on one node may all call their GPUs 0 and 1 and mean different ones.
+    gpu, lock = _take_one(gpus, jobs_per_gpu, (folder or default_folder()) / (f"slurm-{job}" if job else ""))
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     try:
         yield gpu

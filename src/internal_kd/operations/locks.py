@@ -7,6 +7,7 @@ this machine works in this folder.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -43,7 +44,10 @@ def clear_dead_locks() -> str | None:
 
 
 def snakemakes_here() -> list[int]:
-    """Return the Snakemake processes of this machine that work in this folder, apart from our own ancestors."""
+    """Return the Snakemake processes of this machine that work in this folder, apart from our own ancestors.
+
+    What a cluster's queue has started here is left out: about its jobs the queue is asked.
+    """
     import psutil
 
     here = os.path.realpath(Path.cwd())
@@ -53,7 +57,10 @@ def snakemakes_here() -> list[int]:
         try:
             command = process.info["cmdline"] or []
             is_snakemake = any(Path(word).name == "snakemake" for word in command[:3])
-            if process.pid not in own and is_snakemake and os.path.realpath(process.cwd()) == here:
+            from_queue = ("--mode", "remote") in itertools.pairwise(command)
+            if process.pid in own or from_queue or not is_snakemake:
+                continue
+            if os.path.realpath(process.cwd()) == here:
                 found.append(process.pid)
         except psutil.Error:
             continue

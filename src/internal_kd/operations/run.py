@@ -1,4 +1,4 @@
-"""``internal-kd run``: Snakemake with dead locks cleared before it, and a line on progress while it works."""
+"""``internal-kd run``: Snakemake, after what a killed one left is cleared away, and a line on progress meanwhile."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from internal_kd.identity import WORK
 from internal_kd.operations.locks import clear_dead_locks
 from internal_kd.operations.owners import owners
 from internal_kd.operations.progress import StudyState, look, summary
+from internal_kd.operations.slurm import end_orphans
 from internal_kd.params import load_params
 from internal_kd.study import plan_study
 
@@ -40,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     with _only_one():
         if line := clear_dead_locks():
             _say(line)
+        end_orphans(_say)
         return _attend(command)
 
 
