@@ -1,0 +1,108 @@
+"""The distillation score beside the main table, and the tables as LaTeX."""
+
+import re
+import shutil
+import subprocess
+
+import pandas as pd
+import pytest
+from fake_runs import SMALL, plan
+
+from internal_kd.analysis.comparisons import compare_runs
+from internal_kd.analysis.efficiency import distillation_score
+from internal_kd.analysis.fidelity_tables import measure_fidelity
+from internal_kd.analysis.scoring import score_runs
+from internal_kd.analysis.text_tables import TextTable, latex, markdown
+from internal_kd.errors import UserError
+
+TEX_TABLES = ("main", "comparisons", "paper", "fidelity", "fidelity_comparisons", "calibration", "efficiency")
+
+
+def efficiency(study):
+    score_runs(study)
+    return pd.read_csv(study.folder / "tables" / "efficiency.csv", dtype={"id": str})
+
+
+def test_a_student_of_half_the_size_that_keeps_nine_tenths():
+    assert distillation_score(0.5, 0.9, alpha=0.5) == pytest.approx(0.30)
+    assert distillation_score(0.5, 0.9, alpha=1.0) == pytest.approx(0.5)
+    assert distillation_score(0.5, 0.9, alpha=0.0) == pytest.approx(0.1)
+    assert distillation_score(None, 0.9, 0.5) is None and distillation_score(0.5, None, 0.5) is None
+
+
+def test_the_teacher_has_alpha_and_students_what_the_formula_gives(study):
+    rows = efficiency(study)
+    main = pd.read_csv(study.folder / "tables" / "main.csv", dtype={"id": str})
+    assert list(rows["method"]) == list(main["method"])
+    assert set(rows["alpha"]) == {0.5}
+    assert rows[rows.method == "teacher"].distillation_score.to_list() == pytest.approx([0.5] * 4)
+    students = rows[rows.method != "teacher"]
+    # The synthetic students have 3 of 6 million parameters, 15 of 18 with embeddings.
+    assert students.distillation_score.to_list() == pytest.approx((0.25 + 0.5 * (1 - students.teacher_share)).to_list())
+    expected = 0.5 * 15 / 18 + 0.5 * (1 - students.teacher_share)
+    assert students.distillation_score_total.to_list() == pytest.approx(expected.to_list())
+
+
+def test_alpha_is_a_parameter_between_0_and_1(small):
+    lighter = plan(**SMALL, analysis={"distillation_alpha": 0.25})
+    rows = efficiency(lighter)
+    assert rows[rows.method == "teacher"].distillation_score.to_list() == pytest.approx([0.25, 0.25])
+    for wrong in ({"distillation_alpha": 1.5}, {"distilation_alpha": 0.5}):
+        with pytest.raises(UserError, match="distil"):
+            plan(**SMALL, analysis=wrong)
+
+
+def test_without_a_teacher_there_is_no_score(small):
+    small.teachers[0].marker.unlink()
+    assert efficiency(small)["distillation_score"].isna().all()
+
+
+def written(study):
+    score_runs(study)
+    compare_runs(study)
+    measure_fidelity(study)
+    return {name: (study.folder / "tables" / f"{name}.tex").read_text() for name in TEX_TABLES}
+
+
+def body_of(tex):
+    return re.search(r"\\toprule\n(.*)\\bottomrule", tex, re.DOTALL).group(1)
+
+
+def test_every_table_is_a_whole_booktabs_tabular(study):
+    for name, tex in written(study).items():
+        columns = re.search(r"\\begin\{(tabular|longtable)\}\{([lrc]+)\}", tex).group(2)
+        lines = [line for line in body_of(tex).splitlines() if not line.startswith("\\")]
+        assert lines, name
+        for line in lines:
+            assert line.endswith(" \\\\"), name
+            assert len(re.findall(r"(?<!\\)&", line)) == len(columns) - 1, name
+            assert not re.search(r"(?<!\\)[%_#]", line), name
+            assert line.isascii(), name
+        markdown_text = (study.folder / "tables" / f"{name}.md").read_text()
+        assert markdown_text.count("\n| ") + 1 == len(lines) + 1, name
+
+
+def test_numbers_are_rounded_as_in_markdown():
+    table = TextTable(("a_b", "p"), (("50 % & more", "< 0.001"), ("[x]", "1.2 ± 0.3")), "lr", ("100 % of\nit",))
+    assert markdown(table).splitlines()[2:4] == ["| 50 % & more | < 0.001 |", "| [x] | 1.2 ± 0.3 |"]
+    tex = latex(table)
+    assert "a\\_b & p \\\\" in tex
+    assert "50 \\% \\& more & $<$ 0.001 \\\\" in tex
+    assert "{[}x{]} & 1.2 $\\pm$ 0.3 \\\\" in tex
+    assert tex.endswith("\\end{tabular}\n% 100 % of it\n")
+
+
+def test_a_table_longer_than_a_page_breaks_over_pages():
+    tex = latex(TextTable(("a",), tuple((str(n),) for n in range(100)), "l"))
+    assert "\\usepackage{booktabs,longtable}" in tex and "\\begin{longtable}{l}" in tex and "\\endhead" in tex
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_reads_every_table(small, tmp_path):
+    inputs = "\n\n".join(rf"\input{{{small.folder}/tables/{name}.tex}}" for name in written(small))
+    page = rf"\documentclass{{article}}\usepackage{{booktabs,longtable}}\begin{{document}}{inputs}\end{{document}}"
+    (tmp_path / "page.tex").write_text(page)
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"], cwd=tmp_path, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout[-500:]
