@@ -19,8 +19,9 @@ FIDELITY_NOTES = (
     "set; means over seeds, ± sample standard deviation. Right / wrong: share of the examples that both, only the "
     "teacher, only the student, and neither get right. KL: mean of KL(teacher || student) in nats, at temperature "
     "1; for regression the mean squared difference of the two predictions instead.",
-    "Repeated: share of the teacher's mistakes to which the student gives the teacher's answer. By chance: what its"
-    " own answers would make of it if, within each gold label, they had nothing to do with the teacher's. Excess: "
+    "Repeated: share of the teacher's mistakes (which are the same for all) to which the student gives the "
+    "teacher's answer. By chance: what its own answers would make of it if, within each gold label, they had nothing "
+    "to do with the teacher's. Excess: "
     "the difference in points, with its 95 % bootstrap interval over examples and seeds. p: generalised "
     "Cochran-Mantel-Haenszel test with the gold labels as strata, each seed by itself, of several seeds twice the "
     "median, after Holm's correction over the whole table. Odds ratio (Mantel-Haenszel): of being wrong where the "
@@ -63,8 +64,8 @@ def fidelity_text(tasks: Mapping[str, TaskFacts], rows: Sequence[FidelityRow]) -
     many = any(tasks[row.task].classes > 2 for row in rows)
     header = (
         "task", "id", "method", "layers", "seeds", "agreement", "KL", "both / teacher / student / none right",
-        "teacher's mistakes", "repeated", "by chance", "excess", "odds ratio", "p",
-        *(("same wrong answer", "by chance", "p") if many else ()),
+        "teacher's mistakes", "repeated (by chance)", "excess", "odds ratio", "p",
+        *(("same wrong answer (by chance)", "p") if many else ()),
     )  # fmt: skip
     lines = tuple(_fidelity_line(tasks[row.task], row, many) for row in rows)
     return TextTable(header, lines, "lll" + "r" * (len(header) - 3), FIDELITY_NOTES)
@@ -76,7 +77,7 @@ def _fidelity_line(facts: TaskFacts, row: FidelityRow, many: bool) -> tuple[str,
     shares = " / ".join(f"{100 * (count or 0) / whole:.0f}" for count in counts) if whole else "–"
     spread = "" if row.agreement_std is None else f" ± {100 * row.agreement_std:.1f}"
     of_divergence = "" if row.divergence_std is None else f" ± {row.divergence_std:.3f}"
-    same = (percent(row.same_wrong), percent(row.same_wrong_by_chance), p_text(row.p_same_wrong_holm))
+    same = (_beside_chance(row.same_wrong, row.same_wrong_by_chance), p_text(row.p_same_wrong_holm))
     return (
         task_text(facts, row.split),
         row.id,
@@ -87,8 +88,7 @@ def _fidelity_line(facts: TaskFacts, row: FidelityRow, many: bool) -> tuple[str,
         "–" if row.divergence is None else f"{row.divergence:.3f}{of_divergence}",
         shares,
         "–" if row.teacher_mistakes is None else str(row.teacher_mistakes),
-        percent(row.repeated),
-        percent(row.by_chance),
+        _beside_chance(row.repeated, row.by_chance),
         points(row.excess, row.excess_low, row.excess_high),
         _ratio(row.odds_ratio, row.odds_ratio_low, row.odds_ratio_high),
         p_text(row.p_repeated_holm),
@@ -163,6 +163,10 @@ def points(value: float | None, low: float | None, high: float | None) -> str:
         return "–"
     between = "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
     return f"{100 * value:+.1f}{between}"
+
+
+def _beside_chance(share: float | None, chance: float | None) -> str:
+    return percent(share) if chance is None else f"{percent(share)} ({percent(chance)})"
 
 
 def _ratio(value: float | None, low: float | None, high: float | None) -> str:

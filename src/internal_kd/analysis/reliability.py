@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from internal_kd.analysis.built import figure_paths, recorded_key, tables_folder
 from internal_kd.analysis.cells import Cell
@@ -35,7 +35,7 @@ def plot_reliability(study: Study) -> Path:
     key, numbers = recorded_key(study), read_numbers(study)
     points = _read_points(tables_folder(study) / "reliability.csv")
     columns = min(2, len(study.tasks))
-    figure, axes = panels(-(-len(study.tasks) // columns), columns, 4.6, 3.6)
+    figure, axes = panels(-(-len(study.tasks) // columns), columns, 6.4 if columns == 1 else 4.6, 3.6)
     flat = [axis for line in axes for axis in line]
     for axis, task in zip(flat, study.tasks, strict=False):
         facts = numbers.facts[task]
@@ -43,8 +43,9 @@ def plot_reliability(study: Study) -> Path:
         if facts.regression:
             say_empty(axis, "values have no confidence")
             continue
-        drawn = [(cell, points.get(cell.key, [])) for cell in _cells(study, numbers, task)]
-        if not any(found for _, found in drawn):
+        chosen = _cells(study, numbers, task)
+        drawn = [(cell, _style(study, cell), points[cell.key]) for cell in chosen if cell.key in points]
+        if not drawn:
             say_empty(axis)
             continue
         _draw(axis, drawn, lowest=1 / facts.classes)
@@ -64,19 +65,23 @@ def _cells(study: Study, numbers: Numbers, task: str) -> list[Cell]:
     return [cell for cell in own if cell not in internal or cell is best]
 
 
-def _draw(axis: Axes, drawn: Sequence[tuple[Cell, Points]], lowest: float) -> None:
+def _style(study: Study, cell: Cell) -> dict[str, Any]:
+    # As in the other figures, so that a method looks the same in all of them.
+    if cell.is_teacher:
+        return {"color": "black", "marker": "*", "linestyle": "--"}
+    return style_of(list(study.methods).index(cell.method))
+
+
+def _draw(axis: Axes, drawn: Sequence[tuple[Cell, dict[str, Any], Points]], lowest: float) -> None:
     axis.plot([lowest, 1], [lowest, 1], color="#999999", linewidth=0.9, label="perfect", zorder=1)
-    for position, (cell, found) in enumerate(drawn):
-        if not found:
-            continue
+    for cell, style, found in drawn:
         sure, right, counts = (list(part) for part in zip(*found, strict=True))
-        style, whole = style_of(position), sum(counts)
+        whole = sum(counts)
         axis.plot(sure, right, color=style["color"], linestyle=style["linestyle"], linewidth=1.3, zorder=2)
         sizes = [16 + 160 * count / whole for count in counts]
         axis.scatter(sure, right, s=sizes, color=style["color"], marker=style["marker"], zorder=3)
-        label = f"{cell.id} {cell.title}"
-        axis.plot([], [], **style, markersize=5, linewidth=1.3, label=label)
-    floor = min([lowest, *(right for _, found in drawn for _, right, _ in found)])
+        axis.plot([], [], **style, markersize=5, linewidth=1.3, label=f"{cell.id} {cell.title}")
+    floor = min([lowest, *(right for _, _, found in drawn for _, right, _ in found)])
     axis.set_xlim(lowest - 0.02, 1.02)
     axis.set_ylim(floor - 0.04, 1.04)
     axis.set_xlabel("confidence")
