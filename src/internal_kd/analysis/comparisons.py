@@ -91,7 +91,7 @@ def comparisons_text(tasks: Mapping[str, TaskFacts], comparisons: Sequence[Compa
                 reading_of(c),
             )
         )
-    return TextTable(header, tuple(lines), "lllrrrrrl", (COMPARISONS_NOTE,))
+    return TextTable(header, tuple(lines), "llrrrrrrl", (COMPARISONS_NOTE,))
 
 
 def _cell_line(arm: Arm) -> tuple[object, ...]:

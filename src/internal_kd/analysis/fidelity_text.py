@@ -111,7 +111,7 @@ def fidelity_comparisons_text(tasks: Mapping[str, TaskFacts], comparisons: Seque
         )
         for c in comparisons
     )
-    return TextTable(header, lines, "llrrrrl", COMPARISON_NOTES)
+    return TextTable(header, lines, "lrrrrrl", COMPARISON_NOTES)
 
 
 def sentences(
