@@ -1,10 +1,10 @@
-# make demo | test | test-fast | test-agreement | check | env | lock
+# make demo | test | test-fast | test-agreement | test-slurm | check | env | lock
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo test test-fast test-agreement check lock clean
+.PHONY: env demo test test-fast test-agreement test-slurm check lock clean
 
 env: $(STAMP)
 
@@ -27,11 +27,19 @@ demo: env
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: env check
-	$(PYTEST) --ignore tests/integration
+	$(PYTEST) --ignore tests/integration --ignore tests/cluster
 
 # Snakemake, DVC and git together on a trained study: minutes, and git and dvc write clones into a temporary folder.
 test-agreement: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration
+
+# A study through a real SLURM of this machine alone; its packages are installed where root can do so with apt-get.
+# Elsewhere the tests are skipped and say why.
+test-slurm: env
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { command -v slurmctld && command -v munged; } >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge >/dev/null \
+	    || echo "slurm-wlm and munge could not be installed"; fi
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs tests/cluster
 
 test-fast: env
 	$(PYTEST) -m "not slow"

@@ -34,6 +34,9 @@ class Split:
     def __len__(self) -> int:
         return 40
 
+    def vocabulary(self, positions) -> np.ndarray:
+        return np.unique(self.batch(positions)["input_ids"])
+
     def batch(self, positions) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(1)
         ids = torch.randint(2, 50, (40, 12), generator=generator)[positions]

@@ -39,10 +39,11 @@ def last_hidden_state(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tenso
 @pytest.mark.parametrize("train", [False, True])
 def test_a_captured_pass_computes_what_eager_attention_computes(family: str, train: bool) -> None:
     model, batch = tiny_classifier(family).train(train), tiny_batch(LENGTHS)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):  # drawn in another way than eager attention draws it
+            module.p = 0.0
     model.set_attn_implementation("eager")
-    torch.manual_seed(7)
     expected = last_hidden_state(model, batch)
-    torch.manual_seed(7)
     with record_internals(model).capture(attention_layers=ALL):
         actual = last_hidden_state(model, batch)
     real = batch["attention_mask"].bool()

@@ -114,8 +114,8 @@ def odds_ratio(labels: Array, teacher: Array, students: Sequence[Array], classes
 
     Above 1 the errors coincide. Infinite where no error is one's own; None where it would be 0 / 0.
     """
-    weights = np.ones((1, len(labels)))
-    parts = [_weighted(labels, teacher, student, classes, weights) for student in students]
+    weights = np.ones((1, len(labels)), dtype=np.float32)
+    parts = [_counted(weights, _indicators(labels, teacher, student, classes), classes) for student in students]
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = float(np.sum([p.together for p in parts]) / np.sum([p.apart for p in parts]))
     return None if np.isnan(ratio) else ratio
@@ -144,9 +144,11 @@ def bootstrap_students(
     labels: Array, teacher: Array, students: Sequence[Array], classes: int, resamples: int = RESAMPLES
 ) -> list[Resampled]:
     """Resample the examples, with the same draws for every student and as in ``resampling.bootstrap_runs``."""
+    indicators = [_indicators(labels, teacher, student, classes) for student in students]
+    draws = example_weights(len(labels), resamples, np.random.default_rng(SEED))
     chunks = [
-        [_weighted(labels, teacher, student, classes, weights) for student in students]
-        for weights in example_weights(len(labels), resamples, np.random.default_rng(SEED))
+        [_counted(weights, own, classes) for own in indicators]
+        for weights in (weights.astype(np.float32) for weights in draws)
     ]
     names = ("repeated", "by_chance", "together", "apart")
     return [
@@ -167,13 +169,19 @@ def resample_seeds(seeds: Sequence[Resampled], number: int) -> ResampledMethod:
     return ResampledMethod(repeated, repeated - by_chance, ratio)
 
 
-def _weighted(labels: Array, teacher: Array, student: Array, classes: int, weights: Array) -> Resampled:
-    # Counts per resample by (label, answer), (R, K, K), from which everything follows; float32 counts up to 2^24.
+def _indicators(labels: Array, teacher: Array, student: Array, classes: int) -> Array:
+    # What is counted of every example: (label, teacher's answer), (label, student's answer), whether both are wrong by
+    # label, and whether they are so in the same way.
     one_hot, pairs = np.eye(classes, dtype=np.float32), np.eye(classes * classes, dtype=np.float32)
     wrong = (teacher != labels) & (student != labels)
     said = [pairs[labels * classes + answers] for answers in (teacher, student)]
     columns = [*said, one_hot[labels] * wrong[:, None], (wrong & (teacher == student))[:, None]]
-    counts = (weights.astype(np.float32) @ np.concatenate(columns, axis=1)).astype(float)
+    return np.concatenate(columns, axis=1).astype(np.float32)
+
+
+def _counted(weights: Array, indicators: Array, classes: int) -> Resampled:
+    # Both in float32, which counts examples exactly up to 2^24.
+    counts = (weights @ indicators).astype(float)
     tables, both, same = counts[:, : 2 * classes**2], counts[:, 2 * classes**2 : -1], counts[:, -1]
     of_teacher, of_student = (part.reshape(-1, classes, classes) for part in np.split(tables, 2, axis=1))
     off = ~np.eye(classes, dtype=bool)

@@ -19,6 +19,8 @@ from internal_kd.files import read_json, sha256_text
 if TYPE_CHECKING:
     from torch import Tensor
 
+_EXAMPLES_AT_ONCE = 10_000
+
 
 class TokenSplit:
     """The token ids, labels and example ids of one split; nothing is read before it is asked for.
@@ -48,6 +50,14 @@ class TokenSplit:
     def ids(self, position: int) -> np.ndarray:
         """Return the token ids of one example, shape (length,), int32."""
         return self._ids[self._offsets[position] : self._offsets[position + 1]]
+
+    def vocabulary(self, positions: np.ndarray) -> np.ndarray:
+        """Return the token ids that batches of these examples can hold, ascending, padding included, int64."""
+        used = {self._pad_id}
+        for start in range(0, len(positions), _EXAMPLES_AT_ONCE):
+            chosen = positions[start : start + _EXAMPLES_AT_ONCE]
+            used.update(np.unique(np.concatenate([self.ids(position) for position in chosen])).tolist())
+        return np.array(sorted(used), dtype=np.int64)
 
     def batch(self, positions: np.ndarray | list[int]) -> dict[str, Tensor]:
         """Return a batch, padded on the right to its longest example.

@@ -5,6 +5,8 @@ Each loss is a scalar in fp32 whatever the dtype of its inputs, the mean over th
 student; the teacher's side is detached, so no gradient ever reaches the teacher. Padding never counts.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -71,16 +73,13 @@ def attention_kl(student_log_probs: Tensor, teacher_log_probs: Tensor, attention
             f"expected a mask (batch, length) for attention (batch, heads, length, length)"
         )
     real = attention_mask.bool()
-    teacher = teacher_log_probs.detach().float()
     # A padded query can hold a row of NaN (the softmax of nothing), so rows are masked as well as keys.
     padding = ~(real[:, None, :, None] & real[:, None, None, :])
-    teacher_probs = teacher.exp().masked_fill_(padding, 0.0)
-    rows = _kl_terms(student_log_probs.float(), teacher, teacher_probs).sum(-1)
-
     lengths = real.sum(-1)
     examples = (lengths > 0).sum().clamp(min=1)
-    example_means = rows.sum((1, 2)) / (heads * lengths.clamp(min=1))
-    return _without_negative_rounding(example_means.sum() / examples)
+    weights = 1.0 / (heads * lengths.clamp(min=1) * examples)
+    value = _WeightedKL.apply(student_log_probs.float(), teacher_log_probs.detach().float(), padding, weights)
+    return _without_negative_rounding(value)
 
 
 def cls_cosine(student_cls: Tensor, teacher_cls: Tensor) -> Tensor:
@@ -98,6 +97,21 @@ def cls_cosine(student_cls: Tensor, teacher_cls: Tensor) -> Tensor:
     distances = 0.5 * (student - teacher).square().sum(-1)
     one_is_zero = student_is_zero != teacher_is_zero
     return (distances + 0.5 * one_is_zero).mean()
+
+
+class _WeightedKL(torch.autograd.Function):
+    """Sum of w_b * P_T * (log P_T - log P_S) over maps; its gradient is -w_b * P_T, one pass over memory."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, padding: Tensor, weights: Tensor) -> Tensor:
+        probs = teacher.exp().masked_fill_(padding, 0.0)
+        ctx.save_for_backward(probs, weights)
+        return (_kl_terms(student, teacher, probs).sum((1, 2, 3)) * weights).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        probs, weights = ctx.saved_tensors
+        return probs * (-gradients[0] * weights)[:, None, None, None], None, None, None
 
 
 def _kl_terms(student_log_probs: Tensor, teacher_log_probs: Tensor, teacher_probs: Tensor) -> Tensor:

@@ -29,6 +29,9 @@ from internal_kd.distillation.epochs import DevScorer, EpochBook, OnEpoch
 from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.loss_terms import DistillationLoss, LossTerms
 from internal_kd.errors import UserError
+from internal_kd.models.attention import record_internals
+from internal_kd.models.dropout import use_quick_dropout
+from internal_kd.models.vocabulary import training_used_rows
 from internal_kd.params.training import TrainingParams
 
 if TYPE_CHECKING:
@@ -227,6 +230,8 @@ def train(
 
     buckets = LengthBuckets(split.lengths[positions], training.batch_size, seed)
     hardware.place(model)
+    record_internals(model)  # also for its quicker attention where nothing is captured
+    use_quick_dropout(model)
     checkpoints, stop = CheckpointFolder(scratch, checkpoint_minutes), StopRequest()
     book = EpochBook(climb, training.epochs, scorer, report, checkpoints.due, stop, on_epoch)
     trainer = DistillationTrainer(
@@ -243,7 +248,7 @@ def train(
         checkpoints=checkpoints,
     )
     checkpoint = checkpoints.newest()
-    with stop.listening():
+    with training_used_rows(model, split.vocabulary(positions)), stop.listening():
         if checkpoint is not None:
             print(f"going on from {checkpoint}", flush=True)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))

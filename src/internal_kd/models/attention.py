@@ -26,6 +26,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from internal_kd.errors import UserError
+from internal_kd.models import dropout as quick
 from internal_kd.models.families import attention_modules, encoder_layers
 
 IMPLEMENTATION = "internal_kd"
@@ -48,17 +49,22 @@ def _attention(
     None when nothing is padded. Returns (batch, length, heads, head width).
     """
     keep: Callable[[Tensor], None] | None = module.__dict__.get(_KEEP)
-    if keep is None:
+    # With dropout, torch's fused attention for CPUs falls back to plain steps, and draws slowly.
+    if keep is None and (query.device.type != "cpu" or not module.training or dropout == 0.0):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    scores = (query * (query.shape[-1] ** -0.5 if scaling is None else scaling)) @ key.transpose(2, 3)
     if attention_mask is not None:
         # The finite minimum, not -inf: a row without any real key must stay a row of numbers, gradients included.
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    log_probs = F.log_softmax(scores, dim=-1, dtype=torch.float32)
-    keep(log_probs)
-    weights = F.dropout(log_probs.exp(), p=dropout, training=module.training).to(value.dtype)
+        scores = scores.masked_fill_(~attention_mask, torch.finfo(scores.dtype).min)
+    if keep is None:
+        weights = F.softmax(scores, dim=-1)
+    else:
+        log_probs = F.log_softmax(scores, dim=-1, dtype=torch.float32)
+        keep(log_probs)
+        weights = log_probs.exp()
+    weights = quick.dropout(weights.to(value.dtype), dropout, module.training)
     return (weights @ value).transpose(1, 2).contiguous(), None
 
 

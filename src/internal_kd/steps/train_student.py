@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from internal_kd.distillation.teachers import RecordedTeacher
 
 # Raised when the same parameters and inputs give another result.
-RECIPE = 1
+RECIPE = 2
 
 
 def train_student(
