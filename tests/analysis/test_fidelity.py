@@ -11,7 +11,8 @@ from statsmodels.stats.contingency_tables import StratifiedTable
 
 from internal_kd.analysis import resampling
 from internal_kd.analysis.fidelity import bootstrap_students, kl_to_teacher, likeness, odds_ratio, repetition
-from internal_kd.analysis.fidelity_tables import FidelityComparison, measure_fidelity, teacher_of
+from internal_kd.analysis.fidelity_rows import FidelityComparison
+from internal_kd.analysis.fidelity_tables import measure_fidelity, teacher_of
 from internal_kd.analysis.fidelity_text import LESS, MORE, NONE, OWN_ERRORS, reading_of_comparison
 from internal_kd.analysis.scoring import score_runs
 

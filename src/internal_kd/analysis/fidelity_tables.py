@@ -17,12 +17,15 @@ from internal_kd.analysis.cells import Cell, cells_of
 from internal_kd.analysis.comparisons import scored_evidence
 from internal_kd.analysis.fidelity import (
     Likeness,
+    Resampled,
     ResampledMethod,
     bootstrap_students,
     likeness,
     odds_ratio,
     resample_seeds,
 )
+from internal_kd.analysis.fidelity_rows import FidelityComparison, FidelityRow
+from internal_kd.analysis.fidelity_text import fidelity_comparisons_text, fidelity_text, sentences
 from internal_kd.analysis.predictions import Evidence, FinishedRun, TaskFacts, logits_of
 from internal_kd.analysis.resampling import interval
 from internal_kd.analysis.scores import write_csv
@@ -34,80 +37,6 @@ from internal_kd.metrics import predicted_values
 from internal_kd.study import Study
 
 Array = np.ndarray
-
-
-@dataclass(frozen=True)
-class FidelityRow:
-    """A cell beside its teacher on one dev set: means over seeds, shares in natural units, None where undefined.
-
-    The four counts are summed over seeds. ``divergence`` is KL(teacher || student) in nats or, for regression, the mean
-    squared difference of the predictions. ``repeated`` is the share of the teacher's mistakes to which the student
-    gives the teacher's answer, ``by_chance`` what its own errors would make of it within each gold label, ``excess``
-    the difference with its interval over examples and seeds. ``same_wrong`` is the share of the teacher's answer among
-    the examples both get wrong, for more than two classes. ``teacher`` is the teaching run's fingerprint.
-    """
-
-    task: str
-    split: str
-    id: str
-    method: str
-    depth: int | None
-    examples: str
-    seeds: int
-    both_right: int | None = None
-    only_teacher_right: int | None = None
-    only_student_right: int | None = None
-    both_wrong: int | None = None
-    agreement: float | None = None
-    agreement_std: float | None = None
-    divergence_kind: str = ""
-    divergence: float | None = None
-    divergence_std: float | None = None
-    teacher_mistakes: int | None = None
-    repeated: float | None = None
-    by_chance: float | None = None
-    excess: float | None = None
-    excess_low: float | None = None
-    excess_high: float | None = None
-    odds_ratio: float | None = None
-    odds_ratio_low: float | None = None
-    odds_ratio_high: float | None = None
-    p_repeated: float | None = None
-    p_repeated_holm: float | None = None
-    same_wrong: float | None = None
-    same_wrong_by_chance: float | None = None
-    p_same_wrong: float | None = None
-    p_same_wrong_holm: float | None = None
-    teacher: str = ""
-
-
-@dataclass(frozen=True)
-class FidelityComparison:
-    """A method against a baseline: the difference in the share of the teacher's mistakes repeated, and in its excess.
-
-    The test is exact McNemar over the teacher's mistakes, for each pair of equal seeds; intervals are the bootstrap's.
-    """
-
-    task: str
-    split: str
-    depth: int | None
-    examples: str
-    id: str
-    method: str
-    baseline_id: str
-    baseline: str
-    seeds: int
-    baseline_seeds: int
-    matched_seeds: int
-    repeated: float | None
-    repeated_low: float | None
-    repeated_high: float | None
-    excess: float | None
-    excess_low: float | None
-    excess_high: float | None
-    test: str
-    p: float | None
-    p_holm: float | None
 
 
 @dataclass(frozen=True)
@@ -127,8 +56,6 @@ def measure_fidelity(study: Study) -> Path:
     Raises:
         UserError: there are no scores, or the runs have changed since.
     """
-    from internal_kd.analysis.fidelity_text import fidelity_comparisons_text, fidelity_text, sentences
-
     key, evidence, folder = recorded_key(study), scored_evidence(study), tables_folder(study)
     (folder / "fidelity.json").unlink(missing_ok=True)
     pupils = [found for facts in evidence.tasks.values() for found in _pupils_of_task(study, evidence, facts)]
@@ -160,21 +87,51 @@ def teacher_of(study: Study, run: Run) -> Run:
 
 
 def _pupils_of_task(study: Study, evidence: Evidence, facts: TaskFacts) -> list[Pupils]:
-    found = []
     cells = [cell for cell in cells_of(study) if cell.task == facts.name]
+    teacher = evidence.finished.get(str(_one_teacher(study, cells).folder))
+    students = {cell.key: _students_of(cell, teacher, evidence) for cell in cells}
+    found = []
     for split in dict.fromkeys(split for _, _, split in facts.scored):
+        resampled = _resampled(facts, split, teacher, [run for runs in students.values() for run in runs])
         for number, cell in enumerate(cells):
-            teacher = evidence.finished.get(str(teacher_of(study, cell.runs[0]).folder)) if cell.runs else None
-            # The teaching teacher is no student of itself; those of other seeds show how alike two teachers are.
-            runs = [evidence.finished.get(str(run.folder)) for run in cell.runs if teacher and run != teacher.run]
-            students = [run for run in runs if run]
-            if not cell.is_teacher or students:
-                found.append(_pupils(cell, number, split, teacher, students, facts))
+            own = students[cell.key]
+            if not cell.is_teacher or own:
+                drawn = [resampled[str(run.run.folder)] for run in own] if resampled else []
+                over_seeds = resample_seeds(drawn, number) if drawn else None
+                found.append(_pupils(cell, split, teacher, own, facts, over_seeds))
     return found
 
 
+def _one_teacher(study: Study, cells: Sequence[Cell]) -> Run:
+    # A study has one teaching teacher a task, so one set of draws serves all of a task's students.
+    (teacher,) = {teacher_of(study, run).folder: teacher_of(study, run) for c in cells for run in c.runs}.values()
+    return teacher
+
+
+def _students_of(cell: Cell, teacher: FinishedRun | None, evidence: Evidence) -> list[FinishedRun]:
+    # The teaching teacher is no student of itself; those of other seeds show how alike two teachers are.
+    wanted = [run for run in cell.runs if teacher and run.folder != teacher.run.folder]
+    return [evidence.finished[str(run.folder)] for run in wanted if str(run.folder) in evidence.finished]
+
+
+def _resampled(
+    facts: TaskFacts, split: str, teacher: FinishedRun | None, students: Sequence[FinishedRun]
+) -> dict[str, Resampled]:
+    if teacher is None or facts.regression or not students:
+        return {}
+    labels = teacher.predictions[split]["label"].to_numpy(int)
+    said, *answers = (predicted_values(run.predictions[split], False) for run in (teacher, *students))
+    found = bootstrap_students(labels, said, answers, facts.classes)
+    return {str(student.run.folder): one for student, one in zip(students, found, strict=True)}
+
+
 def _pupils(
-    cell: Cell, number: int, split: str, teacher: FinishedRun | None, students: Sequence[FinishedRun], facts: TaskFacts
+    cell: Cell,
+    split: str,
+    teacher: FinishedRun | None,
+    students: Sequence[FinishedRun],
+    facts: TaskFacts,
+    over_seeds: ResampledMethod | None,
 ) -> Pupils:
     row = FidelityRow(cell.task, split, cell.id, cell.method, cell.depth, cell.examples, len(students))
     if teacher is None or not students:
@@ -182,15 +139,13 @@ def _pupils(
     seeds = tuple(student.run.seed for student in students)
     row = replace(row, teacher=teacher.run.fingerprint)
     of_teacher, *of_students = (logits_of(run, split) for run in (teacher, *students))
-    if facts.regression:
+    if over_seeds is None:
         squared = [float(np.mean((of_teacher - logits) ** 2)) for logits in of_students]
-        named = replace(row, divergence_kind="mse", divergence=_mean(squared), divergence_std=_std(squared))
-        return Pupils(cell, named, seeds, (), None)
+        row = replace(row, divergence_kind="mse", divergence=_mean(squared), divergence_std=_std(squared))
+        return Pupils(cell, row, seeds, (), None)
     labels = teacher.predictions[split]["label"].to_numpy(int)
-    said, *answers = (predicted_values(run.predictions[split], facts.regression) for run in (teacher, *students))
     like = [likeness(labels, of_teacher, logits) for logits in of_students]
-    resampled = bootstrap_students(labels, said, answers, facts.classes)
-    over_seeds = resample_seeds(resampled, number)
+    said, answers = of_teacher.argmax(axis=1), [logits.argmax(axis=1) for logits in of_students]
     repeats = tuple((answer == said)[said != labels] for answer in answers)
     ratio = odds_ratio(labels, said, answers, facts.classes)
     return Pupils(cell, _measured(row, like, ratio, over_seeds), seeds, repeats, over_seeds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from internal_kd.analysis.cells import joined
-from internal_kd.analysis.fidelity_tables import FidelityComparison, FidelityRow
+from internal_kd.analysis.fidelity_rows import FidelityComparison, FidelityRow
 from internal_kd.analysis.layout import depth_text, percent, size_text, task_text
 from internal_kd.analysis.predictions import TaskFacts
 from internal_kd.analysis.sentences import SIGNIFICANT, STANDARD, UNTAUGHT, p_text
