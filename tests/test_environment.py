@@ -59,4 +59,4 @@ def test_the_check_of_a_change_runs_the_tests() -> None:
     script = ROOT / ".ci/run"
     assert script.stat().st_mode & 0o111
     text = script.read_text()
-    assert text.startswith("#!/usr/bin/env bash\n") and "set -euo pipefail" in text and text.endswith("make test\n")
+    assert text.startswith("#!/usr/bin/env bash\n") and "set -euo pipefail" in text and "\nmake test\n" in text

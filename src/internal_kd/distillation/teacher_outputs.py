@@ -1,4 +1,4 @@
-"""A frozen teacher's outputs on disk: ragged, 16-bit, memory-mapped, found by example id.
+"""A frozen teacher's outputs on disk: ragged, 16-bit, read row by row, found by example id.
 
 Layout of a folder, rows in the order of ``ids.npy``::
 
@@ -8,11 +8,13 @@ Layout of a folder, rows in the order of ``ids.npy``::
     cls-L<l>.npy           (n, width) fp16     [CLS] leaving layer l
     attention-L<l>.npy     (sum of heads * length^2,) fp16   log-probabilities before dropout, example after example
 
-No padding is stored. A batch is looked up by its examples' ids, so shuffling and re-batching cannot mispair.
+No padding is stored. A batch is looked up by its examples' ids, so shuffling and re-batching cannot mispair. Written by
+memory map, read by position: pages of a map would count as this process's memory until it has all of them.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,21 +94,44 @@ class TeacherOutputsWriter:
             array.flush()
 
 
+class _Rows:
+    """One array on disk, of which some elements at a time are read."""
+
+    def __init__(self, path: Path) -> None:
+        # The map is only asked for the array's shape and where it begins; none of its pages is touched.
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        self.shape, self._dtype = mapped.shape, mapped.dtype
+        self._begin = int(mapped.offset)
+        self._file = path.open("rb", buffering=0)
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        """Return ``count`` elements of the flattened array from element ``start`` on."""
+        size = self._dtype.itemsize
+        found = os.pread(self._file.fileno(), count * size, self._begin + start * size)
+        return np.frombuffer(found, self._dtype, count)
+
+    def rows(self, chosen: np.ndarray) -> np.ndarray:
+        """Return rows of a two-dimensional array, shape (len(chosen), columns)."""
+        columns = self.shape[1]
+        return np.stack([self.read(int(row) * columns, columns) for row in chosen])
+
+
 class TeacherOutputsReader:
-    """Reads batches by example id."""
+    """Reads batches by example id; what it holds in memory is an id, a length and an offset for every example."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the arrays; layers are mapped when first asked for.
+        """Open the arrays; a layer's when it is first asked for.
 
         Raises:
             UserError: the folder's arrays are missing or cut short.
         """
         self._folder = folder
-        self._maps: dict[str, np.ndarray] = {}
-        ids = np.asarray(self._map("ids"))
+        self._open: dict[str, _Rows] = {}
+        ids = self._whole("ids")
         self._order = np.argsort(ids, kind="stable")
         self._sorted_ids = ids[self._order]
-        self._lengths = np.asarray(self._map("lengths"))
+        self._lengths = self._whole("lengths")
+        self._squares = _offsets(self._lengths, 1)
 
     def has(self, kind: str, layer: int) -> bool:
         """Whether a layer's ``cls`` or ``attention`` was recorded."""
@@ -122,8 +147,8 @@ class TeacherOutputsReader:
         """
         rows = self._rows(ids.cpu().numpy())
         attention = {layer: self._attention(layer, rows, length) for layer in attention_layers}
-        cls = {layer: torch.from_numpy(np.asarray(self._map(f"cls-L{layer}")[rows])) for layer in cls_layers}
-        return TeacherBatch(torch.from_numpy(np.asarray(self._map("logits")[rows])), cls, attention)
+        cls = {layer: torch.from_numpy(self._array(f"cls-L{layer}").rows(rows)) for layer in cls_layers}
+        return TeacherBatch(torch.from_numpy(self._array("logits").rows(rows)), cls, attention)
 
     def _rows(self, ids: np.ndarray) -> np.ndarray:
         places = np.searchsorted(self._sorted_ids, ids).clip(max=len(self._sorted_ids) - 1)
@@ -134,32 +159,27 @@ class TeacherOutputsReader:
         return self._order[places]
 
     def _attention(self, layer: int, rows: np.ndarray, length: int) -> Tensor:
-        flat = self._map(f"attention-L{layer}")
-        heads = self._heads(flat)
-        offsets = self._offsets_of(heads)
+        maps = self._array(f"attention-L{layer}")
+        heads = maps.shape[0] // int(self._squares[-1])
         padded = np.zeros((len(rows), heads, length, length), dtype=np.float16)
         for position, row in enumerate(rows):
             real = int(self._lengths[row])
-            block = flat[offsets[row] : offsets[row + 1]].reshape(heads, real, real)
+            block = maps.read(heads * int(self._squares[row]), heads * real * real).reshape(heads, real, real)
             padded[position, :, :real, :real] = block
         return torch.from_numpy(padded)
 
-    def _heads(self, flat: np.ndarray) -> int:
-        return int(len(flat) // np.square(self._lengths).sum())
+    def _whole(self, name: str) -> np.ndarray:
+        array = self._array(name)
+        return array.read(0, array.shape[0])
 
-    def _offsets_of(self, heads: int) -> np.ndarray:
-        if "offsets" not in self._maps:
-            self._maps["offsets"] = _offsets(self._lengths, heads)
-        return self._maps["offsets"]
-
-    def _map(self, name: str) -> np.ndarray:
-        if name not in self._maps:
+    def _array(self, name: str) -> _Rows:
+        if name not in self._open:
             path = self._folder / f"{name}.npy"
             try:
-                self._maps[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+                self._open[name] = _Rows(path)
             except (OSError, ValueError) as error:
                 raise UserError(f"{path} is missing or cut short; delete {self._folder} and run again") from error
-        return self._maps[name]
+        return self._open[name]
 
 
 def _offsets(lengths: np.ndarray, heads: int) -> np.ndarray:
