@@ -79,9 +79,12 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
         daemons.enter_context(_daemon(["slurmctld", "-D", "-c", "-f", str(conf)], client))
         daemons.enter_context(_daemon(["slurmd", "-D", "-N", host, "-f", str(conf)], client))
         _wait(lambda: "idle" in _states(client), "SLURM")
-        yield client
-        subprocess.run(["scancel", "--user=root"], env=os.environ | client, check=False)
-        _wait(lambda: not _queue(client), "the end of all jobs")
+        try:
+            yield client
+        finally:
+            # slurmd leaves the steps it has started behind.
+            subprocess.run(["scancel", "--user=root"], env=os.environ | client, check=False)
+            _wait(lambda: not _queue(client), "the end of all jobs")
 
 
 def _munged(folder: Path) -> list[str]:

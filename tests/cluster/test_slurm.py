@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,13 +102,16 @@ def _kill_on_the_way(study: Study, environment: dict[str, str]) -> tuple[str, ..
     master = subprocess.Popen(
         ON_SLURM, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    deadline = time.monotonic() + 600
-    while not all(_steps_done(run.fingerprint) for run in study.students):
-        assert master.poll() is None and time.monotonic() < deadline, "the students were not met in training"
-        time.sleep(0.2)
-    (owner,) = (path.stem.rsplit("-", 1)[1] for path in Path("work/owners").glob("*.json"))
-    os.killpg(int(owner), signal.SIGKILL)
-    master.wait(timeout=60)
+    try:
+        deadline = time.monotonic() + 600
+        while not all(_steps_done(run.fingerprint) for run in study.students):
+            assert master.poll() is None and time.monotonic() < deadline, "the students were not met in training"
+            time.sleep(0.2)
+    finally:
+        for path in Path("work/owners").glob("*.json"):
+            with suppress(ProcessLookupError):
+                os.killpg(int(path.stem.rsplit("-", 1)[1]), signal.SIGKILL)
+        master.wait(timeout=60)
     return tuple(job.number for job in _remembered(environment) if job.state == "RUNNING")
 
 
