@@ -15,7 +15,7 @@ from tiny_study import ROOT
 PAPER = read_yaml(ROOT / "params.yaml")
 
 
-@pytest.mark.parametrize("overlay", [None, *sorted((ROOT / "config").glob("*.yaml"))], ids=str)
+@pytest.mark.parametrize("overlay", [None, *sorted((ROOT / "config").rglob("*.yaml"))], ids=str)
 def test_every_study_that_comes_along_is_valid(overlay):
     assert load_params(ROOT / "params.yaml", [overlay] if overlay else []).study.name
 

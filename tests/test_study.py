@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from internal_kd.errors import UserError
-from internal_kd.params import merge, parse_params, read_yaml
+from internal_kd.params import load_params, merge, parse_params, read_yaml
 from internal_kd.study import Study, plan_study
 from tiny_study import ROOT, VALUES
 
@@ -132,3 +132,11 @@ def test_every_encoder_needs_weights_that_are_no_pickle(project):
     (project / "encoder/model.safetensors").rename(project / "encoder/pytorch_model.bin")
     with pytest.raises(UserError, match=r"holds no \.safetensors weights"):
         plan()
+
+
+@pytest.mark.parametrize("overlay", sorted((ROOT / "config/experiments").glob("*.yaml")), ids=lambda path: path.stem)
+def test_an_experiment_finds_the_papers_runs_trained_and_asks_for_others_once(overlay):
+    paper = {run.fingerprint for run in plan_study(load_params(ROOT / "params.yaml")).runs}
+    runs = [run.fingerprint for run in plan_study(load_params(ROOT / "params.yaml", [overlay])).runs]
+    assert len(set(runs)) == len(runs)  # no two methods are the same under two names
+    assert set(runs) & paper and set(runs) - paper

@@ -69,8 +69,9 @@ class Project:
         return self.run(sys.executable, "-m", "snakemake", "--cores", "2", *arguments)
 
     def planned(self) -> dict[str, int]:
-        """The jobs Snakemake would do, without tables, figures and report."""
-        results = ("score_runs", "compare_runs", "measure_fidelity", "plot_figures", "render_report", "all")
+        """The jobs Snakemake would do, without tables, figures, report and what MLflow is shown."""
+        results = ("score_runs", "compare_runs", "measure_fidelity", "plot_figures", "render_report", "publish_runs")
+        results += ("all",)
         return {rule: n for rule, n in planned_jobs(self.snakemake("--dry-run")).items() if rule not in results}
 
     def changed_stages(self) -> list[str]:
