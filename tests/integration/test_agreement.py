@@ -94,7 +94,7 @@ def test_an_experiment_trains_its_method_and_shows_what_it_changed(trained: Proj
     project.dvc("exp", "run", "--name", "heavier", "--set-param", f"methods.{METHOD}.weights.hard=3")
     assert project.trained_since(before) == {STACKED}
     assert project.is_in_the_table()
-    changes = json.loads(project.dvc("metrics", "diff", "--json"))["diff"]["results/tiny/tables/metrics.json"]
+    changes = json.loads(project.dvc("metrics", "diff", "--json"))["results/tiny/tables/metrics.json"]
     assert changes and all(f".{METHOD}." in name for name in changes)
     shown = {row["Experiment"]: row for row in csv.DictReader(project.dvc("exp", "show", "--csv").splitlines())}
     weight = f"methods.{METHOD}.weights.hard"

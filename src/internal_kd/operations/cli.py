@@ -14,11 +14,15 @@ from importlib.metadata import version
 
 from internal_kd.errors import UserError
 from internal_kd.operations.commands import COMMANDS, Command, Option
+from internal_kd.operations.preloaded import done_by_preloaded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0 done, 1 a mistake to mend, 2 wrong usage, 130 interrupted."""
-    options = parse_arguments(list(sys.argv[1:] if arguments is None else arguments))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parse_arguments(given)
+    if arguments is None and (code := done_by_preloaded(given)) is not None:
+        return code
     try:
         return COMMANDS[options.command].handler()(options)
     except UserError as error:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -18,13 +18,16 @@ from internal_kd.errors import UserError
 from internal_kd.identity import WORK
 from internal_kd.operations.locks import clear_dead_locks
 from internal_kd.operations.owners import owners
+from internal_kd.operations.preloaded import preloading
 from internal_kd.operations.progress import StudyState, look, summary
 from internal_kd.operations.slurm import end_orphans
 from internal_kd.params import load_params
 from internal_kd.study import plan_study
 
 EVERY_SECONDS = 30.0
-CORES = ("--cores", "-c", "--jobs", "-j", "--profile", "--workflow-profile", "--executor", "-e")
+# With these, steps may run on other machines.
+ELSEWHERE = ("--profile", "--workflow-profile", "--executor", "-e")
+CORES = ("--cores", "-c", "--jobs", "-j", *ELSEWHERE)
 # Such as "--cores 8 --resources gpu=2", for where none can be given: the stages of dvc.yaml know no machine.
 STANDING_ARGUMENTS = "INTERNAL_KD_RUN"
 DRY = ("-n", "--dry-run", "--dryrun")
@@ -42,7 +45,10 @@ def run(options: argparse.Namespace) -> int:
         if line := clear_dead_locks():
             _say(line)
         end_orphans(_say)
-        return _attend(command)
+        if {argument.split("=")[0] for argument in arguments} & set(ELSEWHERE):
+            return _attend(command)
+        with preloading() as surroundings:
+            return _attend(command, surroundings)
 
 
 def snakemake_command(arguments: Sequence[str]) -> list[str]:
@@ -73,9 +79,9 @@ def _only_one() -> Iterator[None]:
         lock.release()
 
 
-def _attend(command: Sequence[str]) -> int:
+def _attend(command: Sequence[str], surroundings: Mapping[str, str] | None = None) -> int:
     """Run Snakemake in a process group of its own, hand signals on to the group, and tell how it goes."""
-    child = subprocess.Popen(command, start_new_session=True)
+    child = subprocess.Popen(command, start_new_session=True, env={**os.environ, **(surroundings or {})})
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         with contextlib.suppress(ProcessLookupError):
