@@ -80,15 +80,28 @@ def test_a_progress_file_cut_short_is_passed_over(study: Study) -> None:
 
 
 def test_time_left_comes_from_finished_runs_and_the_share_done(study: Study) -> None:
-    complete(*study.teachers, seconds=1000)
     students = study.students
     assert look(study).time_left() is None
-    complete(students[0], seconds=2)  # with nothing closer at hand, all students are judged by this one
-    assert look(study).time_left() == pytest.approx(5 * 2)
-    report(students[1], pid=os.getpid(), step=50)
-    assert look(study).time_left() == pytest.approx(4 * 2 + 0.5)
-    report(students[2], pid=os.getpid(), step=25)
-    assert look(study).time_left() == pytest.approx((3 * 2 + 0.5 + 1.5) / 2)
+    complete(*study.teachers, *(run.outputs for run in students if run.outputs), seconds=1000)
+    # The first finished run is enough: what is unlike it is judged by its work.
+    seconds = look(study).time_left()
+    assert seconds == pytest.approx(sum(look(study).forecast().seconds(run) for run in students))
+    # Of every method a run has finished: the second seeds will take as long.
+    complete(*(run for run in students if run.seed == 1), seconds=2)
+    assert look(study).time_left() == pytest.approx(3 * 2)
+    second = [run for run in students if run.seed == 2]
+    report(second[0], pid=os.getpid(), step=50)
+    assert look(study).time_left() == pytest.approx(2 * 2 + 0.5)
+    report(second[1], pid=os.getpid(), step=25)
+    assert look(study).time_left() == pytest.approx((2 + 0.5 + 1.5) / 2)
+
+
+def test_time_left_counts_the_teacher_that_is_still_to_be_recorded(study: Study) -> None:
+    complete(*study.teachers, seconds=1000)
+    before = look(study).time_left()
+    complete(*(run.outputs for run in study.students if run.outputs))
+    after = look(study).time_left()
+    assert before and after and before > after
 
 
 def test_what_was_done_before_is_not_read_again(study: Study) -> None:

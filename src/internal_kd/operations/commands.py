@@ -96,6 +96,13 @@ COMMANDS: dict[str, Command] = {
             Option("--watch", {"type": _count, "metavar": "SECONDS", "help": "show it again until all is done"}),
         ),
     ),
+    "estimate": Command(
+        "say what a study still asks for: runs, hours, disk, downloads",
+        "estimate:estimate",
+        "internal-kd estimate --overlay config/demo.yaml",
+        "run.json of every finished run, manifests; neither a network nor a GPU",
+        options=(*STUDY, Option("--json", {"action": "store_true", "help": "print it as JSON"})),
+    ),
     "show": Command(
         "print a study's main table and where its report lies",
         "results:show",

@@ -22,6 +22,7 @@ from internal_kd.artefacts import Artefact, EncoderFiles, Run, TaskData
 from internal_kd.errors import UserError
 from internal_kd.files import sha256_text, write_text
 from internal_kd.identity import FINGERPRINT_PATTERN, WORK
+from internal_kd.operations import estimate
 from internal_kd.operations.catalogue import WITHOUT_WEIGHTS, Catalogue, files_read, inputs_of, lack_of
 from internal_kd.operations.progress import describe, look
 from internal_kd.operations.wanted import runs_not_pulled, write_wanted
@@ -100,9 +101,12 @@ class Plan:
     def describe(self) -> list[str]:
         """Return what will be done, for people: a study's counts, and one line for everything made again."""
         known = self.catalogue.by_fingerprint
-        lines = describe(look(self.study))
-        if line := runs_not_pulled():
-            lines.append(line)
+        state = look(self.study)
+        lines = describe(state)
+        if line := estimate.line(state):
+            lines.append(f"  {line}")
+        if hint := runs_not_pulled():
+            lines.append(hint)
         for fp in self.broken:
             if self.lacks[fp] == WITHOUT_WEIGHTS:
                 why = f"{WITHOUT_WEIGHTS} (`dvc pull` first, if it is kept elsewhere)"

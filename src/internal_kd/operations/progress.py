@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import socket
-import statistics
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from internal_kd.artefacts import Run, StudentRun
+from internal_kd.artefacts import Run, StudentRun, TeacherOutputs
 from internal_kd.errors import UserError
 from internal_kd.files import read_json
 from internal_kd.identity import WORK
+from internal_kd.operations.costs import Forecast, Measured, read_measured
 from internal_kd.records import problem_with, read_record
 from internal_kd.study import Study
 
@@ -83,53 +81,52 @@ def _running(values: dict[str, Any]) -> RunningRun:
 
 @dataclass(frozen=True)
 class StudyState:
-    """A study's runs by what has become of them. ``seconds`` holds how long each finished run took."""
+    """A study's runs by what has become of them. ``measured`` holds what finished runs say of their time."""
 
     study: Study
     done: tuple[Run, ...]
     broken: tuple[tuple[Run, str], ...]
     running: tuple[RunningRun, ...]
     left: tuple[Run, ...]
-    seconds: dict[str, float]
+    measured: dict[str, Measured]
 
     @property
     def finished(self) -> bool:
         """Whether nothing is left to train."""
         return not (self.broken or self.running or self.left)
 
+    @property
+    def waiting(self) -> tuple[Run, ...]:
+        """The runs that nobody trains yet."""
+        return (*self.left, *(run for run, _ in self.broken))
+
+    @property
+    def unrecorded(self) -> tuple[TeacherOutputs, ...]:
+        """The teachers' outputs that waiting students need and that are not there."""
+        needed = {
+            run.outputs.fingerprint: run.outputs for run in self.waiting if isinstance(run, StudentRun) and run.outputs
+        }
+        return tuple(outputs for outputs in needed.values() if problem_with(outputs))
+
+    def forecast(self) -> Forecast:
+        """Return what the finished runs say about the others."""
+        return Forecast(self.study, self.measured)
+
     def time_left(self) -> float | None:
-        """Seconds until the rest is trained with as many at once as now; None while nothing like it has finished."""
-        averages = _averages(self.done, self.seconds)
-        rest: list[float | None] = [run.left for run in self.running]
-        waiting = (*self.left, *(run for run, _ in self.broken))
-        rest += [next((averages[key] for key in _likeness(run) if key in averages), None) for run in waiting]
-        known = [seconds for seconds in rest if seconds is not None]
-        if len(known) < len(rest):
-            return None
-        return sum(known) / max(1, len(self.running))
-
-
-def _likeness(run: Run) -> list[tuple[Any, ...]]:
-    """Return what a run's time may be judged by, the closest first."""
-    if isinstance(run, StudentRun):
-        exact = (run.step, run.task, run.depth, run.method.name, run.examples)
-        return [exact, exact[:3] + exact[4:], exact[:2] + exact[4:]]
-    return [(run.step, run.task)]
-
-
-def _averages(done: Sequence[Run], seconds: dict[str, float]) -> dict[tuple[Any, ...], float]:
-    groups: dict[tuple[Any, ...], list[float]] = defaultdict(list)
-    for run in done:
-        for key in _likeness(run):
-            if run.fingerprint in seconds:
-                groups[key].append(seconds[run.fingerprint])
-    return {key: statistics.fmean(values) for key, values in groups.items()}
+        """Seconds until the rest is trained with as many at once as now; None while nothing has finished."""
+        forecast = self.forecast()
+        known = self.study.by_fingerprint
+        rest = [run.left or forecast.seconds(known[run.fingerprint]) for run in self.running]
+        rest += [forecast.seconds(run) for run in self.waiting]
+        rest += [forecast.recording_seconds(outputs) for outputs in self.unrecorded]
+        seconds = [each for each in rest if each is not None]
+        return sum(seconds) / max(1, len(self.running)) if len(seconds) == len(rest) else None
 
 
 def look(study: Study, before: StudyState | None = None) -> StudyState:
     """Return a study's state; runs that were done ``before`` are not read again."""
     known = {run.fingerprint for run in before.done} if before else set()
-    seconds = dict(before.seconds) if before else {}
+    measured = dict(before.measured) if before else {}
     alive = running_runs()
     done: list[Run] = []
     broken: list[tuple[Run, str]] = []
@@ -139,22 +136,23 @@ def look(study: Study, before: StudyState | None = None) -> StudyState:
         problem = None if run.fingerprint in known else problem_with(run)
         if problem is None:
             done.append(run)
-            if run.fingerprint not in seconds:
-                seconds |= _seconds_of(run)
+            if run.fingerprint not in measured:
+                measured |= _measured(run)
         elif run.fingerprint in alive:
             running.append(alive[run.fingerprint])
         elif problem == "missing":
             left.append(run)
         else:
             broken.append((run, problem))
-    return StudyState(study, tuple(done), tuple(broken), tuple(running), tuple(left), seconds)
+    return StudyState(study, tuple(done), tuple(broken), tuple(running), tuple(left), measured)
 
 
-def _seconds_of(run: Run) -> dict[str, float]:
+def _measured(run: Run) -> dict[str, Measured]:
     try:
-        return {run.fingerprint: float(read_record(run)["seconds"])}
-    except (UserError, KeyError, TypeError, ValueError):
-        return {}
+        measured = read_measured(read_record(run))
+    except UserError:
+        measured = None
+    return {run.fingerprint: measured} if measured else {}
 
 
 def describe(state: StudyState) -> list[str]:
@@ -182,7 +180,7 @@ def summary(state: StudyState) -> str:
         return f"all {len(state.done)} runs done"
     seconds = state.time_left()
     if seconds is None:
-        return f"{counts}; time left: known once a run of every kind has finished"
+        return f"{counts}; time left: known once a first run has finished"
     return f"{counts}; about {duration(seconds)} left" + ("" if state.running else " one by one")
 
 
