@@ -28,6 +28,8 @@ include: "workflow/rules/results.smk"
 
 rule all:
     default_target: True
+    message:
+        f"all of {PLAN.study.name}: results/{PLAN.study.name}/report.html"
     input:
         PARAMS,
         PLAN.missing_runs,
@@ -37,18 +39,24 @@ rule all:
 
 # The same in parts: `snakemake data --cores 2`, then teachers, students, and all.
 rule data:
+    message:
+        f"the data of {PLAN.study.name}"
     input:
         PARAMS,
         PLAN.missing_data,
 
 
 rule teachers:
+    message:
+        f"the teachers of {PLAN.study.name}"
     input:
         PARAMS,
         PLAN.missing_teachers,
 
 
 rule students:
+    message:
+        f"the students of {PLAN.study.name}"
     input:
         PARAMS,
         PLAN.missing_students,
