@@ -1,10 +1,10 @@
-# make demo | test | test-fast | test-agreement | test-slurm | check | env | lock
+# make demo | test | test-fast | test-agreement | test-slurm | check | bench | env | lock
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo test test-fast test-agreement test-slurm check lock clean
+.PHONY: env demo test test-fast test-agreement test-slurm check bench lock clean
 
 env: $(STAMP)
 
@@ -45,9 +45,21 @@ test-fast: env
 	$(PYTEST) -m "not slow"
 
 check: env
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
+
+# A quarter of an hour: our speed beside a plain loop, TextBrewer and torchdistill, written into docs/performance.md.
+# BENCH=quick takes a look and writes nothing; ARGS="--threads 1 --steps 2" is for a machine that others use too.
+PEERS := work/bench/peers
+$(PEERS)/.installed: bench/requirements-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+bench: env $(PEERS)/.installed
+	$(BIN)/python -m bench --peers $(PEERS)/bin/python $(if $(filter quick,$(BENCH)),--quick) $(ARGS)
 
 lock:
 	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --no-emit-index-url \

@@ -1,0 +1,137 @@
+"""``python -m bench``: measure, print the tables and write them into docs/performance.md (``make bench``)."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shutil
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench.contestants import GROUPS
+from bench.page import measured_part, put_into
+from bench.promises import measure
+from bench.rounds import ROOT, run_in_turn
+from bench.workload import Workload, make_workload
+
+# Comparison first: it has the most rounds, so that a disturbance of minutes is seen as spread.
+MINUTES = {"comparison": 7.0, "ablation": 3.0, "bf16": 1.0}
+ROUNDS = {"comparison": 5, "ablation": 3, "bf16": 5}
+PEERS = ("textbrewer", "torchdistill")
+
+
+def main() -> None:
+    """Read the arguments and do everything."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--peers", type=Path, help="Python of the peers' environment; without it they are left out")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of each contestant")
+    parser.add_argument("--steps", type=int, help="of a round; fewer on a machine that is busy")
+    parser.add_argument("--rounds", type=int, help="at most this many")
+    parser.add_argument("--groups", nargs="*", choices=list(GROUPS), help="default: all this machine can do")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer, shorter rounds of the comparison; no page is written"
+    )
+    parser.add_argument("--scratch", type=Path, default=ROOT / "work/bench")
+    given = parser.parse_args()
+    results = _measure(given)
+    part = measured_part(results)
+    print(part)
+    if not given.quick:
+        put_into(ROOT / "docs/performance.md", part)
+
+
+def _measure(given: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from internal_kd.distillation.hardware import Hardware, choose_hardware
+
+    hardware = choose_hardware("auto")
+    gpu = hardware.device.type == "cuda"
+    # A GPU takes milliseconds a step: only more of them can be timed.
+    workload = Workload(examples=16_000, steps=50, warm_up=10) if gpu else Workload()
+    workload = replace(workload, steps=given.steps or workload.steps, rounds=given.rounds or workload.rounds)
+    if given.quick:
+        workload = replace(workload, steps=max(1, workload.steps // 2), rounds=3)
+    groups = given.groups or ["comparison", *([] if given.quick else ["ablation"])]
+    if not given.groups and not given.quick and hardware.precision == "bf16":
+        groups.append("bf16")
+    folder = given.scratch / "files"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    results = _facts(given, workload, hardware.name if gpu else None)
+    torch.set_num_threads(given.threads)
+    make_workload(workload, folder)
+    from bench.ours import record
+
+    record(workload, folder, Hardware(hardware.device, "fp32"), folder / "recorded")
+    results["lengths"] = _lengths(folder)
+    for group in groups:
+        print(f"{group}: {', '.join(c.name for c in GROUPS[group])}", flush=True)
+        rounds = min(workload.rounds, ROUNDS[group])
+        results[group] = run_in_turn(GROUPS[group], folder, given.peers, given.threads, rounds, MINUTES[group])
+        shutil.rmtree(folder / "recorded_again", ignore_errors=True)
+    if not given.quick:
+        print("memory, command line, planning", flush=True)
+        results["promises"] = measure(folder, given.threads)
+    (given.scratch / "results.json").write_text(json.dumps(results, indent=1))
+    shutil.rmtree(folder)
+    return results
+
+
+def _facts(given: argparse.Namespace, workload: Workload, gpu: str | None) -> dict[str, Any]:
+    import psutil
+
+    from internal_kd.params import parse_params, read_yaml
+
+    student = parse_params(read_yaml(ROOT / "params.yaml")).student
+    pins = dict(
+        line.split("==") for line in (ROOT / "bench/requirements-peers.txt").read_text().split() if "==" in line
+    )
+    versions = {"Python": platform.python_version(), "torch": version("torch"), "transformers": version("transformers")}
+    return {
+        "machine": {
+            "gpu": gpu,
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "threads": given.threads,
+            "memory_gb": psutil.virtual_memory().total / 1e9,
+            "system": platform.system(),
+            "load": os.getloadavg()[0],
+        },
+        "versions": versions | ({name: pins[name] for name in PEERS} if given.peers else {}),
+        "command": _command(given),
+        "day": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "workload": asdict(workload),
+        "curriculum": {"epochs": student.epochs, "epochs_per_layer": student.epochs_per_layer},
+    }
+
+
+def _command(given: argparse.Namespace) -> str:
+    default = {"threads": os.cpu_count() or 1, "steps": None, "rounds": None}
+    told = [f"--{name} {getattr(given, name)}" for name, usual in default.items() if getattr(given, name) != usual]
+    return f'make bench ARGS="{" ".join(told)}"' if told else "make bench"
+
+
+def _cpu() -> str:
+    described = Path("/proc/cpuinfo")
+    if described.exists():
+        for line in described.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _lengths(folder: Path) -> dict[str, float]:
+    import numpy as np
+
+    lengths = np.diff(np.load(folder / "tokens/train.offsets.npy"))
+    return {"mean": float(lengths.mean()), "longest": int(lengths.max())}
+
+
+if __name__ == "__main__":
+    main()

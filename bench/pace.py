@@ -1,0 +1,98 @@
+"""The clock inside a contestant: its training is held between rounds and goes on when it is its turn again."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TextIO
+
+import torch
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a contestant reports of a round: seconds of each lap, examples and padded tokens of a lap, bytes held."""
+
+    laps: list[float]
+    examples: int
+    padded: int
+    peak_memory: int
+
+
+class Pace:
+    """Told of every step as it begins; measures laps of ``steps`` steps and waits at the end of a round for its turn.
+
+    Whoever waits blocks in ``orders``: a line there starts a round, the end of the lines ends the process. Answers go
+    to ``answers``, one JSON object a line, the first one when the warm-up is over.
+    """
+
+    def __init__(self, orders: TextIO, answers: TextIO, warm_up: int, steps: int, laps: int) -> None:
+        self._orders, self._answers = orders, answers
+        self._steps, self._laps = steps, laps
+        self._left = warm_up
+        self._warm = False
+        self._loss: float | None = None
+        self._times: list[float] = []
+        self._examples = self._padded = 0
+        self._began = 0.0
+
+    def first_loss(self, loss: float) -> None:
+        """Keep the loss of the first common batch, computed without dropout."""
+        self._loss = loss
+
+    def tick(self, shape: torch.Size) -> None:
+        """Say that a step begins, on input ids of this shape (batch, length)."""
+        if self._left == 0:
+            self._end_lap()
+        self._left -= 1
+        self._examples += shape[0]
+        self._padded += shape[0] * shape[1]
+
+    def over(self, batches: list[dict[str, torch.Tensor]]) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield batches again and again, each one the beginning of a step."""
+        while True:
+            for batch in batches:
+                self.tick(batch["input_ids"].shape)
+                yield batch
+
+    def _end_lap(self) -> None:
+        if self._warm:
+            self._times.append(_now() - self._began)
+        if not self._warm or len(self._times) == self._laps:
+            self._wait()
+        self._left, self._examples, self._padded = self._steps, 0, 0
+        self._began = _now()
+
+    def _wait(self) -> None:
+        if self._warm:
+            done = Round(self._times, self._examples, self._padded, _peak_memory())
+            self._answer(asdict(done))
+        else:
+            self._answer({"loss": self._loss, "threads": torch.get_num_threads()})
+        self._warm, self._times = True, []
+        if not self._orders.readline():
+            raise SystemExit(0)
+
+    def _answer(self, values: object) -> None:
+        self._answers.write(json.dumps(values) + "\n")
+        self._answers.flush()
+
+
+def device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _peak_memory() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
