@@ -85,6 +85,8 @@ class TaskData(Artefact):
         """Return what is fetched: content for local files, id and revision for the hub, the recipe of a generator."""
         if self.entry.source == "generator":
             grammar = self.entry.model_dump(include={"source", "grammar", "train", "dev", "seed"})
+            if self.entry.phenomena is not None:
+                grammar["phenomena"] = sorted(self.entry.phenomena)
             return {**grammar, "grammar_recipe": generator.RECIPE}
         if self.entry.source == "files":
             kept = {"source", "text", "label", "labels", "type", "metrics", "licence"}

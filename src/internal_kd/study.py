@@ -22,6 +22,7 @@ from internal_kd.artefacts import (
     TeacherRun,
     TokenizedTask,
 )
+from internal_kd.data.generator import grammar_of
 from internal_kd.errors import UserError
 from internal_kd.files import read_json
 from internal_kd.identity import RESULTS, ContentHashes
@@ -154,6 +155,8 @@ def _plan_task(params: Params, name: str, encoder: EncoderFiles, hashes: Content
             folder = Path(params.data.root) / (entry.folder or GLUE[glue].folder)
             content = None if folder.is_dir() else recall(TASKS, name_of_task(entry, folder))
             files = _glue_files(folder, glue, content)
+    else:
+        grammar_of(entry.grammar, entry.phenomena)
     content = content or {split: hashes.of_file(path, f"tasks.{name}") for split, path in files.items()}
     data = TaskData(fetch_task.RECIPE, name, entry, glue, hub, content, files)
     length = entry.max_length or params.tokens.max_length

@@ -145,3 +145,17 @@ def test_unknown_grammar_and_impossible_sizes_are_refused_with_a_way_out() -> No
     largest = GRAMMARS["acceptability"].capacity
     with pytest.raises(UserError, match=rf"{10**12 + 5} .* {largest}"):
         generate("acceptability", train=10**12, dev=5, seed=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_chosen_phenomena_are_the_only_ones_in_whatever_order_they_are_named(name: str) -> None:
+    two = [phenomenon.name for phenomenon in GRAMMARS[name].phenomena][1:3]
+    some = generate(name, train=40, dev=8, seed=3, phenomena=two)
+    assert {example.phenomenon for split in some.values() for example in split} == set(two)
+    assert some == generate(name, train=40, dev=8, seed=3, phenomena=two[::-1])
+    assert sum(example.label for example in some["train"]) == 20
+
+
+def test_an_unknown_phenomenon_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="unknown phenomenon 'agrement' of acceptability"):
+        generate("acceptability", train=10, dev=2, seed=0, phenomena=["agrement"])

@@ -14,12 +14,13 @@ def generate_task(entry: GeneratorEntry) -> FetchedTask:
     """Generate a task's examples.
 
     Raises:
-        UserError: more examples than the grammar has.
+        UserError: an unknown phenomenon, or more examples than the grammar has.
     """
-    splits = generate(entry.grammar, entry.train, entry.dev, entry.seed)
+    splits = generate(entry.grammar, entry.train, entry.dev, entry.seed, entry.phenomena)
+    only = f" ({', '.join(entry.phenomena)})" if entry.phenomena else ""
     return FetchedTask(
         title=f"{entry.grammar.capitalize()} (generated)",
-        source=f"built-in generator: {entry.grammar}, seed {entry.seed}, recipe {RECIPE}",
+        source=f"built-in generator: {entry.grammar}{only}, seed {entry.seed}, recipe {RECIPE}",
         licence="Apache-2.0",
         labels=GRAMMARS[entry.grammar].label_names,
         metrics=METRICS[entry.grammar],

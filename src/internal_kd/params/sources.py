@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from internal_kd.params.types import Count, FilePath, Frozen, Integer, Name, Revision, Seed, Sha256, Text
+from internal_kd.params.types import Count, FilePath, Frozen, Integer, Name, Revision, Seed, Sha256, Text, unique
 from internal_kd.tasks import METRICS
 
 
@@ -53,6 +53,16 @@ class FilesEntry(TaskTraining):
     licence: str = "not stated"
 
     @model_validator(mode="after")
+    def _columns_and_classes_differ(self) -> FilesEntry:
+        for field in ("text", "metrics", "labels"):
+            names = [str(name) for name in getattr(self, field) or ()]
+            if repeated := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"`{field}` names {repeated!r} twice")
+        if self.label in self.text:
+            raise ValueError(f"column {self.label!r} is the label and among `text`: a model would read the answer")
+        return self
+
+    @model_validator(mode="after")
     def _metrics_suit_the_type(self) -> FilesEntry:
         continuous = {"pearson", "spearman", "mse"}
         for metric in self.metrics:
@@ -68,6 +78,9 @@ class GeneratorEntry(TaskTraining):
 
     source: Literal["generator"]
     grammar: Literal["acceptability", "entailment"]
+    phenomena: Annotated[tuple[Name, ...], AfterValidator(unique)] | None = Field(
+        None, min_length=1, description="contrasts of the grammar, such as agreement; all of them when left out"
+    )
     train: Count = 4000
     dev: Count = 1000
     seed: Seed = 0

@@ -15,6 +15,8 @@ in train gives a dev example away, and the twins are drawn at random, so both si
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 from internal_kd.data.generator.acceptability import ACCEPTABILITY
@@ -22,7 +24,7 @@ from internal_kd.data.generator.entailment import ENTAILMENT
 from internal_kd.data.generator.grammar import Example, Grammar, Phenomenon, Text
 from internal_kd.errors import UserError, nearest
 
-__all__ = ["GRAMMARS", "RECIPE", "Example", "Grammar", "Phenomenon", "generate"]
+__all__ = ["GRAMMARS", "RECIPE", "Example", "Grammar", "Phenomenon", "generate", "grammar_of"]
 
 # Raise when the generated examples change: it is part of the fingerprint of every generated task.
 RECIPE = 2
@@ -30,17 +32,16 @@ RECIPE = 2
 GRAMMARS: dict[str, Grammar] = {grammar.name: grammar for grammar in (ACCEPTABILITY, ENTAILMENT)}
 
 
-def generate(grammar: str, train: int, dev: int, seed: int) -> dict[str, list[Example]]:
+def generate(
+    grammar: str, train: int, dev: int, seed: int, phenomena: Sequence[str] | None = None
+) -> dict[str, list[Example]]:
     """Return ``{"train": [...], "dev": [...]}`` with as many examples as asked for, balanced to within one example.
 
-    The result depends on nothing but the four arguments and RECIPE. No text occurs twice, and no dev example, nor
-    the twin of one, is in train. Raises UserError for an unknown grammar, a size below 1, or more examples than the
-    grammar is sure to have.
+    ``phenomena`` leaves out all others of the grammar. The result depends on nothing but the arguments and RECIPE. No
+    text occurs twice, and no dev example, nor the twin of one, is in train. Raises UserError for an unknown grammar or
+    phenomenon, a size below 1, or more examples than the grammar is sure to have.
     """
-    if grammar not in GRAMMARS:
-        known = ", ".join(GRAMMARS)
-        raise UserError(f"unknown grammar {grammar!r}{nearest(grammar, list(GRAMMARS))}; choose one of: {known}")
-    rules = GRAMMARS[grammar]
+    rules = grammar_of(grammar, phenomena)
     for split, size in (("train", train), ("dev", dev)):
         if size < 1:
             raise UserError(f"{split} size {size} of the generated {grammar} task is below 1; ask for at least 1")
@@ -70,3 +71,18 @@ def generate(grammar: str, train: int, dev: int, seed: int) -> dict[str, list[Ex
         split: [Example(idx, text.a, text.b, label, name) for idx, (text, label, name) in enumerate(examples)]
         for split, examples in drawn.items()
     }
+
+
+def grammar_of(name: str, phenomena: Sequence[str] | None = None) -> Grammar:
+    """Return a grammar, with the named phenomena only; raises UserError when one is unknown."""
+    if name not in GRAMMARS:
+        known = ", ".join(GRAMMARS)
+        raise UserError(f"unknown grammar {name!r}{nearest(name, list(GRAMMARS))}; choose one of: {known}")
+    grammar = GRAMMARS[name]
+    names = [phenomenon.name for phenomenon in grammar.phenomena]
+    chosen = names if phenomena is None else phenomena
+    for each in chosen:
+        if each not in names:
+            raise UserError(f"unknown phenomenon {each!r} of {name}{nearest(each, names)}; known: {', '.join(names)}")
+    # In the grammar's order, whatever the order in which they were named.
+    return replace(grammar, phenomena=tuple(each for each in grammar.phenomena if each.name in chosen))
