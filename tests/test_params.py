@@ -13,6 +13,7 @@ from internal_kd.params import load_params, merge, parse_params, read_yaml
 from tiny_study import ROOT
 
 PAPER = read_yaml(ROOT / "params.yaml")
+OWN = {"source": "files", "train": "a.csv", "dev": "b.csv", "text": ["q"]}
 
 
 @pytest.mark.parametrize("overlay", [None, *sorted((ROOT / "config").rglob("*.yaml"))], ids=str)
@@ -43,6 +44,18 @@ def test_every_study_that_comes_along_is_valid(overlay):
         ({"encoder": {"source": "folder"}}, "source 'folder' needs `path`"),
         ({"data": {"root": "../glue"}}, "leaves the project: give it as an absolute path"),
         ({"study": {"name": "../up"}}, "study.name"),
+        ({"study": {"name": "runs"}}, "study.name: results/runs/ holds the runs of all studies"),
+        ({"study": {"depths": [10**6]}}, "study.depths"),
+        ({"tasks": {"../up": {"source": "generator", "grammar": "entailment"}}}, "tasks"),
+        ({"methods": {"a/b": {"id": "9", "weights": {"hard": 1}}}}, "methods"),
+        ({"encoder": {"name": "a/../../b"}}, "encoder.name"),
+        ({"encoder": {"source": "folder", "path": "models/../../e"}}, "encoder.path: relative path"),
+        ({"encoder": {"source": "package", "package": "p", "folder": "../up"}}, "encoder.folder: relative path"),
+        ({"tasks": {"rte": {"folder": "../../etc"}}}, "tasks.rte.folder: relative path"),
+        ({"tasks": {"mine": OWN | {"train": "../a.csv"}}}, "tasks.mine.train: relative path"),
+        ({"tasks": {"mine": OWN | {"text": ["q", "q"]}}}, "tasks.mine: `text` names 'q' twice"),
+        ({"tasks": {"mine": OWN | {"labels": [1, "1"]}}}, "tasks.mine: `labels` names '1' twice"),
+        ({"tasks": {"mine": OWN | {"text": ["q", "label"]}}}, "column 'label' is the label and among `text`"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(changes: dict[str, Any], said: str):

@@ -4,8 +4,16 @@
 class UserError(Exception):
     """A mistake a user can mend: one line that names the thing, its value and the way out.
 
-    The command line prints it without a traceback and exits with code 1.
+    The command line prints it without a traceback and exits with code 1. What it quotes may come from a broken file:
+    line ends become spaces, other characters that a terminal would obey are escaped, and the rest of a long one is cut.
     """
+
+    LONGEST = 1000
+
+    def __init__(self, message: str) -> None:
+        """Take the line."""
+        shown = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in message)
+        super().__init__(shown if len(shown) <= self.LONGEST else f"{shown[: self.LONGEST]}...")
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:

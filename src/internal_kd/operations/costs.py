@@ -133,13 +133,14 @@ class Forecast:
             return None
         if not isinstance(run, StudentRun):
             epochs = run.training.epochs  # type: ignore[attr-defined]
-            return _work(size, size.train, [self._layers] * epochs, epochs, self._layers, self._per_layer)
+            examples = size.train * epochs
+            return _work(size, examples, self._layers * examples, epochs, self._layers, self._per_layer)
         settings, method = run.method.settings, run.method
         per_layer = settings.epochs_per_layer
         layers, scored = climb(method.curriculum, method.classification, per_layer, settings.epochs, run.depth)
         examples = size.train if run.examples == "full" else min(run.examples, size.train)
-        work = _work(size, examples, layers, scored, run.depth, self._per_layer)
-        again = FORWARD * self._recomputed(run) * len(layers) * examples * size.length * self._per_layer
+        work = _work(size, examples * settings.epochs, layers * examples, scored, run.depth, self._per_layer)
+        again = FORWARD * self._recomputed(run) * work.examples * size.length * self._per_layer
         return Work(work.examples, work.training + again, work.scoring)
 
     def size(self, task: str) -> TaskSize | None:
@@ -208,22 +209,24 @@ class Forecast:
         return self._shape.per_layer if self._shape else 1
 
 
-def climb(curriculum: str, classification: str, stay: int, epochs: int, depth: int) -> tuple[list[int], int]:
-    """Return the student layers computed in every epoch, each stage at its longest, and the epochs that are scored."""
-    layers: list[int] = []
-    scored = 0
+def climb(curriculum: str, classification: str, stay: int, epochs: int, depth: int) -> tuple[int, int]:
+    """Return the student layers computed, summed over epochs, each stage at its longest, and the epochs scored."""
+    layers = scored = 0
+    left = epochs
     for stage in stages_of(curriculum, classification, depth):
-        here = epochs - len(layers) if stage.last else min(stay, epochs - len(layers))
-        layers += [stage.highest_layer or depth] * here
+        here = left if stage.last else min(stay, left)
+        left -= here
+        layers += (stage.highest_layer or depth) * here
         scored += here if stage.classification else 0
     return layers, scored
 
 
-def _work(size: TaskSize, examples: int, layers: list[int], scored: int, depth: int, per_layer: int) -> Work:
+def _work(size: TaskSize, examples: int, layers: int, scored: int, depth: int, per_layer: int) -> Work:
+    """``examples`` and the ``layers`` computed for them are sums over all epochs."""
     token = size.length * per_layer
     # The finished run is scored and its predictions are written once more.
     scoring = FORWARD * depth * (scored + 2) * size.dev * token
-    return Work(len(layers) * examples, STEP * sum(layers) * examples * token, scoring)
+    return Work(examples, STEP * layers * token, scoring)
 
 
 def _recorded_work(encoder_parameters: int, params: Mapping[str, Any], splits: Mapping[str, Any]) -> Work:
@@ -233,8 +236,8 @@ def _recorded_work(encoder_parameters: int, params: Mapping[str, Any], splits: M
     size = TaskSize(train["rows"], dev, train["tokens"] / train["rows"], 0.0, "tokens")
     depth, epochs = params.get("depth"), params["epochs"]
     if depth is None:  # a teacher: all its parameters at once
-        return _work(size, size.train, [1] * epochs, epochs, 1, encoder_parameters)
+        return _work(size, size.train * epochs, size.train * epochs, epochs, 1, encoder_parameters)
     curriculum, stay = params.get("curriculum", "all"), params.get("epochs_per_layer", 1)
     layers, scored = climb(curriculum, params.get("classification", "top"), stay, epochs, depth)
     examples = size.train if params["examples"] == "full" else min(params["examples"], size.train)
-    return _work(size, examples, layers, scored, depth, encoder_parameters // depth)
+    return _work(size, examples * epochs, layers * examples, scored, depth, encoder_parameters // depth)

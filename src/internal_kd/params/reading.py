@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from pydantic import ValidationError
 
 from internal_kd.errors import UserError
 from internal_kd.params.study import Params
+
+# The deepest parameter, a layer of a method's layer map, stands at 5.
+DEEPEST = 12
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,6 +42,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} should hold `key: value` lines, not {type(value).__name__}")
+    _check_structure(value, str(path))
     return value
 
 
@@ -48,6 +52,8 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *alias` may bring keys that are given here too
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
@@ -62,25 +68,60 @@ def parse_params(values: Mapping[str, Any], origin: str = "params.yaml") -> Para
     Raises:
         UserError: the first thing that is wrong, as ``<origin>: <where>: <what>``, and how many more there are.
     """
+    _check_structure(values, origin)
     try:
         return Params.model_validate(values)
     except ValidationError as error:
         problems = error.errors(include_url=False)
         raise UserError(f"{origin}: {_one_line(problems[0])}{_and_more(len(problems) - 1)}") from None
-    except RecursionError:
-        raise UserError(f"{origin}: the values are nested too deeply") from None
+
+
+def _check_structure(values: Mapping[str, Any], origin: str) -> None:
+    """Refuse what no later step could write down: aliases that hold themselves, no end of nesting, broken characters.
+
+    Every mapping and list is looked at once, so that aliases upon aliases take no time.
+    """
+    looked_at: set[int] = set()
+    around: set[int] = set()
+
+    def look(value: Any, where: tuple[str, ...]) -> None:
+        named = f"{origin}: {'.'.join(where)}: " if where else f"{origin}: "
+        if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+            raise UserError(f"{named}{value[:40]!a} holds a character that is none")
+        if not isinstance(value, Mapping | list | tuple) or id(value) in looked_at:
+            return
+        if id(value) in around:
+            raise UserError(f"{named}an alias stands inside what it stands for")
+        if len(where) > DEEPEST:
+            raise UserError(f"{origin}: {'.'.join(where[:3])}: the values are nested too deeply")
+        around.add(id(value))
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)
+        for key, item in items:
+            look(key, where)
+            look(item, (*where, str(key)))
+        around.remove(id(value))
+        looked_at.add(id(value))
+
+    look(values, ())
 
 
 def _one_line(problem: Any) -> str:
     location = ".".join(str(part) for part in problem["loc"] if part not in ("glue", "files", "generator"))
     message = problem["msg"].removeprefix("Value error, ")
-    given = problem.get("input")
-    shown = "" if isinstance(given, (Mapping, Sequence)) and not isinstance(given, str) else f" (given: {given!r})"
-    if problem["type"] in ("value_error", "missing"):
-        shown = ""
+    shown = "" if problem["type"] in ("value_error", "missing") else _given(problem.get("input"))
     if problem["type"] == "missing":
         message = "is missing"
     return " ".join((f"{location}: {message}" if location else message).split()) + shown
+
+
+def _given(value: Any) -> str:
+    if isinstance(value, Mapping | Set) or (isinstance(value, Sequence) and not isinstance(value, str)):
+        return ""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return " (given: a number too long to be shown)"
+    return f" (given: {text if len(text) <= 80 else text[:80] + '...'})"
 
 
 def _and_more(count: int) -> str:

@@ -13,6 +13,8 @@ from internal_kd.params.training import MethodParams, StudentParams, TeacherPara
 from internal_kd.params.types import Count, Frozen, Name, Positive, Seed, Share, Whole, unique
 from internal_kd.tasks import GLUE
 
+Depth = Annotated[Count, Field(le=1000)]
+
 
 class StudyParams(Frozen):
     """Which runs are wanted: tasks x methods x depths x examples x seeds."""
@@ -24,7 +26,7 @@ class StudyParams(Frozen):
     methods: Annotated[tuple[Name, ...], AfterValidator(unique)] = Field(
         description="entries of `methods`, in the order of the table; the teacher's row is always there"
     )
-    depths: Annotated[tuple[Count, ...], AfterValidator(unique)] = Field(min_length=1, description="student layers")
+    depths: Annotated[tuple[Depth, ...], AfterValidator(unique)] = Field(min_length=1, description="student layers")
     examples: Annotated[tuple[Count | Literal["full"], ...], AfterValidator(unique)] = Field(
         ("full",), min_length=1, description="training-set sizes for students: nested subsets, or `full`"
     )
@@ -104,6 +106,8 @@ class Params(Frozen):
         for name in self.study.methods:
             if name not in self.methods:
                 raise ValueError(f"study.methods: unknown method {name!r}{nearest(name, list(self.methods))}")
+        if self.study.name == "runs":
+            raise ValueError("study.name: results/runs/ holds the runs of all studies: choose another name")
         if "teacher" in self.methods:
             raise ValueError("methods: 'teacher' is the name of row 1.0: choose another name")
         for name, entry in self.tasks.items():

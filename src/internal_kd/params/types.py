@@ -19,7 +19,8 @@ def _no_bool(value: Any) -> Any:
 
 def _digits_count(value: Any) -> Any:
     # Snakemake hands over what is nested in --config, as in study='{seeds: [1]}', as text.
-    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+    digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20
+    return int(value) if digits else value
 
 
 def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
