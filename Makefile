@@ -27,9 +27,9 @@ demo: env
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test: env check
-	$(PYTEST) --ignore tests/integration --ignore tests/cluster
+	$(PYTEST) tests/integration tests --ignore tests/cluster
 
-# Snakemake, DVC and git together on a trained study: minutes, and git and dvc write clones into a temporary folder.
+# Snakemake, DVC and git together on a trained study; the longest part of `make test`, which begins with it.
 test-agreement: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration
 
