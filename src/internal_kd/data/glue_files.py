@@ -122,6 +122,8 @@ def _columns(layout: TsvLayout, path: Path, lines: Iterator[tuple[int, str]]) ->
     def position(name: str | int) -> int:
         if name not in header:
             raise UserError(f"{path} has no column {name!r}; its columns are {', '.join(header)}")
+        if header.count(str(name)) > 1:
+            raise UserError(f"{path} has the column {name!r} twice: put the official file in its place")
         return header.index(str(name))
 
     text = tuple(position(name) for name in layout.text)

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from internal_kd.artefacts import TaskData
 from internal_kd.data.tasks_on_disk import UNLABELLED, Examples, FetchedTask, examples_of
 from internal_kd.errors import UserError, nearest
 from internal_kd.params.sources import FilesEntry
+
+# Python reads no longer whole number; nobody means one as a class.
+LONGEST_NUMBER = 4000
 
 # A row: where it stands (for the error line) and its values by column.
 Row = tuple[str, dict[str, Any]]
@@ -73,7 +77,7 @@ def _label_names(entry: FilesEntry, train: _Split) -> tuple[str, ...]:
     if entry.labels is not None:
         return tuple(str(label) for label in entry.labels)
     found = set(train.labels or ())
-    if all(label.removeprefix("-").isdecimal() for label in found):
+    if all(label.removeprefix("-").isdecimal() and len(label) < LONGEST_NUMBER for label in found):
         return tuple(sorted(found, key=lambda label: (int(label), label)))
     return tuple(sorted(found))
 
@@ -134,17 +138,26 @@ def _read(path: Path, entry: FilesEntry, task: str, *, labelled: bool) -> _Split
         raise UserError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): convert it to UTF-8") from None
     except csv.Error as error:
         raise UserError(f"{path} is no whole {path.suffix[1:].upper()} file ({error}): mend it") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} cannot be read ({reason}): is it whole, and what its name says?") from None
     return _Split(path, where, texts, labels if labelled else None)
 
 
 def _text(value: Any, path: Path, place: str, column: str) -> str:
+    if isinstance(value, float) and math.isnan(value):
+        value = None  # how tables of numbers write a missing value
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         kind = "empty (null)" if value is None else f"no text but {type(value).__name__}"
         raise UserError(f"{path} {place}: column {column!r} is {kind}; give a text")
-    return str(value)
+    return _unicode(str(value), path, place, column)
+
+
+def _unicode(text: str, path: Path, place: str, column: str) -> str:
+    # JSON can spell half of a surrogate pair, which no file of UTF-8 can hold.
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise UserError(f"{path} {place}: column {column!r} holds half a character (a lone surrogate); mend it")
+    return text
 
 
 def _label(value: Any, path: Path, place: str, column: str) -> str:
@@ -152,7 +165,7 @@ def _label(value: Any, path: Path, place: str, column: str) -> str:
         value = int(value)  # Parquet and JSON may hold class 1 as 1.0
     if value is None or str(value).strip() in ("", "nan") or not isinstance(value, str | int | float):
         raise UserError(f"{path} {place}: no label in column {column!r}; give one or remove the row")
-    return str(value).strip()
+    return _unicode(str(value).strip(), path, place, column)
 
 
 def _separated(path: Path, separator: str, quoting: int) -> Iterator[Row]:
@@ -187,8 +200,8 @@ def _json_lines(path: Path) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
+                value = json.loads(line, object_pairs_hook=partial(_object, f"{path} line {number}"))
+            except (ValueError, RecursionError) as error:
                 raise UserError(
                     f"{path} line {number} is no JSON ({error}): JSON Lines has one object a line"
                 ) from None
@@ -197,8 +210,20 @@ def _json_lines(path: Path) -> Iterator[Row]:
             yield f"line {number}", value
 
 
+def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{where} has the column {repeated!r} twice: rename one")
+    return made
+
+
 def _parquet(path: Path) -> Iterator[Row]:
     with pq.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise UserError(f"{path} has the column {repeated[0]!r} twice: rename one")
         row = 0
         for batch in file.iter_batches(8192):
             for value in batch.to_pylist():
