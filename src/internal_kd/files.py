@@ -49,8 +49,9 @@ def staging_folder(beside: Path | str) -> Iterator[Path]:
         raise writing_failed(beside, error) from error
     except Exception as error:
         # safetensors and Arrow report a full disk by errors of their own, with the system's words inside.
-        if os.strerror(errno.ENOSPC) in str(error):
-            raise writing_failed(beside, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+            if os.strerror(number) in str(error):
+                raise writing_failed(beside, OSError(number, os.strerror(number))) from error
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,13 @@ import pytest
 import torch
 from transformers import set_seed
 
-from internal_kd.distillation.checkpoints import CheckpointFolder, Interrupted
+from internal_kd.distillation.checkpoints import CheckpointFolder, Interrupted, read_tensors
 from internal_kd.distillation.curricula import Climb, stages_of
 from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.loss_terms import DistillationLoss
 from internal_kd.distillation.teachers import ComputedTeacher
 from internal_kd.distillation.trainer import train
+from internal_kd.errors import UserError
 from internal_kd.models.classifiers import freeze_teacher
 from internal_kd.params.training import TrainingParams
 from tiny_models import tiny_classifier
@@ -70,7 +72,12 @@ def run(scratch: Path, curriculum: str, *, stop_at: int | None = None, by=signal
         steps += 1
         if steps == stop_at and by == "death":
             raise KeyError("died")
-        if steps == stop_at:
+        if steps == stop_at and by == "nan":
+            terms = compute(batch, stage)
+            return replace(terms, total=terms.total * float("nan"))
+        if steps == stop_at and by == "gradient":
+            student.classifier.weight.register_hook(lambda gradient: gradient * float("nan"))
+        elif steps == stop_at:
             os.kill(os.getpid(), by)
         return compute(batch, stage)
 
@@ -127,6 +134,17 @@ def test_twice_stopped_is_no_different(tmp_path):
             run(tmp_path / "cut", "progressive", stop_at=stop_at, by=signal.SIGINT)
     resumed, _ = run(tmp_path / "cut", "progressive")
     assert same(whole, resumed)
+
+
+@pytest.mark.parametrize(
+    ("by", "said"), [("nan", "no longer a number at step 9"), ("gradient", "no longer numbers after")]
+)
+def test_a_loss_that_is_no_number_never_replaces_the_last_good_checkpoint(tmp_path, by, said):
+    with pytest.raises(UserError, match=said):
+        run(tmp_path, "all", stop_at=9, by=by, minutes=1e-9)
+    newest = CheckpointFolder(tmp_path, 1.0).newest()
+    assert newest.name == "step-8"
+    assert all(torch.isfinite(weight).all() for weight in read_tensors(newest, "model").values())
 
 
 def test_a_checkpoint_that_was_never_finished_does_not_count(tmp_path):

@@ -85,8 +85,15 @@ class CheckpointFolder:
         """Write a checkpoint and remove the ones before it; ``trainer_state`` is what Trainer itself reads.
 
         Raises:
-            UserError: the disk is full or the folder cannot be written; the checkpoint before stays.
+            UserError: the disk is full, the folder cannot be written, or a weight is no number; the checkpoint before
+                stays.
         """
+        # The loss of a step is that of the weights before it: a gradient that was no number shows here first.
+        if broken := next((name for name, tensor in model.items() if not torch.isfinite(tensor).all()), None):
+            raise UserError(
+                f"the weights are no longer numbers after step {step} ({broken}): lower the learning rate, or set "
+                "precision: fp32"
+            )
         target = self._folder / f"{PREFIX}{step}"
         before = list(self._folder.glob(f"{PREFIX}*"))
         with staging_folder(target) as staged:

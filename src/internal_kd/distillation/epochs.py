@@ -94,7 +94,7 @@ class EpochBook(TrainerCallback):
         """Tell the progress now and then, and stop a training whose loss is no number."""
         # The last step of an epoch is followed by on_epoch_end, which belongs into the checkpoint too.
         if self._inside_epoch(state):
-            self._save_or_stop(control)
+            self._save_or_stop(control, state.global_step)
         now = time.monotonic()
         if now - self._reported < REPORT_SECONDS and state.global_step != state.max_steps:
             return
@@ -127,7 +127,7 @@ class EpochBook(TrainerCallback):
             self.decay_start = state.global_step
         self._clear()
         if len(self.history) < self._epochs:
-            self._save_or_stop(control)
+            self._save_or_stop(control, state.global_step)
 
     def state(self) -> dict[str, Any]:
         """Return everything the book knows as plain numbers, for a checkpoint."""
@@ -162,7 +162,9 @@ class EpochBook(TrainerCallback):
     def _inside_epoch(self, state: Any) -> bool:
         return state.global_step % (state.max_steps // self._epochs) != 0
 
-    def _save_or_stop(self, control: Any) -> None:
+    def _save_or_stop(self, control: Any, step: int) -> None:
+        if self._stop.signal is not None or self._checkpoint_due():
+            self._refuse_nan(step)  # a checkpoint of such a training would replace the last good one
         if self._stop.signal is not None:
             control.should_save = control.should_training_stop = True
         elif self._checkpoint_due():
