@@ -1,10 +1,10 @@
-# make demo | test | test-fast | test-agreement | test-slurm | check | bench | env | lock
+# make demo | test | test-fast | test-agreement | test-slurm | check | bench | audit | env | lock
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo test test-fast test-agreement test-slurm check bench lock clean
+.PHONY: env demo test test-fast test-agreement test-slurm check bench audit lock clean
 
 env: $(STAMP)
 
@@ -60,6 +60,10 @@ $(PEERS)/.installed: bench/requirements-peers.txt
 
 bench: env $(PEERS)/.installed
 	$(BIN)/python -m bench --peers $(PEERS)/bin/python $(if $(filter quick,$(BENCH)),--quick) $(ARGS)
+
+# Known weaknesses of the locked packages; a warning where the advisory service cannot be reached.
+audit: env
+	$(BIN)/python .ci/audit.py
 
 lock:
 	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --no-emit-index-url \
