@@ -96,7 +96,8 @@ def test_an_experiment_trains_its_method_and_shows_what_it_changed(trained: Proj
     assert project.is_in_the_table()
     changes = json.loads(project.dvc("metrics", "diff", "--json"))["results/tiny/tables/metrics.json"]
     assert changes and all(f".{METHOD}." in name for name in changes)
-    shown = {row["Experiment"] or row["rev"]: row for row in csv.DictReader(project.dvc("exp", "show", "--csv").splitlines())}
+    rows = csv.DictReader(project.dvc("exp", "show", "--csv").splitlines())
+    shown = {row["Experiment"] or row["rev"]: row for row in rows}
     weight = f"methods.{METHOD}.weights.hard"
     assert (shown["main"][weight], shown["heavier"][weight]) == ("0.1", "3")
     # Kept apart from commits: the parameters are git's to take back, the runs DVC's.
