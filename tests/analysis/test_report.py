@@ -30,6 +30,14 @@ def test_the_page_is_self_contained(small):
     assert page.count("<img ") == 3
 
 
+def test_the_encoder_is_named_by_where_this_one_came_from(small):
+    encoder = small.params.encoder
+    found = {"hub": encoder.id, "package": f"package {encoder.package}", "folder": "local folder"}[encoder.source]
+    page = report_of(small)
+    assert f"{encoder.name} ({found})" in page
+    assert encoder.source == "hub" or (encoder.id or "/") not in page
+
+
 def test_gaps_and_runs_are_listed(small):
     gone = small.students[0]
     gone.marker.unlink()

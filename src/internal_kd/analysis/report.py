@@ -132,7 +132,7 @@ def _template() -> Any:
 def _setup(study: Study, table: MainTable) -> list[tuple[str, str]]:
     chosen, encoder = study.params.study, study.params.encoder
     sizes = ["the full set" if size == FULL else f"{size:,}" for size in chosen.examples]
-    source = encoder.id or encoder.package or encoder.path or encoder.name
+    source = {"hub": encoder.id, "package": f"package {encoder.package}", "folder": "local folder"}[encoder.source]
     rows = {facts.title: facts.rows for facts in table.tasks.values()}
     counts = [
         f"{title} ({n.get('train', 0):,} training, {n.get('dev', 0):,} dev examples)" for title, n in rows.items()
