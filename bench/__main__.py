@@ -53,7 +53,7 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
     hardware = choose_hardware("auto")
     gpu = hardware.device.type == "cuda"
     # A GPU takes milliseconds a step: only more of them can be timed.
-    workload = Workload(examples=16_000, steps=50, warm_up=10) if gpu else Workload()
+    workload = Workload(examples=16_000, steps=50, pool=250, warm_up=10) if gpu else Workload()
     workload = replace(workload, steps=given.steps or workload.steps, rounds=given.rounds or workload.rounds)
     if given.quick:
         workload = replace(workload, steps=max(1, workload.steps // 2), rounds=3)
@@ -75,12 +75,18 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
         rounds = min(workload.rounds, ROUNDS[group])
         results[group] = run_in_turn(GROUPS[group], folder, given.peers, given.threads, rounds, MINUTES[group])
         shutil.rmtree(folder / "recorded_again", ignore_errors=True)
+        _keep(results, given.scratch)
     if not given.quick:
         print("memory, command line, planning", flush=True)
         results["promises"] = measure(folder, given.threads)
-    (given.scratch / "results.json").write_text(json.dumps(results, indent=1))
+    _keep(results, given.scratch)
     shutil.rmtree(folder)
     return results
+
+
+def _keep(results: dict[str, Any], scratch: Path) -> None:
+    """Write what was measured so far: a later group may fail."""
+    (scratch / "results.json").write_text(json.dumps(results, indent=1))
 
 
 def _facts(given: argparse.Namespace, workload: Workload, gpu: str | None) -> dict[str, Any]:

@@ -6,7 +6,6 @@ line printed is the most this process held, in bytes.
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +22,9 @@ def main() -> None:
     folder.mkdir()
     subprocess.run([sys.executable, "-m", "bench.memory", *sys.argv[1:4], "files"], check=True, stdout=sys.stderr)
     _train(folder, threads)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    from bench.pace import process_memory
+
+    print(process_memory())
 
 
 def _make_files(folder: Path, examples: int) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import resource
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TextIO
 
 import torch
@@ -73,6 +76,7 @@ class Pace:
         else:
             self._answer({"loss": self._loss, "threads": torch.get_num_threads()})
         self._warm, self._times = True, []
+        _give_memory_back()
         if not self._orders.readline():
             raise SystemExit(0)
 
@@ -92,7 +96,21 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def _peak_memory() -> int:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def _give_memory_back() -> None:
+    """Return what is freed to the system: all contestants of a group are in memory at once."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library than glibc keeps it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def process_memory() -> int:
+    """Return the most bytes this process has held so far."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Not ru_maxrss, which a child inherits: it would start with what its parent held.
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _peak_memory() -> int:
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else process_memory()

@@ -19,13 +19,14 @@ CLS, SEP, PAD, FIRST_WORD = 101, 102, 0, 999
 class Workload:
     """Sizes of the models, of the examples and of a round.
 
-    Lengths are log-normal with mean ``mean_length``, cut at ``longest``; words follow Zipf's law. ``steps`` batches are
-    a round; ``rounds`` rounds are dealt out of one epoch so that each has about the same number of padded tokens.
+    Lengths are log-normal with mean ``mean_length``, cut at ``longest``; words follow Zipf's law. A pool of ``pool``
+    batches is dealt out into rounds of ``steps`` steps, each with about the same number of padded tokens; ``rounds`` of
+    them are run.
     """
 
     examples: int = 8000
     mean_length: float = 24.0
-    spread: float = 0.5
+    spread: float = 0.55
     longest: int = 128
     vocabulary: int = 30522
     width: int = 384
@@ -36,6 +37,7 @@ class Workload:
     warm_up: int = 2
     steps: int = 4
     rounds: int = 5
+    pool: int = 48
     seed: int = 0
 
     @property
@@ -131,11 +133,11 @@ def _make_tokens(workload: Workload, folder: Path) -> np.ndarray:
 
 
 def _batches(workload: Workload, lengths: np.ndarray) -> dict[str, list[list[int]]]:
-    """Cut the first examples into batches, by length as internal_kd does and by chance, and deal them out."""
+    """Cut a pool of examples into batches, by length as internal_kd does and by chance, and deal them out."""
     from internal_kd.data.batches import LengthBuckets
 
-    size, rounds = workload.batch_size, workload.rounds
-    count = rounds * workload.steps * size
+    size, parts = workload.batch_size, workload.pool // workload.steps
+    count = parts * workload.steps * size
     order = np.random.Generator(np.random.PCG64([workload.seed, 1])).permutation(count)
     kinds = {
         "bucketed": list(LengthBuckets(lengths[:count], size, workload.seed)),
@@ -143,7 +145,9 @@ def _batches(workload: Workload, lengths: np.ndarray) -> dict[str, list[list[int
     }
     made = {}
     for kind, batches in kinds.items():
-        dealt = deal(batches, [int(lengths[batch].max()) for batch in batches], rounds)
+        dealt = deal(batches, [int(lengths[batch].max()) for batch in batches], parts)[
+            : workload.rounds * workload.steps
+        ]
         # Each part ends with its shortest batches: enough to warm up on.
         made[kind] = dealt[-workload.warm_up :] + dealt + dealt[-1:]
     return made
