@@ -43,7 +43,7 @@ def load_classifier(folder: Path | str, num_labels: int, *, depth: int | None = 
     if not any((folder / name).is_file() for name in (_WEIGHTS, f"{_WEIGHTS}.index.json")):
         raise UserError(f"{folder / _WEIGHTS} does not exist; weights are read from safetensors files only")
     try:
-        with _quiet(), seeded(seed):
+        with quiet(), seeded(seed):
             model, info = AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 config=config,
@@ -63,7 +63,7 @@ def load_classifier(folder: Path | str, num_labels: int, *, depth: int | None = 
 
 def save_classifier(model: PreTrainedModel, folder: Path | str) -> None:
     """Write a model's config and its weights, as one safetensors file, into a folder."""
-    with _quiet():
+    with quiet():
         # One file whatever the size: a run declares its files before it starts.
         model.save_pretrained(folder, max_shard_size="1000GB")
 
@@ -127,7 +127,7 @@ def _require_complete(folder: Path, model: PreTrainedModel, info: dict[str, set]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Hold back transformers' progress bars and its report of newly drawn heads, which is checked here instead."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
