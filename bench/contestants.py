@@ -80,6 +80,7 @@ ABLATION = (
     Contestant("unbucketed", "row 3.3, shuffled batches, dynamic padding", OURS, "shuffled", losses=SAME),
     Contestant("torch_dropout", "row 3.3, torch's dropout", OURS, variant="torch_dropout", losses=SAME),
     Contestant("whole_vocabulary", "row 3.3, whole vocabulary", OURS, variant="whole_vocabulary", losses=SAME),
+    Contestant("compiled", "row 3.3, feed-forward halves compiled", OURS, variant="compiled", losses=SAME),
     _PROGRESSIVE,
     Contestant(
         "untruncated", "row 3.4, every stage computes all layers", OURS, variant="untruncated", laps=STAGES,

@@ -98,6 +98,8 @@ def _ablation(results: dict[str, Any]) -> str:
     ]
     if len(whole) == 2:
         rows.append((_WITHOUT["untruncated"], str(ratio(whole["untruncated"], whole["progressive"]))))
+    if "compiled" in found:
+        rows.append((_COMPILED, str(ratio(seconds(found, "compiled"), base))))
     return table(("without", "times as long"), rows)
 
 
@@ -108,6 +110,7 @@ _WITHOUT = {
     "whole_vocabulary": "training only the used rows of the vocabulary, row 3.3",
     "untruncated": "truncated stages, the whole progressive curriculum",
 }
+_COMPILED = "nothing, but linear-GELU-linear through `torch.compile`, row 3.3"
 
 
 def _losses(results: dict[str, Any]) -> str:
