@@ -1,0 +1,1 @@
+"""Students as others use them: how fast they are, and folders, cards and files to hand on."""

@@ -1,0 +1,212 @@
+"""The model card: what a stranger must know of a student before using it, from what was measured and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+from internal_kd.analysis.layout import metric_title, millions, percent, shown
+from internal_kd.analysis.text_tables import TextTable, markdown
+from internal_kd.deployment.card_header import header, model_name
+from internal_kd.deployment.choice import sample_std
+from internal_kd.deployment.facts import ExportFacts
+from internal_kd.deployment.onnx_files import EXTRA, FP32, INT8
+from internal_kd.identity import plain
+
+
+def model_card(facts: ExportFacts) -> str:
+    """Return ``README.md`` of an exported folder."""
+    sections = (_summary, _choice, _scores, _data, _method, _speed, _limits, _again)
+    return "\n".join([header(facts), *(section(facts) for section in sections)])
+
+
+def _summary(facts: ExportFacts) -> str:
+    run, task = facts.choice.run, facts.task
+    what = "a value" if task.regression else f"one of {', '.join(task.labels)}"
+    of = "a pair of texts" if task.text_columns == 2 else "a text"
+    text = '{"text": "...", "text_pair": "..."}' if task.text_columns == 2 else '"..."'
+    return f"""# {model_name(facts)}
+
+A {facts.encoder["model_type"]} of {run.depth} layers ({millions(facts.record["encoder_parameters"])} parameters without
+embeddings, {millions(facts.record["total_parameters"])} with them) that gives {of} {what}: {task.title}. It was
+distilled from a teacher of {facts.encoder["layers"]} layers, itself {facts.study.params.encoder.name} fine-tuned on the
+same task.
+
+```python
+from transformers import pipeline
+
+classify = pipeline("text-classification", model="path/to/this/folder", truncation=True)
+classify([{text}])
+```
+
+It was trained on at most {run.tokens.max_length} tokens; `truncation=True` cuts longer texts there, as in training.
+"""
+
+
+def _choice(facts: ExportFacts) -> str:
+    choice = facts.choice
+    metric, seeds = metric_title(choice.metric), len(choice.values)
+    if choice.method_given or len(choice.compared) == 1:
+        how = f"The method, {choice.cell.title}, was given."
+    else:
+        how = (
+            f"Of {len(choice.compared)} methods at this depth, {choice.cell.title} has the best mean {metric} on the "
+            "dev set."
+        )
+    seed = f"Seed {choice.run.seed} is the only one with weights, so no seed was chosen by its score."
+    if choice.kept > 1:
+        seed = (
+            f"Of its seeds, {choice.kept}{'' if choice.kept == seeds else f' of {seeds} with their weights at hand'}, "
+            f"number {choice.run.seed} scored highest there: {shown(choice.metric, choice.value)}. Picking the best of "
+            f"{choice.kept} on the dev set is optimistic: what to expect of another seed is the mean, "
+            f"{shown(choice.metric, choice.summary.mean)}."
+        )
+    return f"""## How it was chosen
+
+{how} {seed} Methods were compared by the same dev set, so that mean is a little optimistic too.
+"""
+
+
+def _scores(facts: ExportFacts) -> str:
+    choice, numbers = facts.choice, facts.numbers
+    teacher = next(cell for cell in numbers.cells if cell.task == facts.task.task and cell.is_teacher)
+    lines = []
+    for name, _, _ in numbers.facts[facts.task.task].scored:
+        scores = numbers.scores.get((*choice.cell.key, name), [])
+        own = next((s.value for s in scores if s.fingerprint == choice.run.fingerprint), None)
+        values = [s.value for s in scores if s.value is not None]
+        summary = numbers.summaries.get((*choice.cell.key, name))
+        above = numbers.summaries.get((*teacher.key, name))
+        spread = f" ± {shown(name, sample_std(values))}" if len(values) > 1 else ""
+        interval = "–"
+        if summary is not None and summary.low is not None:
+            interval = f"{shown(name, summary.low)} to {shown(name, summary.high)}"
+        mean = f"{shown(name, summary.mean if summary else None)}{spread} ({len(values)})"
+        of_teacher = f"{shown(name, above.mean)} ({above.seeds})" if above else "–"
+        lines.append((metric_title(name), shown(name, own), mean, interval, of_teacher))
+    table = TextTable(
+        ("metric", f"this model (seed {choice.run.seed})", "its method", "95 % interval", "teacher"),
+        tuple(lines),
+        "lrrrr",
+        (
+            f"On the {facts.task.splits['dev']['rows']} dev examples, times 100. Its method: mean ± sample standard "
+            "deviation over seeds (number of seeds), with the bootstrap interval over examples and seeds. Teacher: "
+            "mean over its seeds (number).",
+        ),
+    )
+    return f"## Scores\n\n{markdown(table)}"
+
+
+def _data(facts: ExportFacts) -> str:
+    rows = [(split, str(known["rows"]), f"`{known['sha256']}`") for split, known in facts.task.splits.items()]
+    table = TextTable(("split", "examples", "SHA-256 of the Parquet file"), tuple(rows), "lrl")
+    trained = facts.choice.run.examples
+    used = "all training examples" if trained == "full" else f"a fixed subset of {trained} training examples"
+    return f"""## Data
+
+{facts.task.title}, from {facts.task.source}; licence: {facts.task.licence}. The student saw {used}.
+
+{markdown(table)}"""
+
+
+def _method(facts: ExportFacts) -> str:
+    run = facts.choice.run
+    method, settings = run.method, run.method.settings
+    weights = ", ".join(f"{name} × {weight:g}" for name, weight in method.weights.items())
+    if run.outputs is None:
+        taught = "No teacher: this method learns from the gold labels alone. The teacher below is for comparison."
+    else:
+        taught = f"The teacher is seed {facts.teacher.seed} of row 1.0 (fingerprint `{facts.teacher.fingerprint}`)."
+    curriculum = "all terms in every epoch"
+    if method.curriculum != "all":
+        curriculum = (
+            f"{method.curriculum}, at most {settings.epochs_per_layer} epochs per layer, classification "
+            f"{'at all times' if method.classification == 'always' else 'after the last layer'}"
+        )
+    encoder = facts.study.params.encoder
+    return f"""## Teacher and method
+
+{taught} The encoder is {encoder.name} ({facts.encoder["source"]}; licence: {encoder.licence}). The student began as
+{plain(settings.initialization)["source"]} weights, layers: {json.dumps(plain(settings.initialization)["layers"])}.
+
+Method {method.id}, {method.title}: losses {weights}; curriculum: {curriculum}. After Aguilar et al., "Knowledge
+Distillation from Internal Representations", AAAI 2020. All that determined the training:
+
+```json
+{json.dumps(facts.record["params"], indent=2, ensure_ascii=False)}
+```
+
+The model after the last epoch counts ({facts.record["device"]}, {facts.record["precision"]}). This folder computes in
+fp32; on the {facts.as_predicted.examples} dev examples its logits are within {facts.as_predicted.largest:.2g} of those
+recorded after training, with the same class for {percent(facts.as_predicted.same)} of them.
+"""
+
+
+def _speed(facts: ExportFacts) -> str:
+    timed = [
+        (
+            line.contestant, str(line.batch), str(line.tokens), f"{line.timing.median_ms:.2f}",
+            f"{line.timing.low_ms:.2f} to {line.timing.high_ms:.2f}", f"{line.timing.speed_up:.2f}×",
+            str(line.timing.rounds),
+        )
+        for line in facts.latency
+    ]  # fmt: skip
+    header_ = ("model", "batch", "tokens", "median, ms", "quartiles", "speed-up over the teacher", "rounds")
+    speed = TextTable(
+        header_,
+        tuple(timed),
+        "lrrrrrr",
+        (
+            f"One forward pass on one thread of: {facts.machine} ({facts.versions}). The models took turns on the same "
+            "dev examples, drawn at random; tokens: the median length of a batch. Another machine gives other figures.",
+        ),
+    )
+    sizes = {"torch fp32": sum(facts.sizes.values())}
+    if facts.onnx is not None:
+        sizes |= {"ONNX fp32": facts.onnx.sizes[FP32], "ONNX int8": facts.onnx.sizes[INT8]}
+    metrics = list(next(iter(facts.scores.values())))
+    lines = [
+        (name, f"{sizes[name] / 1e6:.1f}", *(shown(metric, values[metric], 2) for metric in metrics))
+        for name, values in facts.scores.items()
+    ]
+    formats = TextTable(("model", "MB", *(metric_title(m) for m in metrics)), tuple(lines), "lr" + "r" * len(metrics))
+    onnx = f"ONNX files were not made: they need {EXTRA}.\n"
+    if facts.onnx is not None:
+        held = facts.onnx.agreement
+        onnx = (
+            f"`../onnx/{FP32}` is the same graph for ONNX Runtime: its logits are within {held.largest:.1g} of torch's "
+            f"on all {held.examples} dev examples. `../onnx/{INT8}` has 8-bit weights and quantises activations per "
+            f"batch; scored in batches of 32 of like length. Made with {facts.onnx.versions}.\n"
+        )
+    return f"## Size and speed\n\n{markdown(speed)}\n{onnx}\nOn the whole dev set:\n\n{markdown(formats)}"
+
+
+def _limits(facts: ExportFacts) -> str:
+    return f"""## Limits
+
+- It was tested on the dev set of {facts.task.title} alone, which also chose it. How it does on other texts was not
+  measured.
+- It has what biases its encoder and its data have; neither was examined for them.
+- Texts beyond {facts.choice.run.tokens.max_length} tokens lose their end.
+"""
+
+
+def _again(facts: ExportFacts) -> str:
+    run, record = facts.choice.run, facts.record
+    dirty = " with changes not committed" if record.get("git_dirty") else ""
+    commit = f"git commit `{record['git_commit']}`{dirty}" if record.get("git_commit") else "git commit not known"
+    sized = f" --examples {run.examples}"
+    return f"""## How to make it again
+
+With internal-kd at {commit}, and the study's parameters, which lie beside this folder as `params.yaml`:
+
+```bash
+snakemake --cores 2 students --configfile params.yaml
+internal-kd export-students --params params.yaml --task {run.task} --method {run.method.name} --depth {run.depth}{sized}
+```
+
+This is run `{run.fingerprint}` ({run.label}), finished {record["finished"]}, with {_versions(record["versions"])}.
+"""
+
+
+def _versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in versions.items())

@@ -1,0 +1,129 @@
+"""A student as ONNX: the graph in fp32, the same with weights of 8 bits, and what both answer.
+
+torch's older exporter, over TorchScript, is used: ONNX Runtime's quantiser refuses the newer one's graphs (its shape
+inference fails at torch 2.13), and whatever tracing may have fixed in a graph shows when all dev examples, of every
+length, are compared.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from internal_kd.data.tokens import TokenSplit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PACKAGES = ("onnx", "onnxruntime")
+EXTRA = "pip install 'internal-kd[export]'"
+FP32, INT8 = "model.onnx", "model-int8.onnx"
+# Share of the largest logit by which ONNX Runtime may differ from torch, both in fp32.
+TOLERANCE = 1e-3
+_BATCH = 32
+
+
+def missing_packages() -> tuple[str, ...]:
+    """Return the packages of the extra ``export`` that are not installed."""
+    return tuple(name for name in PACKAGES if find_spec(name) is None)
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """An ONNX graph that is ready to answer, on so many threads."""
+
+    path: Path
+    session: Any
+
+    def logits(self, batch: dict[str, np.ndarray]) -> np.ndarray:
+        """Return the logits of a batch, shape (batch, classes), fp32."""
+        return self.session.run(["logits"], batch)[0]
+
+    def inputs(self, split: TokenSplit, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the graph's inputs for examples of a split, padded to their longest."""
+        batch = {name: tensor.numpy() for name, tensor in split.batch(positions).items()}
+        batch.setdefault("token_type_ids", np.zeros_like(batch["input_ids"]))
+        return {given.name: batch[given.name] for given in self.session.get_inputs()}
+
+    def logits_of(self, split: TokenSplit) -> np.ndarray:
+        """Return the logits of all examples of a split, in its order; longest first, in batches of 32.
+
+        Activations are quantised with one scale per batch, so int8 logits depend a little on the batch.
+        """
+        order = np.argsort(-np.asarray(split.lengths), kind="stable")
+        parts = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
+        found = [self.logits(self.inputs(split, part)) for part in parts]
+        return np.concatenate(found)[np.argsort(order, kind="stable")]
+
+
+def open_onnx(path: Path, *, threads: int) -> OnnxModel:
+    """Open a graph with ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return OnnxModel(path, onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
+
+
+def write_onnx(model: PreTrainedModel, folder: Path, *, uses_types: bool) -> None:
+    """Write ``model.onnx`` and ``model-int8.onnx``; batch and length stay free in both.
+
+    The second has the weights of matrix products and embeddings as int8 and quantises activations as they come
+    (dynamic quantisation of ONNX Runtime). ``model`` has eager attention, whose graph is the plainest.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        _export(model, folder / FP32, uses_types)
+        quantize_dynamic(folder / FP32, folder / INT8, weight_type=QuantType.QInt8)
+
+
+def _export(model: PreTrainedModel, path: Path, uses_types: bool) -> None:
+    import torch
+
+    class Logits(torch.nn.Module):
+        """The classifier with plain tensors for inputs and output."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+        ) -> torch.Tensor:
+            types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+            return self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
+
+    ids = torch.arange(2 * 7).reshape(2, 7) % model.config.vocab_size
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if uses_types else [])
+    given = (ids, mask, torch.zeros_like(ids))[: len(names)]
+    free = {name: {0: "batch", 1: "tokens"} for name in names} | {"logits": {0: "batch"}}
+    torch.onnx.export(
+        Logits().eval(), given, path, input_names=names, output_names=["logits"], dynamic_axes=free, dynamo=False
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what the exporters tell on their way: nothing a reader of ours can act on."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
