@@ -24,6 +24,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/teachers.smk"
 include: "workflow/rules/students.smk"
 include: "workflow/rules/results.smk"
+include: "workflow/rules/export.smk"
 
 
 rule all:
@@ -52,6 +53,15 @@ rule teachers:
     input:
         PARAMS,
         PLAN.missing_teachers,
+
+
+# Not part of all: it asks for the extra `export` (docs/export.md).
+rule export:
+    message:
+        f"the students to hand on: results/{PLAN.study.name}/export/"
+    input:
+        PARAMS,
+        PLAN.exporting,
 
 
 rule students:

@@ -12,6 +12,7 @@ from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.curves import plot_learning
 from internal_kd.analysis.fidelity_tables import measure_fidelity
 from internal_kd.analysis.figures import plot_main
+from internal_kd.analysis.latency import write_latencies
 from internal_kd.analysis.reliability import plot_reliability
 from internal_kd.analysis.report import render_report, show
 from internal_kd.analysis.scoring import score_runs
@@ -20,6 +21,7 @@ from internal_kd.params import merge
 
 
 def analyse(study):
+    write_latencies(study, [])
     for step in (score_runs, compare_runs, measure_fidelity, plot_main, plot_learning, plot_reliability, render_report):
         step(study)
 

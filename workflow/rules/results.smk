@@ -4,10 +4,31 @@
 localrules:
     score_runs,
     compare_runs,
+    measure_latency,
     measure_fidelity,
     plot_figures,
     render_report,
     publish_runs,
+
+
+# Before the scores, for the tables beside them; after the trainings, for they would be heard in the figures.
+rule measure_latency:
+    message:
+        "measure how long models of {PLAN.study.name} take on this machine"
+    input:
+        PLAN.missing_runs,
+        stale=PLAN.stale_results,
+    output:
+        PLAN.results("measure-latency"),
+    log:
+        f"work/logs/{PLAN.study.name}/measure_latency.log",
+    params:
+        study=PARAMS,
+    threads: PLAN.threads("light")
+    resources:
+        **PLAN.resources("light"),
+    shell:
+        "internal-kd measure-latency --params {params.study} > {log} 2>&1"
 
 
 rule score_runs:
@@ -15,6 +36,7 @@ rule score_runs:
         "score the runs of {PLAN.study.name}"
     input:
         PLAN.missing_runs,
+        PLAN.renewed("measure-latency"),
         stale=PLAN.stale_results,
     output:
         PLAN.results("score-runs"),

@@ -17,10 +17,12 @@ from internal_kd.records import problem_with
 from internal_kd.study import Study
 
 # Raised when the same runs give other tables, figures or another report.
-ANALYSIS = 3
+ANALYSIS = 4
 
 CLAIMS_FILE = Path("paper/claims.yaml")
 FIGURE_TYPES = ("png", "svg")
+# A timing is never the same twice, so it is made before the scores and is no part of what determines them.
+LATENCY_TABLE = "latency.csv"
 SCORE_TABLES = (
     "scores.csv", "missing.csv", "main.csv", "main.md", "main.tex", "efficiency.csv", "efficiency.md", "efficiency.tex",
     "metrics.json", "built_from.json",
@@ -53,6 +55,11 @@ def report_path(study: Study) -> Path:
     return study.folder / "report.html"
 
 
+def export_path(study: Study, task: str) -> Path:
+    """``results/<study>/export/<task>/export.json``, written last of what ``export_students`` makes."""
+    return study.folder / "export" / task / "export.json"
+
+
 def figure_names(study: Study) -> tuple[str, ...]:
     """Return the figures a study has: one over depths or sizes needs more than one of them."""
     names = ["main", "learning", "reliability"]
@@ -72,6 +79,7 @@ def outputs_of(study: Study) -> dict[str, tuple[Path, ...]]:
     """Return every output of the analysis by the verb that makes it."""
     tables = tables_folder(study)
     return {
+        "measure-latency": (tables / LATENCY_TABLE,),
         "score-runs": tuple(tables / name for name in SCORE_TABLES),
         "compare-runs": tuple(tables / name for name in COMPARISON_TABLES),
         "measure-fidelity": tuple(tables / name for name in FIDELITY_TABLES),
@@ -120,12 +128,17 @@ def recorded_key(study: Study) -> str:
 
 def is_current(study: Study) -> bool:
     """Whether every output exists and was made from exactly the runs that are wanted and there now."""
+    return scores_are_current(study) and not stale_outputs(study, recorded_key(study))
+
+
+def scores_are_current(study: Study) -> bool:
+    """Whether the scores were made from exactly the runs that are wanted and there now."""
     try:
         recorded = json.loads(built_from_path(study).read_text(encoding="utf-8"))
-        key = recorded.pop("key")
-    except (OSError, ValueError, KeyError, AttributeError):
+        del recorded["key"]
+    except (OSError, ValueError, KeyError, TypeError):
         return False
-    return recorded == describe_inputs(study) and not stale_outputs(study, key)
+    return recorded == describe_inputs(study)
 
 
 def stale_outputs(study: Study, key: str) -> tuple[Path, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from internal_kd.analysis.cells import TEACHER
+from internal_kd.analysis.latency import BATCH, ONE, Latencies
 from internal_kd.analysis.layout import depth_text, metric_title, millions, percent, shown, size_text
 from internal_kd.analysis.tables import MainRow, MainTable
 from internal_kd.analysis.text_tables import TextTable
@@ -24,6 +25,8 @@ class EfficiencyRow:
 
     ``distillation_score`` counts encoder and pooler, as the paper's tables do; the last column all parameters. None
     where the teacher is missing, or a share of its score says nothing (errors, and scores at or below chance's 0).
+    Latencies are medians in milliseconds for one example and for a batch, speed-ups against the teacher; None where
+    nothing was measured.
     """
 
     task: str
@@ -39,6 +42,11 @@ class EfficiencyRow:
     teacher_share: float | None
     distillation_score: float | None
     distillation_score_total: float | None
+    latency_ms: float | None
+    speed_up: float | None
+    latency_batch_ms: float | None
+    speed_up_batch: float | None
+    machine: str | None
 
 
 EFFICIENCY_COLUMNS = tuple(field.name for field in fields(EfficiencyRow))
@@ -51,13 +59,14 @@ def distillation_score(size_share: float | None, score_share: float | None, alph
     return alpha * size_share + (1 - alpha) * (1 - score_share)
 
 
-def efficiency_rows(table: MainTable, alpha: float) -> list[EfficiencyRow]:
+def efficiency_rows(table: MainTable, alpha: float, latencies: Latencies) -> list[EfficiencyRow]:
     """Return one row per row of the main table; ``alpha`` is the weight of the size, from 0 to 1."""
     teachers = {(row.task, row.metric): row for row in table.rows if row.method == TEACHER}
-    return [_row(row, teachers.get((row.task, row.metric)), alpha) for row in table.rows]
+    return [_row(row, teachers.get((row.task, row.metric)), alpha, latencies) for row in table.rows]
 
 
-def _row(row: MainRow, teacher: MainRow | None, alpha: float) -> EfficiencyRow:
+def _row(row: MainRow, teacher: MainRow | None, alpha: float, latencies: Latencies) -> EfficiencyRow:
+    one, batch = (latencies.get((row.task, row.depth or 0, size)) for size in (ONE, BATCH))
     encoder = _share(row.encoder_parameters, teacher.encoder_parameters if teacher else None)
     total = _share(row.total_parameters, teacher.total_parameters if teacher else None)
     return EfficiencyRow(
@@ -74,6 +83,11 @@ def _row(row: MainRow, teacher: MainRow | None, alpha: float) -> EfficiencyRow:
         teacher_share=row.teacher_share,
         distillation_score=distillation_score(encoder, row.teacher_share, alpha),
         distillation_score_total=distillation_score(total, row.teacher_share, alpha),
+        latency_ms=one.median_ms if one else None,
+        speed_up=one.speed_up if one else None,
+        latency_batch_ms=batch.median_ms if batch else None,
+        speed_up_batch=batch.speed_up if batch else None,
+        machine=one.machine if one else None,
     )
 
 
@@ -85,6 +99,7 @@ def efficiency_text(table: MainTable, rows: Sequence[EfficiencyRow]) -> TextTabl
     """Return the rows of every task's first metric laid out."""
     main = {task: facts.scored[0][0] for task, facts in table.tasks.items()}
     parameters = {(row.task, row.metric, row.method, row.depth, row.examples): row for row in table.rows}
+    measured = any(row.latency_ms is not None for row in rows)
     lines = []
     for row in (row for row in rows if row.metric == main[row.task]):
         of_main = parameters[(row.task, row.metric, row.method, row.depth, row.examples)]
@@ -99,19 +114,33 @@ def efficiency_text(table: MainTable, rows: Sequence[EfficiencyRow]) -> TextTabl
                 f"{metric_title(row.metric)} {shown(row.metric, of_main.mean)}",
                 percent(row.teacher_share),
                 "–" if row.distillation_score is None else f"{row.distillation_score:.3f}",
+                *(_latency_texts(row) if measured else ()),
             )
         )
     header = (
         "task", "id", "method", "layers", "parameters", "of the teacher's", "score", "of the teacher's",
-        "distillation score",
+        "distillation score", *((f"ms for {ONE} / {BATCH}", "speed-up") if measured else ()),
     )  # fmt: skip
-    return TextTable(header, tuple(lines), "lllrrrlrr", _notes(rows))
+    return TextTable(header, tuple(lines), "lllrrrlrr" + ("rr" if measured else ""), _notes(rows))
+
+
+def _latency_texts(row: EfficiencyRow) -> tuple[str, str]:
+    if row.latency_ms is None or row.latency_batch_ms is None:
+        return ("–", "–")
+    return (f"{row.latency_ms:.1f} / {row.latency_batch_ms:.0f}", f"{row.speed_up:.2f}× / {row.speed_up_batch:.2f}×")
 
 
 def _notes(rows: Sequence[EfficiencyRow]) -> tuple[str, ...]:
     alpha = rows[0].alpha if rows else 0.5
+    machines = sorted({row.machine for row in rows if row.machine})
+    timed = (
+        f"Milliseconds: the median forward pass of {ONE} example / of a batch of {BATCH}, at the task's median dev "
+        f"length, in fp32 on one thread of this machine: {'; '.join(machines)}. Another machine gives other figures; "
+        "latency.csv has quartiles, rounds and versions.",
+    )
     return (
         f"Distillation score: {alpha:g} × parameters as a share of the teacher's + {1 - alpha:g} × (1 - score as a "
         "share of the teacher's); lower is better (Alkhulaifi, Alsahli and Ahmad 2021). Parameters: encoder and "
         "pooler, without embeddings; efficiency.csv has every metric, and the score with embeddings.",
+        *(timed if machines else ()),
     )

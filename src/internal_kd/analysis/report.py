@@ -21,6 +21,7 @@ from internal_kd.analysis.built import (
 from internal_kd.analysis.cells import FULL, cells_of, joined, label_of, teacher_layers
 from internal_kd.analysis.comparisons import comparisons_text
 from internal_kd.analysis.efficiency import efficiency_rows, efficiency_text
+from internal_kd.analysis.latency import read_latencies
 from internal_kd.analysis.layout import header_of, lines_of, notes_of
 from internal_kd.analysis.paper import PAPER_COLUMNS, paper_text
 from internal_kd.analysis.predictions import read_facts
@@ -49,7 +50,11 @@ CAPTIONS = {
         "learn internal representations the one with the highest mean score. Below the diagonal a model is "
         "overconfident."
     ),
-    "depth": "Score against a student's encoder parameters; the star is the teacher.",
+    "depth": (
+        "Score against a student's encoder parameters and against the measured median time of a forward pass of one "
+        "example (with quartiles; torch, fp32, one thread); the star is the teacher. Ringed, on the grey steps: what "
+        "nothing else beats in score without being slower."
+    ),
     "size": "Score against the number of training examples; the dashed line is the teacher's mean.",
 }
 
@@ -77,7 +82,9 @@ def render_report(study: Study) -> Path:
         findings=findings(table, comparisons),
         comparisons=comparisons_text(facts, comparisons),
         fidelity=fidelity,
-        efficiency=efficiency_text(table, efficiency_rows(table, study.params.analysis.distillation_alpha)),
+        efficiency=efficiency_text(
+            table, efficiency_rows(table, study.params.analysis.distillation_alpha, read_latencies(study))
+        ),
         claims=read_json(tables_folder(study) / "claims.json")["claims"],
         paper=_published(study),
         gaps=_read_lines(tables_folder(study) / "missing.csv", GAP_COLUMNS),

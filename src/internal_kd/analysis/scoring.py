@@ -9,6 +9,7 @@ from pathlib import Path
 from internal_kd.analysis.built import built_from_path, describe_inputs, key_of, tables_folder
 from internal_kd.analysis.cells import label_of
 from internal_kd.analysis.efficiency import EFFICIENCY_COLUMNS, efficiency_rows, efficiency_text
+from internal_kd.analysis.latency import read_latencies
 from internal_kd.analysis.layout import text_table
 from internal_kd.analysis.predictions import TaskFacts, read_evidence
 from internal_kd.analysis.scores import GAP_COLUMNS, Score, scores_of, write_csv
@@ -44,7 +45,7 @@ def write_main_tables(study: Study, tasks: Mapping[str, TaskFacts], scores: Sequ
     folder = tables_folder(study)
     write_csv(folder / "main.csv", MAIN_COLUMNS, (astuple(row) for row in table.rows))
     write_text_table(folder, "main", text_table(table))
-    efficiency = efficiency_rows(table, study.params.analysis.distillation_alpha)
+    efficiency = efficiency_rows(table, study.params.analysis.distillation_alpha, read_latencies(study))
     write_csv(folder / "efficiency.csv", EFFICIENCY_COLUMNS, (astuple(row) for row in efficiency))
     write_text_table(folder, "efficiency", efficiency_text(table, efficiency))
     write_json(folder / "metrics.json", nested_metrics(table.rows))

@@ -190,6 +190,31 @@ COMMANDS: dict[str, Command] = {
         "results/<study>/tables/",
         STUDY,
     ),
+    "measure-latency": Command(
+        "measure on this machine how long a forward pass of each depth of a study takes",
+        "exporting:measure_latency",
+        "internal-kd measure-latency --again",
+        "the encoder's configuration, the lengths of dev examples",
+        "results/<study>/tables/latency.csv; `internal-kd run` renews what is made from it",
+        (
+            *STUDY,
+            Option("--again", {"action": "store_true", "help": "also where this machine has measured it already"}),
+        ),
+    ),
+    "export-students": Command(
+        "export each task's best student: Hugging Face folder with a card, ONNX, GLUE's submission",
+        "exporting:export_students",
+        "internal-kd export-students --task rte --method stacked",
+        "results/<study>/tables/, the student's and its teacher's model; ONNX needs pip install 'internal-kd[export]'",
+        "results/<study>/export/<task>/",
+        (
+            *STUDY,
+            Option("--task", {"help": "an entry of `tasks` (default: all of the study's)"}),
+            Option("--method", {"help": "an entry of `methods` (default: the one with the best mean dev score)"}),
+            Option("--depth", {**DEPTH.settings, "required": False, "help": "student layers (default: the most)"}),
+            Option("--examples", {**EXAMPLES.settings, "help": "training-set size or `full` (default: the largest)"}),
+        ),
+    ),
     "plot-figures": Command(
         "draw a study's figures",
         "results:plot_figures",

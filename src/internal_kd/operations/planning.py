@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from internal_kd.analysis.built import carries, is_current, outputs_of, recorded_key
+from internal_kd.analysis.built import carries, export_path, is_current, outputs_of, recorded_key
 from internal_kd.artefacts import Artefact, EncoderFiles, Run, TaskData
 from internal_kd.errors import UserError
 from internal_kd.files import sha256_text, write_text
@@ -182,6 +182,24 @@ class Plan:
         return [] if self.results_are_current else [str(STALE)]
 
     @property
+    def exports(self) -> list[str]:
+        """What an export writes last, for each task."""
+        return [str(export_path(self.study, task)) for task in self.study.tasks]
+
+    @cached_property
+    def exporting(self) -> list[str]:
+        """The same where a task's export is missing or was made from other scores; nothing where all are current."""
+        if not self.results_are_current:
+            return self.exports
+        key = recorded_key(self.study)
+        return [path for path in self.exports if not carries(Path(path), key)]
+
+    @property
+    def stale_exports(self) -> list[str]:
+        """A file newer than everything while something is to be exported."""
+        return [str(STALE)] if self.exporting else []
+
+    @property
     def published(self) -> Path:
         """What says which tables MLflow shows; scratch, as MLflow's own database is."""
         return WORK / "published" / f"{self.study.name}.txt"
@@ -260,7 +278,7 @@ def make_plan(config: Mapping[str, Any], *, main_process: bool) -> Plan:
     """
     study = plan_study(parse_params(config))
     plan = Plan(study, Catalogue(study), snapshot(config))
-    if main_process and (plan.broken or plan.publishing):
+    if main_process and (plan.broken or plan.publishing or plan.exporting):
         # New content every time: Snakemake compares checksums of small inputs, not only their times.
         write_text(STALE, f"{time.time_ns()}\n")
     if main_process:

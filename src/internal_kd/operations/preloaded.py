@@ -35,7 +35,8 @@ from typing import Any
 ADDRESS = "INTERNAL_KD_PRELOADED"
 _STEPS = ("tokenize-task", "train-teacher", "record-teacher", "initialize-student", "train-student")
 _TABLES = ("score-runs", "compare-runs", "measure-fidelity", "plot-figures", "render-report")
-VERBS = frozenset(_STEPS + _TABLES)
+_MEASUREMENTS = ("measure-latency",)
+VERBS = frozenset(_STEPS + _TABLES + _MEASUREMENTS)
 # What those verbs load on their way; nothing that starts threads or asks for a GPU.
 MODULES = ("internal_kd.distillation.trainer", "pandas", "scipy.stats", "sklearn.metrics", "matplotlib.figure")
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
