@@ -59,22 +59,6 @@ def test_without_a_teacher_there_is_no_score(small):
 
 
 def test_latencies_stand_beside_sizes_where_they_were_measured(small):
-    assert "ms for" not in (small.folder / "tables" / "efficiency.md").read_text() if efficiency(small).size else True
-    common = (1, "fp32", "a machine, 2 logical cores", "torch 2")
-    lines = [(6, 1, 8.0, 1.0), (6, 32, 90.0, 1.0), (3, 1, 4.0, 2.0), (3, 32, 50.0, 1.8)]
-    write_latencies(
-        small, [LatencyRow("entailment", 12, n, b, 9, ms, ms - 1, ms + 1, up, *common) for n, b, ms, up in lines]
-    )
-    rows = efficiency(small)
-    assert rows[rows.method == "teacher"].latency_ms.to_list() == [8.0, 8.0]
-    students = rows[rows.method != "teacher"]
-    assert set(students.latency_ms) == {4.0} and set(students.speed_up_batch) == {1.8}
-    text = (small.folder / "tables" / "efficiency.md").read_text()
-    assert "| 4.0 / 50 | 2.00× / 1.80× |" in text
-    assert "this machine: a machine, 2 logical cores. Another machine gives other figures" in text
-
-
-def test_latencies_stand_beside_sizes_where_they_were_measured(small):
     assert efficiency(small).latency_ms.isna().all()
     assert "ms for" not in (small.folder / "tables" / "efficiency.md").read_text()
     common = (1, "fp32", "a machine, 2 logical cores", "torch 2")
