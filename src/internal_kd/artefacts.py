@@ -175,7 +175,7 @@ class Run(Artefact):
         """The pre-trained encoder."""
         return self.tokens.encoder
 
-    @property
+    @cached_property
     def marker(self) -> Path:
         """``run.json``, written last."""
         return self.folder / "run.json"
@@ -212,7 +212,7 @@ class TeacherRun(Run):
         """A name for people."""
         return f"{self.task} | teacher | s{self.seed}"
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """``results/runs/teachers/<task>/<encoder>/seed<k>-<fp>``."""
         return RUNS / "teachers" / self.task / self.encoder.name / f"seed{self.seed}-{self.fingerprint}"
@@ -313,7 +313,7 @@ class StudentRun(Run):
         size = "" if self.examples == "full" else f" | n{self.examples}"
         return f"{self.task} | L{self.depth} | {self.method.name}{size} | s{self.seed}"
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """``results/runs/students/<task>/<encoder>/L<depth>/<method>/n<examples>/seed<k>-<fp>``."""
         base = RUNS / "students" / self.task / self.encoder.name / f"L{self.depth}" / self.method.name

@@ -10,6 +10,7 @@ from test_progress import report
 from internal_kd.operations.catalogue import Catalogue
 from internal_kd.operations.cli import main
 from internal_kd.operations.gc import readable
+from internal_kd.operations.wanted import remember_study
 from internal_kd.study import Study
 from tiny_study import OVERLAY, complete, complete_everything, write_overlay
 
@@ -86,6 +87,23 @@ def test_half_written_folders_go_when_their_writer_is_gone_for_a_day(study: Stud
         os.utime(path / "part", (yesterday, yesterday))
     assert collect("--delete") == 0
     assert fresh.is_dir() and alive.is_dir() and not old.exists()
+
+
+def test_a_study_composed_on_the_command_line_is_wanted_until_it_is_let_go(
+    study: Study, overlay: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    complete_everything(study)
+    snapshot = Path("snapshot.yaml")
+    assert main(["params", "--overlay", str(overlay)]) == 0
+    snapshot.write_text(capsys.readouterr().out)
+    overlay.unlink()
+    remember_study(study, snapshot, composed=True)
+    assert collect("--delete") == 0
+    said = capsys.readouterr().out
+    assert f"work/studies/{study.name}.yaml" in said and "nothing lies here that no study wants" in said
+    remember_study(study, snapshot, composed=False)
+    assert collect("--delete") == 0
+    assert not any(folder.exists() for folder in everything(study))
 
 
 def test_nothing_is_removed_while_an_overlay_cannot_be_planned(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from internal_kd.params import read_yaml
 from internal_kd.study import Study
 from tiny_study import ROOT, complete_everything, environment, planned_jobs, snakemake
 
@@ -18,6 +19,7 @@ RESULTS = {
     "score_runs": 1,
     "compare_runs": 1,
     "measure_fidelity": 1,
+    "map_attention": 1,
     "plot_figures": 1,
     "render_report": 1,
     "publish_runs": 1,
@@ -50,6 +52,16 @@ def scramble_times(folder: Path) -> None:
 def test_a_fresh_project_plans_every_step_once(study: Study) -> None:
     assert dry_run() == FRESH
     assert dry_run("data") == {"fetch_task": 1, "fetch_encoder": 1, "data": 1}
+
+
+def test_only_a_study_composed_on_the_command_line_is_remembered_for_gc(study: Study) -> None:
+    kept = Path("work/studies") / f"{study.name}.yaml"
+    dry_run()
+    assert not kept.exists()
+    dry_run("--config", "analysis={distillation_alpha: 0.4}")
+    assert float(read_yaml(kept)["analysis"]["distillation_alpha"]) == 0.4
+    dry_run()
+    assert not kept.exists()
 
 
 def test_a_complete_study_plans_nothing_whatever_its_times_and_without_scratch(study: Study) -> None:

@@ -10,7 +10,7 @@ rule fetch_task:
     message:
         "fetch {wildcards.task}"
     input:
-        stale=PLAN.stale,
+        PLAN.inputs,
     output:
         manifest="data/tasks/{task}-{fp}/manifest.json",
     log:
@@ -28,7 +28,7 @@ rule fetch_encoder:
     message:
         "fetch the encoder {wildcards.encoder}"
     input:
-        stale=PLAN.stale,
+        PLAN.inputs,
     output:
         manifest="data/encoders/{encoder}-{fp}/manifest.json",
     log:
@@ -46,8 +46,7 @@ rule tokenize_task:
     message:
         "tokenise {wildcards.task}"
     input:
-        PLAN.missing_inputs,
-        stale=PLAN.stale,
+        PLAN.inputs,
     output:
         manifest="work/tokens/{task}-{fp}/manifest.json",
     log:

@@ -1,4 +1,5 @@
-# Tables, figures and the report of this study: cheap, made once at the end, from recorded predictions alone.
+# Tables, figures and the report of this study: cheap, made once at the end, from recorded predictions and, for the
+# attention maps, from the weights that were kept.
 
 
 localrules:
@@ -87,11 +88,30 @@ rule measure_fidelity:
         "internal-kd measure-fidelity --params {params.study} > {log} 2>&1"
 
 
+# Runs the models themselves, once through a few dev examples: what recording a teacher asks for is more than enough.
+rule map_attention:
+    message:
+        "hold the attention maps of {PLAN.study.name} beside their teachers'"
+    input:
+        PLAN.renewed("score-runs"),
+    output:
+        PLAN.results("map-attention"),
+    log:
+        f"work/logs/{PLAN.study.name}/map_attention.log",
+    params:
+        study=PARAMS,
+    threads: PLAN.threads("recording")
+    resources:
+        **PLAN.resources("recording"),
+    shell:
+        "internal-kd map-attention --params {params.study} > {log} 2>&1"
+
+
 rule plot_figures:
     message:
         "draw the figures of {PLAN.study.name}"
     input:
-        PLAN.renewed("score-runs", "compare-runs", "measure-fidelity"),
+        PLAN.renewed("score-runs", "compare-runs", "measure-fidelity", "map-attention"),
     output:
         report(PLAN.results(*PLAN.figures), caption="../report/figures.rst", category="Figures"),
     log:
@@ -109,7 +129,7 @@ rule render_report:
     message:
         "write the report of {PLAN.study.name}"
     input:
-        PLAN.renewed("score-runs", "compare-runs", "measure-fidelity", *PLAN.figures),
+        PLAN.renewed("score-runs", "compare-runs", "measure-fidelity", "map-attention", *PLAN.figures),
     output:
         report(PLAN.results("render-report"), caption="../report/report.rst", category="Report"),
     log:

@@ -9,8 +9,7 @@ rule initialize_student:
     message:
         "initialise a student of {wildcards.depth} layers from {wildcards.encoder}"
     input:
-        PLAN.missing_inputs,
-        stale=PLAN.stale,
+        PLAN.inputs,
     output:
         manifest="work/initial/{encoder}-L{depth}-{fp}/manifest.json",
     log:
@@ -31,8 +30,7 @@ rule train_student:
     message:
         "train {wildcards.task} L{wildcards.depth} {wildcards.method} n{wildcards.examples} s{wildcards.seed}"
     input:
-        PLAN.missing_inputs,
-        stale=PLAN.stale,
+        PLAN.inputs,
     output:
         predictions="results/runs/students/{task}/{encoder}/L{depth}/{method}/n{examples}/seed{seed}-{fp}/predictions.parquet",
         history="results/runs/students/{task}/{encoder}/L{depth}/{method}/n{examples}/seed{seed}-{fp}/history.jsonl",

@@ -5,8 +5,7 @@ rule train_teacher:
     message:
         "train teacher {wildcards.task} s{wildcards.seed}"
     input:
-        PLAN.missing_inputs,
-        stale=PLAN.stale,
+        PLAN.inputs,
     output:
         config="results/runs/teachers/{task}/{encoder}/seed{seed}-{fp}/model/config.json",
         weights="results/runs/teachers/{task}/{encoder}/seed{seed}-{fp}/model/model.safetensors",
@@ -32,8 +31,7 @@ rule record_teacher:
     message:
         "record the teacher of {wildcards.task}"
     input:
-        PLAN.missing_inputs,
-        stale=PLAN.stale,
+        PLAN.inputs,
     output:
         marker="work/teacher_outputs/{task}-{fp}/recorded-{needs}.json",
     log:

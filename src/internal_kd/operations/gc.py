@@ -16,6 +16,7 @@ from internal_kd.identity import DATA, FINGERPRINT_PATTERN, RUNS, WORK
 from internal_kd.operations.catalogue import Catalogue
 from internal_kd.operations.owners import owners
 from internal_kd.operations.progress import running_runs
+from internal_kd.operations.wanted import STUDIES
 from internal_kd.params import load_params
 from internal_kd.records import is_complete
 from internal_kd.study import plan_study
@@ -34,11 +35,15 @@ ABANDONED_SECONDS = 24 * 3600
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the studies here want, which of their runs are complete, and which overlays could not be planned."""
+    """What the studies here want, which of their runs are complete, and which overlays could not be planned.
+
+    ``remembered`` names the files of studies that no single overlay describes.
+    """
 
     fingerprints: frozenset[str]
     complete: frozenset[str]
     unplanned: tuple[tuple[Path, str], ...]
+    remembered: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,9 @@ class Unwanted:
 def collect(options: argparse.Namespace) -> int:
     """List what no study wants, and with ``--delete`` remove it."""
     ignored = [Path(path) for path in options.ignore]
-    wanted = wanted_here(Path(options.params), [p for p in sorted(OVERLAYS.glob("*.yaml")) if p not in ignored])
+    wanted = wanted_here(Path(options.params), sorted(OVERLAYS.rglob("*.yaml")), ignored)
+    for path in wanted.remembered:
+        print(f"{path} is the study {path.stem!r} as last planned here: its runs are kept while this file is")
     for path, why in wanted.unplanned:
         print(f"what {path} wants is not known here: {why}")
     found = unwanted_here(wanted)
@@ -72,23 +79,28 @@ def collect(options: argparse.Namespace) -> int:
     return 0
 
 
-def wanted_here(params: Path, overlays: Sequence[Path]) -> Wanted:
-    """Plan the study of ``params``, the one of every overlay, and those that are being worked on now.
+def wanted_here(params: Path, overlays: Sequence[Path], ignored: Sequence[Path]) -> Wanted:
+    """Plan the study of ``params``, the one of every overlay, those last planned here, and those worked on now.
+
+    Overlays may be laid over each other and values given on the command line: what was last planned so is remembered
+    by the study's name, and is wanted too.
 
     Raises:
         UserError: ``params`` itself cannot be planned.
     """
     catalogues = [Catalogue(plan_study(load_params(params)))]
     unplanned = []
-    for overlay in overlays:
+    remembered = sorted(STUDIES.glob("*.yaml"))
+    for path in (path for path in (*overlays, *remembered) if path not in ignored):
         try:
-            catalogues.append(Catalogue(plan_study(load_params(params, [overlay]))))
+            read = load_params(path) if path in remembered else load_params(params, [path])
+            catalogues.append(Catalogue(plan_study(read)))
         except UserError as error:
-            unplanned.append((overlay, str(error)))
+            unplanned.append((path, str(error)))
     catalogues += [Catalogue(plan_study(load_params(owner.params))) for owner in owners() if owner.alive]
     artefacts = {fp: artefact for catalogue in catalogues for fp, artefact in catalogue.by_fingerprint.items()}
     complete = {fp for fp, artefact in artefacts.items() if is_complete(artefact)}
-    return Wanted(frozenset(artefacts), frozenset(complete), tuple(unplanned))
+    return Wanted(frozenset(artefacts), frozenset(complete), tuple(unplanned), tuple(remembered))
 
 
 def unwanted_here(wanted: Wanted) -> list[Unwanted]:

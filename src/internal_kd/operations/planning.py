@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from internal_kd.identity import FINGERPRINT_PATTERN, WORK
 from internal_kd.operations import estimate
 from internal_kd.operations.catalogue import WITHOUT_WEIGHTS, Catalogue, files_read, inputs_of, lack_of
 from internal_kd.operations.progress import describe, look
-from internal_kd.operations.wanted import runs_not_pulled, write_wanted
+from internal_kd.operations.wanted import remember_study, runs_not_pulled, write_wanted
 from internal_kd.params import parse_params, read_yaml
 from internal_kd.records import problem_with
 from internal_kd.sources import remember
@@ -159,6 +160,11 @@ class Plan:
         """The figures a study has, as sub-commands of outputs_of."""
         return [verb for verb in outputs_of(self.study) if verb.startswith("plot-")]
 
+    @cached_property
+    def inputs(self) -> Callable[[Any], list[str]]:
+        """What a job waits for: the files that it lacks, and one newer than everything if it is to be made again."""
+        return _told(lambda wildcards: [*self.missing_inputs(wildcards), *self.stale(wildcards)])
+
     def missing_inputs(self, wildcards: Any) -> list[str]:
         """Return the files of a job's inputs that are still to be made, without those that others of them bring."""
         artefact = self._artefact(wildcards.fp)
@@ -235,8 +241,8 @@ class Plan:
         asked = getattr(self.study.params.machine, kind)
         return {
             "gpu": asked.gpu,
-            "mem_mb": lambda wildcards, attempt: asked.mem_mb * attempt,
-            "runtime": lambda wildcards, attempt: asked.runtime * attempt,
+            "mem_mb": _told(lambda wildcards, attempt: asked.mem_mb * attempt),
+            "runtime": _told(lambda wildcards, attempt: asked.runtime * attempt),
         }
 
     def threads(self, kind: str) -> int:
@@ -268,9 +274,16 @@ class Plan:
             raise UserError(f"study {self.study.name!r} wants nothing with the fingerprint {fp}") from None
 
 
-def make_plan(config: Mapping[str, Any], *, main_process: bool) -> Plan:
+def _told(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Write down a function's parameters: Snakemake works them out anew for every job, at a tenth of planning time."""
+    function.__signature__ = signature(function)  # type: ignore[attr-defined]
+    return function
+
+
+def make_plan(config: Mapping[str, Any], *, main_process: bool, composed: bool = False) -> Plan:
     """Check Snakemake's merged configuration and plan its study.
 
+    ``composed`` says that it is more than params.yaml and one overlay.
     ``main_process`` is False where Snakemake reads the Snakefile once more for a single job on a cluster's node.
 
     Raises:
@@ -283,5 +296,6 @@ def make_plan(config: Mapping[str, Any], *, main_process: bool) -> Plan:
         write_text(STALE, f"{time.time_ns()}\n")
     if main_process:
         write_wanted(study)
+        remember_study(study, plan.snapshot, composed=composed)
         plan.remember_sources()
     return plan

@@ -18,6 +18,7 @@ from internal_kd.identity import RUNS, WORK
 from internal_kd.study import Study
 
 WANTED = WORK / "wanted"
+STUDIES = WORK / "studies"
 DVC_LOCK = Path("dvc.lock")
 
 
@@ -33,6 +34,21 @@ def write_wanted(study: Study) -> None:
         text = "\n".join(dict.fromkeys(lines)) + "\n"
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
+
+
+def remember_study(study: Study, snapshot: Path, *, composed: bool) -> None:
+    """Keep the parameters of a study that no single overlay describes in ``work/studies/<name>.yaml``.
+
+    ``composed`` says that overlays were laid over each other, or values given on the command line. `internal-kd gc`
+    plans every overlay by itself and could not know such a study otherwise.
+    """
+    path = STUDIES / f"{study.name}.yaml"
+    if not composed:
+        path.unlink(missing_ok=True)
+        return
+    text = snapshot.read_text(encoding="utf-8")
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
 
 
 def untracked_runs(trained: int) -> str | None:
