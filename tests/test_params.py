@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from internal_kd.errors import UserError
-from internal_kd.params import load_params, merge, parse_params, read_yaml
+from internal_kd.params import load_params, merge, parse_params, read_yaml, with_nulls
 from tiny_study import ROOT
 
 PAPER = read_yaml(ROOT / "params.yaml")
@@ -104,3 +104,22 @@ def test_overlays_are_merged_as_snakemake_merges_its_configuration():
     config = read_yaml(ROOT / "params.yaml")
     update_config(config, overlay)
     assert config == merge(PAPER, overlay)
+
+
+def test_null_on_the_command_line_is_null_and_not_a_word():
+    from snakemake.cli import parse_config
+    from snakemake.utils import update_config
+
+    given = parse_config(["data={root: null}", "methods={soft: {title: ~, epochs: 3}}", "study={tasks: }"])
+    config = read_yaml(ROOT / "params.yaml")
+    config["data"]["root"] = "null"  # in a file a text between quotes
+    config["methods"]["soft_kl"]["title"] = "null"
+    update_config(config, given)
+    params = parse_params(with_nulls(config, given))
+    assert params.data.root is None and params.study.tasks is None
+    assert (params.methods["soft"].title, params.methods["soft"].epochs) == (None, 3)
+    assert params.methods["soft_kl"].title == "null"
+    with pytest.raises(UserError, match=r"student\.epochs: .* \(given: None\)"):
+        parse_params(
+            with_nulls(merge(PAPER, parse_config(["student={epochs: null}"])), {"student": {"epochs": "null"}})
+        )

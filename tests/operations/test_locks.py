@@ -10,7 +10,7 @@ import pytest
 from internal_kd.errors import UserError
 from internal_kd.files import write_json
 from internal_kd.operations import owners
-from internal_kd.operations.locks import LOCKS, clear_dead_locks, snakemakes_here
+from internal_kd.operations.locks import LOCKS, another_at_work, clear_dead_locks, snakemakes_here
 from internal_kd.operations.owners import Owner, claim, record_of, release
 
 
@@ -71,6 +71,21 @@ def test_a_living_snakemake_without_a_record_is_seen(worker: psutil.Popen) -> No
     with pytest.raises(UserError, match=rf"process {worker.pid}"):
         clear_dead_locks()
     assert LOCKS.exists()
+
+
+def test_another_one_at_work_is_named_once_recorded_or_not(worker: psutil.Popen) -> None:
+    line = f"another snakemake is at work in this folder (process {worker.pid}"
+    assert str(another_at_work()).startswith(f"{line}): wait for it, or end it, and start again")
+    record(worker.pid, worker.create_time())
+    assert str(another_at_work()).startswith(f"{line}, started 2026-01-01 12:00:00): wait")
+
+
+def test_alone_or_with_the_dead_nobody_else_is_at_work() -> None:
+    claim(Path("work/params/abc.yaml"))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    record(ended.pid, 1.0)
+    assert another_at_work() is None
 
 
 def test_a_number_given_to_another_process_since_does_not_count(worker: psutil.Popen, tmp_path_factory) -> None:

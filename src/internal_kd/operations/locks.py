@@ -43,6 +43,23 @@ def clear_dead_locks() -> str | None:
     return "locks left by a Snakemake that was killed are cleared: its process is gone"
 
 
+def another_at_work() -> str | None:
+    """Return a line that names another Snakemake at work in this folder, or None.
+
+    For those who start snakemake themselves: its own words about a lock that is held name nobody.
+    """
+    own = {os.getpid(), os.getppid()}
+    who = next((str(owner) for owner in owners() if owner.alive and owner.here and owner.pid not in own), None)
+    if who is None and (pids := snakemakes_here()):
+        who = f"process {pids[0]}"
+    if who is None:
+        return None
+    return (
+        f"another snakemake is at work in this folder ({who}): wait for it, or end it, and start again; "
+        "`internal-kd status` shows how far it is"
+    )
+
+
 def snakemakes_here() -> list[int]:
     """Return the Snakemake processes of this machine that work in this folder, apart from our own ancestors.
 

@@ -4,7 +4,7 @@
 range with the bound. ``load_params`` merges overlays the way Snakemake's ``--configfile`` does, so both read alike.
 """
 
-from internal_kd.params.reading import load_params, merge, parse_params, read_yaml
+from internal_kd.params.reading import load_params, merge, parse_params, read_yaml, with_nulls
 from internal_kd.params.study import Params
 
-__all__ = ["Params", "load_params", "merge", "parse_params", "read_yaml"]
+__all__ = ["Params", "load_params", "merge", "parse_params", "read_yaml", "with_nulls"]

@@ -76,6 +76,21 @@ def parse_params(values: Mapping[str, Any], origin: str = "params.yaml") -> Para
         raise UserError(f"{origin}: {_one_line(problems[0])}{_and_more(len(problems) - 1)}") from None
 
 
+def with_nulls(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return Snakemake's merged ``config`` with null where ``--config`` (its ``given`` part) said null.
+
+    Snakemake hands over as text whatever is nested in ``--config data='{root: null}'``, and a folder called "null" is
+    not what is meant. A text that is the word null itself can be given in a file, between quotes.
+    """
+    meant = dict(config)
+    for key, value in given.items():
+        if isinstance(value, Mapping) and isinstance(config.get(key), Mapping):
+            meant[key] = with_nulls(config[key], value)
+        elif isinstance(value, str) and value in ("", "~", "null", "Null", "NULL"):
+            meant[key] = None
+    return meant
+
+
 def _check_structure(values: Mapping[str, Any], origin: str) -> None:
     """Refuse what no later step could write down: aliases that hold themselves, no end of nesting, broken characters.
 
