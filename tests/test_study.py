@@ -128,6 +128,40 @@ def test_what_cannot_be_planned_is_one_clear_line(changes, said):
     assert said in str(refused.value) and "\n" not in str(refused.value)
 
 
+SOFT = {"id": "9.1", "weights": {"soft": 1.0, "cls_cosine": 0}}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("soft", SOFT),
+        ("soft", SOFT | {"layer_map": "last", "epochs": 3}),
+        ("finetuned", {"id": "9.1", "weights": {"hard": 1}, "temperature": 4.0}),
+    ],
+)
+def test_two_names_for_one_training_are_one_clear_line(first, second):
+    with pytest.raises(UserError) as refused:
+        plan(study={"methods": [first, "again"]}, methods={"again": second})
+    assert f"study.methods: {first!r} and 'again' differ in nothing that counts on judge" in str(refused.value)
+    assert plan(study={"methods": [first, "again"]}, methods={"again": second | {"batch_size": 8}}).students
+
+
+def test_methods_that_only_one_task_makes_equal_are_named_with_it():
+    again = SOFT | {"epochs": 3}
+    other = {**VALUES["tasks"]["judge"], "seed": 1}
+    tasks = {"judge": {"student_epochs": 5}, "other": other}
+    with pytest.raises(UserError, match="'soft' and 'again' differ in nothing that counts on other"):
+        plan(study={"tasks": list(tasks), "methods": ["soft", "again"]}, methods={"again": again}, tasks=tasks)
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_length": 16}, {"student_epochs": 4}])
+def test_two_names_for_the_same_examples_are_one_clear_line(settings):
+    tasks = {"twin": VALUES["tasks"]["judge"] | settings}
+    with pytest.raises(UserError, match=r"study\.tasks: 'judge' and 'twin' hold the same examples: leave one of them"):
+        plan(study={"tasks": ["judge", "twin"]}, tasks=tasks)
+    assert plan(study={"tasks": ["twin"]}, tasks=tasks).students
+
+
 def test_every_encoder_needs_weights_that_are_no_pickle(project):
     (project / "encoder/model.safetensors").rename(project / "encoder/pytorch_model.bin")
     with pytest.raises(UserError, match=r"holds no \.safetensors weights"):

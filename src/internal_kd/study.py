@@ -78,7 +78,8 @@ def plan_study(params: Params) -> Study:
     """Work out every run a study wants.
 
     Raises:
-        UserError: a local source is missing, or a depth or layer map does not suit the encoder.
+        UserError: a local source is missing, a depth or layer map does not suit the encoder, or two names stand for
+            one training.
     """
     hashes = ContentHashes()
     encoder = plan_encoder(params.encoder, hashes)
@@ -90,6 +91,7 @@ def plan_study(params: Params) -> Study:
     students = tuple(run for tokens in tasks.values() for run in _plan_students(params, tokens, methods))
     for run in students:
         _check_climb(run)
+    _check_distinct(tasks, students)
     return Study(params, tasks, methods, teachers, students)
 
 
@@ -240,6 +242,24 @@ def _check_climb(run: StudentRun) -> None:
             f"methods.{run.method.name}: {run.depth} layers of up to {settings.epochs_per_layer} epochs leave none of "
             f"{settings.epochs} epochs for classification; raise epochs or lower epochs_per_layer"
         )
+
+
+def _check_distinct(tasks: dict[str, TokenizedTask], students: tuple[StudentRun, ...]) -> None:
+    """Refuse two names for one thing: two jobs would write its checkpoints, and tables would count it twice."""
+    names: dict[str, str] = {}
+    for name, tokens in tasks.items():
+        if (first := names.setdefault(tokens.data.fingerprint, name)) != name:
+            raise UserError(
+                f"study.tasks: {first!r} and {name!r} hold the same examples: leave one of them out, or give each a "
+                "study of its own"
+            )
+    runs: dict[str, StudentRun] = {}
+    for run in students:
+        if (twin := runs.setdefault(run.fingerprint, run)) is not run:
+            raise UserError(
+                f"study.methods: {twin.method.name!r} and {run.method.name!r} differ in nothing that counts on "
+                f"{run.task}: they are one training; leave one of them out, or change a setting that it uses"
+            )
 
 
 def _known_layers(encoder: EncoderFiles) -> int | None:
