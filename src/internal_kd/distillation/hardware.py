@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import resource
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+
+OF_THIS_PROCESS = Path("/proc/self")
 
 
 @dataclass(frozen=True)
@@ -33,20 +38,42 @@ class Hardware:
         model.to(self.device)
 
     def peak_memory(self) -> int:
-        """Return the most memory held so far, in bytes: on the GPU where there is one, else of this process."""
+        """Return the most bytes held since the hardware was chosen: on the GPU where there is one, else here."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return process_memory()
 
 
 def choose_hardware(precision: str) -> Hardware:
-    """Take the GPU where there is one; ``auto`` precision is bf16 where the hardware computes it natively."""
+    """Take the GPU where there is one; ``auto`` precision is bf16 where the hardware computes it natively.
+
+    Every step begins with it, so the peak of memory is that of the step alone.
+    """
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    forget_process_memory()
     if precision == "auto":
         precision = "bf16" if _native_bf16(device) else "fp32"
     return Hardware(device, precision)
+
+
+def process_memory() -> int:
+    """Return the most bytes this process has held since ``forget_process_memory``, as the kernel counts pages.
+
+    Off Linux since the process began, and there a child may begin with what its parent held.
+    """
+    try:
+        lines = (OF_THIS_PROCESS / "status").read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        # Kilobytes, but bytes on macOS.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def forget_process_memory() -> None:
+    """Let the peak begin anew at what the process holds now; kernels that do not know how keep the old one."""
+    with contextlib.suppress(OSError):
+        # 5: reset the peak resident set size (proc(5)).
+        (OF_THIS_PROCESS / "clear_refs").write_text("5")
 
 
 def _native_bf16(device: torch.device) -> bool:

@@ -1,0 +1,43 @@
+"""What a step says of its memory is its own."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from internal_kd.distillation import hardware
+from internal_kd.distillation.hardware import choose_hardware, process_memory
+
+MEGABYTE = 2**20
+on_linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel keeps no such count")
+
+
+@on_linux
+def test_the_peak_is_that_of_the_step_and_not_of_what_was_before() -> None:
+    np.ones(400 * MEGABYTE, np.uint8)
+    before = process_memory()
+    chosen = choose_hardware("fp32")
+    assert process_memory() < before - 200 * MEGABYTE
+    held = process_memory()
+    np.ones(100 * MEGABYTE, np.uint8)
+    assert 90 * MEGABYTE < process_memory() - held < 200 * MEGABYTE
+    if chosen.device.type == "cpu":
+        assert chosen.peak_memory() == process_memory()
+
+
+@pytest.mark.parametrize("kept", [None, "Name:\tpython\nVmRSS:\t1 kB\n"])
+def test_without_the_kernels_count_the_systems_own_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: str | None
+) -> None:
+    monkeypatch.setattr(hardware, "OF_THIS_PROCESS", tmp_path / "self")
+    monkeypatch.setattr(hardware.sys, "platform", "linux")
+    if kept is not None:
+        (tmp_path / "self").mkdir()
+        (tmp_path / "self/status").write_text(kept)
+    choose_hardware("fp32")
+    assert process_memory() == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    monkeypatch.setattr(hardware.sys, "platform", "darwin")
+    assert process_memory() == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
