@@ -51,6 +51,16 @@ def test_trouble_with_the_disk_is_one_line_and_leaves_nothing(tmp_path, number, 
     assert "run" in str(refused.value) and nothing_left(tmp_path)
 
 
+def test_a_file_inside_a_folder_not_yet_in_its_place_is_named_by_that_place(tmp_path):
+    with (
+        pytest.raises(UserError, match=f"the disk is full: {tmp_path}/.run/run.json could not be written"),
+        staging_folder(tmp_path / ".run") as staged,
+        replacing(staged / "run.json"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert nothing_left(tmp_path)
+
+
 def test_a_disk_that_is_full_while_weights_are_written_is_one_line(tmp_path):
     # /dev/full is a disk without any space.
     with pytest.raises(UserError, match="the disk is full"), staging_folder(tmp_path / "run") as staged:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError
+
+# What replacing and staging_folder call what they write first.
+_TEMPORARY = re.compile(r"^\.(.+)\.\d+\.[0-9a-f]{6}\.tmp$")
 
 
 @contextmanager
@@ -86,7 +90,8 @@ def publish_folder(staged: Path, target: Path, last: str) -> None:
 
 
 def writing_failed(path: Path, error: OSError) -> UserError:
-    """Turn an OSError met while writing into one line with the way out."""
+    """Turn an OSError met while writing into one line with the way out, naming the place that was meant in the end."""
+    path = Path(*(_TEMPORARY.sub(r"\1", part) for part in path.parts))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"the disk is full: {path} could not be written; free some space and start again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

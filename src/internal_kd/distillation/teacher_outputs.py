@@ -62,18 +62,17 @@ class TeacherOutputsWriter:
         cls_layers: Iterable[int],
         attention_layers: Iterable[int],
     ) -> None:
-        """Allocate the arrays in ``folder``."""
+        """Allocate the arrays in ``folder``; an OSError where the disk has no room for them."""
         self._lengths, self._heads = lengths.astype(np.int64), heads
         np.save(folder / "ids.npy", ids.astype(np.int64))
         np.save(folder / "lengths.npy", self._lengths)
         self._offsets = _offsets(self._lengths, heads)
-        self._logits = open_memmap(folder / "logits.npy", "w+", np.float32, (len(ids), classes))
+        self._logits = _mapped(folder / "logits.npy", np.float32, (len(ids), classes))
         self._cls = {
-            layer: open_memmap(folder / f"cls-L{layer}.npy", "w+", np.float16, (len(ids), width))
-            for layer in cls_layers
+            layer: _mapped(folder / f"cls-L{layer}.npy", np.float16, (len(ids), width)) for layer in cls_layers
         }
         self._attention = {
-            layer: open_memmap(folder / f"attention-L{layer}.npy", "w+", np.float16, (int(self._offsets[-1]),))
+            layer: _mapped(folder / f"attention-L{layer}.npy", np.float16, (int(self._offsets[-1]),))
             for layer in attention_layers
         }
 
@@ -92,6 +91,15 @@ class TeacherOutputsWriter:
         """Hand everything to the disk."""
         for array in (self._logits, *self._cls.values(), *self._attention.values()):
             array.flush()
+
+
+def _mapped(path: Path, kind: type[np.generic], shape: tuple[int, ...]) -> np.memmap:
+    array = open_memmap(path, "w+", kind, shape)
+    # A map of a file with holes kills the process where the disk, which others fill too, has no block for a page.
+    if hasattr(os, "posix_fallocate"):
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 class _Rows:
