@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +158,11 @@ def planned_jobs(output: str) -> dict[str, int]:
                 name, count = row.split()
                 counts[name] = int(count)
     return counts
+
+
+def wait_until(reached: Callable[[], object], seconds: float = 300) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)

@@ -72,3 +72,7 @@ def test_a_teacher_without_weights_is_complete_but_cannot_be_read(study: Study) 
     assert lack_of(teacher) is None
     (teacher.folder / "model/model.safetensors").unlink()
     assert lack_of(teacher) == "model/model.safetensors is missing"
+    outputs = Catalogue(study).outputs("judge")
+    complete(teacher.tokens)
+    with pytest.raises(UserError, match=r"is broken: model/model.safetensors is missing; make it with `internal-kd tr"):
+        Catalogue(study).check_inputs(outputs)

@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
-from internal_kd.operations.leases import available_gpus, lease_gpu
+from internal_kd.operations.leases import available_gpus, default_folder, lease_gpu
+from internal_kd.operations.making import surroundings
 
 HOLD = """
 import sys, time
@@ -79,6 +81,28 @@ def test_several_jobs_share_a_gpu_when_told_so_and_spread_first(tmp_path):
     end(*(process for process, _ in held))
     assert sorted(gpu for _, gpu in held) == ["0", "0", "1", "1"]
     assert {held[0][1], held[1][1]} == {"0", "1"}
+
+
+def test_only_the_gpus_that_were_named_are_taken_whatever_they_are_called(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8a/1")
+    held = [hold(tmp_path) for _ in range(2)]
+    end(*(process for process, _ in held))
+    assert {gpu for _, gpu in held} == {"5", "GPU-8a/1"}
+
+
+@pytest.mark.timeout(60)
+def test_how_many_jobs_share_a_gpu_is_a_parameter(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    machine = study.params.machine.model_copy(update={"jobs_per_gpu": 2})
+    params = study.params.model_copy(update={"machine": machine})
+    with surroundings(study.teachers[0], params), surroundings(study.students[0], params):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+        with pytest.raises(Timeout), FileLock(default_folder() / "3.1.lock", timeout=0):
+            pass
+    # What needs no GPU takes none.
+    with surroundings(study.tasks["judge"], params), FileLock(default_folder() / "3.0.lock", timeout=0):
+        pass
 
 
 def test_the_surroundings_are_put_back(tmp_path):

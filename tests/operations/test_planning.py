@@ -10,7 +10,7 @@ from internal_kd.errors import UserError
 from internal_kd.operations.planning import STALE, Plan, check_config_files, make_plan, snapshot
 from internal_kd.params import merge, read_yaml
 from internal_kd.study import Study
-from tiny_study import OVERLAY, complete, complete_everything, complete_results
+from tiny_study import OVERLAY, ROOT, complete, complete_everything, complete_results
 
 
 def plan(**changes: object) -> Plan:
@@ -131,3 +131,8 @@ def test_memory_and_time_grow_with_every_attempt(study: Study) -> None:
     assert asked["gpu"] == 1
     assert [asked["mem_mb"](None, attempt=n) for n in (1, 2)] == [1000, 2000]
     assert [asked["runtime"](None, attempt=n) for n in (1, 2)] == [10, 20]
+
+
+@pytest.mark.parametrize("profile", sorted((ROOT / "profiles").glob("slurm*")), ids=lambda path: path.name)
+def test_a_clusters_jobs_have_further_attempts_that_ask_for_more(profile: Path) -> None:
+    assert read_yaml(next(profile.glob("*.yaml")))["retries"] >= 1

@@ -13,6 +13,7 @@ import torch
 from sklearn.metrics import matthews_corrcoef
 
 from internal_kd.artefacts import StudentRun
+from internal_kd.distillation.loss_terms import DistillationLoss
 from internal_kd.errors import UserError
 from internal_kd.files import read_json
 from internal_kd.params import merge, parse_params, read_yaml
@@ -158,6 +159,21 @@ def test_a_loss_that_is_no_number_stops_the_training_and_names_the_step(project)
     with pytest.raises(UserError, match=r"no longer a number at step \d+, epoch \d+ \(hard, loss\)"):
         make(run)
     assert not run.marker.exists()
+
+
+def test_memory_that_runs_out_is_made_do_with_and_recorded(project, monkeypatch, capsys):
+    compute = DistillationLoss.compute
+
+    def cramped(loss, batch, stage):
+        if len(batch["labels"]) > 5:
+            raise torch.OutOfMemoryError("as a GPU would say")
+        return compute(loss, batch, stage)
+
+    monkeypatch.setattr(DistillationLoss, "compute", cramped)
+    run = make(student(plan(student={"epochs": 4}), "soft_kl_cos"))
+    record = read_json(run.marker)
+    assert (record["params"]["batch_size"], record["micro_batch_size"], record["accumulation"]) == (16, 4, 4)
+    assert "out of GPU memory: continuing with micro-batches of 4" in capsys.readouterr().out
 
 
 def test_students_can_start_from_the_teacher_and_from_nothing(project):

@@ -4,14 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from internal_kd.operations.owners import owners
 from internal_kd.operations.progress import look
-from tiny_study import OVERLAY, environment, make_encoder, plan_here, planned_jobs, snakemake, write_overlay
+from tiny_study import OVERLAY, environment, make_encoder, plan_here, planned_jobs, snakemake, wait_until, write_overlay
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -20,13 +19,6 @@ COMMAND = [sys.executable, "-m", "internal_kd.operations.cli", "run", "--cores",
 
 def start(**streams: int) -> subprocess.Popen:
     return subprocess.Popen(COMMAND, env=environment(), text=True, **streams)
-
-
-def wait_until(reached: object, seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 def test_a_study_killed_on_the_way_is_finished_by_the_same_command_and_then_left_alone(project: Path) -> None:

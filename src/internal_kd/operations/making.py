@@ -29,13 +29,13 @@ def make(artefact: Artefact, catalogue: Catalogue) -> bool:
     catalogue.check_inputs(artefact)
     step = getattr(importlib.import_module(f"internal_kd.steps.{artefact.step}"), artefact.step)
     study = catalogue.study
-    with _surroundings(artefact, study.params), _shown_live(artefact, study.name) as live:
+    with surroundings(artefact, study.params), _shown_live(artefact, study.name) as live:
         step(artefact, **_options(artefact, study.params), **live)
     return True
 
 
 @contextmanager
-def _surroundings(artefact: Artefact, params: Params) -> Iterator[None]:
+def surroundings(artefact: Artefact, params: Params) -> Iterator[None]:
     """What holds while a step works. Only the two fetching steps may use a network, only training needs a GPU."""
     if not isinstance(artefact, TaskData | EncoderFiles):
         # Read by the libraries when they are imported, so set before any step imports them.
