@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 import torch
 from transformers import set_seed
 
+from internal_kd.distillation import checkpoints
 from internal_kd.distillation.checkpoints import CheckpointFolder, Interrupted, read_tensors
 from internal_kd.distillation.curricula import Climb, stages_of
 from internal_kd.distillation.hardware import Hardware
@@ -59,7 +63,7 @@ class Scorer:
 
 
 def run(scratch: Path, curriculum: str, *, stop_at: int | None = None, by=signal.SIGTERM, minutes: float = 1e9):
-    """Train a tiny student; at step ``stop_at`` the signal arrives, or the process "dies" with a KeyError."""
+    """Train a tiny student; at step ``stop_at`` the signal arrives, or what is named happens."""
     set_seed(7)
     student = tiny_classifier(layers=2, seed=5).train()
     teacher = ComputedTeacher(freeze_teacher(tiny_classifier(layers=4, seed=6)), HARDWARE)
@@ -70,8 +74,6 @@ def run(scratch: Path, curriculum: str, *, stop_at: int | None = None, by=signal
     def counted(batch, stage):
         nonlocal steps
         steps += 1
-        if steps == stop_at and by == "death":
-            raise KeyError("died")
         if steps == stop_at and by == "nan":
             terms = compute(batch, stage)
             return replace(terms, total=terms.total * float("nan"))
@@ -107,33 +109,88 @@ def without_time(history):
     return [{k: v for k, v in epoch.items() if k not in ("seconds", "examples_per_second")} for epoch in history]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory):
+    """Weights and history of a training that nothing stopped, by curriculum."""
+    return {name: run(tmp_path_factory.mktemp("whole"), name) for name in ("all", "progressive", "stacked")}
+
+
+def assert_as_if_never_stopped(ended, whole) -> None:
+    assert same(ended[0], whole[0]) and without_time(ended[1]) == without_time(whole[1])
+
+
 @pytest.mark.parametrize("curriculum", ["all", "progressive", "stacked"])
 @pytest.mark.parametrize("stop_at", [2, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1, 13])
-def test_a_stopped_training_goes_on_bit_for_bit(tmp_path, curriculum, stop_at):
-    whole, history = run(tmp_path / "whole", curriculum)
+def test_a_stopped_training_goes_on_bit_for_bit(tmp_path, whole, curriculum, stop_at):
     with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step {stop_at}; start again"):
-        run(tmp_path / "cut", curriculum, stop_at=stop_at)
-    resumed, book = run(tmp_path / "cut", curriculum)
-    assert same(whole, resumed)
-    assert without_time(book) == without_time(history)
+        run(tmp_path, curriculum, stop_at=stop_at)
+    assert_as_if_never_stopped(run(tmp_path, curriculum), whole[curriculum])
 
 
-def test_a_killed_training_goes_on_from_its_last_checkpoint(tmp_path):
-    whole, history = run(tmp_path / "whole", "stacked")
-    with pytest.raises(KeyError):
-        run(tmp_path / "cut", "stacked", stop_at=14, by="death", minutes=1e-9)  # a checkpoint every step
-    assert CheckpointFolder(tmp_path / "cut", 1.0).newest().name == "step-13"
-    resumed, book = run(tmp_path / "cut", "stacked")
-    assert same(whole, resumed) and without_time(book) == without_time(history)
+# Where a training is killed, and the checkpoint that is left: in the middle of a step of the first, second and third
+# epoch, between two files of the checkpoint of step 7, and with that checkpoint whole and the one before still there.
+MOMENTS = {1: None, 6: "step-5", 14: "step-13", "in a checkpoint": "step-6", "after a checkpoint": "step-7"}
+KILLED = [*((curriculum, step) for curriculum in ("all", "progressive") for step in (6, 14))]
+KILLED += [("stacked", moment) for moment in MOMENTS]
 
 
-def test_twice_stopped_is_no_different(tmp_path):
-    whole, _ = run(tmp_path / "whole", "progressive")
+def be_killed(top: str) -> None:
+    """In a process of its own, which has torch and has not used it: fork for every death, and see that it is one."""
+    for curriculum, moment in KILLED:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _train_until_killed(Path(top) / f"{curriculum} {moment}", curriculum, moment)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(pid, 0)
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (curriculum, moment, status)
+
+
+def _train_until_killed(scratch: Path, curriculum: str, moment: int | str) -> None:
+    torch.set_num_threads(1)
+    save, remove = checkpoints.save_file, shutil.rmtree
+
+    def save_file(tensors, path):
+        if moment == "in a checkpoint" and path.name.startswith("optimizer") and ".step-7." in path.parent.name:
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(tensors, path)
+
+    def rmtree(path, **options):
+        if moment == "after a checkpoint" and path.name == "step-6" and path.exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        remove(path, **options)
+
+    checkpoints.save_file, shutil.rmtree = save_file, rmtree
+    stop_at = moment if isinstance(moment, int) else None
+    run(scratch, curriculum, stop_at=stop_at, by=signal.SIGKILL, minutes=1e-9)  # a checkpoint after every step
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the checkpoints of trainings that were killed with -9."""
+    top = tmp_path_factory.mktemp("killed")
+    code = "import sys, test_resuming; test_resuming.be_killed(sys.argv[1])"
+    here = Path(__file__).parent
+    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code, str(top)], env=surroundings, check=True, timeout=300)
+    return top
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("curriculum", "moment"), KILLED)
+def test_a_training_killed_with_9_goes_on_bit_for_bit(killed, whole, curriculum, moment):
+    folder = killed / f"{curriculum} {moment}"
+    newest = CheckpointFolder(folder, 1.0).newest()
+    assert (newest and newest.name) == MOMENTS[moment]
+    assert_as_if_never_stopped(run(folder, curriculum), whole[curriculum])
+
+
+def test_twice_stopped_is_no_different(tmp_path, whole):
     for stop_at in (4, 7):
         with pytest.raises(Interrupted):
-            run(tmp_path / "cut", "progressive", stop_at=stop_at, by=signal.SIGINT)
-    resumed, _ = run(tmp_path / "cut", "progressive")
-    assert same(whole, resumed)
+            run(tmp_path, "progressive", stop_at=stop_at, by=signal.SIGINT)
+    assert_as_if_never_stopped(run(tmp_path, "progressive"), whole["progressive"])
 
 
 @pytest.mark.parametrize(
