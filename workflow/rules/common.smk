@@ -7,12 +7,10 @@ from snakemake.logging import logger
 
 from internal_kd.errors import UserError
 from internal_kd.operations.locks import another_at_work
-from internal_kd.operations.locks import another_at_work
 from internal_kd.operations.planning import WILDCARDS, check_config_files, find_own_commands, make_plan
 from internal_kd.operations.owners import claim, release
 from internal_kd.operations.slurm import end_orphans
 from internal_kd.operations.wanted import untracked_runs
-from internal_kd.params import with_nulls
 from internal_kd.params import with_nulls
 
 # A DAG is a great many objects that live as long as Snakemake does: searching them for garbage at Python's usual rate
@@ -34,8 +32,6 @@ PARAMS = str(PLAN.snapshot)
 
 if workflow.is_main_process:
     for line in PLAN.describe():
-        logger.info(line)
-    if line := another_at_work():
         logger.info(line)
     if line := another_at_work():
         logger.info(line)
