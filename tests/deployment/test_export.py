@@ -175,7 +175,7 @@ def test_the_card_is_one_the_hub_reads_and_says_what_was_chosen(study: Study) ->
     text = " ".join(card.text.split())
     for said in (
         "Picking the best of 2 on the dev set is optimistic",
-        "95 % interval",
+        "95 % interval of that",
         run["fingerprint"],
         "attention_kl" if choice["method"] == "stacked" else "soft × 1",
         json.loads((study.tasks["rte"].data.marker).read_text())["splits"]["train"]["sha256"],

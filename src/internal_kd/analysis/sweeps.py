@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Place = Callable[[Numbers, Cell], float | None]
 # From where to where a cell's place may be.
 Spread = Callable[[Cell], tuple[float, float] | None]
-FRONT: dict[str, Any] = {"color": "#cccccc", "linewidth": 5, "alpha": 0.6, "zorder": 0, "solid_capstyle": "round"}
+FRONT: dict[str, Any] = {"color": "#bbbbbb", "linewidth": 5, "alpha": 0.7, "zorder": 0, "solid_capstyle": "round"}
 RING: dict[str, Any] = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "markeredgecolor": "#666666"}
 
 

@@ -21,15 +21,18 @@ def model_card(facts: ExportFacts) -> str:
 
 def _summary(facts: ExportFacts) -> str:
     run, task = facts.choice.run, facts.task
-    what = "a value" if task.regression else f"one of {', '.join(task.labels)}"
-    of = "a pair of texts" if task.text_columns == 2 else "a text"
+    does = "rates" if task.regression else "sorts"
+    into = "" if task.regression else f" into {', '.join(task.labels)}"
+    of = "pairs of texts" if task.text_columns == 2 else "texts"
+    encoder, layers = facts.study.params.encoder.name, facts.encoder["layers"]
+    origin = "It was fine-tuned on that task without a teacher."
+    if run.outputs is not None:
+        origin = f"It was distilled from a teacher of {layers} layers: {encoder}, fine-tuned on the same task."
     text = '{"text": "...", "text_pair": "..."}' if task.text_columns == 2 else '"..."'
     return f"""# {model_name(facts)}
 
-A {facts.encoder["model_type"]} of {run.depth} layers ({millions(facts.record["encoder_parameters"])} parameters without
-embeddings, {millions(facts.record["total_parameters"])} with them) that gives {of} {what}: {task.title}. It was
-distilled from a teacher of {facts.encoder["layers"]} layers, itself {facts.study.params.encoder.name} fine-tuned on the
-same task.
+An encoder of {run.depth} layers (type `{facts.encoder["model_type"]}`, {_parameters(facts)}) that {does} {of}{into}: \
+{task.title}. {origin}
 
 ```python
 from transformers import pipeline
@@ -40,6 +43,11 @@ classify([{text}])
 
 It was trained on at most {run.tokens.max_length} tokens; `truncation=True` cuts longer texts there, as in training.
 """
+
+
+def _parameters(facts: ExportFacts) -> str:
+    encoder, total = (millions(facts.record[f"{name}_parameters"]) for name in ("encoder", "total"))
+    return f"{encoder} parameters without embeddings, {total} with them"
 
 
 def _choice(facts: ExportFacts) -> str:
@@ -55,7 +63,7 @@ def _choice(facts: ExportFacts) -> str:
     seed = f"Seed {choice.run.seed} is the only one with weights, so no seed was chosen by its score."
     if choice.kept > 1:
         seed = (
-            f"Of its seeds, {choice.kept}{'' if choice.kept == seeds else f' of {seeds} with their weights at hand'}, "
+            f"Of its {seeds} seeds{'' if choice.kept == seeds else f', {choice.kept} of them with weights at hand,'} "
             f"number {choice.run.seed} scored highest there: {shown(choice.metric, choice.value)}. Picking the best of "
             f"{choice.kept} on the dev set is optimistic: what to expect of another seed is the mean, "
             f"{shown(choice.metric, choice.summary.mean)}."
@@ -84,7 +92,7 @@ def _scores(facts: ExportFacts) -> str:
         of_teacher = f"{shown(name, above.mean)} ({above.seeds})" if above else "–"
         lines.append((metric_title(name), shown(name, own), mean, interval, of_teacher))
     table = TextTable(
-        ("metric", f"this model (seed {choice.run.seed})", "its method", "95 % interval", "teacher"),
+        ("metric", f"this model (seed {choice.run.seed})", "its method", "95 % interval of that", "teacher"),
         tuple(lines),
         "lrrrr",
         (
@@ -122,22 +130,23 @@ def _method(facts: ExportFacts) -> str:
             f"{method.curriculum}, at most {settings.epochs_per_layer} epochs per layer, classification "
             f"{'at all times' if method.classification == 'always' else 'after the last layer'}"
         )
-    encoder = facts.study.params.encoder
+    encoder, start = facts.study.params.encoder, settings.initialization
+    layers = "" if start.source == "random" else f"; layers: {json.dumps(plain(start.layers))}"
     return f"""## Teacher and method
 
-{taught} The encoder is {encoder.name} ({facts.encoder["source"]}; licence: {encoder.licence}). The student began as
-{plain(settings.initialization)["source"]} weights, layers: {json.dumps(plain(settings.initialization)["layers"])}.
+{taught} The encoder is {encoder.name} ({facts.encoder["source"]}; licence: {encoder.licence}). The student's first \
+weights: {start.source}{layers}.
 
-Method {method.id}, {method.title}: losses {weights}; curriculum: {curriculum}. After Aguilar et al., "Knowledge
+Method {method.id}, {method.title}: losses {weights}; curriculum: {curriculum}. After Aguilar et al., "Knowledge \
 Distillation from Internal Representations", AAAI 2020. All that determined the training:
 
 ```json
 {json.dumps(facts.record["params"], indent=2, ensure_ascii=False)}
 ```
 
-The model after the last epoch counts ({facts.record["device"]}, {facts.record["precision"]}). This folder computes in
-fp32; on the {facts.as_predicted.examples} dev examples its logits are within {facts.as_predicted.largest:.2g} of those
-recorded after training, with the same class for {percent(facts.as_predicted.same)} of them.
+The model after the last epoch counts ({facts.record["device"]}, {facts.record["precision"]}). This folder computes in \
+fp32; on the {facts.as_predicted.examples} dev examples its logits are within {facts.as_predicted.largest:.2g} of \
+those recorded after training, with the same class for {percent(facts.as_predicted.same)} of them.
 """
 
 
@@ -183,8 +192,8 @@ def _speed(facts: ExportFacts) -> str:
 def _limits(facts: ExportFacts) -> str:
     return f"""## Limits
 
-- It was tested on the dev set of {facts.task.title} alone, which also chose it. How it does on other texts was not
-  measured.
+- It was tested on the dev set of {facts.task.title} alone, which also chose it. How it does on other texts was not \
+measured.
 - It has what biases its encoder and its data have; neither was examined for them.
 - Texts beyond {facts.choice.run.tokens.max_length} tokens lose their end.
 """
@@ -200,7 +209,7 @@ def _again(facts: ExportFacts) -> str:
 With internal-kd at {commit}, and the study's parameters, which lie beside this folder as `params.yaml`:
 
 ```bash
-snakemake --cores 2 students --configfile params.yaml
+internal-kd run --configfile params.yaml
 internal-kd export-students --params params.yaml --task {run.task} --method {run.method.name} --depth {run.depth}{sized}
 ```
 

@@ -38,7 +38,7 @@ def header(facts: ExportFacts) -> str:
         **licence,
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=["knowledge-distillation", "internal-representations", facts.encoder["model_type"]],
+        tags=[facts.encoder["model_type"], *(["knowledge-distillation"] if run.outputs else [])],
         base_model=encoder.id if encoder.source == "hub" else None,
         datasets=[data.hub.repository] if data.hub is not None else None,
         metrics=sorted({hub_metric(metric) for metric in facts.task.metrics}),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from internal_kd.analysis.cells import Cell
 
 TEACHER, TORCH, ONNX, ONNX_INT8 = "teacher, torch fp32", "torch fp32", "ONNX fp32", "ONNX int8"
-# For each batch size; at least 7 rounds are made, whatever they take.
+# For each batch size; at least 5 rounds are made, whatever they take.
 SECONDS = 5.0
 _DRAWN = 40
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # Raised when the same study on the same machine would be measured otherwise.
 RECIPE = 1
 REMEMBERED = WORK / "latency"
-# For each task and batch size; at least 7 rounds are made, whatever they take.
+# For each task and batch size; at least 5 rounds are made, whatever they take.
 SECONDS = 0.3
 
 

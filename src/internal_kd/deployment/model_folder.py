@@ -86,6 +86,9 @@ def _tokenizer(run: StudentRun) -> Any:
     )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(ours.pad_id)
+    # How it was loaded here is nothing to tell those who load it elsewhere.
+    for name in ("local_files_only", "is_local"):
+        tokenizer.init_kwargs.pop(name, None)
     # tokenizer.json may carry settings of its own (MiniLM's pads everything to 128).
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 # Quartiles of fewer rounds say nothing; more rounds than this hardly move them.
-LEAST_ROUNDS, MOST_ROUNDS = 7, 200
+LEAST_ROUNDS, MOST_ROUNDS = 5, 200
 
 Contestant = Callable[[int], object]
 
@@ -38,7 +38,7 @@ def take_turns(contestants: Sequence[Contestant], *, seconds: float) -> list[Tim
 
     Args:
         contestants: called with the number of the round.
-        seconds: rounds are added while they fit in; at least 7 are made.
+        seconds: rounds are added while they fit in; at least 5 are made.
 
     Returns:
         One timing for each contestant, in their order.
