@@ -1,5 +1,5 @@
 # The pipeline: fetch_task -> tokenize_task -> train_teacher -> record_teacher -> initialize_student -> train_student
-# -> score_runs -> compare_runs, measure_fidelity -> plot_figures -> render_report -> publish_runs.
+# -> score_runs -> compare_runs, measure_fidelity, map_attention -> plot_figures -> render_report -> publish_runs.
 #
 #   snakemake --cores 8 --resources gpu=2                   the study of params.yaml, as in the paper
 #   snakemake --cores 2 --configfile config/demo.yaml       another study: an overlay on params.yaml

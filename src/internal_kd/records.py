@@ -11,6 +11,7 @@ from internal_kd.files import read_json, sha256_file
 
 # Weights may be left out (machine.keep_models, a partial pull) without making a run look missing.
 OPTIONAL_PREFIX = "model/"
+WEIGHTS = "model/model.safetensors"
 
 
 def read_record(run: Run) -> dict[str, Any]:

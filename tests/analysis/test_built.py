@@ -7,6 +7,8 @@ import sys
 import pytest
 from fake_runs import SMALL, plan, write_run
 
+from internal_kd.analysis.attention import map_attention
+from internal_kd.analysis.attention_figures import plot_attention_kl, plot_attention_maps
 from internal_kd.analysis.built import figure_names, is_current, outputs_of
 from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.curves import plot_learning
@@ -22,8 +24,12 @@ from internal_kd.params import merge
 
 def analyse(study):
     write_latencies(study, [])
-    for step in (score_runs, compare_runs, measure_fidelity, plot_main, plot_learning, plot_reliability, render_report):
+    for step in (score_runs, compare_runs, measure_fidelity, map_attention, plot_main, plot_learning, plot_reliability):
         step(study)
+    for task in study.tasks:
+        plot_attention_kl(study, task)
+        plot_attention_maps(study, task)
+    render_report(study)
 
 
 def test_outputs_are_current_until_a_run_changes(small):
@@ -68,6 +74,7 @@ def test_a_missing_or_older_output_is_not_current(small):
     score_runs(small)
     compare_runs(small)
     measure_fidelity(small)
+    map_attention(small)
     assert not is_current(small), "figures and report are still those of the scores before"
     with pytest.raises(UserError, match="run internal-kd plot-figures again"):
         render_report(small)
@@ -95,9 +102,10 @@ def test_built_from_names_every_wanted_fingerprint(small):
 
 
 def test_figures_over_depth_and_size_need_several(project):
-    assert figure_names(plan()) == ("main", "learning", "reliability")
-    swept = plan(study={"depths": [1, 3], "examples": [100, "full"]})
-    assert figure_names(swept) == ("main", "learning", "reliability", "depth", "size")
+    assert figure_names(plan())[:4] == ("main", "learning", "reliability", "attention_kl_acceptability")
+    swept = plan(study={"depths": [1, 3], "examples": [100, "full"], "tasks": ["entailment"]})
+    of_attention = ("attention_kl_entailment", "attention_maps_entailment")
+    assert figure_names(swept) == ("main", "learning", "reliability", "depth", "size", *of_attention)
 
 
 def test_asking_imports_nothing_heavy():

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from fake_runs import SMALL, plan
 
+from internal_kd.analysis.attention import map_attention
 from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.efficiency import distillation_score
 from internal_kd.analysis.fidelity_tables import measure_fidelity
@@ -16,7 +17,9 @@ from internal_kd.analysis.scoring import score_runs
 from internal_kd.analysis.text_tables import TextTable, latex, markdown
 from internal_kd.errors import UserError
 
-TEX_TABLES = ("main", "comparisons", "paper", "fidelity", "fidelity_comparisons", "calibration", "efficiency")
+TEX_TABLES = (
+    "main", "comparisons", "paper", "fidelity", "fidelity_comparisons", "calibration", "efficiency", "attention",
+)  # fmt: skip
 
 
 def efficiency(study):
@@ -79,6 +82,7 @@ def written(study):
     score_runs(study)
     compare_runs(study)
     measure_fidelity(study)
+    map_attention(study)
     return {name: (study.folder / "tables" / f"{name}.tex").read_text() for name in TEX_TABLES}
 
 

@@ -5,6 +5,8 @@ import re
 import pytest
 from fake_runs import QUALITY, SMALL, plan, write_study
 
+from internal_kd.analysis.attention import map_attention
+from internal_kd.analysis.attention_figures import plot_attention_kl, plot_attention_maps
 from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.curves import curve_of, plot_learning, read_history
 from internal_kd.analysis.fidelity_tables import measure_fidelity
@@ -16,8 +18,11 @@ from internal_kd.analysis.sweeps import plot_depth, plot_size
 
 
 def report_of(study):
-    for step in (score_runs, compare_runs, measure_fidelity):
+    for step in (score_runs, compare_runs, measure_fidelity, map_attention):
         step(study)
+    for task in study.tasks:
+        plot_attention_kl(study, task)
+        plot_attention_maps(study, task)
     for draw in (plot_main, plot_learning, plot_reliability, plot_depth, plot_size):
         draw(study)
     return render_report(study).read_text()
@@ -27,7 +32,7 @@ def test_the_page_is_self_contained(small):
     page = report_of(small)
     assert not re.search(r"<script|<link|@import|url\(|https?://", page)
     assert all(source.startswith("data:image/png;base64,") for source in re.findall(r'src="([^"]{30})', page))
-    assert page.count("<img ") == 3
+    assert page.count("<img ") == 3 + 2
 
 
 def test_the_encoder_is_named_by_where_this_one_came_from(small):
@@ -92,7 +97,7 @@ def test_sweeps_draw_their_figures(project):
         plan(study={"depths": [1, 3], "examples": [100, "full"], "methods": ["soft", "stacked"], "seeds": [1]})
     )
     page = report_of(study)
-    assert page.count("<img ") == 5
+    assert page.count("<img ") == 5 + 2 * 2
     assert "Training-set size" in page and "Depth" in page
 
 

@@ -138,7 +138,7 @@ def test_the_tables_and_every_prediction_are_those_of_a_local_study(story: Story
 
 def test_only_what_is_not_light_goes_through_the_queue(story: Story) -> None:
     rules = {"_".join(job.rule.split("_")[1:3]) for job in story.jobs}
-    assert rules == {"tokenize_task", "train_teacher", "record_teacher", "train_student"}
+    assert rules == {"tokenize_task", "train_teacher", "record_teacher", "train_student", "map_attention"}
 
 
 def test_jobs_at_the_same_time_got_different_gpus(story: Story) -> None:

@@ -71,7 +71,7 @@ class Project:
     def planned(self) -> dict[str, int]:
         """The jobs Snakemake would do, without tables, figures, report and what MLflow is shown."""
         results = ("score_runs", "compare_runs", "measure_fidelity", "plot_figures", "render_report", "publish_runs")
-        results += ("measure_latency", "all")
+        results += ("measure_latency", "map_attention", "all")
         return {rule: n for rule, n in planned_jobs(self.snakemake("--dry-run")).items() if rule not in results}
 
     def changed_stages(self) -> list[str]:

@@ -36,8 +36,15 @@ FIDELITY_TABLES = (
     "fidelity_comparisons.tex", "calibration.csv", "calibration.md", "calibration.tex", "reliability.csv",
     "fidelity.json",
 )  # fmt: skip
+ATTENTION_TABLES = ("attention.csv", "attention.md", "attention.tex", "attention_means.csv", "attention.json")
+# Drawn for every task, for a page holds the maps of one.
+ATTENTION_FIGURES = ("attention_kl", "attention_maps")
 # Written last by their verbs, with the key of the scores they were made from.
-STAMPED_TABLES = {"claims.json": "compare-runs", "fidelity.json": "measure-fidelity"}
+STAMPED_TABLES = {
+    "claims.json": "compare-runs",
+    "fidelity.json": "measure-fidelity",
+    "attention.json": "map-attention",
+}
 
 
 def tables_folder(study: Study) -> Path:
@@ -55,6 +62,11 @@ def report_path(study: Study) -> Path:
     return study.folder / "report.html"
 
 
+def attention_maps_path(study: Study) -> Path:
+    """``results/<study>/figures/attention_maps.json``, which holds texts of the data and so is no table for git."""
+    return study.folder / "figures" / "attention_maps.json"
+
+
 def export_path(study: Study, task: str) -> Path:
     """``results/<study>/export/<task>/export.json``, written last of what ``export_students`` makes."""
     return study.folder / "export" / task / "export.json"
@@ -67,7 +79,12 @@ def figure_names(study: Study) -> tuple[str, ...]:
         names.append("depth")
     if len(study.params.study.examples) > 1:
         names.append("size")
-    return tuple(names)
+    return (*names, *(name for kind in ATTENTION_FIGURES for name in attention_figures(study, kind)))
+
+
+def attention_figures(study: Study, kind: str) -> dict[str, str]:
+    """Return the tasks by their figure of one of the two kinds, ``attention_kl_<task>``."""
+    return {f"{kind}_{task}": task for task in study.tasks}
 
 
 def figure_paths(study: Study, name: str) -> tuple[Path, ...]:
@@ -83,6 +100,7 @@ def outputs_of(study: Study) -> dict[str, tuple[Path, ...]]:
         "score-runs": tuple(tables / name for name in SCORE_TABLES),
         "compare-runs": tuple(tables / name for name in COMPARISON_TABLES),
         "measure-fidelity": tuple(tables / name for name in FIDELITY_TABLES),
+        "map-attention": (*(tables / name for name in ATTENTION_TABLES), attention_maps_path(study)),
         **{f"plot-{name}": figure_paths(study, name) for name in figure_names(study)},
         "render-report": (report_path(study),),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from internal_kd.analysis.built import FIGURE_TYPES, figure_paths
+from internal_kd.analysis.built import figure_paths
 from internal_kd.files import replacing
 from internal_kd.study import Study
 
@@ -69,9 +69,14 @@ def legend_below(figure: Figure, handles: Sequence[Any], columns: int = 3) -> No
 def save(figure: Figure, study: Study, name: str, key: str) -> None:
     """Write ``figures/<name>.png`` and ``.svg``, stamped with the scores' key and without dates."""
     import matplotlib.pyplot as plt
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    for kind, path in zip(FIGURE_TYPES, figure_paths(study, name), strict=True):
-        dateless: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format=kind, dpi=160, metadata={**dateless, "Description": key})
+    # The canvases themselves: savefig draws everything twice, to the same bytes.
+    figure.set_dpi(160)
+    png, svg = figure_paths(study, name)
+    with replacing(png) as temporary:
+        FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None, "Description": key})
+    with replacing(svg) as temporary:
+        FigureCanvasSVG(figure).print_svg(temporary, metadata={"Date": None, "Description": key})
     plt.close(figure)

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from internal_kd.analysis.attention_figures import caption_of_kl, caption_of_maps, read_head_maps, read_shown
 from internal_kd.analysis.built import (
+    ATTENTION_FIGURES,
     STAMPED_TABLES,
+    attention_figures,
     built_from_path,
     carries,
     figure_names,
@@ -78,7 +81,9 @@ def render_report(study: Study) -> Path:
         header=header_of(table),
         lines=lines_of(table),
         notes=notes_of(table),
-        figures=[_figure(study, name) for name in figure_names(study)],
+        figures=[_figure(study, name, CAPTIONS[name]) for name in figure_names(study) if name in CAPTIONS],
+        attention=read_json(tables_folder(study) / "attention.json"),
+        attention_figures=_attention_figures(study, {name: one.title for name, one in facts.items()}),
         findings=findings(table, comparisons),
         comparisons=comparisons_text(facts, comparisons),
         fidelity=fidelity,
@@ -155,9 +160,16 @@ def _setup(study: Study, table: MainTable) -> list[tuple[str, str]]:
     ]
 
 
-def _figure(study: Study, name: str) -> dict[str, str]:
+def _figure(study: Study, name: str, caption: str) -> dict[str, str]:
     data = base64.b64encode(figure_paths(study, name)[0].read_bytes()).decode()
-    return {"name": name, "source": f"data:image/png;base64,{data}", "caption": CAPTIONS[name]}
+    return {"name": name, "source": f"data:image/png;base64,{data}", "caption": caption}
+
+
+def _attention_figures(study: Study, titles: dict[str, str]) -> list[dict[str, str]]:
+    over_heads, side_by_side = (attention_figures(study, kind) for kind in ATTENTION_FIGURES)
+    captions = {name: caption_of_kl(titles[task], read_head_maps(study, task)) for name, task in over_heads.items()}
+    captions |= {name: caption_of_maps(titles[task], read_shown(study, task)) for name, task in side_by_side.items()}
+    return [_figure(study, name, caption) for name, caption in captions.items()]
 
 
 def _published(study: Study) -> TextTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,12 @@ def load_tokenizer(folder: Path, name: str, max_length: int) -> EncoderTokenizer
     tokenizer.enable_truncation(max_length, stride=0, strategy="longest_first", direction="right")
     types = config.get("type_vocab_size", 1) > 1 and config["model_type"] not in WITHOUT_TYPES
     return EncoderTokenizer(tokenizer, max_length, pad_id, config["vocab_size"], types)
+
+
+def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
+    """Return every token as people read it: without the sign for a space that some vocabularies put before words."""
+    texts = (tokenizer.decode([token], skip_special_tokens=False).strip() for token in ids)
+    return [text or str(tokenizer.id_to_token(token)) for text, token in zip(texts, ids, strict=True)]
 
 
 def _read(folder: Path, name: str) -> Any:

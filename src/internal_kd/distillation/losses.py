@@ -65,21 +65,22 @@ def attention_kl(student_log_probs: Tensor, teacher_log_probs: Tensor, attention
     heads is ours).
     Raises UserError when layer shapes (heads, lengths) differ or the mask does not fit them.
     """
-    _require_same_shape("student and teacher attention", student_log_probs, teacher_log_probs, dimensions=4)
-    batch, heads, queries, keys = student_log_probs.shape
-    if queries != keys or attention_mask.shape != (batch, keys):
-        raise UserError(
-            f"attention mask has shape {_shape(attention_mask)} and attention {_shape(student_log_probs)}; "
-            f"expected a mask (batch, length) for attention (batch, heads, length, length)"
-        )
-    real = attention_mask.bool()
-    # A padded query can hold a row of NaN (the softmax of nothing), so rows are masked as well as keys.
-    padding = ~(real[:, None, :, None] & real[:, None, None, :])
-    lengths = real.sum(-1)
+    padding, lengths = _padding_and_lengths(student_log_probs, teacher_log_probs, attention_mask)
     examples = (lengths > 0).sum().clamp(min=1)
-    weights = 1.0 / (heads * lengths.clamp(min=1) * examples)
+    weights = 1.0 / (student_log_probs.shape[1] * lengths.clamp(min=1) * examples)
     value = _WeightedKL.apply(student_log_probs.float(), teacher_log_probs.detach().float(), padding, weights)
     return _without_negative_rounding(value)
+
+
+def attention_kl_by_head(student_log_probs: Tensor, teacher_log_probs: Tensor, attention_mask: Tensor) -> Tensor:
+    """The same divergence of every map by itself, (batch, heads); its mean over heads and examples is `attention_kl`.
+
+    For measuring, not for training. Inputs and errors as there; an example without a real token has 0.
+    """
+    padding, lengths = _padding_and_lengths(student_log_probs, teacher_log_probs, attention_mask)
+    student, teacher = student_log_probs.float(), teacher_log_probs.float()
+    rows = _kl_terms(student, teacher, teacher.exp().masked_fill_(padding, 0.0)).sum((2, 3))
+    return (rows / lengths.clamp(min=1)[:, None]).clamp(min=0.0)
 
 
 def cls_cosine(student_cls: Tensor, teacher_cls: Tensor) -> Tensor:
@@ -112,6 +113,20 @@ class _WeightedKL(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         probs, weights = ctx.saved_tensors
         return probs * (-gradients[0] * weights)[:, None, None, None], None, None, None
+
+
+def _padding_and_lengths(student: Tensor, teacher: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Where attention maps (batch, heads, length, length) are padding, and each example's real tokens, (batch,)."""
+    _require_same_shape("student and teacher attention", student, teacher, dimensions=4)
+    batch, _, queries, keys = student.shape
+    if queries != keys or attention_mask.shape != (batch, keys):
+        raise UserError(
+            f"attention mask has shape {_shape(attention_mask)} and attention {_shape(student)}; "
+            f"expected a mask (batch, length) for attention (batch, heads, length, length)"
+        )
+    real = attention_mask.bool()
+    # A padded query can hold a row of NaN (the softmax of nothing), so rows are masked as well as keys.
+    return ~(real[:, None, :, None] & real[:, None, None, :]), real.sum(-1)
 
 
 def _kl_terms(student_log_probs: Tensor, teacher_log_probs: Tensor, teacher_probs: Tensor) -> Tensor:

@@ -17,12 +17,11 @@ from internal_kd.artefacts import (
     TokenizedTask,
 )
 from internal_kd.errors import UserError, nearest
-from internal_kd.records import problem_with
+from internal_kd.records import WEIGHTS, problem_with
 from internal_kd.study import Study
 
 Value = TypeVar("Value")
 
-WEIGHTS = "model/model.safetensors"
 WITHOUT_WEIGHTS = f"{WEIGHTS} is missing"
 MODEL_FILES = ("model/config.json", WEIGHTS)
 

@@ -190,6 +190,14 @@ COMMANDS: dict[str, Command] = {
         "results/<study>/tables/",
         STUDY,
     ),
+    "map-attention": Command(
+        "hold the students' attention maps beside their teacher's",
+        "results:map_attention",
+        "internal-kd map-attention",
+        "results/<study>/tables/scores.csv, the weights of teachers and students, work/tokens/ (made where missing)",
+        "results/<study>/tables/, results/<study>/figures/attention_maps.json",
+        STUDY,
+    ),
     "measure-latency": Command(
         "measure on this machine how long a forward pass of each depth of a study takes",
         "exporting:measure_latency",

@@ -34,7 +34,7 @@ from typing import Any
 
 ADDRESS = "INTERNAL_KD_PRELOADED"
 _STEPS = ("tokenize-task", "train-teacher", "record-teacher", "initialize-student", "train-student")
-_TABLES = ("score-runs", "compare-runs", "measure-fidelity", "plot-figures", "render-report")
+_TABLES = ("score-runs", "compare-runs", "measure-fidelity", "map-attention", "plot-figures", "render-report")
 _MEASUREMENTS = ("measure-latency",)
 VERBS = frozenset(_STEPS + _TABLES + _MEASUREMENTS)
 # What those verbs load on their way; nothing that starts threads or asks for a GPU.
