@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from internal_kd.artefacts import Run
 from internal_kd.params import load_params, merge, read_yaml
 from internal_kd.study import Study, plan_study
 from tiny_study import PIPELINE, ROOT, VALUES, environment, make_encoder, planned_jobs
@@ -24,6 +25,8 @@ UNDER_DVC = ("dvc.yaml", ".dvcignore", ".dvc/config", ".dvc/.gitignore", "data/.
 HARD = {"learning_rate": 0.002, "batch_size": 4, "epochs": 6}
 CHANGES: dict[str, Any] = {
     "study": {"methods": ["finetuned", "stacked_soft_hard"], "seeds": [1]},
+    # Long enough to be met in training.
+    "methods": {"stacked_soft_hard": {"epochs": 12}},
     "teacher": {"seeds": [1], **HARD},
     "student": HARD,
 }
@@ -55,6 +58,18 @@ class Project:
         names |= {f"DVC_{name}": str(own / name.lower()) for name in ("GLOBAL_CONFIG_DIR", "SITE_CACHE_DIR")}
         names["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         return environment() | names | ({"PYTHONPATH": str(self.code)} if self.code else {})
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Start a command as a terminal does: in a process group of its own, which Ctrl-C reaches as a whole."""
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     def dvc(self, *arguments: str) -> str:
         """Run DVC."""
@@ -111,6 +126,28 @@ class Project:
     def tables(self) -> dict[str, bytes]:
         """The tables, byte by byte."""
         return {path.name: path.read_bytes() for path in (self.folder / TABLES).iterdir()}
+
+    def log(self, run: Run) -> str:
+        """What a run's job has said so far."""
+        path = (self.folder / "work/logs" / run.folder.relative_to("results")).with_suffix(".log")
+        return path.read_text() if path.is_file() else ""
+
+    def state(self) -> dict[str, bytes]:
+        """Everything that a study is made of, and what says who is at work on it, apart from logs."""
+        places = ["data", "results", ".snakemake/locks", ".snakemake/incomplete", "params.yaml", "dvc.lock"]
+        places += [
+            f"work/{name}" for name in ("owners", "checkpoints", "tokens", "initial", "teacher_outputs", "wanted")
+        ]
+        paths = [path for place in places for path in ((self.folder / place), *(self.folder / place).rglob("*"))]
+        return {str(path): path.read_bytes() for path in paths if path.is_file()}
+
+    def result(self, run: Run) -> tuple[bytes, ...]:
+        """What a training leaves behind, byte by byte, without the time it took."""
+        folder = self.folder / run.folder
+        lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+        timeless = [{k: v for k, v in line.items() if k not in ("seconds", "examples_per_second")} for line in lines]
+        files = (folder / "model/model.safetensors", folder / "predictions.parquet")
+        return (json.dumps(timeless).encode(), *(path.read_bytes() for path in files))
 
     def copy(self, name: str, code: Path | None = None) -> Project:
         """Copy everything, scratch and the encoder's source included."""

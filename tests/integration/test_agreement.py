@@ -1,5 +1,6 @@
 """Snakemake and DVC agree about every run in every clone: what is trained is what changed, whoever is asked.
 
+Whoever is interrupted leaves nothing half-written, loses nothing, and goes on when started again.
 One study is really trained (a teacher and two students); every test works on a clone or a copy of it.
 """
 
@@ -7,19 +8,34 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dvc_project import Project, change_package, make_project
 
+from internal_kd.operations.leases import lease_gpu
+from tiny_study import wait_until
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 METHOD = "stacked_soft_hard"
 TEACHER, FINETUNED, STACKED = "judge | teacher | s1", "judge | L2 | finetuned | s1", f"judge | L2 | {METHOD} | s1"
 NOTHING = "Nothing to be done"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_gpu() -> Iterator[None]:
+    """Bytes are compared: everything is trained on the CPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +226,49 @@ def test_a_dvc_that_was_killed_leaves_nothing_that_blocks(trained: Project) -> N
     lock = {"write": {str(project.folder / "results/runs/students"): {"pid": dead.pid, "cmd": "dvc repro"}}, "read": {}}
     (project.folder / ".dvc/tmp/rwlock").write_text(json.dumps(lock))
     project.dvc("commit", "--force", "students")
+
+
+AT_WORK = "is at work in this folder (process "
+COMMANDS = {
+    "snakemake": ([sys.executable, "-m", "snakemake", "--cores", "2", "students"], 1, f"another snakemake {AT_WORK}"),
+    "internal-kd": (["internal-kd", "run", "students"], 1, f"internal-kd: another `internal-kd run` {AT_WORK}"),
+    "dvc": ([sys.executable, "-m", "dvc", "repro", "--single-item", "students"], 255, "is busy"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c_loses_nothing_and_a_second_start_at_the_same_time_changes_nothing(
+    trained: Project, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One GPU, which is none: whoever holds it holds trainings up.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "no-such-gpu")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    command, code, refusal = COMMANDS[name]
+    project = trained.copy(f"interrupted-{name}")
+    run = next(run for run in project.study().students if run.label == STACKED)
+    shutil.rmtree(project.folder / run.folder)
+
+    first = project.start(*command)
+    wait_until((project.folder / f"work/progress/{run.fingerprint}.json").is_file)
+    os.killpg(first.pid, signal.SIGINT)
+    output, _ = first.communicate(timeout=120)
+    assert first.returncode == code and "Traceback" not in output, output
+    assert "stopped by SIGINT at step" in project.log(run)
+    assert [path for path in (project.folder / run.folder).rglob("*") if path.is_file()] == []
+    assert len(list((project.folder / run.checkpoints).glob("step-*/training.json"))) == 1
+    assert [*project.folder.glob("work/owners/*"), *project.folder.glob(".snakemake/locks/*")] == []
+
+    # The next start waits for the GPU; one more meanwhile is told so.
+    with lease_gpu(1):
+        again = project.start(*command)
+        wait_until(lambda: "all of 1 GPUs are taken: waiting for one" in project.log(run))
+        before = project.state()
+        other = project.start(*command)
+        output, _ = other.communicate(timeout=120)
+        assert other.returncode == code and refusal in output and "Traceback" not in output, output
+        assert project.state() == before
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, output
+    assert f"going on from {run.checkpoints}/step-" in project.log(run)
+    assert project.result(run) == trained.result(run) and not (project.folder / run.checkpoints).exists()
