@@ -109,6 +109,12 @@ def test_a_mistake_in_the_parameters_is_told_in_one_line(study: Study) -> None:
     assert "unknown parameter 'sede'" in done.stdout and "Traceback" not in done.stdout
 
 
+def test_null_on_the_command_line_is_no_word(study: Study) -> None:
+    done = snakemake("--dry-run", "--config", "data={root: null}", "student={epochs: null}", check=False)
+    assert done.returncode != 0
+    assert "student.epochs: Input should be a valid integer (given: None)" in done.stdout
+
+
 def test_the_pipeline_is_clean_to_the_linter(study: Study) -> None:
     assert "Congratulations" in snakemake("--lint").stdout
 
