@@ -32,7 +32,7 @@ from internal_kd.params import load_params
 from internal_kd.study import Study, plan_study
 
 needs_onnx = pytest.mark.skipif(
-    bool(missing_packages()), reason=f"{', '.join(missing_packages())} missing: pip install 'internal-kd[export]'"
+    bool(missing_packages()), reason=f"{', '.join(missing_packages())} missing: pip install '.[export]'"
 )
 
 
@@ -237,7 +237,7 @@ def test_without_the_packages_for_onnx_the_rest_is_made_and_one_line_says_how_to
     params = folder_params(copy)
     assert main(["export-students", "--params", params, "--task", "judge"]) == 0
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "pip install 'internal-kd[export]'" in said
+    assert said.count("\n") == 1 and "pip install '.[export]'" in said
     assert (folder_of(copy, "judge") / "model/model.safetensors").is_file()
     assert not (folder_of(copy, "judge") / "onnx").exists()
     assert told(copy, "judge")["onnx"] is None and told(copy, "judge")["scores_key"] is None

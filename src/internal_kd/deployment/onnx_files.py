@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PACKAGES = ("onnx", "onnxruntime")
-EXTRA = "pip install 'internal-kd[export]'"
+EXTRA = "pip install '.[export]'"
 FP32, INT8 = "model.onnx", "model-int8.onnx"
 # Share of the largest logit by which ONNX Runtime may differ from torch, both in fp32.
 TOLERANCE = 1e-3

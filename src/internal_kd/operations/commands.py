@@ -213,7 +213,7 @@ COMMANDS: dict[str, Command] = {
         "export each task's best student: Hugging Face folder with a card, ONNX, GLUE's submission",
         "exporting:export_students",
         "internal-kd export-students --task rte --method stacked",
-        "results/<study>/tables/, the student's and its teacher's model; ONNX needs pip install 'internal-kd[export]'",
+        "results/<study>/tables/, the student's and its teacher's model; ONNX needs pip install '.[export]'",
         "results/<study>/export/<task>/",
         (
             *STUDY,
