@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from datetime import date
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import pytest
@@ -125,6 +126,37 @@ def test_a_misspelt_key_is_named(where: Where) -> None:
     assert isinstance(done, str) and "'epohcs'" in done
     # Terms are told by their method: a wrong one is no objective rather than no key.
     assert all(str(part) in done for part in where if part != "weights")
+
+
+def with_a_typo(key: str, position: int, kind: str, letter: str) -> str:
+    """A key with one letter more, less or other, or with two letters in the other order."""
+    position %= len(key)
+    before, here, after = key[:position], key[position], key[position + 1 :]
+    others = {"more": letter + here, "less": "", "other": letter, "swapped": after[:1] + here}
+    return before + others[kind] + (after[1:] if kind == "swapped" else after)
+
+
+KEYS = [where for where in PLACES if isinstance(at(STUDY, where[:-1]), dict) and where[:-1] not in OPEN]
+
+
+@MANY
+@given(
+    st.sampled_from(KEYS),
+    st.integers(0, 30),
+    st.sampled_from(["more", "less", "other", "swapped"]),
+    st.sampled_from(ascii_lowercase + "_"),
+)
+def test_a_key_with_a_typo_in_it_is_never_a_key_left_out(where: Where, position: int, kind: str, letter: str) -> None:
+    study = deepcopy(STUDY)
+    group, key = at(study, where[:-1]), str(where[-1])
+    typo = with_a_typo(key, position, kind, letter)
+    if typo in group:  # two equal letters swapped
+        return
+    group[typo] = group.pop(where[-1])
+    done = outcome(lambda: parse_params(study))
+    assert isinstance(done, str)
+    # Without its `source` an entry is a GLUE task, and keys that no GLUE task has may be named first.
+    assert repr(typo) in done or where[0] == "tasks"
 
 
 @MANY

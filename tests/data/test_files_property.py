@@ -25,6 +25,7 @@ from internal_kd.tasks import GLUE
 from planned import planned, planned_task
 
 MANY = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+DAMAGED = settings(MANY, max_examples=500)
 KINDS = ("csv", "tsv", "jsonl", "parquet")
 ROWS = [{"q": f"what is {n}?", "a": f"it is {n}", "label": str(n % 2), "other": str(n)} for n in range(6)]
 
@@ -108,7 +109,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@MANY
+@DAMAGED
 @given(damages)
 def test_a_damaged_file_is_a_task_or_one_line(folder: Path, kind: str, where: list[tuple[float, int, bytes]]) -> None:
     done = read(folder, kind, damaged(content(kind, ROWS), where))
@@ -253,7 +254,7 @@ def read_glue(folder: Path, task: str, train: bytes) -> FetchedTask | str:
 
 
 @pytest.mark.parametrize("task", GLUE_ROWS)
-@MANY
+@DAMAGED
 @given(damages)
 def test_a_damaged_glue_file_is_a_task_or_one_line(
     folder: Path, task: str, where: list[tuple[float, int, bytes]]
