@@ -60,7 +60,7 @@ def plot_attention_kl(study: Study, task: str) -> Path:
     rows = max(1, -(-len(maps) // columns))
     cell = (0.235 * heads, 0.17 * layers)
     figure, axes = _placed(
-        [(0.28 + row * (cell[1] + 0.4), cell[1]) for row in range(rows)], columns, cell[0], left=0.5, below=0.75
+        [(0.28 + row * (cell[1] + 0.4), cell[1]) for row in range(rows)], columns, cell[0], left=0.5, below=0.82
     )
     flat = [axis for line in axes for axis in line]
     # A few heads are far off and most are near: even steps would show the few alone.
@@ -77,7 +77,7 @@ def plot_attention_kl(study: Study, task: str) -> Path:
             norm,
             SEQUENTIAL,
             (0.25, 0.75),
-            "attention KL to the teacher (nats, square-root scale); columns: heads",
+            "attention KL to the teacher (nats)\nsquare-root scale; columns: heads",
         )
     save(figure, study, name, key)
     return figure_paths(study, name)[0]
@@ -106,7 +106,7 @@ def _bar(figure: Figure, norm: Normalize, colours: str, across: tuple[float, flo
     from matplotlib.cm import ScalarMappable
 
     inches = figure.get_figheight()
-    own = figure.add_axes((across[0], 0.36 / inches, across[1] - across[0], 0.07 / inches))
+    own = figure.add_axes((across[0], 0.46 / inches, across[1] - across[0], 0.07 / inches))
     bar = figure.colorbar(ScalarMappable(norm, colours), cax=own, orientation="horizontal")
     bar.set_label(label, fontsize=7)
     bar.ax.tick_params(labelsize=6)
@@ -234,7 +234,7 @@ def _draw_task(shown: dict[str, Any]) -> Figure:
         for number in range(len(examples))
         for place in range(len(heads))
     ]
-    figure, axes = _placed([(top, side) for top in tops], columns, side, left=0.75, below=1.2)
+    figure, axes = _placed([(top, side) for top in tops], columns, side, left=0.75, below=1.3)
     both = [(np.array(example["teacher"]), np.array(example["students"])) for example in examples]
     signed = Normalize(-1, 1)
     for number, (example, (teacher, learned)) in enumerate(zip(examples, both, strict=True)):
@@ -254,8 +254,8 @@ def _draw_task(shown: dict[str, Any]) -> Figure:
     for axis, heading in zip(axes[0], headings, strict=True):
         _title(axis, f"{fill(heading, 26, max_lines=2, placeholder=' …')}\n{axis.get_title(loc='left')}")
     left = (1 + len(students)) / columns
-    _bar(figure, Normalize(0, 1), SEQUENTIAL, (0.1, left - 0.06), "attention probability (down: attending token)")
-    _bar(figure, signed, DIVERGING, (left + 0.04, 0.96), f"student minus teacher (+, −: by {SIGNED:g} or more)")
+    _bar(figure, Normalize(0, 1), SEQUENTIAL, (0.1, left - 0.06), "attention probability\n(down: attending token)")
+    _bar(figure, signed, DIVERGING, (left + 0.04, 0.96), f"student minus teacher\n(+, −: by {SIGNED:g} or more)")
     return figure
 
 
