@@ -11,6 +11,8 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
+import yaml
+
 from internal_kd.artefacts import (
     ENCODER_FILES,
     EncoderFiles,
@@ -25,7 +27,7 @@ from internal_kd.artefacts import (
 from internal_kd.data.generator import grammar_of
 from internal_kd.errors import UserError
 from internal_kd.files import read_json
-from internal_kd.identity import RESULTS, ContentHashes
+from internal_kd.identity import RESULTS, ContentHashes, plain
 from internal_kd.models.layers import choose_layers, layer_map
 from internal_kd.params import Params
 from internal_kd.params.sources import EncoderParams, FilesEntry, GlueEntry
@@ -67,6 +69,14 @@ class Study:
     def runs(self) -> tuple[Run, ...]:
         """Teachers, then students."""
         return (*self.teachers, *self.students)
+
+    def as_yaml(self) -> str:
+        """Return the parameters in one piece: by themselves, or laid over any params.yaml, they mean this study."""
+        params = plain(self.params)
+        params["study"]["tasks"] = list(self.tasks)
+        for kind, wanted in (("tasks", self.tasks), ("methods", self.methods)):
+            params[kind] = {name: entry for name, entry in params[kind].items() if name in wanted}
+        return yaml.safe_dump(params, sort_keys=False, allow_unicode=True, width=120)
 
     @cached_property
     def by_fingerprint(self) -> dict[str, Run]:

@@ -1,12 +1,14 @@
 """The report: one page that needs nothing else, and says what is there and what is not."""
 
 import re
+from pathlib import Path
 
 import pytest
 from fake_runs import QUALITY, SMALL, plan, write_study
 
 from internal_kd.analysis.attention import map_attention
 from internal_kd.analysis.attention_figures import plot_attention_kl, plot_attention_maps
+from internal_kd.analysis.built import params_path
 from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.curves import curve_of, plot_learning, read_history
 from internal_kd.analysis.fidelity_tables import measure_fidelity
@@ -15,6 +17,9 @@ from internal_kd.analysis.reliability import plot_reliability
 from internal_kd.analysis.report import render_report
 from internal_kd.analysis.scoring import score_runs
 from internal_kd.analysis.sweeps import plot_depth, plot_size
+from internal_kd.params import load_params
+from internal_kd.study import plan_study
+from tiny_study import ROOT
 
 
 def report_of(study):
@@ -41,6 +46,24 @@ def test_the_encoder_is_named_by_where_this_one_came_from(small):
     page = report_of(small)
     assert f"{encoder.name} ({found})" in page
     assert encoder.source == "hub" or (encoder.id or "/") not in page
+
+
+def test_every_command_means_this_study(small):
+    own = params_path(small)
+    page = report_of(small)
+    # Neither params.yaml nor an overlay of its name says the same: its own copy does, by itself and laid over another.
+    assert f"internal-kd run --cores 2 --configfile {own.as_posix()}" in page
+    assert f"internal-kd plot-figures --overlay {own.as_posix()}" in page
+    assert page.count("Made by") >= page.count("<img ")
+    wanted = [run.fingerprint for run in small.runs]
+    for params in (load_params(own), load_params(ROOT / "params.yaml", [own])):
+        assert [run.fingerprint for run in plan_study(params).runs] == wanted
+    Path("config").mkdir()
+    Path("config", f"{small.name}.yaml").write_text(own.read_text())
+    Path("params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    assert f"internal-kd run --cores 2 --configfile config/{small.name}.yaml" in render_report(small).read_text()
+    Path("params.yaml").write_text(own.read_text())
+    assert "internal-kd run --cores 8 --resources gpu=2" in render_report(small).read_text()
 
 
 def test_gaps_and_runs_are_listed(small):

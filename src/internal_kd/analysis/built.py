@@ -17,7 +17,7 @@ from internal_kd.records import problem_with
 from internal_kd.study import Study
 
 # Raised when the same runs give other tables, figures or another report.
-ANALYSIS = 4
+ANALYSIS = 5
 
 CLAIMS_FILE = Path("paper/claims.yaml")
 FIGURE_TYPES = ("png", "svg")
@@ -25,7 +25,7 @@ FIGURE_TYPES = ("png", "svg")
 LATENCY_TABLE = "latency.csv"
 SCORE_TABLES = (
     "scores.csv", "missing.csv", "main.csv", "main.md", "main.tex", "efficiency.csv", "efficiency.md", "efficiency.tex",
-    "metrics.json", "built_from.json",
+    "metrics.json", "params.yaml", "built_from.json",
 )  # fmt: skip
 COMPARISON_TABLES = (
     "cells.csv", "comparisons.csv", "comparisons.md", "comparisons.tex", "expected_best.csv", "paper.csv", "paper.md",
@@ -55,6 +55,11 @@ def tables_folder(study: Study) -> Path:
 def built_from_path(study: Study) -> Path:
     """``results/<study>/tables/built_from.json``, written when the scores are whole."""
     return tables_folder(study) / "built_from.json"
+
+
+def params_path(study: Study) -> Path:
+    """``results/<study>/tables/params.yaml``, the study's parameters in one piece, overlays and all."""
+    return tables_folder(study) / "params.yaml"
 
 
 def report_path(study: Study) -> Path:

@@ -17,6 +17,7 @@ from internal_kd.analysis.built import (
     carries,
     figure_names,
     figure_paths,
+    params_path,
     recorded_key,
     report_path,
     tables_folder,
@@ -35,8 +36,9 @@ from internal_kd.analysis.tables import MainTable, summarise
 from internal_kd.analysis.text_tables import TextTable
 from internal_kd.errors import UserError
 from internal_kd.files import read_json, write_text
+from internal_kd.params import load_params
 from internal_kd.records import read_record
-from internal_kd.study import Study
+from internal_kd.study import Study, plan_study
 
 CAPTIONS = {
     "main": (
@@ -74,6 +76,7 @@ def render_report(study: Study) -> Path:
     table = summarise(study, facts, read_scores(study))
     comparisons = read_comparisons(study)
     fidelity = read_json(tables_folder(study) / "fidelity.json")
+    overlay = _described_by(study)
     page = _template().render(
         key=key,
         study=study.name,
@@ -95,8 +98,8 @@ def render_report(study: Study) -> Path:
         gaps=_read_lines(tables_folder(study) / "missing.csv", GAP_COLUMNS),
         runs=_runs(study),
         wanted=len(study.runs),
-        commands=_commands(study),
-        overlay=f" --overlay {overlay.as_posix()}" if (overlay := _overlay(study)).is_file() else "",
+        commands=_commands(overlay),
+        overlay=f" --overlay {overlay.as_posix()}" if overlay else "",
     )
     write_text(report_path(study), page)
     return report_path(study)
@@ -155,9 +158,25 @@ def _setup(study: Study, table: MainTable) -> list[tuple[str, str]]:
     return [
         ("Tasks", joined(counts)),
         ("Teacher", f"{encoder.name} ({source}), {layers} layers, seeds: {teachers}"),
-        ("Students", f"{depths} layers, seeds: {len(chosen.seeds)}, trained on {joined(sizes)}"),
+        (
+            "Students",
+            f"{depths} layers, seeds: {len(chosen.seeds)}, trained on {joined(sizes)}; {_first_weights(study)}",
+        ),
         ("Training", f"students {epochs[0]} epochs, teachers {epochs[1]}; the model of the last epoch counts"),
     ]
+
+
+def _first_weights(study: Study) -> str:
+    """Say what students start from; methods that differ in it are told apart in params.yaml."""
+    chosen = {method.settings.initialization for method in study.methods.values()}
+    if len(chosen) > 1:
+        return "differ between methods"
+    (first,) = chosen
+    if first.source == "random":
+        return "random"
+    layers = first.layers if isinstance(first.layers, str) else ", ".join(map(str, first.layers))
+    source = "fine-tuned teacher" if first.source == "teacher" else "pre-trained encoder"
+    return f"layers of the {source} ({layers.replace('_', ' ')})"
 
 
 def _figure(study: Study, name: str, caption: str) -> dict[str, str]:
@@ -206,11 +225,21 @@ def _runs(study: Study) -> list[dict[str, str]]:
     return lines
 
 
-def _commands(study: Study) -> list[str]:
-    if (overlay := _overlay(study)).is_file():
-        return [f"internal-kd run --cores 2 --configfile {overlay.as_posix()}"]
-    return ["internal-kd run --cores 8 --resources gpu=2"]
+def _described_by(study: Study) -> Path | None:
+    """Return the file that says the same as this study's parameters when laid over params.yaml; None for params.yaml.
+
+    A study composed of several overlays, or with values from the command line, is described by its own copy alone.
+    """
+    for overlay in (None, Path("config") / f"{study.name}.yaml"):
+        try:
+            if plan_study(load_params("params.yaml", [overlay] if overlay else [])).as_yaml() == study.as_yaml():
+                return overlay
+        except UserError:
+            continue
+    return params_path(study)
 
 
-def _overlay(study: Study) -> Path:
-    return Path("config") / f"{study.name}.yaml"
+def _commands(overlay: Path | None) -> list[str]:
+    if overlay is None:
+        return ["internal-kd run --cores 8 --resources gpu=2"]
+    return [f"internal-kd run --cores 2 --configfile {overlay.as_posix()}"]

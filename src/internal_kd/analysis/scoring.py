@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
-from internal_kd.analysis.built import built_from_path, describe_inputs, key_of, tables_folder
+from internal_kd.analysis.built import built_from_path, describe_inputs, key_of, params_path, tables_folder
 from internal_kd.analysis.cells import label_of
 from internal_kd.analysis.efficiency import EFFICIENCY_COLUMNS, efficiency_rows, efficiency_text
 from internal_kd.analysis.latency import read_latencies
@@ -15,7 +15,7 @@ from internal_kd.analysis.predictions import TaskFacts, read_evidence
 from internal_kd.analysis.scores import GAP_COLUMNS, Score, scores_of, write_csv
 from internal_kd.analysis.tables import MAIN_COLUMNS, nested_metrics, summarise
 from internal_kd.analysis.text_tables import write_text_table
-from internal_kd.files import write_json
+from internal_kd.files import write_json, write_text
 from internal_kd.study import Study
 
 
@@ -23,7 +23,8 @@ def score_runs(study: Study) -> Path:
     """Score every finished run of a study and write its tables.
 
     Writes scores.csv (one line per run and metric), missing.csv (every gap and why), main and efficiency as .csv, .md
-    and .tex, metrics.json and, last, built_from.json into ``results/<study>/tables``; returns the path of scores.csv.
+    and .tex, metrics.json, params.yaml and, last, built_from.json into ``results/<study>/tables``; returns the path of
+    scores.csv.
     """
     evidence = read_evidence(study)
     scores = scores_of(study, evidence)
@@ -34,6 +35,7 @@ def score_runs(study: Study) -> Path:
     gaps = [(label_of(run), run.fingerprint, evidence.problems[str(run.folder)]) for run in broken]
     write_csv(folder / "missing.csv", GAP_COLUMNS, gaps)
     write_main_tables(study, evidence.tasks, scores)
+    write_text(params_path(study), study.as_yaml())
     inputs = describe_inputs(study, evidence.problems)
     write_json(built_from_path(study), {**inputs, "key": key_of(inputs)})
     return folder / "scores.csv"

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 from transformers import PreTrainedModel
 
 from internal_kd.analysis.built import export_path, recorded_key, scores_are_current
@@ -48,7 +47,6 @@ from internal_kd.distillation.hardware import Hardware, choose_hardware
 from internal_kd.distillation.predicting import predict_logits, predictions_frame
 from internal_kd.errors import UserError
 from internal_kd.files import publish_folder, read_json, sha256_text, staging_folder, write_json
-from internal_kd.identity import plain
 from internal_kd.metrics import score_predictions
 from internal_kd.records import read_record
 from internal_kd.study import Study
@@ -103,8 +101,7 @@ def _export(study: Study, numbers: Numbers, choice: Choice, path: Path, stamp: d
     with staging_folder(target) as staged:
         facts = _fill(study, numbers, choice, task, staged)
         (staged / "model" / "README.md").write_text(model_card(facts), encoding="utf-8")
-        params = plain(study.params) | {"study": plain(study.params.study) | {"tasks": list(study.tasks)}}
-        (staged / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True), "utf-8")
+        (staged / "params.yaml").write_text(study.as_yaml(), encoding="utf-8")
         write_json(staged / path.name, {**stamp, **facts.as_json()})
         path.unlink(missing_ok=True)
         for name in ("model", "onnx", "submission"):
