@@ -20,7 +20,7 @@ from bench.rounds import ROOT, run_in_turn
 from bench.workload import Workload, make_workload
 
 # Comparison first: it has the most rounds, so that a disturbance of minutes is seen as spread.
-MINUTES = {"comparison": 7.0, "ablation": 3.0, "bf16": 1.0}
+MINUTES = {"comparison": 9.0, "ablation": 3.0, "bf16": 1.0}
 ROUNDS = {"comparison": 5, "ablation": 3, "bf16": 5}
 PEERS = ("textbrewer", "torchdistill")
 
