@@ -124,8 +124,9 @@ class Project:
         return shown == {run.fingerprint for run in self.study().runs}
 
     def tables(self) -> dict[str, bytes]:
-        """The tables, byte by byte."""
-        return {path.name: path.read_bytes() for path in (self.folder / TABLES).iterdir()}
+        """The tables, byte by byte, without those that hold timings: a clone measures anew what it makes anew."""
+        kept = [path for path in (self.folder / TABLES).iterdir() if path.stem not in ("latency", "efficiency")]
+        return {path.name: path.read_bytes() for path in kept}
 
     def log(self, run: Run) -> str:
         """What a run's job has said so far."""
