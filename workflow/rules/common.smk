@@ -1,6 +1,7 @@
 # The plan that all rules ask, and who is at work on it.
 
 import gc
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -35,6 +36,16 @@ if workflow.is_main_process:
         logger.info(line)
     if line := another_at_work():
         logger.info(line)
+
+# What `snakemake --report` shows, besides what each rule took.
+TABLES = [path for path in PLAN.results() if Path(path).name in ("main.csv", "comparisons.csv", "fidelity.csv")]
+
+
+def labelled(path, kind):
+    """A result with what the report says of it."""
+    found = Path(path)
+    labels = {"what": found.stem.replace("_", " "), "format": found.suffix[1:]}
+    return report(path, caption=f"../report/{kind}.rst", category=kind.capitalize(), labels=labels)
 
 
 wildcard_constraints:

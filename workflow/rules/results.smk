@@ -40,7 +40,7 @@ rule score_runs:
         PLAN.renewed("measure-latency"),
         stale=PLAN.stale_results,
     output:
-        PLAN.results("score-runs"),
+        [labelled(path, "tables") if path in TABLES else path for path in PLAN.results("score-runs")],
     log:
         f"work/logs/{PLAN.study.name}/score_runs.log",
     params:
@@ -58,7 +58,7 @@ rule compare_runs:
     input:
         PLAN.renewed("score-runs"),
     output:
-        PLAN.results("compare-runs"),
+        [labelled(path, "tables") if path in TABLES else path for path in PLAN.results("compare-runs")],
     log:
         f"work/logs/{PLAN.study.name}/compare_runs.log",
     params:
@@ -76,7 +76,7 @@ rule measure_fidelity:
     input:
         PLAN.renewed("score-runs"),
     output:
-        PLAN.results("measure-fidelity"),
+        [labelled(path, "tables") if path in TABLES else path for path in PLAN.results("measure-fidelity")],
     log:
         f"work/logs/{PLAN.study.name}/measure_fidelity.log",
     params:
@@ -113,7 +113,7 @@ rule plot_figures:
     input:
         PLAN.renewed("score-runs", "compare-runs", "measure-fidelity", "map-attention"),
     output:
-        report(PLAN.results(*PLAN.figures), caption="../report/figures.rst", category="Figures"),
+        [labelled(path, "figures") for path in PLAN.results(*PLAN.figures)],
     log:
         f"work/logs/{PLAN.study.name}/plot_figures.log",
     params:
@@ -131,7 +131,7 @@ rule render_report:
     input:
         PLAN.renewed("score-runs", "compare-runs", "measure-fidelity", "map-attention", *PLAN.figures),
     output:
-        report(PLAN.results("render-report"), caption="../report/report.rst", category="Report"),
+        [labelled(path, "report") for path in PLAN.results("render-report")],
     log:
         f"work/logs/{PLAN.study.name}/render_report.log",
     params:
