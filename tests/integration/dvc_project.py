@@ -124,9 +124,10 @@ class Project:
         return shown == {run.fingerprint for run in self.study().runs}
 
     def tables(self) -> dict[str, bytes]:
-        """The tables, byte by byte, without those that hold timings: a clone measures anew what it makes anew."""
-        kept = [path for path in (self.folder / TABLES).iterdir() if path.stem not in ("latency", "efficiency")]
-        return {path.name: path.read_bytes() for path in kept}
+        """The tables, byte by byte, without timings: a clone measures anew what it makes anew."""
+        folder = self.folder / TABLES
+        kept = [path for path in folder.iterdir() if path.stem not in ("latency", "efficiency")]
+        return {path.name: path.read_bytes() for path in kept} | {"efficiency.csv": _untimed(folder / "efficiency.csv")}
 
     def log(self, run: Run) -> str:
         """What a run's job has said so far."""
@@ -188,3 +189,11 @@ def change_package(folder: Path, file: str, old: str, new: str) -> Path:
     assert old in text
     path.write_text(text.replace(old, new))
     return folder
+
+
+def _untimed(efficiency: Path) -> bytes:
+    with efficiency.open(encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    timed = ("latency_ms", "speed_up", "latency_batch_ms", "speed_up_batch", "machine")
+    assert set(timed) <= rows[0].keys()
+    return repr([{name: text for name, text in row.items() if name not in timed} for row in rows]).encode()
