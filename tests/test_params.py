@@ -65,6 +65,20 @@ def test_what_is_wrong_is_named_in_one_line(changes: dict[str, Any], said: str):
     assert str(refused.value).startswith("params.yaml: ")
 
 
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"tasks": {"own": {"source": 16**5000}}}, "tasks.own.source"),
+        ({"student": {"epochs": -(16**5000)}}, "student.epochs"),
+        ({"study": {"seeds": [1, 16**5000]}}, "study.seeds.1"),
+        ({"machine": {16**5000: 1}}, "machine"),
+    ],
+)
+def test_a_number_of_more_digits_than_python_writes_is_named_without_them(changes: dict[Any, Any], where: str):
+    with pytest.raises(UserError, match=rf"^params\.yaml: {where}: a number of 20001 bits is larger"):
+        parse_params(merge(PAPER, changes))
+
+
 def test_a_missing_section_is_named():
     with pytest.raises(UserError, match=r"params\.yaml: encoder: is missing"):
         parse_params({key: value for key, value in PAPER.items() if key != "encoder"})

@@ -92,7 +92,7 @@ def with_nulls(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
 
 
 def _check_structure(values: Mapping[str, Any], origin: str) -> None:
-    """Refuse what no later step could write down: aliases that hold themselves, no end of nesting, broken characters.
+    """Refuse what no later step could write down: endless nesting or digits, broken characters.
 
     Every mapping and list is looked at once, so that aliases upon aliases take no time.
     """
@@ -103,6 +103,9 @@ def _check_structure(values: Mapping[str, Any], origin: str) -> None:
         named = f"{origin}: {'.'.join(where)}: " if where else f"{origin}: "
         if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
             raise UserError(f"{named}{value[:40]!a} holds a character that is none")
+        if isinstance(value, int) and value.bit_length() > 64:
+            # Before anything writes it: Python refuses to where there are more than 4300 digits.
+            raise UserError(f"{named}a number of {value.bit_length()} bits is larger than any that is meant here")
         if not isinstance(value, Mapping | list | tuple) or id(value) in looked_at:
             return
         if id(value) in around:
@@ -132,10 +135,7 @@ def _one_line(problem: Any) -> str:
 def _given(value: Any) -> str:
     if isinstance(value, Mapping | Set) or (isinstance(value, Sequence) and not isinstance(value, str)):
         return ""
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no number of more than 4300 digits
-        return " (given: a number too long to be shown)"
+    text = repr(value)
     return f" (given: {text if len(text) <= 80 else text[:80] + '...'})"
 
 
