@@ -33,7 +33,6 @@ rule all:
         f"all of {PLAN.study.name}: results/{PLAN.study.name}/report.html"
     input:
         PARAMS,
-        PLAN.missing_runs,
         PLAN.results(),
         PLAN.publishing,
 
