@@ -1,7 +1,8 @@
-"""How much memory one epoch of row 3.3 holds: ``python -m bench.memory <folder> <examples> <threads>``.
+"""How much memory a training of row 3.3 holds: ``python -m bench.memory <folder> <examples> <epochs> <threads>``.
 
 The student is small, so that what grows with the data would show; the recorded teacher is a file of zeros. The last
-line printed is the most this process held, in bytes.
+line printed is the most this process held, in bytes. That grows with the number of steps too: the allocator keeps a
+little more for every new shape of a batch. So trainings to be compared take the same number of steps.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from bench.workload import Workload, make_workload, read_workload
 
 def main() -> None:
     """Make the files in another process, whose memory does not count here, then train."""
-    folder, examples, threads = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    if sys.argv[4:] == ["files"]:
+    folder, (examples, epochs, threads) = Path(sys.argv[1]), map(int, sys.argv[2:5])
+    if sys.argv[5:] == ["files"]:
         _make_files(folder, examples)
         return
     folder.mkdir()
-    subprocess.run([sys.executable, "-m", "bench.memory", *sys.argv[1:4], "files"], check=True, stdout=sys.stderr)
-    _train(folder, threads)
+    subprocess.run([sys.executable, "-m", "bench.memory", *sys.argv[1:5], "files"], check=True, stdout=sys.stderr)
+    _train(folder, epochs, threads)
     from bench.pace import process_memory
 
     print(process_memory())
@@ -42,7 +43,7 @@ def _make_files(folder: Path, examples: int) -> None:
     ).flush()  # fmt: skip
 
 
-def _train(folder: Path, threads: int) -> None:
+def _train(folder: Path, epochs: int, threads: int) -> None:
     import numpy as np
     import torch
 
@@ -68,7 +69,7 @@ def _train(folder: Path, threads: int) -> None:
         split=split,
         positions=np.arange(len(split)),
         climb=Climb(stages_of("all", "top", workload.student_layers), 1, 0.0),
-        training=TrainingParams(epochs=1, batch_size=workload.batch_size),
+        training=TrainingParams(epochs=epochs, batch_size=workload.batch_size),
         seed=0,
         hardware=hardware,
         scratch=folder / "scratch",

@@ -79,7 +79,8 @@ def _make_large_study(project: Path) -> int:
 
 
 def _training_bytes(folder: Path, examples: int, threads: int) -> int:
-    command = [sys.executable, "-m", "bench.memory", str(folder / f"memory-{examples}"), str(examples), str(threads)]
+    command = [sys.executable, "-m", "bench.memory", str(folder / f"memory-{examples}")]
+    command += map(str, (examples, MANY // examples, threads))
     said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return int(said.splitlines()[-1])
 

@@ -94,7 +94,7 @@ def targets(results: dict[str, Any]) -> list[Target]:
     if promises:
         runs = promises["planned_runs"]
         add(
-            "memory of a training on 64,000 / on 8,000 examples",
+            "memory of a training on 64,000 / on 8,000 examples, as many steps",
             "≤",
             1.1,
             promises["bytes_many"] / promises["bytes_few"],
