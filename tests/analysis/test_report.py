@@ -95,6 +95,11 @@ def test_a_clear_lead_is_said_with_its_interval(project, monkeypatch):
     assert re.search(r"3\.5 scores higher than standard distillation \(3\.0\) by \+[\d.]+ \(95 % interval \+", page)
 
 
+def test_epochs_are_those_of_the_runs(project):
+    page = report_of(write_study(plan(tasks={"entailment": {"teacher_epochs": 7}}, methods={"soft": {"epochs": 9}})))
+    assert re.search(r"students (\d) or 9, teachers 2 \(Acceptability\) and 7 \(Entailment\);", page)
+
+
 def test_titles_are_escaped(project):
     page = report_of(write_study(plan(**SMALL, methods={"soft": {"title": "<b>soft</b> & co"}})))
     assert "&lt;b&gt;soft&lt;/b&gt; &amp; co" in page and "<b>soft" not in page

@@ -153,7 +153,9 @@ def _setup(study: Study, table: MainTable) -> list[tuple[str, str]]:
         f"{title} ({n.get('train', 0):,} training, {n.get('dev', 0):,} dev examples)" for title, n in rows.items()
     ]
     layers, teachers = teacher_layers(study) or "?", len(study.params.teacher.seeds)
-    epochs = (study.params.student.epochs, study.params.teacher.epochs)
+    titles = {task: facts.title for task, facts in table.tasks.items()}
+    students = _epochs({(run.task, run.method.settings.epochs) for run in study.students}, titles)
+    trained = _epochs({(run.task, run.training.epochs) for run in study.teachers}, titles)
     depths = joined([str(depth) for depth in chosen.depths])
     return [
         ("Tasks", joined(counts)),
@@ -162,8 +164,16 @@ def _setup(study: Study, table: MainTable) -> list[tuple[str, str]]:
             "Students",
             f"{depths} layers, seeds: {len(chosen.seeds)}, trained on {joined(sizes)}; {_first_weights(study)}",
         ),
-        ("Training", f"students {epochs[0]} epochs, teachers {epochs[1]}; the model of the last epoch counts"),
+        ("Training", f"epochs: students {students}, teachers {trained}; the model of the last epoch counts"),
     ]
+
+
+def _epochs(chosen: set[tuple[str, int]], titles: dict[str, str]) -> str:
+    """Return the epochs of trainings given as (task, epochs), told apart by task where tasks differ."""
+    by_task = {task: " or ".join(str(n) for name, n in sorted(chosen) if name == task) for task in titles}
+    if len({*by_task.values()}) == 1:
+        return next(iter(by_task.values()))
+    return joined([f"{epochs} ({titles[task]})" for task, epochs in by_task.items()])
 
 
 def _first_weights(study: Study) -> str:
