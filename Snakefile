@@ -33,6 +33,9 @@ rule all:
         f"all of {PLAN.study.name}: results/{PLAN.study.name}/report.html"
     input:
         PARAMS,
+        # By name, though the results wait for them too: Snakemake does without an input that is missing where what was
+        # made of it seems to be younger, as after a clock was set back.
+        PLAN.missing_runs,
         PLAN.results(),
         PLAN.publishing,
 

@@ -12,9 +12,9 @@ localrules:
     publish_runs,
 
 
-# Before the scores, for the tables beside them; after the trainings, for they would be heard in the figures. Of all
-# rules it alone names the runs: the results that follow from it wait for them too, and for every rule that names
-# thousands of files Snakemake looks for the rules that make them.
+# Before the scores, for the tables beside them; after the trainings, for they would be heard in the figures. The
+# results that follow from it wait for the runs too without naming them: for every rule that names thousands of files
+# Snakemake looks for the rules that make them.
 rule measure_latency:
     message:
         "measure how long models of {PLAN.study.name} take on this machine"
