@@ -1,6 +1,7 @@
 """Fidelity: how alike student and teacher are, and whether shared mistakes are more than chance."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +11,28 @@ from fake_runs import QUALITY, SMALL, make_predictions, plan, write_record, writ
 from statsmodels.stats.contingency_tables import StratifiedTable
 
 from internal_kd.analysis import resampling
-from internal_kd.analysis.fidelity import bootstrap_students, kl_to_teacher, likeness, odds_ratio, repetition
+from internal_kd.analysis.fidelity import (
+    bootstrap_means,
+    bootstrap_students,
+    bootstrap_values,
+    kl_to_teacher,
+    likeness,
+    odds_ratio,
+    repetition,
+)
 from internal_kd.analysis.fidelity_rows import FidelityComparison
 from internal_kd.analysis.fidelity_tables import measure_fidelity, teacher_of
-from internal_kd.analysis.fidelity_text import LESS, MORE, NONE, OWN_ERRORS, reading_of_comparison
+from internal_kd.analysis.fidelity_text import (
+    LESS,
+    LESS_ALONE,
+    MORE,
+    MORE_ALONE,
+    NONE,
+    NOT_RUN,
+    NOT_TESTED,
+    UNDEFINED,
+    reading_of_comparison,
+)
 from internal_kd.analysis.scoring import score_runs
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
@@ -61,8 +80,8 @@ def test_a_case_counted_by_hand():
 def test_kl_is_the_teacher_s_to_the_student_in_nats():
     teacher, student = np.log([[0.25, 0.75]]), np.zeros((1, 2))
     expected = 0.25 * np.log(0.25 / 0.5) + 0.75 * np.log(0.75 / 0.5)
-    assert kl_to_teacher(teacher, student + 7) == pytest.approx(expected)
-    assert kl_to_teacher(np.array([[900.0, -900.0]]), np.array([[-900.0, 900.0]])) == pytest.approx(1800)
+    assert kl_to_teacher(teacher, student + 7) == pytest.approx([expected])
+    assert kl_to_teacher(np.array([[900.0, -900.0]]), np.array([[-900.0, 900.0]])) == pytest.approx([1800])
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
@@ -149,16 +168,25 @@ def test_resampled_shares_are_those_of_the_drawn_examples(classes):
     rng = np.random.default_rng(6)
     labels = rng.integers(classes, size=60)
     teacher, *students = (errors(rng, labels, [0.4, 0.5, 0.3][:classes], classes) for _ in range(3))
-    found = bootstrap_students(labels, teacher, students, classes, resamples=20)
+    logits = [logits_of(said, classes) + rng.normal(size=(60, classes)) / 9 for said in (teacher, *students)]
+    found = bootstrap_students(labels, logits[0], logits[1:], classes, resamples=20)
     weights = np.concatenate(list(resampling.example_weights(60, 20, np.random.default_rng(resampling.SEED))))
     for row, draw in enumerate(weights.astype(int)):
         idx = np.repeat(np.arange(60), draw)
-        for student, resampled in zip(students, found, strict=True):
-            direct = repetition(labels[idx], teacher[idx], student[idx], classes)
-            assert resampled.repeated[row] == pytest.approx(direct.observed / direct.mistakes)
-            assert resampled.by_chance[row] == pytest.approx(direct.expected / direct.mistakes)
+        for student, own, resampled in zip(students, logits[1:], found, strict=True):
+            direct = likeness(labels[idx], logits[0][idx], own[idx])
+            assert resampled.repeated[row] == pytest.approx(direct.repeated.observed / direct.repeated.mistakes)
+            assert resampled.by_chance[row] == pytest.approx(direct.repeated.expected / direct.repeated.mistakes)
+            assert (resampled.agreement[row], resampled.divergence[row]) == pytest.approx((direct.agreement, direct.kl))
             ratio = odds_ratio(labels[idx], teacher[idx], [student[idx]], classes)
             assert resampled.together[row] / resampled.apart[row] == pytest.approx(ratio)
+
+
+def test_resampled_values_are_squared_differences_of_the_drawn_examples():
+    teacher, student = np.arange(30.0)[:, None], np.arange(30.0)[:, None] ** 1.1
+    (found,) = bootstrap_values(teacher, [student], resamples=10)
+    assert found.divergence == pytest.approx(bootstrap_means((teacher - student)[:, 0] ** 2, resamples=10))
+    assert np.isnan(found.agreement).all() and np.isnan(found.repeated).all()
 
 
 def test_every_student_is_held_beside_the_teacher_it_learned_from(study):
@@ -190,7 +218,9 @@ def test_a_student_that_copies_its_teacher_repeats_more_than_the_baselines(proje
     assert comparisons.loc[("3.5", "3.0"), "excess_low"] > 0
     said = " ".join(json.loads((study.folder / "tables" / "fidelity.json").read_text())["sentences"])
     assert "repeated by 3.5 (100 %, chance" in said
-    assert "More often than standard distillation (3.0): 3.5 by +" in said
+    number = r"\+[\d.]+ \(\+[\d.]+ to \+[\d.]+\)"
+    beyond = rf"3\.5 by {number} points, beyond its own errors {number}\."
+    assert re.search(rf"More often than standard distillation \(3\.0\): {beyond}", said)
     assert "beyond chance is not shown for 2.0, 3.0 and 3.3" in said
 
 
@@ -202,21 +232,62 @@ def test_a_student_that_is_only_worse_is_not_called_more_faithful(project, monke
     assert comparison.repeated > 0.2 and comparison.p_holm < 1e-3
     assert comparison.excess_low < 0 < comparison.excess_high
     said = (study.folder / "tables" / "fidelity_comparisons.md").read_text()
-    assert OWN_ERRORS in said and "| more |" not in said
+    assert MORE_ALONE in said and "| more |" not in said
 
 
 def test_a_comparison_is_read_by_its_p_and_both_intervals():
     seen = FidelityComparison(
-        "t", "dev", 6, "full", "3.5", "stacked", "3.0", "soft", 2, 2, 2,
+        "t", "dev", 6, "full", "3.5", "stacked", "3.0", "soft", 2, 2, 2, 0.1, 0.0, 0.2, "kl", -0.1, -0.2, 0.0,
         0.2, 0.1, 0.3, 0.15, 0.05, 0.25, "mcnemar", 1e-5, 1e-4,
     )  # fmt: skip
     assert reading_of_comparison(seen) == MORE
     assert reading_of_comparison(replace(seen, p_holm=0.01)) == NONE
     assert reading_of_comparison(replace(seen, repeated_low=-0.1)) == NONE
-    assert reading_of_comparison(replace(seen, excess_low=-0.1)) == OWN_ERRORS
+    assert reading_of_comparison(replace(seen, excess_low=-0.1)) == MORE_ALONE
     turned = replace(seen, repeated=-0.2, repeated_low=-0.3, repeated_high=-0.1)
-    assert reading_of_comparison(turned) == NONE
+    assert reading_of_comparison(turned) == LESS_ALONE
     assert reading_of_comparison(replace(turned, excess=-0.1, excess_low=-0.2, excess_high=-0.05)) == LESS
+    assert reading_of_comparison(replace(seen, matched_seeds=0, p=None, p_holm=None)) == NOT_TESTED
+    assert reading_of_comparison(replace(seen, baseline_seeds=0, repeated=None)) == NOT_RUN
+    assert reading_of_comparison(replace(seen, repeated=None, excess=None, p_holm=None)) == UNDEFINED
+
+
+def test_of_a_teacher_without_mistakes_repeating_them_is_undefined_and_nearness_is_not(project, monkeypatch):
+    monkeypatch.setitem(QUALITY, "teacher", 2.0)
+    study = write_study(plan(**SMALL))
+    (row,) = measured(study, "fidelity_comparisons").to_dict("records")
+    assert row["seeds"] == row["baseline_seeds"] == 2 and np.isnan(row["repeated"])
+    assert row["agreement_low"] < row["agreement"] < row["agreement_high"]
+    assert "| undefined |" in (study.folder / "tables" / "fidelity_comparisons.md").read_text()
+    (said,) = json.loads((study.folder / "tables" / "fidelity.json").read_text())["sentences"]
+    assert "gets 0 of 200 dev examples wrong. There is no mistake to repeat." in said and "not run" not in said
+
+
+def test_seeds_that_do_not_meet_are_not_tested(project):
+    study = write_study(plan(**SMALL))
+    for run in study.students:
+        if (run.method.name, run.seed) in (("soft", 1), ("stacked", 2)):
+            run.marker.unlink()
+    (row,) = measured(study, "fidelity_comparisons").to_dict("records")
+    assert row["matched_seeds"] == 0 and np.isnan(row["p"])
+    assert "| not tested |" in (study.folder / "tables" / "fidelity_comparisons.md").read_text()
+    said = json.loads((study.folder / "tables" / "fidelity.json").read_text())["sentences"]
+    assert "Not tested against standard distillation (3.0), for want of a seed in common: 3.5." in " ".join(said)
+
+
+def test_nearness_to_the_teacher_is_compared_with_an_interval(project, monkeypatch):
+    monkeypatch.setitem(QUALITY, "teacher", 0.75)
+    study = write_study(plan(study={"tasks": ["entailment"]}))
+    copy_teacher(study, "stacked")
+    compared = measured(study, "fidelity_comparisons").set_index(["id", "baseline_id"]).loc[("3.5", "3.0")]
+    rows = pd.read_csv(study.folder / "tables" / "fidelity.csv", dtype={"id": str}).set_index("id")
+    assert compared.agreement == pytest.approx(1 - rows.loc["3.0", "agreement"])
+    assert compared.divergence == pytest.approx(-rows.loc["3.0", "divergence"])
+    assert 0 < compared.agreement_low < compared.agreement < compared.agreement_high
+    assert compared.divergence_low < compared.divergence < compared.divergence_high < 0
+    said = " ".join(json.loads((study.folder / "tables" / "fidelity.json").read_text())["sentences"])
+    assert "KL to the teacher less that of standard distillation (3.0): 3.3 " in said
+    assert f"3.5 {compared.divergence:+.3f} ({compared.divergence_low:+.3f} to" in said
 
 
 def wide_study():
@@ -233,6 +304,9 @@ def test_regression_has_a_squared_difference_and_three_classes_a_same_wrong_answ
     similar = rows[rows.task == "similarity"]
     assert set(similar.divergence_kind) == {"mse"} and similar.divergence.notna().all()
     assert similar[["agreement", "repeated", "p_repeated"]].isna().all(axis=None)
+    compared = pd.read_csv("results/wide/tables/fidelity_comparisons.csv").query("task == 'similarity'")
+    assert set(compared.divergence_kind) == {"mse"} and compared.divergence_low.notna().all()
+    assert compared[["agreement", "repeated", "p"]].isna().all(axis=None)
     nli = rows[rows.task == "nli"]
     assert set(nli.split) == {"dev", "dev_mismatched"}
     assert nli[["same_wrong", "same_wrong_by_chance", "p_same_wrong_holm"]].notna().all(axis=None)

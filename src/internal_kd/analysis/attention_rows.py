@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from internal_kd.analysis.resampling import RESAMPLES, SEED, example_weights, interval
+from internal_kd.analysis.fidelity import bootstrap_means
+from internal_kd.analysis.resampling import interval
 from internal_kd.analysis.sentences import STANDARD
 from internal_kd.artefacts import StudentRun
 
@@ -148,7 +149,7 @@ def attention_rows(subjects: Sequence[Subject], distances: Sequence[Distance | N
 
 
 def _measured(subject: Subject, kl: Array, values: Array) -> AttentionRow:
-    low, high = interval(_resampled_mean(values)) or (None, None)
+    low, high = interval(bootstrap_means(values)) or (None, None)
     by_layer = [(n + 1, taught, float(kl[:, n].mean())) for n, taught in enumerate(subject.layers)]
     return replace(
         subject.row, dev_examples=len(kl), heads=kl.shape[2], kl=float(values.mean()), low=low, high=high,
@@ -158,15 +159,9 @@ def _measured(subject: Subject, kl: Array, values: Array) -> AttentionRow:
 
 def _with_ratio(row: AttentionRow, name: str, values: Array, base: Array) -> AttentionRow:
     with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = interval(_resampled_mean(values) / _resampled_mean(base)) or (None, None)
+        low, high = interval(bootstrap_means(values) / bootstrap_means(base)) or (None, None)
     ratio = float(values.mean() / base.mean())
     return replace(row, baseline=name, ratio=ratio, ratio_low=low, ratio_high=high)
-
-
-def _resampled_mean(values: Array) -> Array:
-    """Return the means (R,) over examples drawn with replacement from values (N,), the same draws at every call."""
-    draws = example_weights(len(values), RESAMPLES, np.random.default_rng(SEED))
-    return np.concatenate([weights @ values for weights in draws]) / len(values)
 
 
 def _std(kl: Array) -> Array | None:

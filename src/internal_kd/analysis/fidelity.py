@@ -72,18 +72,18 @@ def likeness(labels: Array, teacher: Array, student: Array) -> Likeness:
         only_student_right=int(np.sum(~right_t & right_s)),
         both_wrong=int(np.sum(wrong)),
         agreement=float(np.mean(said_t == said_s)),
-        kl=kl_to_teacher(teacher, student),
+        kl=float(np.mean(kl_to_teacher(teacher, student))),
         repeated=repetition(labels, said_t, said_s, classes),
         same_wrong=same,
     )
 
 
-def kl_to_teacher(teacher: Array, student: Array) -> float:
-    """Return the mean over examples of KL(teacher || student) in nats, for logits (N, K), at temperature 1."""
+def kl_to_teacher(teacher: Array, student: Array) -> Array:
+    """Return KL(teacher || student) in nats of every example, (N,), for logits (N, K), at temperature 1."""
     from scipy.special import log_softmax
 
     of_teacher, of_student = log_softmax(teacher, axis=1), log_softmax(student, axis=1)
-    return float(np.mean(np.sum(np.exp(of_teacher) * (of_teacher - of_student), axis=1)))
+    return np.sum(np.exp(of_teacher) * (of_teacher - of_student), axis=1)
 
 
 def repetition(labels: Array, teacher: Array, student: Array, classes: int) -> Repetition:
@@ -115,16 +115,22 @@ def odds_ratio(labels: Array, teacher: Array, students: Sequence[Array], classes
     Above 1 the errors coincide. Infinite where no error is one's own; None where it would be 0 / 0.
     """
     weights = np.ones((1, len(labels)), dtype=np.float32)
-    parts = [_counted(weights, _indicators(labels, teacher, student, classes), classes) for student in students]
+    parts = [_counted(weights, _indicators(labels, teacher, student, classes), classes)[2:] for student in students]
+    together, apart = np.sum(parts, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = float(np.sum([p.together for p in parts]) / np.sum([p.apart for p in parts]))
+        ratio = float((together / apart)[0])
     return None if np.isnan(ratio) else ratio
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """A student over resamples of the examples, (R,) each: shares of the teacher's mistakes, and the odds' parts."""
+    """A student over resamples of the examples, (R,) each; NaN where undefined, as all but ``divergence`` of values.
 
+    ``repeated`` and ``by_chance`` are shares of the teacher's mistakes, ``together`` and ``apart`` the odds' parts.
+    """
+
+    agreement: Array
+    divergence: Array
     repeated: Array
     by_chance: Array
     together: Array
@@ -133,40 +139,61 @@ class Resampled:
 
 @dataclass(frozen=True)
 class ResampledMethod:
-    """A method's mean over seeds drawn with replacement, (R,) each."""
+    """A method's mean over seeds drawn with replacement, (R,) each; NaN where undefined."""
 
+    agreement: Array
+    divergence: Array
     repeated: Array
     excess: Array
     odds_ratio: Array
 
 
+def bootstrap_means(values: Array, resamples: int = RESAMPLES) -> Array:
+    """Return means over examples drawn with replacement, (R, ...) for values (N, ...), the same draws at every call."""
+    draws = example_weights(len(values), resamples, np.random.default_rng(SEED))
+    return np.concatenate([weights @ values for weights in draws]) / len(values)
+
+
 def bootstrap_students(
     labels: Array, teacher: Array, students: Sequence[Array], classes: int, resamples: int = RESAMPLES
 ) -> list[Resampled]:
-    """Resample the examples, with the same draws for every student and as in ``resampling.bootstrap_runs``."""
-    indicators = [_indicators(labels, teacher, student, classes) for student in students]
+    """Resample the examples, with the same draws for every student and as in ``resampling.bootstrap_runs``.
+
+    ``labels`` has shape (N,), the logits of ``teacher`` and each of ``students`` (N, K).
+    """
+    said, *answers = (logits.argmax(1) for logits in (teacher, *students))
+    agreement = bootstrap_means(np.stack([said == own for own in answers], axis=1).astype(float), resamples)
+    kl = bootstrap_means(np.stack([kl_to_teacher(teacher, logits) for logits in students], axis=1), resamples)
+    indicators = [_indicators(labels, said, own, classes) for own in answers]
     draws = example_weights(len(labels), resamples, np.random.default_rng(SEED))
     chunks = [
         [_counted(weights, own, classes) for own in indicators]
         for weights in (weights.astype(np.float32) for weights in draws)
     ]
-    names = ("repeated", "by_chance", "together", "apart")
-    return [
-        Resampled(*(np.concatenate([getattr(chunk[at], name) for chunk in chunks]) for name in names))
-        for at in range(len(students))
+    counted = [
+        [np.concatenate(parts) for parts in zip(*of_student, strict=True)] for of_student in zip(*chunks, strict=True)
     ]
+    return [Resampled(agreement[:, at], kl[:, at], *parts) for at, parts in enumerate(counted)]
+
+
+def bootstrap_values(teacher: Array, students: Sequence[Array], resamples: int = RESAMPLES) -> list[Resampled]:
+    """Resample the examples of a regression task, for predictions (N, 1); ``divergence`` is the squared difference."""
+    squared = bootstrap_means(np.concatenate([(teacher - own) ** 2 for own in students], axis=1), resamples)
+    undefined = np.full(resamples, np.nan)
+    return [Resampled(undefined, of_student, *[undefined] * 4) for of_student in squared.T]
 
 
 def resample_seeds(seeds: Sequence[Resampled], number: int) -> ResampledMethod:
     """Draw seeds with replacement, the same for every quantity; ``number`` sets the draws apart from other cells'."""
 
-    def mean(parts: list[Array]) -> Array:
-        return mean_over_seeds(np.stack(parts), np.random.default_rng([SEED, number]))
+    def mean(name: str) -> Array:
+        parts = np.stack([getattr(seed, name) for seed in seeds])
+        return mean_over_seeds(parts, np.random.default_rng([SEED, number]))
 
-    repeated, by_chance = mean([s.repeated for s in seeds]), mean([s.by_chance for s in seeds])
+    repeated = mean("repeated")
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = mean([s.together for s in seeds]) / mean([s.apart for s in seeds])
-    return ResampledMethod(repeated, repeated - by_chance, ratio)
+        ratio = mean("together") / mean("apart")
+    return ResampledMethod(mean("agreement"), mean("divergence"), repeated, repeated - mean("by_chance"), ratio)
 
 
 def _indicators(labels: Array, teacher: Array, student: Array, classes: int) -> Array:
@@ -179,8 +206,8 @@ def _indicators(labels: Array, teacher: Array, student: Array, classes: int) -> 
     return np.concatenate(columns, axis=1).astype(np.float32)
 
 
-def _counted(weights: Array, indicators: Array, classes: int) -> Resampled:
-    # Both in float32, which counts examples exactly up to 2^24.
+def _counted(weights: Array, indicators: Array, classes: int) -> tuple[Array, Array, Array, Array]:
+    # Shares repeated and by chance, the odds' parts. Weights and indicators in float32 count exactly up to 2^24.
     counts = (weights @ indicators).astype(float)
     tables, both, same = counts[:, : 2 * classes**2], counts[:, 2 * classes**2 : -1], counts[:, -1]
     of_teacher, of_student = (part.reshape(-1, classes, classes) for part in np.split(tables, 2, axis=1))
@@ -194,4 +221,4 @@ def _counted(weights: Array, indicators: Array, classes: int) -> Resampled:
         neither = n - wrong_t - wrong_s + both
         together = np.where(n > 0, both * neither / n, 0.0).sum(1)
         apart = np.where(n > 0, (wrong_t - both) * (wrong_s - both) / n, 0.0).sum(1)
-        return Resampled(same / mistakes, expected / mistakes, together, apart)
+        return same / mistakes, expected / mistakes, together, apart

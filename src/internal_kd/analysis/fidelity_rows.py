@@ -52,9 +52,10 @@ class FidelityRow:
 
 @dataclass(frozen=True)
 class FidelityComparison:
-    """A method against a baseline: the difference in the share of the teacher's mistakes repeated, and in its excess.
+    """A method against a baseline: differences in nearness to the teacher and in the teacher's mistakes repeated.
 
-    The test is exact McNemar over the teacher's mistakes, for each pair of equal seeds; intervals are the bootstrap's.
+    ``agreement``, ``divergence``, ``repeated`` and ``excess`` are differences of a FidelityRow's, with the bootstrap's
+    intervals; None where undefined. Test: exact McNemar over the teacher's mistakes, for each pair of equal seeds.
     """
 
     task: str
@@ -68,6 +69,13 @@ class FidelityComparison:
     seeds: int
     baseline_seeds: int
     matched_seeds: int
+    agreement: float | None
+    agreement_low: float | None
+    agreement_high: float | None
+    divergence_kind: str
+    divergence: float | None
+    divergence_low: float | None
+    divergence_high: float | None
     repeated: float | None
     repeated_low: float | None
     repeated_high: float | None

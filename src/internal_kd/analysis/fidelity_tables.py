@@ -20,6 +20,7 @@ from internal_kd.analysis.fidelity import (
     Resampled,
     ResampledMethod,
     bootstrap_students,
+    bootstrap_values,
     likeness,
     odds_ratio,
     resample_seeds,
@@ -33,7 +34,6 @@ from internal_kd.analysis.statistics import holm, is_compared, joint_p, mcnemar_
 from internal_kd.analysis.text_tables import write_text_table
 from internal_kd.artefacts import Run, StudentRun
 from internal_kd.files import write_json
-from internal_kd.metrics import predicted_values
 from internal_kd.study import Study
 
 Array = np.ndarray
@@ -60,7 +60,7 @@ def measure_fidelity(study: Study) -> Path:
     (folder / "fidelity.json").unlink(missing_ok=True)
     pupils = [found for facts in evidence.tasks.values() for found in _pupils_of_task(study, evidence, facts)]
     rows = _corrected([p.row for p in pupils])
-    comparisons = _compare([p for p in pupils if not evidence.tasks[p.row.task].regression])
+    comparisons = _compare(pupils)
     write_csv(folder / "fidelity.csv", [f.name for f in fields(FidelityRow)], [astuple(row) for row in rows])
     columns = [f.name for f in fields(FidelityComparison)]
     write_csv(folder / "fidelity_comparisons.csv", columns, [astuple(c) for c in comparisons])
@@ -117,11 +117,14 @@ def _students_of(cell: Cell, teacher: FinishedRun | None, evidence: Evidence) ->
 def _resampled(
     facts: TaskFacts, split: str, teacher: FinishedRun | None, students: Sequence[FinishedRun]
 ) -> dict[str, Resampled]:
-    if teacher is None or facts.regression or not students:
+    if teacher is None or not students:
         return {}
-    labels = teacher.predictions[split]["label"].to_numpy(int)
-    said, *answers = (predicted_values(run.predictions[split], False) for run in (teacher, *students))
-    found = bootstrap_students(labels, said, answers, facts.classes)
+    of_teacher, *of_students = (logits_of(run, split) for run in (teacher, *students))
+    if facts.regression:
+        found = bootstrap_values(of_teacher, of_students)
+    else:
+        labels = teacher.predictions[split]["label"].to_numpy(int)
+        found = bootstrap_students(labels, of_teacher, of_students, facts.classes)
     return {str(student.run.folder): one for student, one in zip(students, found, strict=True)}
 
 
@@ -134,15 +137,15 @@ def _pupils(
     over_seeds: ResampledMethod | None,
 ) -> Pupils:
     row = FidelityRow(cell.task, split, cell.id, cell.method, cell.depth, cell.examples, len(students))
-    if teacher is None or not students:
+    if teacher is None or over_seeds is None:
         return Pupils(cell, row, (), (), None)
     seeds = tuple(student.run.seed for student in students)
     row = replace(row, teacher=teacher.run.fingerprint)
     of_teacher, *of_students = (logits_of(run, split) for run in (teacher, *students))
-    if over_seeds is None:
+    if facts.regression:
         squared = [float(np.mean((of_teacher - logits) ** 2)) for logits in of_students]
         row = replace(row, divergence_kind="mse", divergence=_mean(squared), divergence_std=_std(squared))
-        return Pupils(cell, row, seeds, (), None)
+        return Pupils(cell, row, seeds, (), over_seeds)
     labels = teacher.predictions[split]["label"].to_numpy(int)
     like = [likeness(labels, of_teacher, logits) for logits in of_students]
     said, answers = of_teacher.argmax(axis=1), [logits.argmax(axis=1) for logits in of_students]
@@ -203,40 +206,27 @@ def _compare(pupils: Sequence[Pupils]) -> list[FidelityComparison]:
 def _compare_pair(arm: Pupils, baseline: Pupils) -> FidelityComparison:
     matched = sorted(set(arm.seeds) & set(baseline.seeds)) if arm.repeats and baseline.repeats else []
     a, b, known = arm.row, baseline.row, arm.row.repeated is not None and baseline.row.repeated is not None
-    bounds: dict[str, tuple[float | None, float | None]] = {
-        name: (interval(getattr(arm.resampled, name) - getattr(baseline.resampled, name)) if known else None)
-        or (None, None)
-        for name in ("repeated", "excess")
-    }
     values = [
         mcnemar_p(arm.repeats[arm.seeds.index(seed)], baseline.repeats[baseline.seeds.index(seed)]) for seed in matched
     ]
     return FidelityComparison(
-        task=a.task,
-        split=a.split,
-        depth=a.depth,
-        examples=a.examples,
-        id=a.id,
-        method=a.method,
-        baseline_id=b.id,
-        baseline=b.method,
-        seeds=a.seeds,
-        baseline_seeds=b.seeds,
-        matched_seeds=len(matched),
-        repeated=_difference(a.repeated, b.repeated),
-        repeated_low=bounds["repeated"][0],
-        repeated_high=bounds["repeated"][1],
-        excess=_difference(a.excess, b.excess),
-        excess_low=bounds["excess"][0],
-        excess_high=bounds["excess"][1],
-        test="mcnemar",
-        p=joint_p(values) if known else None,
-        p_holm=None,
-    )
+        a.task, a.split, a.depth, a.examples, a.id, a.method, b.id, b.method, a.seeds, b.seeds, len(matched),
+        *_difference(arm, baseline, "agreement"),
+        a.divergence_kind or b.divergence_kind,
+        *_difference(arm, baseline, "divergence"),
+        *_difference(arm, baseline, "repeated"),
+        *_difference(arm, baseline, "excess"),
+        test="mcnemar", p=joint_p(values) if known else None, p_holm=None,
+    )  # fmt: skip
 
 
-def _difference(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a - b
+def _difference(arm: Pupils, baseline: Pupils, name: str) -> tuple[float | None, float | None, float | None]:
+    """Return the difference of a quantity of both rows with its interval, None where a row has none."""
+    a, b = (getattr(pupils.row, name) for pupils in (arm, baseline))
+    if a is None or b is None:
+        return None, None, None
+    resampled = getattr(arm.resampled, name) - getattr(baseline.resampled, name)
+    return a - b, *(interval(resampled) or (None, None))
 
 
 def _mean(values: Sequence[float]) -> float:

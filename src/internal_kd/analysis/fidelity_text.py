@@ -11,8 +11,10 @@ from internal_kd.analysis.predictions import TaskFacts
 from internal_kd.analysis.sentences import SIGNIFICANT, STANDARD, UNTAUGHT, p_text
 from internal_kd.analysis.text_tables import TextTable
 
-MORE, LESS, NONE, NOT_RUN = "more", "less", "not shown", "not run yet"
-OWN_ERRORS = "more, no further than its own errors explain"
+MORE, LESS, NONE = "more", "less", "not shown"
+NOT_RUN, NOT_TESTED, UNDEFINED = "not run yet", "not tested", "undefined"
+MORE_ALONE, LESS_ALONE = (f"{kind}; beyond its own errors: not shown" for kind in (MORE, LESS))
+NAMES = {STANDARD: "standard distillation (3.0)", UNTAUGHT: "the student without a teacher (2.0)"}
 
 FIDELITY_NOTES = (
     "Each student beside the teacher whose outputs it was taught from (row 2.0: beside the same one), on the dev "
@@ -30,33 +32,48 @@ FIDELITY_NOTES = (
     "difference from row 2.0 in fidelity_comparisons.csv.",
 )
 COMPARISON_NOTES = (
-    "Differences in points, with 95 % bootstrap intervals over examples (the same draws for both) and seeds. "
-    "Repeated: share of the teacher's mistakes that are repeated; excess: the same less what each student's own "
-    "error rates would make of it, so that a student that is only worse does not look more faithful. p: exact "
-    "McNemar over the teacher's mistakes, of several pairs of equal seeds twice the median, after Holm's correction"
-    " over the whole table. More or less is said when p is below 0.001 and both intervals leave 0 out.",
+    "Differences, with 95 % bootstrap intervals over examples (the same draws for both) and seeds. Agreement with the "
+    "teacher's answers, in points, and KL to the teacher in nats (for regression the mean squared difference), which "
+    "is less for the student nearer to it: no test is made of these two. Repeated: share of the teacher's mistakes "
+    "that are repeated, in points; excess: the same less what each student's own error rates would make of it, so "
+    "that a student that is only worse does not look more faithful. p: exact McNemar over the teacher's mistakes, of "
+    "several pairs of equal seeds twice the median, after Holm's correction over the whole table. More or less is said "
+    "of the mistakes when p is below 0.001 and both intervals leave 0 out; where only that of the excess does not, "
+    "that the difference goes beyond the students' own errors is not shown. Undefined: for regression, and where the "
+    "teacher makes no mistake. Not tested: no seed is finished on both sides.",
 )
 
 
 def reading_of_row(row: FidelityRow) -> str:
-    """Return whether the teacher's mistakes are repeated "more" or "less" than chance, "not shown" or "not run yet"."""
-    if row.excess is None or row.excess_low is None or row.excess_high is None or row.p_repeated_holm is None:
+    """Return whether mistakes are repeated "more" or "less" than chance, "not shown", "undefined" or "not run yet"."""
+    if not row.seeds:
         return NOT_RUN
+    if row.excess is None or row.excess_low is None or row.excess_high is None or row.p_repeated_holm is None:
+        return UNDEFINED
     if row.p_repeated_holm >= SIGNIFICANT or row.excess_low <= 0 <= row.excess_high:
         return NONE
     return MORE if row.excess > 0 else LESS
 
 
 def reading_of_comparison(c: FidelityComparison) -> str:
-    """Return whether the teacher's mistakes are repeated "more" or "less" than by a baseline, beyond its own errors."""
-    if c.repeated is None or c.p_holm is None or c.repeated_low is None or c.repeated_high is None:
+    """Return whether the teacher's mistakes are repeated "more" or "less" than by a baseline, or why this is not said.
+
+    "More" alone is also beyond what the students' own errors explain; where that is not shown the reading says so.
+    """
+    if not (c.seeds and c.baseline_seeds):
         return NOT_RUN
+    if c.repeated is None or c.repeated_low is None or c.repeated_high is None:
+        return UNDEFINED
+    if c.p_holm is None:
+        return NOT_TESTED
     if c.p_holm >= SIGNIFICANT or c.repeated_low <= 0 <= c.repeated_high:
         return NONE
-    beyond = c.excess_low is not None and c.excess_high is not None and not c.excess_low <= 0 <= c.excess_high
+    known = c.excess is not None and c.excess_low is not None and c.excess_high is not None
+    sign = 1 if c.repeated > 0 else -1
+    beyond = known and min(sign * (c.excess_low or 0), sign * (c.excess_high or 0)) > 0
     if c.repeated > 0:
-        return MORE if beyond and (c.excess or 0) > 0 else OWN_ERRORS
-    return LESS if beyond and (c.excess or 0) < 0 else NONE
+        return MORE if beyond else MORE_ALONE
+    return LESS if beyond else LESS_ALONE
 
 
 def fidelity_text(tasks: Mapping[str, TaskFacts], rows: Sequence[FidelityRow]) -> TextTable:
@@ -98,12 +115,16 @@ def _fidelity_line(facts: TaskFacts, row: FidelityRow, many: bool) -> tuple[str,
 
 def fidelity_comparisons_text(tasks: Mapping[str, TaskFacts], comparisons: Sequence[FidelityComparison]) -> TextTable:
     """Return every comparison laid out."""
-    header = ("where", "rows", "seeds", "repeated", "excess", "p", "repeats the teacher's mistakes")
+    header = (
+        "where", "rows", "seeds", "agreement", "KL", "repeated", "excess", "p", "repeats the teacher's mistakes",
+    )  # fmt: skip
     lines = tuple(
         (
             f"{task_text(tasks[c.task], c.split)}, L{c.depth}{size_text(c.examples)}",
             f"{c.id} – {c.baseline_id}",
             f"{c.seeds} / {c.baseline_seeds}",
+            points(c.agreement, c.agreement_low, c.agreement_high),
+            nats(c.divergence, c.divergence_low, c.divergence_high),
             points(c.repeated, c.repeated_low, c.repeated_high),
             points(c.excess, c.excess_low, c.excess_high),
             p_text(c.p_holm),
@@ -111,7 +132,7 @@ def fidelity_comparisons_text(tasks: Mapping[str, TaskFacts], comparisons: Seque
         )
         for c in comparisons
     )
-    return TextTable(header, lines, "lrrrrrl", COMPARISON_NOTES)
+    return TextTable(header, lines, "lrrrrrrrl", COMPARISON_NOTES)
 
 
 def sentences(
@@ -125,9 +146,9 @@ def sentences(
         pairs = [c for c in comparisons if (c.task, c.split, c.depth, c.examples) == place]
         facts, (_, split, depth, examples) = tasks[place[0]], place
         where = f"{task_text(facts, split)}, {depth} {'layer' if depth == 1 else 'layers'}{size_text(examples)}"
+        said = [_against_chance(own)]
+        said += [_against(pairs, baseline) for baseline in dict.fromkeys(c.baseline_id for c in pairs)]
         wrong = f"The teacher gets {own[0].teacher_mistakes} of {facts.rows[split]} dev examples wrong."
-        said = [_against_chance(own), _against(pairs, STANDARD, "standard distillation")]
-        said.append(_against(pairs, UNTAUGHT, "the student without a teacher"))
         paragraphs.append(" ".join([f"{where}. {wrong}", *filter(None, said)]))
     return paragraphs
 
@@ -137,6 +158,7 @@ def _against_chance(rows: Sequence[FidelityRow]) -> str:
     none = [row.id for row in rows if reading_of_row(row) == NONE]
     said = [f"More of these mistakes than chance would make are repeated by {joined(more)}."] if more else []
     said += [f"That any are repeated beyond chance is not shown for {joined(none)}."] if none else []
+    said += ["There is no mistake to repeat."] if not rows[0].teacher_mistakes else []
     return " ".join(said)
 
 
@@ -144,17 +166,31 @@ def _is_more(row: FidelityRow) -> bool:
     return reading_of_row(row) == MORE
 
 
-def _against(pairs: Sequence[FidelityComparison], baseline: str, name: str) -> str:
-    readings = [(c, reading_of_comparison(c)) for c in pairs if c.baseline_id == baseline]
+def _against(pairs: Sequence[FidelityComparison], baseline: str) -> str:
+    own = [c for c in pairs if c.baseline_id == baseline]
+    name = NAMES.get(baseline, f"row {baseline}")
     said = []
-    for kind in (MORE, LESS):
-        found = [f"{c.id} by {points(c.repeated, c.repeated_low, c.repeated_high)}" for c, r in readings if r == kind]
-        said += [f"{kind.capitalize()} often than {name} ({baseline}): {joined(found)}."] if found else []
-    if own := [c.id for c, reading in readings if reading == OWN_ERRORS]:
-        said.append(f"Oftener than {name} ({baseline}), but no further than their own errors explain: {joined(own)}.")
-    if none := [c.id for c, reading in readings if reading == NONE]:
-        said.append(f"No difference from {name} ({baseline}) is shown for {joined(none)}.")
+    for reading, start in (
+        (MORE, f"More often than {name}"),
+        (LESS, f"Less often than {name}"),
+        (MORE_ALONE, f"More often than {name}, but beyond their own errors not shown"),
+        (LESS_ALONE, f"Less often than {name}, but beyond their own errors not shown"),
+    ):
+        if found := [_mistakes(c) for c in own if reading_of_comparison(c) == reading]:
+            said.append(f"{start}: {'; '.join(found)}.")
+    if none := [c.id for c in own if reading_of_comparison(c) == NONE]:
+        said.append(f"No difference from {name} is shown for {joined(none)}.")
+    if apart := [c.id for c in own if reading_of_comparison(c) == NOT_TESTED]:
+        said.append(f"Not tested against {name}, for want of a seed in common: {joined(apart)}.")
+    known = [c for c in own if c.divergence is not None]
+    if near := [f"{c.id} {nats(c.divergence, c.divergence_low, c.divergence_high)}" for c in known]:
+        said.append(f"KL to the teacher less that of {name}: {'; '.join(near)}.")
     return " ".join(said)
+
+
+def _mistakes(c: FidelityComparison) -> str:
+    excess = points(c.excess, c.excess_low, c.excess_high)
+    return f"{c.id} by {points(c.repeated, c.repeated_low, c.repeated_high)} points, beyond its own errors {excess}"
 
 
 def points(value: float | None, low: float | None, high: float | None) -> str:
@@ -163,6 +199,14 @@ def points(value: float | None, low: float | None, high: float | None) -> str:
         return "–"
     between = "" if low is None or high is None else f" ({100 * low:+.1f} to {100 * high:+.1f})"
     return f"{100 * value:+.1f}{between}"
+
+
+def nats(value: float | None, low: float | None, high: float | None) -> str:
+    """Return a difference of divergences with its interval, or a dash."""
+    if value is None:
+        return "–"
+    between = "" if low is None or high is None else f" ({low:+.3f} to {high:+.3f})"
+    return f"{value:+.3f}{between}"
 
 
 def _beside_chance(share: float | None, chance: float | None) -> str:
