@@ -6,7 +6,7 @@ import subprocess
 
 import pandas as pd
 import pytest
-from fake_runs import SMALL, plan
+from fake_runs import QUALITY, SMALL, plan, write_study
 
 from internal_kd.analysis.attention import map_attention
 from internal_kd.analysis.comparisons import compare_runs
@@ -59,6 +59,43 @@ def test_alpha_is_a_parameter_between_0_and_1(small):
 def test_without_a_teacher_there_is_no_score(small):
     small.teachers[0].marker.unlink()
     assert efficiency(small)["distillation_score"].isna().all()
+
+
+def test_a_score_below_chance_is_no_share_of_the_teacher_s_and_makes_no_distillation_score(project, monkeypatch):
+    monkeypatch.setitem(QUALITY, "soft", 0.3)
+    study = write_study(plan(study={"tasks": ["acceptability"], "methods": ["soft", "stacked"]}))
+    rows = efficiency(study).set_index(["metric", "method"])
+    main = pd.read_csv(study.folder / "tables" / "main.csv", dtype={"id": str}).set_index(["metric", "method"])
+    negative = ("matthews_correlation", "soft")
+    assert main.loc[negative, "mean"] < 0 and pd.isna(main.loc[negative, "teacher_share"])
+    assert rows.loc[negative, ["teacher_share", "distillation_score", "distillation_score_std"]].isna().all()
+    assert rows.loc[("accuracy", "soft"), "teacher_share"] > 0
+    assert rows.loc[("matthews_correlation", "stacked"), "distillation_score"] > 0
+    (line,) = [line for line in markdown_of(study).splitlines() if "| soft |" in line]
+    assert "| Matthews -" in line and line.endswith("(3) | – | – |")
+
+
+def markdown_of(study):
+    return (study.folder / "tables" / "efficiency.md").read_text()
+
+
+def test_a_share_and_a_score_carry_the_spread_of_the_seeds(study):
+    rows = efficiency(study)
+    main = pd.read_csv(study.folder / "tables" / "main.csv", dtype={"id": str})
+    teachers = main[main.method == "teacher"].set_index(["task", "metric"])["mean"]
+    of_teacher = [teachers[task, metric] for task, metric in zip(main.task, main.metric, strict=True)]
+    assert rows.teacher_share_std.to_list() == pytest.approx((main["std"] / of_teacher).to_list())
+    assert rows.distillation_score_std.to_list() == pytest.approx((rows.teacher_share_std / 2).to_list())
+    row = rows[(rows.task == "entailment") & (rows.metric == "accuracy") & (rows.method == "soft")].iloc[0]
+    shares = f"{100 * row.teacher_share:.0f} ± {100 * row.teacher_share_std:.0f} %"
+    assert f"(3) | {shares} | {row.distillation_score:.3f} ± {row.distillation_score_std:.3f} |" in markdown_of(study)
+
+
+def test_one_seed_has_no_spread(project):
+    study = write_study(plan(study={"tasks": ["entailment"], "methods": ["soft"], "seeds": [1]}))
+    students = efficiency(study).query("method == 'soft'")
+    assert students.teacher_share.notna().all() and students.teacher_share_std.isna().all()
+    assert "±" not in next(line for line in markdown_of(study).splitlines() if "| soft |" in line)
 
 
 def test_latencies_stand_beside_sizes_where_they_were_measured(small):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 
 from internal_kd.analysis.cells import TEACHER
 from internal_kd.analysis.latency import BATCH, ONE, Latencies
-from internal_kd.analysis.layout import depth_text, metric_title, millions, percent, shown, size_text
+from internal_kd.analysis.layout import depth_text, metric_title, millions, percent, size_text, value_text
 from internal_kd.analysis.tables import MainRow, MainTable
 from internal_kd.analysis.text_tables import TextTable
 
@@ -25,6 +25,7 @@ class EfficiencyRow:
 
     ``distillation_score`` counts encoder and pooler, as the paper's tables do; the last column all parameters. None
     where the teacher is missing, or a share of its score says nothing (errors, and scores at or below chance's 0).
+    Standard deviations are over the row's seeds, the teacher's mean taken as it is; that of both scores is the same.
     Latencies are medians in milliseconds for one example and for a batch, speed-ups against the teacher; None where
     nothing was measured.
     """
@@ -40,8 +41,10 @@ class EfficiencyRow:
     encoder_share: float | None
     total_share: float | None
     teacher_share: float | None
+    teacher_share_std: float | None
     distillation_score: float | None
     distillation_score_total: float | None
+    distillation_score_std: float | None
     latency_ms: float | None
     speed_up: float | None
     latency_batch_ms: float | None
@@ -69,6 +72,7 @@ def _row(row: MainRow, teacher: MainRow | None, alpha: float, latencies: Latenci
     one, batch = (latencies.get((row.task, row.depth or 0, size)) for size in (ONE, BATCH))
     encoder = _share(row.encoder_parameters, teacher.encoder_parameters if teacher else None)
     total = _share(row.total_parameters, teacher.total_parameters if teacher else None)
+    std, score = row.teacher_share_std, distillation_score(encoder, row.teacher_share, alpha)
     return EfficiencyRow(
         task=row.task,
         metric=row.metric,
@@ -81,8 +85,10 @@ def _row(row: MainRow, teacher: MainRow | None, alpha: float, latencies: Latenci
         encoder_share=encoder,
         total_share=total,
         teacher_share=row.teacher_share,
-        distillation_score=distillation_score(encoder, row.teacher_share, alpha),
+        teacher_share_std=std,
+        distillation_score=score,
         distillation_score_total=distillation_score(total, row.teacher_share, alpha),
+        distillation_score_std=None if std is None or score is None else (1 - alpha) * std,
         latency_ms=one.median_ms if one else None,
         speed_up=one.speed_up if one else None,
         latency_batch_ms=batch.median_ms if batch else None,
@@ -111,9 +117,9 @@ def efficiency_text(table: MainTable, rows: Sequence[EfficiencyRow]) -> TextTabl
                 depth_text(row.depth),
                 millions(of_main.encoder_parameters),
                 percent(row.encoder_share),
-                f"{metric_title(row.metric)} {shown(row.metric, of_main.mean)}",
-                percent(row.teacher_share),
-                "–" if row.distillation_score is None else f"{row.distillation_score:.3f}",
+                f"{metric_title(row.metric)} {_score_text(of_main)}",
+                percent(row.teacher_share, row.teacher_share_std),
+                _distillation_text(row),
                 *(_latency_texts(row) if measured else ()),
             )
         )
@@ -122,6 +128,17 @@ def efficiency_text(table: MainTable, rows: Sequence[EfficiencyRow]) -> TextTabl
         "distillation score", *((f"ms for {ONE} / {BATCH}", "speed-up") if measured else ()),
     )  # fmt: skip
     return TextTable(header, tuple(lines), "lllrrrlrr" + ("rr" if measured else ""), _notes(rows))
+
+
+def _score_text(row: MainRow) -> str:
+    return f"{value_text(row)} ({row.seeds})" if row.seeds else "–"
+
+
+def _distillation_text(row: EfficiencyRow) -> str:
+    if row.distillation_score is None:
+        return "–"
+    spread = "" if row.distillation_score_std is None else f" ± {row.distillation_score_std:.3f}"
+    return f"{row.distillation_score:.3f}{spread}"
 
 
 def _latency_texts(row: EfficiencyRow) -> tuple[str, str]:
@@ -141,6 +158,9 @@ def _notes(rows: Sequence[EfficiencyRow]) -> tuple[str, ...]:
     return (
         f"Distillation score: {alpha:g} × parameters as a share of the teacher's + {1 - alpha:g} × (1 - score as a "
         "share of the teacher's); lower is better (Alkhulaifi, Alsahli and Ahmad 2021). Parameters: encoder and "
-        "pooler, without embeddings; efficiency.csv has every metric, and the score with embeddings.",
+        "pooler, without embeddings; efficiency.csv has every metric, and the score with embeddings. Mean ± sample "
+        "standard deviation over a row's seeds (number of seeds), the teacher's mean taken as it is; of one seed no "
+        "spread is known, and none of these says what other dev examples would give. A dash where a share says "
+        "nothing: for an error, and for a score at or below 0.",
         *(timed if machines else ()),
     )

@@ -42,9 +42,10 @@ def millions(parameters: int | None) -> str:
     return f"{parameters / 1e6:.1f}M" if parameters >= 1e6 else f"{parameters / 1e3:.0f}k"
 
 
-def percent(share: float | None) -> str:
-    """Return a share as ``57 %``, or a dash."""
-    return "–" if share is None else f"{100 * share:.0f} %"
+def percent(share: float | None, std: float | None = None) -> str:
+    """Return a share as ``57 %``, with a spread as ``57 ± 4 %``, or a dash."""
+    spread = "" if std is None else f" ± {100 * std:.0f}"
+    return "–" if share is None else f"{100 * share:.0f}{spread} %"
 
 
 def depth_text(depth: int | None) -> str:
@@ -70,10 +71,11 @@ def cell_text(table: MainTable, cell: Cell | None, metrics: tuple[str, ...]) -> 
     seeds = seeds_text(rows[0].seeds, len(cell.runs))
     if rows[0].seeds == 0:
         return f"– ({seeds})"
-    return f"{' / '.join(_value_text(row) for row in rows)} ({seeds})"
+    return f"{' / '.join(value_text(row) for row in rows)} ({seeds})"
 
 
-def _value_text(row: MainRow) -> str:
+def value_text(row: MainRow) -> str:
+    """Return a row's mean with its spread, ``91.4 ± 0.2``."""
     if row.mean is None:
         return "undefined"
     spread = "" if row.std is None else f" ± {shown(row.metric, row.std)}"

@@ -20,8 +20,8 @@ class MainRow:
     """One row of main.csv, in natural units; None where there is nothing to say.
 
     ``seeds`` counts finished seeds, ``std`` is the sample standard deviation over them, ``teacher_share`` the mean
-    divided by the teacher's mean. ``mean`` is None when a finished seed has no defined value: leaving that seed out
-    would flatter the method.
+    divided by the teacher's mean, both above 0. ``mean`` is None when a finished seed has no defined value: leaving
+    that seed out would flatter the method.
     """
 
     task: str
@@ -36,6 +36,13 @@ class MainRow:
     teacher_share: float | None
     encoder_parameters: int | None
     total_parameters: int | None
+
+    @property
+    def teacher_share_std(self) -> float | None:
+        """Sample standard deviation of the share over this row's seeds, the teacher's mean taken as it is."""
+        if self.std is None or self.teacher_share is None or self.mean is None:
+            return None
+        return self.std * self.teacher_share / self.mean
 
 
 MAIN_COLUMNS = tuple(field.name for field in fields(MainRow))
@@ -118,8 +125,10 @@ def _row(cell: Cell, metric: str, scores: Sequence[Score], teacher_mean: float |
 
 
 def _share(mean: float | None, teacher_mean: float | None, metric: str) -> float | None:
-    # A share of an error, or of a score at or below chance, says nothing.
-    if mean is None or teacher_mean is None or teacher_mean <= 0 or not HIGHER_IS_BETTER[base_metric(metric)]:
+    # A share of an error says nothing, nor does one of a score at or below 0, which is chance for correlations.
+    if mean is None or teacher_mean is None or not HIGHER_IS_BETTER[base_metric(metric)]:
+        return None
+    if mean <= 0 or teacher_mean <= 0:
         return None
     return mean / teacher_mean
 
