@@ -120,6 +120,22 @@ def test_what_is_wrong_is_one_line(project: Path, train: str | bytes, entry: dic
 
 
 @pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ("", "train holds no examples"),
+        ("text,label\n", "train holds no examples"),
+        ("text,label\nfine,pos\nbad,pos\n", "all 2 training examples have the label 'pos'"),
+    ],
+)
+@pytest.mark.parametrize("entry", [{}, {"labels": ["neg", "pos"]}], ids=["labels found", "labels given"])
+def test_a_train_file_that_teaches_nothing_is_not_blamed_on_the_dev_file(
+    project: Path, train: str, said: str, entry: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=rf"^tasks\.\w+: {said}"):
+        read(project, train, **entry)
+
+
+@pytest.mark.parametrize(
     ("ending", "content", "said"),
     [
         ("jsonl", '{"text": "a", "label": 1}\n{"text": "b"', r"line 2 is no JSON"),

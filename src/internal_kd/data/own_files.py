@@ -10,7 +10,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from internal_kd.artefacts import TaskData
-from internal_kd.data.tasks_on_disk import UNLABELLED, Examples, FetchedTask, examples_of
+from internal_kd.data.tasks_on_disk import UNLABELLED, Examples, FetchedTask, check_task, examples_of
 from internal_kd.errors import UserError, nearest
 from internal_kd.params.sources import FilesEntry
 
@@ -45,7 +45,7 @@ def read_own_files(data: TaskData) -> FetchedTask:
 
     Raises:
         UserError: a file cannot be read, a column is missing, a text is empty, or a label or target is not one; the
-            line names the file and, where there is one, the line or row.
+            line names the file and, where there is one, the line or row. Or nothing can be learnt from the train file.
     """
     entry = data.entry
     assert isinstance(entry, FilesEntry)
@@ -54,16 +54,19 @@ def read_own_files(data: TaskData) -> FetchedTask:
     names = () if regression else _label_names(entry, read["train"])
     if "f1" in entry.metrics and len(names) > 2:
         raise UserError(f"tasks.{data.name}.metrics: f1 is for two classes, this task has {len(names)}: take macro_f1")
-    splits = {split: _examples(rows, names, entry, data.name) for split, rows in read.items()}
-    return FetchedTask(
+    task = FetchedTask(
         title=data.name,
         source="own files",
         licence=entry.licence,
         labels=names,
         metrics=entry.metrics or _default_metrics(regression, len(names)),
         regression=regression,
-        splits=splits,
+        splits={"train": _examples(read.pop("train"), names, entry, data.name)},
     )
+    # Before the others: of a train file without examples or with one class, the dev file would be found at fault.
+    check_task(data.name, task)
+    others = {split: _examples(rows, names, entry, data.name) for split, rows in read.items()}
+    return replace(task, splits=task.splits | others)
 
 
 def _default_metrics(regression: bool, classes: int) -> tuple[str, ...]:
