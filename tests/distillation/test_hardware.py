@@ -1,4 +1,4 @@
-"""What a step says of its memory is its own."""
+"""What a step says of its memory is its own, and memory that runs out is made do with."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from internal_kd.distillation import hardware
-from internal_kd.distillation.hardware import choose_hardware, process_memory
+from internal_kd.distillation.hardware import choose_hardware, in_micro_batches, process_memory
+from internal_kd.errors import UserError
 
 MEGABYTE = 2**20
 on_linux = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel keeps no such count")
@@ -41,3 +43,29 @@ def test_without_the_kernels_count_the_systems_own_is_taken(
     assert process_memory() == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     monkeypatch.setattr(hardware.sys, "platform", "darwin")
     assert process_memory() == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def test_out_of_memory_every_row_is_done_once_and_in_order(capsys: pytest.CaptureFixture[str]) -> None:
+    tried, done = [], []
+
+    def work(rows: np.ndarray) -> None:
+        tried.append(len(rows))
+        if len(rows) > 5:
+            raise torch.OutOfMemoryError("as a GPU would say")
+        done.extend(rows.tolist())
+
+    in_micro_batches(np.arange(18)[::-1], 16, work)
+    assert done == list(range(18))[::-1]
+    assert tried == [16, 8, 4, 4, 4, 4, 2]
+    assert capsys.readouterr().out.splitlines() == [
+        "out of GPU memory: continuing with micro-batches of 8",
+        "out of GPU memory: continuing with micro-batches of 4",
+    ]
+
+
+def test_memory_that_runs_out_with_one_row_is_one_line() -> None:
+    def work(rows: np.ndarray) -> None:
+        raise torch.OutOfMemoryError("as a GPU would say")
+
+    with pytest.raises(UserError, match=r"out of GPU memory with one example at a time: lower tokens\.max_length"):
+        in_micro_batches(np.arange(3), 64, work)

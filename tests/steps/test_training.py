@@ -11,11 +11,16 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import matthews_corrcoef
+from transformers import BertForSequenceClassification
 
 from internal_kd.artefacts import StudentRun
+from internal_kd.data.tokens import TokenStore
+from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.loss_terms import DistillationLoss
+from internal_kd.distillation.predicting import predict_logits
 from internal_kd.errors import UserError
 from internal_kd.files import read_json
+from internal_kd.models.classifiers import load_classifier
 from internal_kd.params import merge, parse_params, read_yaml
 from internal_kd.params.study import MachineParams
 from internal_kd.records import is_complete
@@ -174,6 +179,36 @@ def test_memory_that_runs_out_is_made_do_with_and_recorded(project, monkeypatch,
     record = read_json(run.marker)
     assert (record["params"]["batch_size"], record["micro_batch_size"], record["accumulation"]) == (16, 4, 4)
     assert "out of GPU memory: continuing with micro-batches of 4" in capsys.readouterr().out
+
+
+def test_a_teacher_recorded_with_little_memory_says_the_same(project, monkeypatch, capsys):
+    outputs = student(plan(), "soft_kl_cos").outputs
+    tokens = TokenStore(outputs.teacher.tokens.folder)
+    split = tokens.split("train")
+    model = load_classifier(outputs.teacher.folder / "model", tokens.classes)
+    hardware = Hardware(torch.device("cpu"), "fp32")
+
+    def everything() -> dict[str, np.ndarray]:
+        record_teacher(outputs, MACHINE)
+        outputs.marker.unlink()
+        recorded = {path.name: np.load(path) for path in outputs.folder.glob("*.npy")}
+        return {**recorded, "predicted": predict_logits(model, split, hardware)}
+
+    roomy = everything()
+    assert "out of GPU memory" not in capsys.readouterr().out
+    forward = BertForSequenceClassification.forward
+
+    def cramped(self, input_ids, **others):
+        if len(input_ids) > 5:
+            raise torch.OutOfMemoryError("as a GPU would say")
+        return forward(self, input_ids, **others)
+
+    monkeypatch.setattr(BertForSequenceClassification, "forward", cramped)
+    tight = everything()
+    assert capsys.readouterr().out.count("continuing with micro-batches of 4") == 2
+    assert roomy.keys() == tight.keys() >= {"ids.npy", "logits.npy", "cls-L2.npy", "attention-L4.npy"}
+    for name, values in roomy.items():
+        np.testing.assert_allclose(tight[name], values, rtol=2e-3, atol=2e-3, err_msg=name)
 
 
 def test_students_can_start_from_the_teacher_and_from_nothing(project):

@@ -1,14 +1,18 @@
-"""Which device a job computes on and in which precision."""
+"""Which device a job computes on, in which precision, and how much of a batch at a time."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+
+from internal_kd.errors import UserError
 
 OF_THIS_PROCESS = Path("/proc/self")
 
@@ -74,6 +78,39 @@ def forget_process_memory() -> None:
     with contextlib.suppress(OSError):
         # 5: reset the peak resident set size (proc(5)).
         (OF_THIS_PROCESS / "clear_refs").write_text("5")
+
+
+def in_micro_batches(rows: np.ndarray, size: int, work: Callable[[np.ndarray], object]) -> None:
+    """Do ``work`` on ``rows``, so many at a time and in their order; out of GPU memory, on half as many from there on.
+
+    Raises:
+        UserError: memory runs out with one row.
+    """
+    done = 0
+    while done < len(rows):
+        chosen = rows[done : done + size]
+        try:
+            work(chosen)
+        except torch.OutOfMemoryError:
+            size = halved(len(chosen))
+        else:
+            done += len(chosen)
+            continue
+        # Outside the handler: the exception holds what was computed alive.
+        torch.cuda.empty_cache()
+
+
+def halved(micro_batch_size: int) -> int:
+    """Return half of a micro-batch that did not fit into the GPU's memory, and say so.
+
+    Raises:
+        UserError: it was one example.
+    """
+    if micro_batch_size == 1:
+        raise UserError("out of GPU memory with one example at a time: lower tokens.max_length") from None
+    half = (micro_batch_size + 1) // 2
+    print(f"out of GPU memory: continuing with micro-batches of {half}", flush=True)
+    return half
 
 
 def _native_bf16(device: torch.device) -> bool:

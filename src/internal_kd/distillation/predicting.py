@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from internal_kd.distillation.hardware import Hardware
+from internal_kd.distillation.hardware import Hardware, in_micro_batches
 from internal_kd.distillation.teachers import model_inputs
 
 if TYPE_CHECKING:
@@ -18,21 +18,26 @@ if TYPE_CHECKING:
 
 
 def predict_logits(model: PreTrainedModel, split: TokenSplit, hardware: Hardware, batch_size: int = 64) -> np.ndarray:
-    """Return (examples, classes) fp32 logits in the order of the split; longest first: memory peaks early."""
+    """Return (examples, classes) fp32 logits in the order of the split; longest first: memory peaks early.
+
+    Raises:
+        UserError: memory runs out with one example at a time.
+    """
     was_training = model.training
     model.eval()
     order = np.argsort(-np.asarray(split.lengths), kind="stable")
-    logits: np.ndarray | None = None
+    parts: list[np.ndarray] = []
+
+    def predict(positions: np.ndarray) -> None:
+        batch = split.batch(positions)
+        parts.append(model(**model_inputs(batch, hardware.device)).logits.float().cpu().numpy())
+
     with torch.no_grad(), hardware.autocast():
-        for start in range(0, len(order), batch_size):
-            positions = order[start : start + batch_size]
-            batch = split.batch(positions)
-            out = model(**model_inputs(batch, hardware.device)).logits.float().cpu().numpy()
-            if logits is None:
-                logits = np.empty((len(order), out.shape[1]), dtype=np.float32)
-            logits[positions] = out
+        in_micro_batches(order, batch_size, predict)
     model.train(was_training)
-    assert logits is not None
+    predicted = np.concatenate(parts)
+    logits = np.empty_like(predicted)
+    logits[order] = predicted
     return logits
 
 

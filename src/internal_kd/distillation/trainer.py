@@ -26,9 +26,8 @@ from internal_kd.distillation.checkpoints import (
 )
 from internal_kd.distillation.curricula import Climb
 from internal_kd.distillation.epochs import DevScorer, EpochBook, OnEpoch
-from internal_kd.distillation.hardware import Hardware
+from internal_kd.distillation.hardware import Hardware, halved
 from internal_kd.distillation.loss_terms import DistillationLoss, LossTerms
-from internal_kd.errors import UserError
 from internal_kd.models.attention import record_internals
 from internal_kd.models.dropout import use_quick_dropout
 from internal_kd.models.vocabulary import training_used_rows
@@ -173,10 +172,7 @@ class DistillationTrainer(Trainer):
             try:
                 return self._whole_batch(inputs)
             except torch.OutOfMemoryError:
-                if self.micro_batch_size == 1:
-                    raise UserError("out of GPU memory with one example at a time: lower tokens.max_length") from None
-                self.micro_batch_size = (self.micro_batch_size + 1) // 2
-                print(f"out of GPU memory: continuing with micro-batches of {self.micro_batch_size}", flush=True)
+                self.micro_batch_size = halved(self.micro_batch_size)
             # Outside the handler: the exception holds the failed graph alive.
             model.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()

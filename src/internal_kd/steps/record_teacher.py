@@ -27,7 +27,7 @@ def record_teacher(outputs: TeacherOutputs, machine: MachineParams) -> None:
     """Write ``work/teacher_outputs/...``; attention maps beyond the disk budget are left for training to compute.
 
     Raises:
-        UserError: the teacher's weights are missing, or the disk is full.
+        UserError: the teacher's weights are missing, the disk is full, or memory runs out with one example at a time.
     """
     import numpy as np
 
@@ -98,8 +98,10 @@ def _record(
 ) -> None:
     import numpy as np
 
-    order = np.argsort(-lengths, kind="stable")
-    for start in range(0, len(order), BATCH_SIZE):
-        rows = order[start : start + BATCH_SIZE]
+    from internal_kd.distillation.hardware import in_micro_batches
+
+    def record(rows: np.ndarray) -> None:
         writer.write(rows, teacher.outputs(split.batch(rows), wanted))
+
+    in_micro_batches(np.argsort(-lengths, kind="stable"), BATCH_SIZE, record)
     writer.flush()
