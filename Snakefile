@@ -8,9 +8,19 @@
 # A run's path ends in the fingerprint of all that determines it, so whether it is up to date is whether it exists.
 # What is complete is no part of the DAG at all: file times and .snakemake/ never make anything again.
 
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from internal_kd.errors import UserError
+from internal_kd.operations.config_files import check_config_files
+
 min_version("9.0")
+
+# Before `configfile:`, which would run the Python of a file that says it is a template.
+try:
+    check_config_files(workflow.config_settings.configfiles)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
 
 configfile: "params.yaml"
 

@@ -7,7 +7,7 @@ import pytest
 
 from internal_kd.artefacts import Artefact
 from internal_kd.errors import UserError
-from internal_kd.operations.planning import STALE, Plan, check_config_files, make_plan, snapshot
+from internal_kd.operations.planning import STALE, Plan, make_plan, snapshot
 from internal_kd.params import merge, read_yaml
 from internal_kd.study import Study
 from tiny_study import OVERLAY, ROOT, complete, complete_everything, complete_results
@@ -113,12 +113,6 @@ def test_a_node_of_a_cluster_touches_nothing_shared(study: Study) -> None:
     config = merge(read_yaml("params.yaml"), read_yaml(OVERLAY))
     make_plan(config, main_process=False)
     assert not STALE.exists()
-
-
-def test_a_key_given_twice_is_refused(study: Study) -> None:
-    Path("twice.yaml").write_text("study: {name: a}\nstudy: {name: b}\n")
-    with pytest.raises(UserError, match="'study' stands twice"):
-        check_config_files(["params.yaml", "twice.yaml"])
 
 
 def test_an_unknown_fingerprint_is_named(study: Study) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from internal_kd.params import read_yaml
 from internal_kd.study import Study
-from tiny_study import ROOT, complete_everything, environment, planned_jobs, snakemake
+from tiny_study import OVERLAY, ROOT, complete_everything, environment, planned_jobs, snakemake
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +113,24 @@ def test_null_on_the_command_line_is_no_word(study: Study) -> None:
     done = snakemake("--dry-run", "--config", "data={root: null}", "student={epochs: null}", check=False)
     assert done.returncode != 0
     assert "student.epochs: Input should be a valid integer (given: None)" in done.stdout
+
+
+TEMPLATE = "__use_yte__: true\n__definitions__: ['import pathlib; pathlib.Path(\"pwned\").touch()']\n"
+
+
+def test_python_in_the_parameters_is_refused_before_it_runs(study: Study) -> None:
+    params = Path("params.yaml")
+    params.write_text(TEMPLATE + params.read_text())
+    done = snakemake("--dry-run", check=False)
+    assert done.returncode != 0 and "params.yaml: unknown parameter '__use_yte__'" in done.stdout
+    assert not Path("pwned").exists() and "Traceback" not in done.stdout
+
+
+def test_python_in_an_overlay_is_refused_even_though_snakemake_has_read_it(study: Study) -> None:
+    overlay = Path(OVERLAY)
+    overlay.write_text("__use_yte__: true\n" + overlay.read_text())
+    done = snakemake("--dry-run", check=False)
+    assert done.returncode != 0 and "tiny.yaml: unknown parameter '__use_yte__'" in done.stdout
 
 
 def test_the_pipeline_is_clean_to_the_linter(study: Study) -> None:

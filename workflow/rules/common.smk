@@ -8,7 +8,7 @@ from snakemake.logging import logger
 
 from internal_kd.errors import UserError
 from internal_kd.operations.locks import another_at_work
-from internal_kd.operations.planning import WILDCARDS, check_config_files, find_own_commands, make_plan
+from internal_kd.operations.planning import WILDCARDS, find_own_commands, make_plan
 from internal_kd.operations.owners import claim, release
 from internal_kd.operations.slurm import end_orphans
 from internal_kd.operations.wanted import untracked_runs
@@ -20,7 +20,6 @@ gc.set_threshold(100_000, 20, 100)
 
 find_own_commands()
 try:
-    check_config_files([*workflow.configfiles, *workflow.config_settings.configfiles])
     PLAN = make_plan(
         with_nulls(config, workflow.config_settings.config),
         main_process=workflow.is_main_process,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from inspect import signature
@@ -27,7 +27,7 @@ from internal_kd.operations import estimate
 from internal_kd.operations.catalogue import WITHOUT_WEIGHTS, Catalogue, files_read, inputs_of, lack_of
 from internal_kd.operations.progress import describe, look
 from internal_kd.operations.wanted import remember_study, runs_not_pulled, write_wanted
-from internal_kd.params import parse_params, read_yaml
+from internal_kd.params import parse_params
 from internal_kd.records import problem_with
 from internal_kd.sources import remember
 from internal_kd.study import Study, plan_study
@@ -58,12 +58,6 @@ def snapshot(config: Mapping[str, Any]) -> Path:
     if not path.exists():
         write_text(path, text)
     return path
-
-
-def check_config_files(paths: Iterable[Path | str]) -> None:
-    """Read configuration files strictly: Snakemake would silently keep the last of two equal keys."""
-    for path in paths:
-        read_yaml(path)
 
 
 def find_own_commands() -> None:

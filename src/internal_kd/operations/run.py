@@ -16,6 +16,7 @@ from types import FrameType
 
 from internal_kd.errors import UserError
 from internal_kd.identity import WORK
+from internal_kd.operations.config_files import check_arguments
 from internal_kd.operations.locks import clear_dead_locks
 from internal_kd.operations.owners import owners
 from internal_kd.operations.preloaded import preloading
@@ -34,11 +35,16 @@ DRY = ("-n", "--dry-run", "--dryrun")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run Snakemake with the given arguments and return its exit code."""
-    arguments = [*options.arguments, *shlex.split(os.environ.get(STANDING_ARGUMENTS, ""))]
+    """Run Snakemake with the given arguments and return its exit code.
+
+    Raises:
+        UserError: an argument or a configuration file is none that Snakemake should see, or another run is at work.
+    """
+    arguments = [*options.arguments, *_standing_arguments()]
     command = snakemake_command(arguments)
     if not Path("Snakefile").is_file():
         raise UserError(f"{Path.cwd()} holds no Snakefile: change into the project's folder")
+    check_arguments(arguments)
     if any(argument in DRY for argument in arguments):
         return _attend(command)
     with _only_one():
@@ -57,6 +63,14 @@ def snakemake_command(arguments: Sequence[str]) -> list[str]:
     short = any(argument[:2] in ("-c", "-j") and argument[2:].isdigit() for argument in arguments)
     cores = [] if short or given & set(CORES) else ["--cores", "all"]
     return [sys.executable, "-m", "snakemake", *arguments, *cores]
+
+
+def _standing_arguments() -> list[str]:
+    text = os.environ.get(STANDING_ARGUMENTS, "")
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UserError(f"{STANDING_ARGUMENTS}={text}: {error}; write it as on a command line") from None
 
 
 @contextlib.contextmanager
