@@ -36,6 +36,7 @@ def test_every_study_that_comes_along_is_valid(overlay):
         ({"tasks": {"colla": None}}, "'colla' is no GLUE task (did you mean 'cola'?)"),
         ({"study": {"seeds": [1, 1]}}, "study.seeds: names 1 twice"),
         ({"study": {"seeds": []}}, "study.seeds"),
+        ({"study": {"tasks": []}}, "study.tasks"),
         ({"teacher": {"teaching_seed": 9}}, "teaching_seed 9 is not among teacher.seeds"),
         ({"teacher": {"epochs": 0}}, "teacher.epochs: Input should be greater than or equal to 1 (given: 0)"),
         ({"teacher": {"epochs": True}}, "teacher.epochs"),

@@ -48,6 +48,11 @@ def test_the_papers_study_is_ten_rows_over_four_tasks_and_five_seeds():
     assert [m.id for m in study.methods.values()] == ["2.0", "3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7"]
 
 
+def test_a_study_that_names_no_tasks_has_all_of_them():
+    more = {"second": {**VALUES["tasks"]["judge"], "seed": 1}}
+    assert list(plan(study={"tasks": None}, tasks=more).tasks) == ["cola", "qqp", "mrpc", "rte", "judge", "second"]
+
+
 def test_one_methods_weight_moves_that_methods_runs_only():
     assert moved(methods={"stacked": {"weights": {"cls_cosine": 2.0}}}) == students("stacked")
 

@@ -93,7 +93,7 @@ def plan_study(params: Params) -> Study:
     """
     hashes = ContentHashes()
     encoder = plan_encoder(params.encoder, hashes)
-    names = params.study.tasks or tuple(params.tasks)
+    names = tuple(params.tasks) if params.study.tasks is None else params.study.tasks
     tasks = {name: _plan_task(params, name, encoder, hashes) for name in names}
     methods = {name: resolve_method(name, params.methods[name], params.student) for name in params.study.methods}
     _check_layers(params, encoder, methods)

@@ -20,7 +20,7 @@ class StudyParams(Frozen):
     """Which runs are wanted: tasks x methods x depths x examples x seeds."""
 
     name: Name = Field(description="the results go to results/<name>/")
-    tasks: Annotated[tuple[Name, ...], AfterValidator(unique)] | None = Field(
+    tasks: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)] | None = Field(
         None, description="entries of `tasks`; all of them when left out"
     )
     methods: Annotated[tuple[Name, ...], AfterValidator(unique)] = Field(
