@@ -69,5 +69,9 @@ onsuccess:
 
 
 onerror:
+    from internal_kd.operations.gaps import way_on
+
     PLAN.remember_sources()
     release()
+    if line := way_on(PLAN.study, PLAN.snapshot):
+        logger.info(line)

@@ -110,6 +110,15 @@ COMMANDS: dict[str, Command] = {
         "results/<study>/tables/main.md",
         options=STUDY,
     ),
+    "results": Command(
+        "make tables, figures and report of the runs that are there; what is missing is a named gap",
+        "gaps:make_results",
+        "internal-kd results --overlay config/demo.yaml",
+        "what the commands it does in turn read: measure-latency, score-runs, compare-runs, measure-fidelity, "
+        "map-attention, plot-figures, render-report",
+        "results/<study>/tables/, figures/, report.html",
+        STUDY,
+    ),
     "fetch-task": Command(
         "fetch a task's examples: from the hub, local files, or the built-in generator",
         "steps:fetch_task",
