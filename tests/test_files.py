@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from disks import mount, remount, unmount
 from internal_kd.errors import UserError
 from internal_kd.files import (
     publish_folder,
     read_json,
+    read_mapping,
+    remove,
+    replace_folder,
     replacing,
     require_space,
     staging_folder,
@@ -104,3 +109,91 @@ def test_json_cut_short_is_named(tmp_path):
     (tmp_path / "a.json").write_text('{"x": ')
     with pytest.raises(UserError, match=r"a\.json is not whole JSON"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("text", ["[1]", "5", "null", '"x"'])
+def test_json_that_is_no_object_is_named_where_one_is_wanted(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=r"a\.json holds no JSON object: copy it anew"):
+        read_mapping(tmp_path / "a.json", "copy it anew")
+
+
+def test_json_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"does not exist"):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(UserError, match=r"a\.json cannot be read \(Is a directory\)"):
+        read_json(tmp_path / "a.json")
+
+
+def test_a_file_is_removed_or_the_line_says_why_not(tmp_path):
+    (tmp_path / "a").write_text("x")
+    remove(tmp_path / "a")
+    remove(tmp_path / "a")
+    assert nothing_left(tmp_path)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=f"{tmp_path}/folder could not be written"):
+        remove(tmp_path / "folder")
+
+
+def test_a_folder_bears_its_name_only_when_the_disk_holds_all_of_it(tmp_path, monkeypatch):
+    target, happened = tmp_path / "step-2", []
+    for folder in (target, tmp_path / ".step-2.tmp"):
+        folder.mkdir()
+        (folder / "weights").write_text(folder.name)
+    fsync, rename = os.fsync, Path.rename
+
+    def noted_fsync(handle):
+        happened.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        fsync(handle)
+
+    def noted_rename(path, to):
+        happened.append(f"renamed to {to.name}")
+        return rename(path, to)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(Path, "rename", noted_rename)
+    replace_folder(tmp_path / ".step-2.tmp", target)
+    assert happened == ["weights", ".step-2.tmp", "renamed to step-2", tmp_path.name]
+    assert (target / "weights").read_text() == ".step-2.tmp"
+
+
+@pytest.mark.parametrize(("number", "passes"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_network_disk_that_cannot_sync_folders_is_no_error(tmp_path, monkeypatch, number, passes):
+    (tmp_path / "staged").mkdir()
+
+    def refuse(handle):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    if passes:
+        replace_folder(tmp_path / "staged", tmp_path / "run")
+        assert (tmp_path / "run").is_dir()
+    else:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            replace_folder(tmp_path / "staged", tmp_path / "run")
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder with a file and an empty folder in it, on a disk that takes no more."""
+    disk = tmp_path / "disk"
+    mount(disk)
+    (disk / "old").write_text("old")
+    (disk / "folder").mkdir()
+    remount(disk, "ro")
+    yield disk
+    unmount(disk)
+
+
+def test_a_read_only_disk_is_one_line_where_the_folder_is_there_already(read_only):
+    for act in (
+        lambda: write_text(read_only / "folder/new", "x"),
+        lambda: write_text(read_only / "old", "x"),
+        lambda: remove(read_only / "old"),
+        lambda: require_space(read_only / "folder/deeper", 1, "the maps"),
+    ):
+        with pytest.raises(UserError, match=r"cannot be written \(Read-only file system\)"):
+            act()
+    remove(read_only / "missing")
+    assert (read_only / "old").read_text() == "old"

@@ -10,7 +10,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         raise writing_failed(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # On a read-only disk this fails even where there is nothing to remove, and would hide the error that counts.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -65,10 +67,13 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     """Refuse to start writing ``needed`` bytes that the disk cannot hold: a memory map would die half-way.
 
     Raises:
-        UserError: the disk that holds ``folder`` has less space left.
+        UserError: the disk that holds ``folder`` has less space left, or cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise writing_failed(folder, error) from error
     if needed > free:
         raise UserError(f"{what} take {needed / 1e9:.2f} GB, but the disk of {folder} has {free / 1e9:.2f} GB left")
 
@@ -84,9 +89,44 @@ def publish_folder(staged: Path, target: Path, last: str) -> None:
     for relative in [*(f for f in files if str(f) != last), Path(last)]:
         destination = target / relative
         destination.parent.mkdir(parents=True, exist_ok=True)
-        with (staged / relative).open("rb+") as handle:
-            os.fsync(handle.fileno())
+        _sync(staged / relative)
         (staged / relative).replace(destination)
+
+
+def replace_folder(staged: Path, target: Path) -> None:
+    """Rename ``staged`` to ``target``, a folder as a whole: what bears the name survives a power failure."""
+    for path in (*(path for path in staged.rglob("*") if path.is_file()), staged):
+        _sync(path)
+    shutil.rmtree(target, ignore_errors=True)
+    staged.rename(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold a file's bytes, or a folder's names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network disks take no such order for folders.
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):
+            raise
+    finally:
+        os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Remove a file that may be missing.
+
+    Raises:
+        UserError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        # A read-only disk refuses before it looks: where nothing is, nothing is to be removed.
+        if os.path.lexists(path):
+            raise writing_failed(path, error) from error
 
 
 def writing_failed(path: Path, error: OSError) -> UserError:
@@ -110,19 +150,29 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path | str) -> Any:
-    """Read a JSON file.
+def read_json(path: Path | str, way_out: str = "delete it and run again") -> Any:
+    """Read a JSON file; ``way_out`` ends the error line, for files that are not ours to delete.
 
     Raises:
-        UserError: the file is missing or cut short.
+        UserError: the file is missing, cannot be read or is cut short.
     """
     path = Path(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not whole JSON ({error}): delete it and run again") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not whole JSON ({error}): {way_out}") from None
+
+
+def read_mapping(path: Path | str, way_out: str = "delete it and run again") -> dict[str, Any]:
+    """Read a JSON file that holds an object; arguments and errors as ``read_json``, and another value is refused."""
+    value = read_json(path, way_out)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object: {way_out}")
+    return value
 
 
 def sha256_text(text: str) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from internal_kd.errors import UserError
-from internal_kd.files import sha256_file, sha256_text, write_text
+from internal_kd.files import read_mapping, sha256_file, sha256_text, write_text
 
 FINGERPRINT_LENGTH = 12
 FINGERPRINT_PATTERN = f"[0-9a-f]{{{FINGERPRINT_LENGTH}}}"
@@ -50,10 +51,10 @@ class ContentHashes:
     def __init__(self, cache: Path = WORK / "hashes.json") -> None:
         """Read the cache; one that cannot be read counts as empty."""
         self._cache = cache
-        try:
-            self._known: dict[str, str] = dict(json.loads(cache.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            self._known = {}
+        self._known: dict[str, str] = {}
+        with suppress(UserError):
+            known = read_mapping(cache)
+            self._known = {key: value for key, value in known.items() if isinstance(value, str)}
 
     def of_file(self, path: Path, named: str) -> str:
         """Return a file's SHA-256; ``named`` is the parameter that led here, for the error line."""
@@ -74,7 +75,5 @@ class ContentHashes:
         return {str(path.relative_to(base)): self.of_file(path, named) for path in sorted(paths)}
 
     def _save(self) -> None:
-        try:
+        with suppress(UserError):  # a cache that cannot be kept only costs time
             write_text(self._cache, json.dumps(self._known, indent=0))
-        except UserError:  # a cache that cannot be kept only costs time
-            return

@@ -1,8 +1,7 @@
-"""Disks that are full or read-only: one line, nothing half-written, nothing lost. Only root may mount such disks."""
+"""Disks that are full or read-only: one line, nothing half-written, nothing lost."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ import pytest
 import torch
 from test_training import MACHINE, plan
 
+from disks import mount, remount, unmount
 from internal_kd.artefacts import Artefact
 from internal_kd.distillation.checkpoints import CheckpointFolder, read_tensors
 from internal_kd.errors import UserError
@@ -22,13 +22,6 @@ from internal_kd.steps.record_teacher import record_teacher
 from internal_kd.steps.tokenize_task import tokenize_task
 from internal_kd.steps.train_teacher import train_teacher
 from tiny_study import make_encoder
-
-
-def mount(folder: Path, options: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("only root may mount a small disk here")
 
 
 @pytest.fixture
@@ -71,7 +64,7 @@ def test_a_full_disk_ends_a_training_in_one_line_and_the_next_start_goes_on(disk
     room = {"model.safetensors": model - 2, "predictions.parquet": model, "run.json": model + rest}[lacking]
     mount(disk, f"size={room * PAGE}")
     assert_refused_and_nothing_left(lambda: train_teacher(run, MACHINE), run, disk, "the disk is full")
-    subprocess.run(["mount", "-o", "remount,size=8m", str(disk)], check=True)
+    remount(disk, "size=8m")
     train_teacher(run, MACHINE)
     assert is_complete(run)
 
@@ -89,12 +82,11 @@ def test_a_checkpoint_the_disk_cannot_hold_leaves_the_one_before_it(disk: Path) 
         assert newest is not None and newest.name == "step-1"
         assert all(torch.isfinite(weight).all() for weight in read_tensors(newest, "model").values())
         assert not run.folder.exists()
-        subprocess.run(["mount", "-o", "remount,size=8m", str(folder)], check=True)
+        remount(folder, "size=8m")
         train_teacher(run, often)
         assert is_complete(run)
     finally:
-        # Lazily: weights that were read from a checkpoint may still be mapped.
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        unmount(folder)
 
 
 def test_a_results_folder_that_is_read_only_is_one_line(disk: Path) -> None:
@@ -127,7 +119,7 @@ def test_a_full_disk_leaves_nothing_of_tokens_data_or_recordings(disk: Path, nam
             act()
         assert not artefact.marker.exists() and [path for path in folder.rglob("*") if path.is_file()] == []
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        unmount(folder)
 
 
 def test_a_disk_that_others_fill_meanwhile_ends_a_recording_in_one_line_too(
@@ -148,4 +140,4 @@ def test_a_disk_that_others_fill_meanwhile_ends_a_recording_in_one_line_too(
             record_teacher(outputs, MACHINE)
         assert [path for path in folder.rglob("*") if path.is_file()] == []
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        unmount(folder)
