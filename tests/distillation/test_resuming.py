@@ -210,13 +210,83 @@ def test_a_checkpoint_that_was_never_finished_does_not_count(tmp_path):
     assert CheckpointFolder(tmp_path, 1.0).newest() is None
 
 
+FILES = ("model.safetensors", "optimizer.safetensors", "random.safetensors", "training.json", "trainer_state.json")
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of steps 3 and 7 of one training, beside folders that are none."""
+    folder = tmp_path_factory.mktemp("two")
+    for stop_at in (3, 4):
+        with pytest.raises(Interrupted):
+            run(folder, "stacked", stop_at=stop_at)
+        newest = CheckpointFolder(folder, 1.0).newest()
+        shutil.copytree(newest, folder / "kept" / newest.name)
+    shutil.copytree(folder / "kept" / "step-3", folder / "step-3")
+    shutil.rmtree(folder / "kept")
+    for name in ("step-x", "step-99-copy", "step-"):
+        shutil.copytree(folder / "step-7", folder / name)
+    return folder
+
+
+def test_the_newest_checkpoint_is_that_of_the_highest_step(two_checkpoints):
+    assert CheckpointFolder(two_checkpoints, 1.0).newest().name == "step-7"
+
+
+@pytest.mark.parametrize("text", [b"", b"half", b"[1]", b"null", None])
+@pytest.mark.parametrize("name", FILES)
+def test_a_checkpoint_that_cannot_be_read_is_passed_over(two_checkpoints, tmp_path, capsys, name, text):
+    shutil.copytree(two_checkpoints, tmp_path, dirs_exist_ok=True)
+    broken = tmp_path / "step-7" / name
+    if text == b"half":
+        text = broken.read_bytes()[: broken.stat().st_size // 2]
+    if text is None:
+        broken.unlink()
+    else:
+        broken.write_bytes(text)
+    checkpoints = CheckpointFolder(tmp_path, 1.0)
+    assert checkpoints.newest().name == "step-3"
+    assert capsys.readouterr().out == f"{tmp_path}/step-7 is not whole: passing it over\n"
+    shutil.rmtree(tmp_path / "step-3")
+    assert checkpoints.newest() is None
+
+
+def test_a_checkpoint_that_bears_anothers_name_is_passed_over(two_checkpoints, tmp_path):
+    shutil.copytree(two_checkpoints / "step-7", tmp_path / "step-8")
+    assert CheckpointFolder(tmp_path, 1.0).newest() is None
+
+
+def test_a_training_whose_last_checkpoint_is_broken_goes_on_from_the_one_before(two_checkpoints, tmp_path, whole):
+    shutil.copytree(two_checkpoints, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "step-7" / "trainer_state.json").write_bytes(b"")
+    # It comes past the broken one's step and writes that checkpoint again; what is no checkpoint is left alone.
+    with pytest.raises(Interrupted):
+        run(tmp_path, "stacked", stop_at=4)
+    assert {path.name for path in tmp_path.iterdir()} == {"step-7", "step-x", "step-99-copy", "step-"}
+    assert_as_if_never_stopped(run(tmp_path, "stacked"), whole["stacked"])
+
+
+def test_a_checkpoint_is_on_the_disk_before_the_one_before_it_goes(tmp_path, monkeypatch):
+    with pytest.raises(Interrupted):
+        run(tmp_path, "all", stop_at=3)
+    happened, fsync, rename, remove = [], os.fsync, Path.rename, shutil.rmtree
+    monkeypatch.setattr(os, "fsync", lambda handle: (happened.append(os.fstat(handle).st_ino), fsync(handle)))
+    monkeypatch.setattr(Path, "rename", lambda path, to: (happened.append("renamed"), rename(path, to)))
+    monkeypatch.setattr(
+        shutil, "rmtree", lambda path, **options: (happened.append(f"removed {path.name}"), remove(path, **options))
+    )
+    with pytest.raises(Interrupted):
+        run(tmp_path, "all", stop_at=1)
+    written = {path.stat().st_ino for path in [tmp_path / "step-4", *(tmp_path / "step-4").iterdir()]}
+    renamed, gone = happened.index("renamed"), happened.index("removed step-3")
+    assert written <= set(happened[:renamed]) and happened[renamed + 1] == tmp_path.stat().st_ino and renamed + 1 < gone
+
+
 def test_no_checkpoint_holds_a_pickle(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, "all", stop_at=3)
     names = {path.name for path in (tmp_path / "step-3").iterdir()}
-    assert names == {
-        "model.safetensors", "optimizer.safetensors", "random.safetensors", "training.json", "trainer_state.json",
-    }  # fmt: skip
+    assert names == set(FILES)
 
 
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(tmp_path, capsys):

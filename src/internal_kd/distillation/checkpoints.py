@@ -1,14 +1,15 @@
 """Checkpoints from which a training goes on as if it had never stopped: bit for bit, without pickle, whole or absent.
 
 A checkpoint is a folder of safetensors (weights, optimizer, random state) and JSON (where the training stands). It is
-written beside its place and renamed into it; the one before is removed afterwards, so a process killed at any moment
-leaves a whole checkpoint behind.
+written beside its place and, once the disk holds all of it, renamed into it; the one before is removed afterwards, so
+a process killed or a machine that loses its power at any moment leaves a whole checkpoint behind.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 import time
@@ -19,16 +20,19 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import TrainerState
 
 from internal_kd.errors import UserError
-from internal_kd.files import staging_folder
+from internal_kd.files import read_mapping, replace_folder, staging_folder
 
 PREFIX = "step-"
+NAMED = re.compile(rf"{PREFIX}([0-9]+)")
 STATE = "training.json"
+TENSORS = ("model", "optimizer", "random")
 
 
 class Interrupted(UserError):
@@ -70,9 +74,16 @@ class CheckpointFolder:
         return time.monotonic() - self._last >= self._seconds
 
     def newest(self) -> Path | None:
-        """Return the newest whole checkpoint, or None."""
-        found = [path for path in self._folder.glob(f"{PREFIX}*") if (path / STATE).is_file()]
-        return max(found, key=lambda path: int(path.name.removeprefix(PREFIX)), default=None)
+        """Return the newest whole checkpoint, or None; one that is not whole is passed over with a line."""
+        for path, step in sorted(self._named().items(), key=lambda named: named[1], reverse=True):
+            if _is_whole(path, step):
+                return path
+            print(f"{path} is not whole: passing it over", flush=True)
+        return None
+
+    def _named(self) -> dict[Path, int]:
+        found = {path: NAMED.fullmatch(path.name) for path in self._folder.glob(f"{PREFIX}*")}
+        return {path: int(match[1]) for path, match in found.items() if match}
 
     def write(
         self,
@@ -95,7 +106,7 @@ class CheckpointFolder:
                 "precision: fp32"
             )
         target = self._folder / f"{PREFIX}{step}"
-        before = list(self._folder.glob(f"{PREFIX}*"))
+        before = self._named()
         with staging_folder(target) as staged:
             save_file(
                 {name: tensor.detach().cpu().contiguous() for name, tensor in model.items()},
@@ -106,8 +117,7 @@ class CheckpointFolder:
             save_file(tensors, staged / "random.safetensors")
             (staged / TRAINER_STATE_NAME).write_text(json.dumps(trainer_state), encoding="utf-8")
             (staged / STATE).write_text(json.dumps({**state, "step": step, "random": numbers}), encoding="utf-8")
-            shutil.rmtree(target, ignore_errors=True)
-            staged.rename(target)
+            replace_folder(staged, target)
         for old in before:
             if old != target:
                 shutil.rmtree(old, ignore_errors=True)
@@ -119,8 +129,12 @@ class CheckpointFolder:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """Return what ``training.json`` of a checkpoint says."""
-    return json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    """Return what ``training.json`` of a checkpoint says.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    return read_mapping(checkpoint / STATE, f"delete {checkpoint} and start again")
 
 
 def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
@@ -134,6 +148,20 @@ def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read ({error}): delete {checkpoint.parent} and start again") from None
+
+
+def _is_whole(checkpoint: Path, step: int) -> bool:
+    """Whether every file of a checkpoint is there and can be read: a power failure may leave names without bytes."""
+    try:
+        state = read_state(checkpoint)
+        TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        for name in TENSORS:
+            # Opening compares what the header says with the size of the file.
+            with safe_open(checkpoint / f"{name}.safetensors", framework="pt"):
+                pass
+    except (UserError, OSError, ValueError, TypeError, RecursionError, SafetensorError):
+        return False
+    return state.get("step") == step and {"book", "micro_batch_size", "random"} <= state.keys()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
