@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import stat
 from pathlib import Path
 from typing import Any
 
 from internal_kd.artefacts import Artefact, Run
-from internal_kd.files import read_json, sha256_file
+from internal_kd.errors import UserError
+from internal_kd.files import read_mapping, sha256_file
 
 # Weights may be left out (machine.keep_models, a partial pull) without making a run look missing.
 OPTIONAL_PREFIX = "model/"
@@ -18,9 +19,9 @@ def read_record(run: Run) -> dict[str, Any]:
     """Return a run's ``run.json``.
 
     Raises:
-        UserError: it is missing or cut short.
+        UserError: it is missing, cut short or no JSON object.
     """
-    return read_json(run.marker)
+    return read_mapping(run.marker)
 
 
 def problem_with(artefact: Artefact, *, checksums: bool = False) -> str | None:
@@ -29,15 +30,20 @@ def problem_with(artefact: Artefact, *, checksums: bool = False) -> str | None:
     Files are compared by size, which catches what was cut short and costs one ``stat`` each; with ``checksums`` by
     content too, which is what a table asks before it believes a run.
     """
-    try:
-        record = json.loads(artefact.marker.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not artefact.marker.exists():
         return "missing"
-    except (OSError, ValueError):
+    try:
+        record = read_mapping(artefact.marker)
+    except UserError:
         return f"{artefact.marker.name} is cut short"
-    if not isinstance(record, dict) or record.get("fingerprint") != artefact.fingerprint:
+    if record.get("fingerprint") != artefact.fingerprint:
         return f"{artefact.marker.name} belongs to another run"
-    for name, expected in record.get("files", {}).items():
+    files = record.get("files")
+    if not isinstance(files, dict):
+        return f"{artefact.marker.name} is cut short"
+    for name, expected in files.items():
+        if not isinstance(expected, dict):
+            return f"{artefact.marker.name} is cut short"
         if problem := _problem_with_file(artefact.folder / name, name, expected, checksums):
             return problem
     return None
@@ -45,13 +51,15 @@ def problem_with(artefact: Artefact, *, checksums: bool = False) -> str | None:
 
 def _problem_with_file(path: Path, name: str, expected: dict[str, Any], checksums: bool) -> str | None:
     try:
-        size = path.stat().st_size
-    except OSError:
+        found = path.stat()
+    except (OSError, ValueError):  # a name no file can have is a ValueError
         return None if name.startswith(OPTIONAL_PREFIX) else f"{name} is missing"
-    if size != expected["bytes"]:
-        return f"{name} has {size} bytes instead of {expected['bytes']}"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{name} is no file"
+    if found.st_size != expected.get("bytes"):
+        return f"{name} has {found.st_size} bytes instead of {expected.get('bytes')}"
     # No table is made of weights: what a size says of them is enough.
-    if checksums and not name.startswith(OPTIONAL_PREFIX) and sha256_file(path) != expected["sha256"]:
+    if checksums and not name.startswith(OPTIONAL_PREFIX) and sha256_file(path) != expected.get("sha256"):
         return f"{name} does not have its recorded checksum"
     return None
 

@@ -8,13 +8,28 @@ from typing import Any
 from internal_kd.artefacts import ENCODER_FILES, EncoderFiles
 from internal_kd.data.hub import Wanted, download
 from internal_kd.errors import UserError
-from internal_kd.files import read_json, sha256_file
+from internal_kd.files import read_mapping, sha256_file
 from internal_kd.params.sources import EncoderParams
 
 WEIGHTS = "model.safetensors"
 SHARDS = "model.safetensors.index.json"
 # Any one of these lines is a tokenizer.
 TOKENIZERS = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
+# The source is its owner's: nobody is told to delete anything there.
+WAY_OUT = "copy or download the encoder anew"
+
+
+def read_config(path: Path) -> tuple[dict[str, Any], int | None]:
+    """Return an encoder's ``config.json`` and its number of layers, None where it tells none.
+
+    Raises:
+        UserError: it is missing, no whole JSON object, or its number of layers is no positive integer.
+    """
+    config = read_mapping(path, WAY_OUT)
+    layers = config.get("num_hidden_layers", config.get("n_layers"))
+    if layers is not None and (type(layers) is not int or layers < 1):
+        raise UserError(f"{path}: {layers!r} is no number of layers; {WAY_OUT}")
+    return config, layers
 
 
 def find_encoder(files: EncoderFiles) -> dict[str, Path]:
@@ -64,11 +79,12 @@ def _weights(found: dict[str, Path], where: str) -> set[str]:
             f"{where} holds no {WEIGHTS} (pickled weights are never read); take a revision that has it, or save it "
             "anew with save_pretrained"
         )
-    shards = set(read_json(found[SHARDS]).get("weight_map", {}).values())
+    weights = read_mapping(found[SHARDS], WAY_OUT).get("weight_map")
+    shards = {str(name) for name in weights.values()} if isinstance(weights, dict) else set()
     if not shards:
         raise UserError(f"{where}: {SHARDS} names no weights; save the encoder anew with save_pretrained")
     if missing := sorted(shards - set(found)):
-        raise UserError(f"{where} lacks {missing[0]}, which {SHARDS} names; copy or download the encoder anew")
+        raise UserError(f"{where} lacks {missing[0]}, which {SHARDS} names; {WAY_OUT}")
     return shards
 
 
@@ -79,8 +95,9 @@ def check_encoder(encoder: EncoderParams, found: dict[str, Path]) -> dict[str, A
         UserError: another checksum or number of layers, a kind that is not supported, or weights cut short.
     """
     where = _where(encoder)
-    config = read_json(found["config.json"])
-    layers = config.get("num_hidden_layers", config.get("n_layers"))
+    config, layers = read_config(found["config.json"])
+    if layers is None:
+        raise UserError(f"{where}: config.json names no num_hidden_layers; save the encoder anew with save_pretrained")
     if encoder.layers not in (None, layers):
         raise UserError(f"encoder.layers: {encoder.layers} was given, but {where} has {layers}")
     if encoder.sha256 is not None:
@@ -96,7 +113,7 @@ def check_encoder(encoder: EncoderParams, found: dict[str, Path]) -> dict[str, A
             _check_whole(where, name, path)
     from internal_kd.models.families import family_of  # imports torch: last, so that a refusal comes quickly
 
-    model_type = config.get("model_type", "")
+    model_type = str(config.get("model_type", ""))
     family_of(model_type)
     return {
         "name": encoder.name,
