@@ -154,3 +154,13 @@ def test_a_machine_without_nvidia_tools_has_no_gpu(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setenv("PATH", "")
     assert available_gpus() == []
+
+
+def test_a_user_without_a_name_has_locks_too(monkeypatch):
+    def no_entry(*_):
+        raise KeyError("getpwuid(): uid not found")
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", no_entry)
+    assert default_folder().name == f"internal-kd-gpus-{os.getuid()}"

@@ -1,3 +1,4 @@
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from internal_kd.files import write_json
 from internal_kd.operations import owners
 from internal_kd.operations.locks import LOCKS, another_at_work, clear_dead_locks, snakemakes_here
 from internal_kd.operations.owners import Owner, claim, record_of, release
+from internal_kd.processes import start_of
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +36,8 @@ def lock() -> None:
     (LOCKS / "0.output.lock").write_text("results/run.json\n")
 
 
-def record(pid: int, created: float, host: str | None = None) -> None:
-    owner = Owner(host or owners.socket.gethostname(), pid, created, "2026-01-01 12:00:00", "params.yaml")
+def record(pid: int, process: str | None = "long ago", host: str | None = None) -> None:
+    owner = Owner(host or socket.gethostname(), pid, str(process), "2026-01-01 12:00:00", "params.yaml")
     write_json(record_of(owner.host, pid), asdict(owner))
 
 
@@ -47,7 +49,7 @@ def test_locks_of_a_dead_owner_are_cleared_with_a_line() -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     lock()
-    record(ended.pid, 1.0)
+    record(ended.pid)
     assert "cleared" in str(clear_dead_locks())
     assert not LOCKS.exists() and owners.owners() == []
 
@@ -59,7 +61,7 @@ def test_locks_without_any_record_are_cleared_when_no_snakemake_works_here() -> 
 
 def test_locks_of_a_living_owner_stay(worker: psutil.Popen) -> None:
     lock()
-    record(worker.pid, worker.create_time())
+    record(worker.pid, start_of(worker.pid))
     with pytest.raises(UserError, match=rf"at work in this folder \(process {worker.pid}, started"):
         clear_dead_locks()
     assert LOCKS.exists()
@@ -76,7 +78,7 @@ def test_a_living_snakemake_without_a_record_is_seen(worker: psutil.Popen) -> No
 def test_another_one_at_work_is_named_once_recorded_or_not(worker: psutil.Popen) -> None:
     line = f"another snakemake is at work in this folder (process {worker.pid}"
     assert str(another_at_work()).startswith(f"{line}): wait for it, or end it, and start again")
-    record(worker.pid, worker.create_time())
+    record(worker.pid, start_of(worker.pid))
     assert str(another_at_work()).startswith(f"{line}, started 2026-01-01 12:00:00): wait")
 
 
@@ -84,28 +86,44 @@ def test_alone_or_with_the_dead_nobody_else_is_at_work() -> None:
     claim(Path("work/params/abc.yaml"))
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    record(ended.pid, 1.0)
+    record(ended.pid)
     assert another_at_work() is None
 
 
 def test_a_number_given_to_another_process_since_does_not_count(worker: psutil.Popen, tmp_path_factory) -> None:
     lock()
-    record(worker.pid, worker.create_time() - 3600)
+    record(worker.pid)
     assert not owners.owners()[0].alive
 
 
-def test_a_zombie_is_dead() -> None:
-    child = psutil.Popen([sys.executable, "-c", ""])
-    created = child.create_time()
-    while child.status() != psutil.STATUS_ZOMBIE:
-        pass
-    assert not owners.is_alive(child.pid, created)
-    child.wait()
+def test_a_clock_that_is_set_makes_no_living_owner_dead(worker: psutil.Popen, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock()
+    record(worker.pid, start_of(worker.pid))
+    claim(Path("work/params/abc.yaml"))
+    before = worker.create_time()
+    # Every time psutil tells is the boot's plus what has passed since, and the boot's moves with the clock.
+    shifted = psutil._psplatform.boot_time() + 7200
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: shifted)
+    assert psutil.Process(worker.pid).create_time() == pytest.approx(before + 7200, abs=2)
+    assert [owner.alive for owner in owners.owners()] == [True, True]
+    with pytest.raises(UserError, match="at work in this folder"):
+        clear_dead_locks()
+    assert LOCKS.exists()
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", "{", '{"host": "here"}', '{"pid": "x"}'])
+def test_what_is_no_record_stands_in_nobodys_way(text: str) -> None:
+    lock()
+    owners.OWNERS.mkdir(parents=True)
+    (owners.OWNERS / "here-1.json").write_text(text)
+    assert owners.owners() == []
+    assert "cleared" in str(clear_dead_locks())
+    assert list(owners.OWNERS.iterdir()) == []
 
 
 def test_an_owner_on_another_machine_is_left_to_people() -> None:
     lock()
-    record(1, 1.0, host="elsewhere")
+    record(1, host="elsewhere")
     with pytest.raises(UserError, match=r"process 1 on elsewhere.*snakemake --unlock"):
         clear_dead_locks()
     assert LOCKS.exists()

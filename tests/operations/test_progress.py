@@ -5,17 +5,28 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+import psutil
 import pytest
 
 from internal_kd.artefacts import Run
 from internal_kd.files import write_json
 from internal_kd.operations.progress import PROGRESS, describe, duration, look, running_runs, summary
+from internal_kd.processes import start_of
+from internal_kd.steps.finishing import Stopwatch
 from internal_kd.study import Study
 from tiny_study import complete
 
 
-def report(run: Run, *, pid: int, host: str | None = None, step: int = 25, age: timedelta = timedelta(0)) -> None:
-    """Write what a training writes while it runs: 100 steps, half a second in (tests are young processes)."""
+def report(
+    run: Run,
+    *,
+    pid: int,
+    process: str | None = None,
+    host: str | None = None,
+    step: int = 25,
+    age: timedelta = timedelta(0),
+) -> None:
+    """Write what a training writes while it runs: 100 steps, half a second in."""
     updated = datetime.now(UTC) - age
     write_json(
         PROGRESS / f"{run.fingerprint}.json",
@@ -29,6 +40,7 @@ def report(run: Run, *, pid: int, host: str | None = None, step: int = 25, age: 
             "started": (updated - timedelta(seconds=0.5)).isoformat(),
             "updated": updated.isoformat(),
             "pid": pid,
+            "process": process or start_of(pid),
             "host": host or socket.gethostname(),
         },
     )
@@ -63,7 +75,18 @@ def test_a_training_that_died_is_not_running(study: Study) -> None:
 
 
 def test_a_later_process_with_the_same_number_is_not_the_training(study: Study, worker: subprocess.Popen) -> None:
-    report(study.students[0], pid=worker.pid, age=timedelta(hours=1))
+    report(study.students[0], pid=worker.pid, process="before it")
+    assert running_runs() == {}
+
+
+def test_a_training_runs_on_when_the_clock_is_set(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Stopwatch(study.students[0])
+    watch.report({"epoch": 1, "epochs": 3, "step": 25, "steps": 100})
+    # The start of every process, as psutil tells it, moves with the clock.
+    shifted = psutil._psplatform.boot_time() + 7200
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: shifted)
+    assert list(running_runs()) == [study.students[0].fingerprint]
+    watch.finish()
     assert running_runs() == {}
 
 

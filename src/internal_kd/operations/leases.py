@@ -7,7 +7,6 @@ from; inside a SLURM job the scheduler has chosen, and only where it gave severa
 
 from __future__ import annotations
 
-import getpass
 import os
 import subprocess
 import tempfile
@@ -66,8 +65,8 @@ def available_gpus() -> list[str]:
 
 
 def default_folder() -> Path:
-    """Return the folder of a user's locks on this machine."""
-    return Path(tempfile.gettempdir()) / f"internal-kd-gpus-{getpass.getuser()}"
+    """Return the folder of a user's locks on this machine; a user may have a number and no name, as in a container."""
+    return Path(tempfile.gettempdir()) / f"internal-kd-gpus-{os.getuid()}"
 
 
 def _take_one(gpus: list[str], jobs_per_gpu: int, folder: Path) -> tuple[str, FileLock]:

@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import PositiveInt, TypeAdapter, ValidationError
+
 from internal_kd.errors import UserError
-from internal_kd.files import read_json, write_json
+from internal_kd.files import read_mapping, remove, write_json
 from internal_kd.identity import WORK
+from internal_kd.processes import is_alive, start_of
 
 OWNERS = WORK / "owners"
 
@@ -19,13 +22,12 @@ OWNERS = WORK / "owners"
 class Owner:
     """A Snakemake process: where it runs, since when, and the configuration it works on.
 
-    ``created`` is the process's start in seconds of the epoch; with the number it tells a process from a later one
-    that was given the same number.
+    ``process`` tells it from a later one that was given the same number (``processes.start_of``).
     """
 
     host: str
-    pid: int
-    created: float
+    pid: PositiveInt
+    process: str
     started: str
     params: str
 
@@ -37,56 +39,51 @@ class Owner:
     @property
     def alive(self) -> bool:
         """Whether the process is still there; one on another machine counts as alive, for nobody here can tell."""
-        return not self.here or is_alive(self.pid, self.created)
+        return not self.here or is_alive(self.pid, self.process)
 
     def __str__(self) -> str:
         where = "" if self.here else f" on {self.host}"
         return f"process {self.pid}{where}, started {self.started}"
 
 
-def is_alive(pid: int, created: float) -> bool:
-    """Whether a process of this machine is the one that started at ``created``, and no zombie."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - created) < 2 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+RECORD = TypeAdapter(Owner)
 
 
 def claim(params: Path) -> None:
     """Record that this process is at work with the configuration ``params``."""
     import psutil
 
-    created = psutil.Process().create_time()
-    started = datetime.fromtimestamp(created, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    write_json(_own_record(), asdict(Owner(socket.gethostname(), os.getpid(), created, started, str(params))))
+    process = str(start_of(os.getpid()))
+    created = datetime.fromtimestamp(psutil.Process().create_time(), UTC).astimezone()
+    owner = Owner(socket.gethostname(), os.getpid(), process, f"{created:%Y-%m-%d %H:%M:%S}", str(params))
+    write_json(_own_record(), asdict(owner))
 
 
 def release() -> None:
     """Remove this process's record."""
-    _own_record().unlink(missing_ok=True)
+    remove(_own_record())
 
 
 def owners() -> list[Owner]:
     """Return everyone recorded, dead or alive."""
-    found = []
-    for path in sorted(OWNERS.glob("*.json")):
-        try:
-            found.append(Owner(**read_json(path)))
-        except (UserError, TypeError):
-            path.unlink(missing_ok=True)
-    return found
+    return [owner for owner in _records().values() if owner]
 
 
 def forget_the_dead() -> None:
-    """Remove the records of processes that have ended without doing so."""
-    for owner in owners():
-        if not owner.alive:
-            record_of(owner.host, owner.pid).unlink(missing_ok=True)
+    """Remove the records of processes that have ended without doing so, and what is no record."""
+    for path, owner in _records().items():
+        if owner is None or not owner.alive:
+            remove(path)
+
+
+def _records() -> dict[Path, Owner | None]:
+    found: dict[Path, Owner | None] = {}
+    for path in sorted(OWNERS.glob("*.json")):
+        try:
+            found[path] = RECORD.validate_python(read_mapping(path))
+        except (UserError, ValidationError):
+            found[path] = None
+    return found
 
 
 def record_of(host: str, pid: int) -> Path:

@@ -10,9 +10,10 @@ from typing import Any
 
 from internal_kd.artefacts import Run, StudentRun, TeacherOutputs
 from internal_kd.errors import UserError
-from internal_kd.files import read_json
+from internal_kd.files import read_mapping
 from internal_kd.identity import WORK
 from internal_kd.operations.costs import Forecast, Measured, read_measured
+from internal_kd.processes import is_alive
 from internal_kd.records import problem_with, read_record
 from internal_kd.study import Study
 
@@ -47,7 +48,7 @@ def running_runs(folder: Path = PROGRESS) -> dict[str, RunningRun]:
     found = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            values = read_json(path)
+            values = read_mapping(path)
             if _is_alive(values):
                 found[str(values["fingerprint"])] = _running(values)
         except (UserError, KeyError, TypeError, ValueError):
@@ -56,17 +57,8 @@ def running_runs(folder: Path = PROGRESS) -> dict[str, RunningRun]:
 
 
 def _is_alive(values: dict[str, Any]) -> bool:
-    import psutil
-
     if values["host"] == socket.gethostname():
-        # A later process may have been given the same number: it cannot have reported before it was there.
-        started = datetime.fromisoformat(values["started"]).timestamp()
-        try:
-            return psutil.Process(int(values["pid"])).create_time() <= started + 1
-        except psutil.NoSuchProcess:
-            return False
-        except psutil.AccessDenied:
-            return True
+        return is_alive(int(values["pid"]), str(values["process"]))
     return datetime.now(UTC) - datetime.fromisoformat(values["updated"]) < SILENCE
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.artefacts import Run
-from internal_kd.files import describe_files, publish_folder, read_json, sha256_file, staging_folder, write_json
+from internal_kd.files import describe_files, publish_folder, read_json, remove, sha256_file, staging_folder, write_json
 from internal_kd.identity import WORK, plain
+from internal_kd.processes import start_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -71,7 +72,7 @@ class Stopwatch:
     def report(self, progress: dict[str, Any]) -> None:
         """Write how far the run has come, for ``internal-kd status``."""
         now = datetime.now(UTC)
-        who = {"pid": os.getpid(), "host": socket.gethostname()}
+        who = {"pid": os.getpid(), "process": start_of(os.getpid()), "host": socket.gethostname()}
         times = {"started": self.started.isoformat(), "updated": now.isoformat()}
         write_json(
             self._file, {"fingerprint": self._run.fingerprint, "label": self._run.label, **progress, **times, **who}
@@ -79,7 +80,7 @@ class Stopwatch:
 
     def finish(self) -> None:
         """Take the progress file away."""
-        self._file.unlink(missing_ok=True)
+        remove(self._file)
 
 
 def write_run(
