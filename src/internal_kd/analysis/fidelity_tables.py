@@ -33,7 +33,7 @@ from internal_kd.analysis.scores import write_csv
 from internal_kd.analysis.statistics import holm, is_compared, joint_p, mcnemar_p
 from internal_kd.analysis.text_tables import write_text_table
 from internal_kd.artefacts import Run, StudentRun
-from internal_kd.files import write_json
+from internal_kd.files import remove, write_json
 from internal_kd.study import Study
 
 Array = np.ndarray
@@ -57,7 +57,7 @@ def measure_fidelity(study: Study) -> Path:
         UserError: there are no scores, or the runs have changed since.
     """
     key, evidence, folder = recorded_key(study), scored_evidence(study), tables_folder(study)
-    (folder / "fidelity.json").unlink(missing_ok=True)
+    remove(folder / "fidelity.json")
     pupils = [found for facts in evidence.tasks.values() for found in _pupils_of_task(study, evidence, facts)]
     rows = _corrected([p.row for p in pupils])
     comparisons = _compare(pupils)

@@ -15,7 +15,7 @@ from internal_kd.analysis.predictions import TaskFacts, read_evidence
 from internal_kd.analysis.scores import GAP_COLUMNS, Score, scores_of, write_csv
 from internal_kd.analysis.tables import MAIN_COLUMNS, nested_metrics, summarise
 from internal_kd.analysis.text_tables import write_text_table
-from internal_kd.files import write_json, write_text
+from internal_kd.files import remove, write_json, write_text
 from internal_kd.study import Study
 
 
@@ -29,7 +29,7 @@ def score_runs(study: Study) -> Path:
     evidence = read_evidence(study)
     scores = scores_of(study, evidence)
     folder = tables_folder(study)
-    built_from_path(study).unlink(missing_ok=True)
+    remove(built_from_path(study))
     write_csv(folder / "scores.csv", [f.name for f in fields(Score)], (astuple(score) for score in scores))
     broken = [run for run in study.runs if str(run.folder) in evidence.problems]
     gaps = [(label_of(run), run.fingerprint, evidence.problems[str(run.folder)]) for run in broken]

@@ -20,7 +20,7 @@ from internal_kd.analysis.cells import teacher_layers
 from internal_kd.analysis.latency import BATCH, ONE, LatencyRow, write_latencies
 from internal_kd.deployment.splits import open_split
 from internal_kd.deployment.timing import Timing, machine_name, one_thread, take_turns, versions_of
-from internal_kd.files import read_json, sha256_text, write_json
+from internal_kd.files import read_json, remove, sha256_text, write_json
 from internal_kd.identity import WORK
 from internal_kd.models.classifiers import seeded
 from internal_kd.models.families import family_of
@@ -45,7 +45,7 @@ def measure_latency(study: Study, *, again: bool = False) -> Path:
     ``work/latency`` unless ``again``. A task whose data is not here, or a study whose encoder is not, has no rows.
     The scores' record is taken away: the tables beside it no longer tell the same.
     """
-    built_from_path(study).unlink(missing_ok=True)
+    remove(built_from_path(study))
     config = _config_folder(study)
     layers = teacher_layers(study)
     if config is None or layers is None:

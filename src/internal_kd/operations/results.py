@@ -14,7 +14,7 @@ from internal_kd.analysis.built import (
     outputs_of,
     recorded_key,
 )
-from internal_kd.files import write_text
+from internal_kd.files import remove, write_text
 from internal_kd.operations.progress import look, summary
 from internal_kd.params import load_params
 from internal_kd.study import Study, plan_study
@@ -104,7 +104,7 @@ def plot_figures(options: argparse.Namespace) -> int:
     once = [path for name in drawing for path in figure_paths(study, name)]
     once += [path for kind in FIGURE_TYPES for path in (study.folder / "figures").glob(f"attention_*.{kind}")]
     for path in set(once) - kept:
-        path.unlink(missing_ok=True)
+        remove(path)
     return _tell(study, *(f"plot-{name}" for name in names))
 
 

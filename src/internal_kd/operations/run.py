@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from internal_kd.errors import UserError
+from internal_kd.files import writing_failed
 from internal_kd.identity import WORK
 from internal_kd.operations.config_files import check_arguments
 from internal_kd.operations.locks import clear_dead_locks
@@ -78,15 +79,17 @@ def _only_one() -> Iterator[None]:
     """Hold this folder's lock; the kernel lets go of it when the process ends, however it ends."""
     from filelock import FileLock, Timeout
 
-    WORK.mkdir(exist_ok=True)
     lock = FileLock(WORK / "run.lock")
     try:
+        WORK.mkdir(exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         who = next((f" ({owner})" for owner in owners() if owner.alive), "")
         raise UserError(
             f"another `internal-kd run` is at work in this folder{who}; `internal-kd status` shows how far it is"
         ) from None
+    except OSError as error:
+        raise writing_failed(WORK / "run.lock", error) from error
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from internal_kd.analysis.built import ANALYSIS, outputs_of
-from internal_kd.files import write_text
+from internal_kd.files import remove, write_text
 from internal_kd.identity import RUNS, WORK
 from internal_kd.study import Study
 
@@ -44,7 +44,7 @@ def remember_study(study: Study, snapshot: Path, *, composed: bool) -> None:
     """
     path = STUDIES / f"{study.name}.yaml"
     if not composed:
-        path.unlink(missing_ok=True)
+        remove(path)
         return
     text = snapshot.read_text(encoding="utf-8")
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
