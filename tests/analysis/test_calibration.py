@@ -3,15 +3,21 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fake_runs import METHODS
+from fake_runs import METHODS, QUALITY, plan, write_study
 from sklearn.calibration import calibration_curve
 
 from internal_kd.analysis.calibration import confidences, expected_calibration_error, reliability
 from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.fidelity_tables import measure_fidelity
-from internal_kd.analysis.reliability import plot_reliability
+from internal_kd.analysis.figures import read_numbers
+from internal_kd.analysis.reliability import plot_reliability, shown_cells
 from internal_kd.analysis.scoring import score_runs
 from internal_kd.errors import UserError
+
+ONE = {
+    "study": {"tasks": ["entailment"], "seeds": [1], "methods": ["soft", "soft_t2", "soft_kl_cos", "stacked"]},
+    "teacher": {"seeds": [1]},
+}
 
 
 def test_a_case_counted_by_hand():
@@ -77,3 +83,17 @@ def test_the_figure_needs_its_table_and_names_the_way_out(small):
     compare_runs(small)
     with pytest.raises(UserError, match="run internal-kd measure-fidelity first"):
         plot_reliability(small)
+
+
+def test_the_diagram_shows_the_best_internal_row_and_what_it_is_held_against(project, monkeypatch):
+    monkeypatch.setitem(QUALITY, "soft_t2", 0.9)
+
+    def shown(**methods):
+        study = write_study(plan(**ONE, methods=methods))
+        score_runs(study)
+        compare_runs(study)
+        return {cell.id for cell in shown_cells(study, read_numbers(study), "entailment")}
+
+    softer = {"soft_t2": {"id": "3.0.2", "weights": {"soft": 1}, "temperature": 2}}
+    assert shown(**softer) == {"1.0", "3.0", "3.5"}  # 3.0.2 learns no layers, however well it scores
+    assert shown(**softer, stacked={"compare_with": ["soft_t2", "soft_kl_cos"]}) == {"1.0", "3.0.2", "3.5"}

@@ -5,13 +5,18 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from fake_runs import plan, write_run, write_study
+from fake_runs import SMALL, plan, write_run, write_study
 from scipy import stats
 
+from internal_kd.analysis.cells import cells_of
 from internal_kd.analysis.comparisons import compare_runs
+from internal_kd.analysis.predictions import read_evidence
 from internal_kd.analysis.scoring import score_runs
-from internal_kd.analysis.statistics import expected_best, holm, mcnemar_p, read_comparisons
+from internal_kd.analysis.sentences import NOT_TESTED, ONE_SEED, reading_of
+from internal_kd.analysis.statistics import arms_of, compare, expected_best, holm, mcnemar_p, read_comparisons
 from internal_kd.errors import UserError
+
+ONE = {"study": {"tasks": ["entailment"], "seeds": [1, 2]}, "teacher": {"seeds": [1]}}
 
 
 def table(study, name):
@@ -84,6 +89,49 @@ def test_one_seed_is_compared_over_examples_only(project):
     comparisons = table(study, "comparisons.csv")
     assert comparisons["p_seeds"].isna().all()
     assert comparisons[["low", "high", "p_predictions"]].notna().all(axis=None)
+    # Some of these models differ beyond doubt, which says nothing of the methods.
+    assert (comparisons.p_predictions_holm < 1e-3).any()
+    assert {reading_of(c) for c in read_comparisons(study)} == {ONE_SEED}
+
+
+def test_a_side_with_one_seed_leaves_the_other_side_s_seeds_out_of_the_interval(small):
+    for run in small.students:
+        if run.method.name == "soft" and run.seed == 2:
+            run.marker.unlink()
+    score_runs(small)
+    compare_runs(small)
+    (c,) = [c for c in read_comparisons(small) if c.metric == "accuracy"]
+    assert (c.seeds, c.baseline_seeds, reading_of(c)) == (2, 1, ONE_SEED)
+    accuracy = table(small, "main.csv").query("metric == 'accuracy' and method != 'teacher'")["mean"]
+    # Two independent accuracies over 200 examples, the second the mean of two.
+    independent = np.sqrt(sum(p * (1 - p) / 200 for p in accuracy))
+    assert (c.high - c.low) / 3.92 < 1.1 * independent
+
+
+def test_finished_seeds_that_do_not_overlap_are_not_tested(project):
+    study = write_study(plan(**{**SMALL, "study": {**SMALL["study"], "seeds": [1, 2, 3, 4]}}))
+    for run in study.students:
+        if (run.seed < 3) == (run.method.name == "soft"):
+            run.marker.unlink()
+    score_runs(study)
+    compare_runs(study)
+    for c in read_comparisons(study):
+        assert (c.seeds, c.baseline_seeds, c.matched_seeds, c.p_predictions) == (2, 2, 0, None)
+        assert reading_of(c) == NOT_TESTED
+
+
+def test_methods_are_held_against_those_they_name(project):
+    named = {"stacked": {"compare_with": ["soft_kl_cos", "soft"]}, "soft_kl_cos": {"compare_with": []}}
+    comparisons = compare(arms_of(study := write_study(plan(**ONE, methods=named)), read_evidence(study)))
+    pairs = [(c.id, c.baseline_id) for c in comparisons if c.metric == "accuracy"]
+    assert pairs == [("3.0", "2.0"), ("3.5", "3.3"), ("3.5", "3.0")]
+
+
+def test_a_baseline_that_the_study_has_not_is_no_comparison(project):
+    study = plan(study={"methods": ["stacked", "finetuned"]}, methods={"stacked": {"compare_with": ["soft"]}})
+    assert [cell.baselines for cell in cells_of(study) if not cell.is_teacher] == [()] * 4
+    study = plan(study={"methods": ["stacked", "finetuned"]})
+    assert [cell.baselines for cell in cells_of(study) if cell.id == "3.5"] == [("finetuned",)] * 2
 
 
 def test_a_comparison_without_runs_is_empty_and_comes_back_so(small):

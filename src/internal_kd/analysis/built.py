@@ -124,7 +124,10 @@ def describe_inputs(study: Study, problems: dict[str, str] | None = None) -> dic
     return {
         "analysis": ANALYSIS,
         "study": study.name,
-        "rows": [[*cell.key, cell.id, cell.title, [run.fingerprint for run in cell.runs]] for cell in cells_of(study)],
+        "rows": [
+            [*cell.key, cell.id, cell.title, list(cell.baselines), [run.fingerprint for run in cell.runs]]
+            for cell in cells_of(study)
+        ],
         "weights": study.params.analysis.model_dump(),
         "paper": _sha256_or_none(CLAIMS_FILE),
         "tasks": {name: _sha256_or_none(tokens.data.marker) for name, tokens in study.tasks.items()},

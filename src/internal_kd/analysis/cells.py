@@ -19,10 +19,17 @@ TEACHER_ID = "1.0"
 TEACHER_TITLE = "Teacher"
 FULL = "full"
 
+# Standard distillation and fine-tuning without a teacher: what a method is held against unless it names others.
+STANDARD = "3.0"
+UNTAUGHT = "2.0"
+
 
 @dataclass(frozen=True)
 class Cell:
-    """One method on one task. ``depth`` is None only for a teacher whose configuration is nowhere to be read."""
+    """One method on one task. ``depth`` is None only for a teacher whose configuration is nowhere to be read.
+
+    ``baselines`` are the methods it is held against, ``internal`` says whether it learns the teacher's layers.
+    """
 
     task: str
     id: str
@@ -31,6 +38,8 @@ class Cell:
     depth: int | None
     examples: str
     runs: tuple[Run, ...]
+    baselines: tuple[str, ...] = ()
+    internal: bool = False
 
     @property
     def is_teacher(self) -> bool:
@@ -61,8 +70,24 @@ def cells_of(study: Study) -> tuple[Cell, ...]:
                 students.setdefault((run.method.name, run.depth, str(run.examples)), []).append(run)
         for (method, depth, examples), runs in students.items():
             first = runs[0].method
-            cells.append(Cell(task, first.id, method, first.title, depth, examples, tuple(runs)))
+            cells.append(
+                Cell(
+                    task, first.id, method, first.title, depth, examples, tuple(runs), baselines_of(study, method),
+                    bool(first.layer_terms),
+                )
+            )  # fmt: skip
     return tuple(cells)
+
+
+def baselines_of(study: Study, method: str) -> tuple[str, ...]:
+    """Return the study's methods that a method is held against: its ``compare_with``, else rows 3.0 and 2.0."""
+    named = study.params.methods[method].compare_with
+    if named is not None:
+        return tuple(name for name in named if name in study.methods)
+    if study.methods[method].id == UNTAUGHT:
+        return ()  # row 2.0 against 3.0 would say 3.0 against 2.0 twice
+    by_id = {other.id: name for name, other in study.methods.items()}
+    return tuple(by_id[id] for id in (STANDARD, UNTAUGHT) if id in by_id and by_id[id] != method)
 
 
 def cell_of_run(run: Run, layers: int | None) -> tuple[str, str, str, int | None, str]:

@@ -1,4 +1,4 @@
-"""The reliability diagrams: accuracy against confidence, for the teacher, the baselines and the best internal row."""
+"""The reliability diagrams: accuracy against confidence, for the teacher, the best internal row and its baselines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from internal_kd.analysis.built import figure_paths, recorded_key, tables_folder
 from internal_kd.analysis.cells import Cell
 from internal_kd.analysis.figures import Numbers, read_numbers, shown_depth, shown_size
 from internal_kd.analysis.plotting import panels, save, say_empty, style_of
-from internal_kd.analysis.statistics import BASELINES
 from internal_kd.errors import UserError
 from internal_kd.study import Study
 from internal_kd.tasks import HIGHER_IS_BETTER
@@ -43,7 +42,7 @@ def plot_reliability(study: Study) -> Path:
         if facts.regression:
             say_empty(axis, "values have no confidence")
             continue
-        chosen = _cells(study, numbers, task)
+        chosen = shown_cells(study, numbers, task)
         drawn = [(cell, _style(study, cell), points[cell.key]) for cell in chosen if cell.key in points]
         if not drawn:
             say_empty(axis)
@@ -55,14 +54,19 @@ def plot_reliability(study: Study) -> Path:
     return figure_paths(study, "reliability")[0]
 
 
-def _cells(study: Study, numbers: Numbers, task: str) -> list[Cell]:
+def shown_cells(study: Study, numbers: Numbers, task: str) -> list[Cell]:
+    """Return the teacher, of the internal rows the one with the highest mean score, and its other baselines.
+
+    Without an internal row all rows are shown.
+    """
     depth, size = shown_depth(study), shown_size(study)
     own = [c for c in numbers.cells if c.task == task and (c.is_teacher or (c.depth, c.examples) == (depth, size))]
-    internal = [cell for cell in own if not cell.is_teacher and cell.id not in BASELINES]
+    internal = [cell for cell in own if cell.internal]
     sign = 1 if HIGHER_IS_BETTER.get(numbers.main_metric(task), True) else -1
     known = [cell for cell in internal if numbers.summary(cell).mean is not None]
     best = max(known, key=lambda cell: sign * (numbers.summary(cell).mean or 0.0), default=None)
-    return [cell for cell in own if cell not in internal or cell is best]
+    others = best.baselines if best else tuple(study.methods)
+    return [c for c in own if c.is_teacher or c is best or (c.method in others and not c.internal)]
 
 
 def _style(study: Study, cell: Cell) -> dict[str, Any]:

@@ -1,23 +1,22 @@
-"""Resampling, vectorised: the bootstrap over examples and seeds, and the paired randomisation test.
+"""Resampling, vectorised: the bootstrap over examples, and intervals over examples and seeds.
 
-Both need a metric a few thousand times, so metrics are computed from sufficient statistics: for classes the counts of
+It needs a metric a few thousand times, so metrics are computed from sufficient statistics: for classes the counts of
 correct, predicted and actual examples per class, for values weighted moments (Spearman: of ranks made anew in every
 resample). Tests hold them against scikit-learn and scipy. Shapes: R resamples, N examples, K classes, S seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 Array = np.ndarray
 
 RESAMPLES = 2000
-RANDOMISATIONS = 9_999
-MORE_RANDOMISATIONS = 290_000
 SEED = 20200207
-_CHUNK_ELEMENTS = 8_000_000
+CHUNK_ELEMENTS = 8_000_000
 
 
 def class_metric(metric: str, correct: Array, predicted: Array, actual: Array) -> Array:
@@ -70,7 +69,7 @@ def _correlation(x: Array, y: Array, weights: Array) -> Array:
 
 def example_weights(examples: int, resamples: int, rng: np.random.Generator) -> Iterator[Array]:
     """Yield how often each example is drawn in each resample, (chunk, N), in chunks that fit in memory."""
-    chunk = max(1, min(resamples, _CHUNK_ELEMENTS // examples))
+    chunk = max(1, min(resamples, CHUNK_ELEMENTS // examples))
     for start in range(0, resamples, chunk):
         rows = min(chunk, resamples - start)
         drawn = rng.integers(examples, size=(rows, examples)) + np.arange(rows)[:, None] * examples
@@ -114,108 +113,80 @@ def _class_counts(
     return (weights @ one_hot[labels]).astype(np.float64), counts
 
 
-def mean_over_seeds(scores: Array, rng: np.random.Generator) -> Array:
-    """Return the mean over seeds drawn with replacement, for scores (S, R); the result is (R,)."""
+@dataclass(frozen=True)
+class SeedMean:
+    """A mean over S seeds, resampled, (R,) each: over examples and seeds, and over examples alone.
+
+    ``resampled`` has the mean's variance under other examples and other seeds: that of examples, plus the seeds' sample
+    variance by S, less what both of these hold of the seeds' own errors on these examples. ``unreduced`` is without the
+    last step, for ``degrees`` = S - 1 belongs to the sample variance as it is. One seed says nothing of others: then
+    all three are the same.
+    """
+
+    resampled: Array
+    over_examples: Array
+    unreduced: Array
+    degrees: int
+
+
+def seed_mean(scores: Array, rng: np.random.Generator) -> SeedMean:
+    """Return the mean over seeds for resampled scores (S, R); equal ``rng`` keep several quantities joint.
+
+    A bootstrap of S seeds would make their variance too small by (S - 1) / S, so the seeds' share is drawn as normal.
+    """
     seeds, resamples = scores.shape
-    chosen = rng.integers(seeds, size=(seeds, resamples))
-    return np.take_along_axis(scores, chosen, axis=0).mean(0)
+    over_examples = scores.mean(0)
+    if seeds == 1:
+        return SeedMean(over_examples, over_examples, over_examples, 0)
+    known = scores[:, np.isfinite(over_examples)]
+    of_seed = known.mean(1, keepdims=True) if known.size else np.full((seeds, 1), np.nan)
+    deviations = of_seed - of_seed.mean()
+    noise = (rng.standard_normal((seeds, resamples)) * deviations).sum(0) / np.sqrt(seeds * (seeds - 1))
+    observed = (deviations**2).sum() / (seeds - 1)
+    own = ((known - known.mean(0) - deviations) ** 2).sum() / max(1, known.shape[1]) / (seeds - 1)
+    kept = np.sqrt(max(0.0, 1 - own / observed)) if observed > 0 else 0.0
+    return SeedMean(over_examples + kept * noise, over_examples, over_examples + noise, seeds - 1)
 
 
-def interval(resampled: Array) -> tuple[float, float] | None:
-    """Return the 95 % percentile interval, or None where most resamples leave the metric undefined."""
+def mean_over_seeds(scores: Array, rng: np.random.Generator) -> Array:
+    """Return the resampled mean over seeds, (R,), for scores (S, R); see ``seed_mean``."""
+    return seed_mean(scores, rng).resampled
+
+
+def interval(resampled: Array, widening: float = 1.0) -> tuple[float, float] | None:
+    """Return the 95 % percentile interval, or None where most resamples leave the metric undefined.
+
+    ``widening`` stretches it about the median.
+    """
     known = resampled[np.isfinite(resampled)]
     if len(known) < len(resampled) / 2:
         return None
-    low, high = np.quantile(known, [0.025, 0.975])
-    return float(low), float(high)
+    low, median, high = np.quantile(known, [0.025, 0.5, 0.975])
+    return float(median + widening * (low - median)), float(median + widening * (high - median))
 
 
-def randomisation_p(metric: str, labels: Array, a: Array, b: Array, classes: int | None) -> float:
-    """Return the two-sided p of the paired approximate randomisation test for a difference in a metric.
+def joint_interval(combine: Callable[..., Array], means: Sequence[SeedMean]) -> tuple[float, float] | None:
+    """Return the 95 % interval of what ``combine`` makes of resampled means, each (R,), widened for few seeds.
 
-    Under the null hypothesis the two systems' predictions of an example may be exchanged. Where fewer than ten of
-    9,999 exchanges reach the observed difference, 290,000 more are drawn, so that a corrected p may fall below 0.001.
-    Noreen 1989; Dror et al. 2018.
+    The seeds' variances are themselves estimates: the quantiles are Student's t with Satterthwaite's degrees of freedom
+    instead of the normal's. Satterthwaite 1946; Welch 1947.
     """
-    if classes is None:
-        return _value_randomisation(metric, labels, a, b)
-    rng = np.random.default_rng(SEED)
-    reached, drawn = _class_exchanges(metric, labels, a, b, classes, RANDOMISATIONS, rng)
-    if reached < 10:
-        more, count = _class_exchanges(metric, labels, a, b, classes, MORE_RANDOMISATIONS, rng)
-        reached, drawn = reached + more, drawn + count
-    return (reached + 1) / (drawn + 1)
+    from scipy.special import ndtri, stdtrit
+
+    whole = combine(*(mean.resampled for mean in means))
+    total, shares = _variance(whole), []
+    for at, mean in enumerate(means):
+        if mean.degrees:
+            ways = [[m.resampled for m in means] for _ in range(2)]
+            ways[0][at], ways[1][at] = mean.unreduced, mean.over_examples
+            shares.append((_variance(combine(*ways[0]) - combine(*ways[1])), mean.degrees))
+    below = sum(share**2 / degrees for share, degrees in shares)
+    if not below > 0:
+        return interval(whole)
+    degrees = max(total**2 / below, min(degrees for _, degrees in shares))
+    return interval(whole, float(stdtrit(degrees, 0.975) / ndtri(0.975)))
 
 
-def _class_exchanges(
-    metric: str, labels: Array, a: Array, b: Array, classes: int, draws: int, rng: np.random.Generator
-) -> tuple[int, int]:
-    # Only where the systems differ does an exchange matter, and examples of one (label, a, b) are alike: the number
-    # exchanged among n such is Binomial(n, 1/2), so no example needs a coin of its own.
-    one_hot = np.eye(classes)
-    counts = (
-        [(one_hot[labels] * (run == labels)[:, None]).sum(0) for run in (a, b)],
-        [one_hot[run].sum(0) for run in (a, b)],
-    )
-    actual = one_hot[labels].sum(0)
-    different = a != b
-    kinds, sizes = np.unique(np.stack([labels, a, b], 1)[different], axis=0, return_counts=True)
-    if not len(kinds):
-        return draws, draws
-    label, of_a, of_b = kinds.T
-    correct_change = one_hot[label] * ((of_b == label).astype(float) - (of_a == label))[:, None]
-    predicted_change = one_hot[of_b] - one_hot[of_a]
-    observed = _difference(metric, counts, actual, 0.0, 0.0)
-    reached = 0
-    chunk = max(1, _CHUNK_ELEMENTS // (10 * max(len(kinds), classes)))
-    for start in range(0, draws, chunk):
-        exchanged = rng.binomial(sizes, 0.5, size=(min(chunk, draws - start), len(kinds))).astype(float)
-        moved = _difference(metric, counts, actual, exchanged @ correct_change, exchanged @ predicted_change)
-        reached += int((np.abs(moved) >= np.abs(observed) - 1e-12).sum())
-    return reached, draws
-
-
-def _difference(
-    metric: str,
-    counts: tuple[list[Array], list[Array]],
-    actual: Array,
-    correct: Array | float,
-    predicted: Array | float,
-) -> Array:
-    (right_a, right_b), (said_a, said_b) = counts
-    return class_metric(metric, right_a + correct, said_a + predicted, actual) - class_metric(
-        metric, right_b - correct, said_b - predicted, actual
-    )
-
-
-def _value_randomisation(metric: str, labels: Array, a: Array, b: Array) -> float:
-    # Spearman exchanges the ranks, which are made once: an exchange hardly moves the ranks of the others.
-    if metric == "spearman":
-        from scipy.stats import rankdata
-
-        labels, a, b = rankdata(labels), rankdata(a), rankdata(b)
-    rng = np.random.default_rng(SEED)
-    y = labels - labels.mean()
-    shift = np.concatenate([a, b]).mean()
-    rows_a, rows_b = (np.stack([x - shift, (x - shift) ** 2, (x - shift) * y, (x - labels) ** 2]) for x in (a, b))
-    sums_a, sums_b, change = rows_a.sum(1), rows_b.sum(1), rows_b - rows_a
-    observed = _moment_metric(metric, sums_a, y) - _moment_metric(metric, sums_b, y)
-    if not np.isfinite(observed):
-        return float("nan")
-    reached = 0
-    chunk = max(1, _CHUNK_ELEMENTS // len(labels))
-    for start in range(0, RANDOMISATIONS, chunk):
-        coins = rng.integers(0, 2, size=(min(chunk, RANDOMISATIONS - start), len(labels))).astype(np.float64)
-        moved = coins @ change.T
-        difference = _moment_metric(metric, sums_a + moved, y) - _moment_metric(metric, sums_b - moved, y)
-        reached += int((np.abs(difference) >= np.abs(observed) - 1e-12).sum())
-    return (reached + 1) / (RANDOMISATIONS + 1)
-
-
-def _moment_metric(metric: str, sums: Array, y: Array) -> Array:
-    n = len(y)
-    x, xx, xy, squared_error = (sums[..., k] for k in range(4))
-    if metric == "mse":
-        return squared_error / n
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return xy / np.sqrt((xx - x**2 / n) * (y @ y))
+def _variance(values: Array) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.var()) if len(known) else 0.0

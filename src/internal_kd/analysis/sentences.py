@@ -4,31 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from internal_kd.analysis.cells import joined
-from internal_kd.analysis.layout import metric_title, shown
-from internal_kd.analysis.predictions import TaskFacts
+from internal_kd.analysis.cells import STANDARD as STANDARD
+from internal_kd.analysis.cells import UNTAUGHT as UNTAUGHT
+from internal_kd.analysis.cells import Cell, joined
+from internal_kd.analysis.layout import metric_title, percent, shown, size_text, value_text
 from internal_kd.analysis.statistics import Comparison
 from internal_kd.analysis.tables import MainTable, base_metric
 from internal_kd.tasks import HIGHER_IS_BETTER
 
 SIGNIFICANT = 1e-3
-STANDARD = "3.0"
-UNTAUGHT = "2.0"
+
+BETTER, WORSE, NONE = "better", "worse", "no difference shown"
+NOT_RUN, NOT_TESTED, UNDEFINED = "not run yet", "not tested", "undefined"
+ONE_SEED = "one seed: says nothing of other seeds"
+
+INTERVALS_NOTE = (
+    "Intervals (95 %): bootstrap over dev examples (2,000 resamples, the same for every method), and over seeds by "
+    "their sample variance, widened for few seeds by Student's t (degrees of freedom after Satterthwaite). Where there "
+    "is one seed the interval is over examples only and says nothing of other seeds."
+)
+NAMES = {STANDARD: "standard distillation", UNTAUGHT: "fine-tuning without a teacher"}
 
 
 def reading_of(comparison: Comparison) -> str:
-    """Return "better", "worse", "no difference shown", or "not run yet".
+    """Return "better", "worse", "no difference shown", or why nothing is said of the methods.
 
     A difference is shown when its interval over examples and seeds leaves 0 out and the corrected p over predictions
-    is below 0.001, the paper's threshold.
+    is below 0.001, the paper's threshold. Nothing is said where a side has one seed or none, where no seed is finished
+    on both sides, and where a score is undefined.
     """
     c = comparison
+    if not (c.seeds and c.baseline_seeds):
+        return NOT_RUN
     if c.difference is None or c.low is None or c.high is None:
-        return "not run yet" if not (c.seeds and c.baseline_seeds) else "undefined"
-    corrected = c.p_predictions_holm
-    if corrected is None or corrected >= SIGNIFICANT or c.low <= 0 <= c.high:
-        return "no difference shown"
-    return "better" if (c.difference > 0) == HIGHER_IS_BETTER[base_metric(c.metric)] else "worse"
+        return UNDEFINED
+    if 1 in (c.seeds, c.baseline_seeds):
+        return ONE_SEED
+    if c.p_predictions_holm is None:
+        return UNDEFINED if c.matched_seeds else NOT_TESTED
+    if c.p_predictions_holm >= SIGNIFICANT or c.low <= 0 <= c.high:
+        return NONE
+    return BETTER if (c.difference > 0) == HIGHER_IS_BETTER[base_metric(c.metric)] else WORSE
 
 
 def p_text(p: float | None) -> str:
@@ -46,67 +62,68 @@ def difference_text(comparison: Comparison) -> str:
 
 
 def findings(table: MainTable, comparisons: Sequence[Comparison]) -> list[str]:
-    """Return one paragraph per task, depth and size: internal against standard distillation, and what is kept."""
+    """Return one paragraph per task, depth and size: every method against its baselines, and what is kept."""
     paragraphs = []
     for task, facts in table.tasks.items():
         metric = facts.scored[0][0]
-        own = [c for c in comparisons if (c.task, c.metric) == (task, metric)]
-        for depth, examples in dict.fromkeys((c.depth, c.examples) for c in own):
-            group = [c for c in own if (c.depth, c.examples) == (depth, examples)]
-            paragraphs.append(_paragraph(table, facts, metric, depth, examples, group))
+        students = [cell for cell in table.cells if cell.task == task and not cell.is_teacher]
+        for depth, examples in dict.fromkeys((cell.depth, cell.examples) for cell in students):
+            own = [cell for cell in students if (cell.depth, cell.examples) == (depth, examples)]
+            where = (task, metric, depth, examples)
+            group = [c for c in comparisons if (c.task, c.metric, c.depth, c.examples) == where]
+            said = [*_comparisons(own, group), _alone(own, group), _kept(table, own, metric)]
+            size = size_text(examples)
+            place = f"{facts.title}, {depth} {'layer' if depth == 1 else 'layers'}{size} ({metric_title(metric)})"
+            paragraphs.append(" ".join([f"{place}.", *filter(None, said)]))
     return paragraphs
 
 
-def _paragraph(
-    table: MainTable, facts: TaskFacts, metric: str, depth: int | None, examples: str, group: Sequence[Comparison]
-) -> str:
-    where = f"{facts.title}, {depth} {'layer' if depth == 1 else 'layers'}" + (
-        "" if examples == "full" else f", {examples} training examples"
-    )
-    internal = [c for c in group if c.baseline_id == STANDARD]
-    plain = [c for c in group if c.id == STANDARD and c.baseline_id == UNTAUGHT]
-    parts = [_against_standard(internal)] if internal else []
-    parts += [_standard_against_untaught(c) for c in plain]
-    if kept := _kept(table, facts.name, metric, depth, examples):
-        parts.append(kept)
-    return f"{where} ({metric_title(metric)}). " + " ".join(parts)
+def _comparisons(cells: Sequence[Cell], group: Sequence[Comparison]) -> list[str]:
+    """Say every comparison, those with row 2.0 only of methods that have no other baseline."""
+    elsewhere = {c.method for c in group if c.baseline_id != UNTAUGHT}
+    told = [c for c in group if c.baseline_id != UNTAUGHT or c.method not in elsewhere]
+    titles = {cell.method: cell.title for cell in cells}
+    return [
+        _against(f"{NAMES.get(own[0].baseline_id, titles[baseline])} ({own[0].baseline_id})", own)
+        for baseline in dict.fromkeys(c.baseline for c in told)
+        if (own := [c for c in told if c.baseline == baseline])
+    ]
 
 
-def _against_standard(internal: Sequence[Comparison]) -> str:
-    readings = {
-        kind: [c for c in internal if reading_of(c) == kind] for kind in ("better", "worse", "no difference shown")
-    }
+def _against(baseline: str, comparisons: Sequence[Comparison]) -> str:
+    by_reading: dict[str, list[Comparison]] = {}
+    for c in comparisons:
+        by_reading.setdefault(reading_of(c), []).append(c)
+    ids = {reading: joined([c.id for c in found]) for reading, found in by_reading.items()}
     said = []
-    for kind, verb in (("better", "scores higher than"), ("worse", "scores lower than")):
-        said += [f"{c.id} {verb} standard distillation (3.0) by {difference_text(c)}." for c in readings[kind]]
-    if none := readings["no difference shown"]:
-        said.append(f"No difference from standard distillation (3.0) is shown for {joined([c.id for c in none])}.")
-    if waiting := len(internal) - sum(len(found) for found in readings.values()):
-        said.append(f"{waiting} of {len(internal)} methods cannot be compared yet.")
+    for kind, verb in ((BETTER, "scores higher than"), (WORSE, "scores lower than")):
+        said += [f"{c.id} {verb} {baseline} by {difference_text(c)}." for c in by_reading.get(kind, [])]
+    if NONE in ids:
+        said.append(f"No difference from {baseline} is shown for {ids[NONE]}.")
+    if ONE_SEED in ids:
+        said.append(f"Against {baseline} there is one seed of {ids[ONE_SEED]} or of it, which says nothing of others.")
+    if NOT_TESTED in ids:
+        said.append(f"No seed is finished of both {baseline} and {ids[NOT_TESTED]}: not tested.")
+    if UNDEFINED in ids:
+        said.append(f"The difference from {baseline} is undefined for {ids[UNDEFINED]}.")
+    if NOT_RUN in ids:
+        waiting = f"{len(by_reading[NOT_RUN])} of {len(comparisons)}"
+        said.append(f"{waiting} methods cannot be compared with {baseline} yet.")
     return " ".join(said)
 
 
-def _standard_against_untaught(comparison: Comparison) -> str:
-    reading = reading_of(comparison)
-    if reading in ("better", "worse"):
-        verb = "higher" if reading == "better" else "lower"
-        by = difference_text(comparison)
-        return f"Standard distillation scores {verb} than fine-tuning without a teacher (2.0) by {by}."
-    if reading == "no difference shown":
-        return "No difference is shown between standard distillation and fine-tuning without a teacher (2.0)."
-    return ""
+def _alone(cells: Sequence[Cell], group: Sequence[Comparison]) -> str:
+    compared = {name for c in group for name in (c.method, c.baseline)}
+    alone = [cell.id for cell in cells if cell.method not in compared]
+    return f"This study has no baseline for {joined(alone)}: nothing to compare with." if alone else ""
 
 
-def _kept(table: MainTable, task: str, metric: str, depth: int | None, examples: str) -> str:
-    rows = [
-        row
-        for row in table.rows
-        if (row.task, row.metric, row.depth, row.examples) == (task, metric, depth, examples)
-        and row.teacher_share is not None
-        and row.id != "1.0"
-    ]
+def _kept(table: MainTable, cells: Sequence[Cell], metric: str) -> str:
+    rows = [row for cell in cells if (row := table.row(cell, metric)).teacher_share is not None]
     if not rows:
         return ""
     best = max(rows, key=lambda row: row.teacher_share or 0.0)
-    kept = f"{100 * (best.teacher_share or 0):.0f} % of the teacher's"
-    return f"The highest mean is that of {best.id}: {shown(metric, best.mean)}, {kept}."
+    seeds = f"{best.seeds} {'seed' if best.seeds == 1 else 'seeds'}"
+    kept = f"{percent(best.teacher_share, best.teacher_share_std)} of the teacher's"
+    lead = ", which by itself shows no lead," if len(rows) > 1 else ""
+    return f"The highest mean{lead} is that of {best.id}: {value_text(best)} ({seeds}), {kept}."

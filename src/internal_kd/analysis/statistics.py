@@ -1,10 +1,11 @@
 """Statistics of a study: intervals, paired tests and the expected best of k seeds, through scipy and statsmodels.
 
-Two questions are kept apart. "Would other examples and other seeds tell the same?" is answered by a bootstrap over
-both. "Do these models differ on these examples?" is the paper's question (p < 1e-3, Dror et al. 2018): exact McNemar
-for accuracy, approximate randomisation for the rest, for each pair of equal seeds; several pairs give twice their
-median p, which is valid however the pairs depend on each other (Meinshausen, Meier and Buehlmann 2009). A paired
-t-test over seeds stands beside it. Holm's correction is over the whole table, for each kind of test.
+Two questions are kept apart. "Would other examples and other seeds tell the same?" is answered by an interval over
+both: a bootstrap over examples, and the seeds' variance with Student's t, for there are few. "Do these models differ
+on these examples?" is the paper's question (p < 1e-3, Dror et al. 2018): exact McNemar for accuracy, approximate
+randomisation for the rest, for each pair of equal seeds; several pairs give twice their median p, which is valid
+however the pairs depend on each other (Meinshausen, Meier and Buehlmann 2009). A paired t-test over seeds stands
+beside it. Holm's correction is over the whole table, for each kind of test.
 """
 
 from __future__ import annotations
@@ -22,13 +23,8 @@ import numpy as np
 from internal_kd.analysis.built import tables_folder
 from internal_kd.analysis.cells import Cell, cells_of
 from internal_kd.analysis.predictions import Evidence, FinishedRun, TaskFacts
-from internal_kd.analysis.resampling import (
-    SEED,
-    bootstrap_runs,
-    interval,
-    mean_over_seeds,
-    randomisation_p,
-)
+from internal_kd.analysis.randomisation import randomisation_p
+from internal_kd.analysis.resampling import SEED, SeedMean, bootstrap_runs, joint_interval, seed_mean
 from internal_kd.analysis.tables import base_metric
 from internal_kd.errors import UserError
 from internal_kd.metrics import predicted_values, score_predictions
@@ -37,12 +33,12 @@ from internal_kd.tasks import HIGHER_IS_BETTER
 
 Array = np.ndarray
 
-BASELINES = ("3.0", "2.0")
+NO_SEED = SeedMean(np.zeros(0), np.zeros(0), np.zeros(0), 0)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A cell's finished seeds under one metric: values, predictions (N,), labels (N,) and resampled means (R,)."""
+    """A cell's finished seeds under one metric: values, predictions (N,), labels (N,) and the resampled mean."""
 
     cell: Cell
     metric: str
@@ -51,7 +47,12 @@ class Arm:
     predicted: tuple[Array, ...]
     labels: Array
     classes: int | None
-    resampled: Array
+    spread: SeedMean
+
+    @property
+    def resampled(self) -> Array:
+        """The mean under other examples and other seeds, (R,)."""
+        return self.spread.resampled
 
     @cached_property
     def defined(self) -> bool:
@@ -70,8 +71,8 @@ class Arm:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % bootstrap interval of the mean over examples, and over seeds where there are several."""
-        return interval(self.resampled) if self.defined else None
+        """95 % interval of the mean over examples, and over seeds where there are several."""
+        return joint_interval(np.positive, [self.spread]) if self.defined else None
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,10 @@ def _arms_of_split(
         at = [positions[str(run.run.folder)] for run in finished[cell.key]]
         for metric, name in names.items():
             rng = np.random.default_rng([SEED, number])
-            means = mean_over_seeds(resampled[metric][at], rng) if at else np.zeros(0)
+            spread = seed_mean(resampled[metric][at], rng) if at else NO_SEED
             arms[(*cell.key, name)] = Arm(
                 cell, name, tuple(_seed(run) for run in finished[cell.key]), tuple(values[p][metric] for p in at),
-                tuple(predicted[p] for p in at), labels, classes, means,
+                tuple(predicted[p] for p in at), labels, classes, spread,
             )  # fmt: skip
     return arms
 
@@ -145,7 +146,7 @@ def _seed(finished: FinishedRun) -> int:
 
 
 def compare(arms: dict[tuple[str, ...], Arm]) -> list[Comparison]:
-    """Compare every student with rows 3.0 and 2.0 of the same task, depth and size; Holm-corrected."""
+    """Compare every student with its baselines of the same task, depth and size; Holm-corrected."""
     pairs = [
         (arm, baseline)
         for arm in arms.values()
@@ -153,22 +154,23 @@ def compare(arms: dict[tuple[str, ...], Arm]) -> list[Comparison]:
         if arm.metric == baseline.metric and is_compared(arm.cell, baseline.cell)
     ]
     order = {key: position for position, key in enumerate(arms)}
-    pairs.sort(key=lambda pair: (order[(*pair[0].cell.key, pair[0].metric)], BASELINES.index(pair[1].cell.id)))
+    pairs.sort(
+        key=lambda pair: (order[(*pair[0].cell.key, pair[0].metric)], pair[0].cell.baselines.index(pair[1].cell.method))
+    )
     return _corrected([compare_pair(arm, baseline) for arm, baseline in pairs])
 
 
 def is_compared(cell: Cell, baseline: Cell) -> bool:
-    """Whether a cell is held against a baseline: row 3.0 or 2.0 of the same task, depth and size."""
-    if cell.is_teacher or cell.id == BASELINES[-1] or cell.id == baseline.id or baseline.id not in BASELINES:
-        return False  # row 2.0 against 3.0 would say 3.0 against 2.0 twice
-    return (cell.task, *cell.row[1:]) == (baseline.task, *baseline.row[1:])
+    """Whether a cell is held against another: one of its baselines at the same task, depth and size."""
+    place = (baseline.task, *baseline.row[1:])
+    return baseline.method in cell.baselines and (cell.task, *cell.row[1:]) == place
 
 
 def compare_pair(arm: Arm, baseline: Arm) -> Comparison:
     """Compare two arms of one task and metric."""
     matched = sorted(set(arm.seeds) & set(baseline.seeds))
     both = arm.defined and baseline.defined
-    bounds = interval(arm.resampled - baseline.resampled) if both else None
+    bounds = _interval_of_difference(arm, baseline) if both else None
     return Comparison(
         task=arm.cell.task,
         metric=arm.metric,
@@ -191,6 +193,14 @@ def compare_pair(arm: Arm, baseline: Arm) -> Comparison:
         p_seeds=_p_seeds(arm, baseline, matched) if both else None,
         p_seeds_holm=None,
     )
+
+
+def _interval_of_difference(arm: Arm, baseline: Arm) -> tuple[float, float] | None:
+    spreads = [arm.spread, baseline.spread]
+    if not all(spread.degrees for spread in spreads):
+        # One seed says nothing of others, and the other side's would make the interval neither one thing nor another.
+        spreads = [SeedMean(spread.over_examples, spread.over_examples, spread.over_examples, 0) for spread in spreads]
+    return joint_interval(np.subtract, spreads)
 
 
 def _p_predictions(arm: Arm, baseline: Arm, matched: Sequence[int]) -> float | None:

@@ -106,6 +106,7 @@ class Params(Frozen):
         for name in self.study.methods:
             if name not in self.methods:
                 raise ValueError(f"study.methods: unknown method {name!r}{nearest(name, list(self.methods))}")
+        self._rows_are_told_apart()
         if self.study.name == "runs":
             raise ValueError("study.name: results/runs/ holds the runs of all studies: choose another name")
         if "teacher" in self.methods:
@@ -117,3 +118,19 @@ class Params(Frozen):
                     "`source:` (files, generator)"
                 )
         return self
+
+    def _rows_are_told_apart(self) -> None:
+        rows: dict[str, str] = {"1.0": "teacher"}
+        for name in self.study.methods:
+            if (first := rows.setdefault(self.methods[name].id, name)) != name:
+                raise ValueError(
+                    f"methods.{name}.id: {self.methods[name].id!r} is the row of {first!r} already: choose another id"
+                )
+        for name, method in self.methods.items():
+            for other in method.compare_with or ():
+                if other == name or other not in self.methods:
+                    others = [known for known in self.methods if known != name]
+                    raise ValueError(
+                        f"methods.{name}.compare_with: unknown method {other!r}{nearest(other, others)}; other "
+                        f"methods: {', '.join(others)}"
+                    )

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from internal_kd.distillation.curricula import CURRICULA
 from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.errors import nearest
-from internal_kd.params.types import Count, Frozen, Number, Positive, Seed, Share, Text, unique
+from internal_kd.params.types import Count, Frozen, Name, Number, Positive, Seed, Share, Text, unique
 
 
 class TrainingParams(Frozen):
@@ -72,6 +72,9 @@ class MethodParams(Frozen):
     weights: dict[str, Annotated[Number, Field(ge=0)]]
     curriculum: str = "all"
     classification: Literal["top", "always"] = "top"
+    compare_with: Annotated[tuple[Name, ...], AfterValidator(unique)] | None = Field(
+        None, description="methods it is held against in the tables; rows 3.0 and 2.0 when left out; moves no run"
+    )
     epochs: Count | None = None
     batch_size: Count | None = None
     learning_rate: Positive | None = None
