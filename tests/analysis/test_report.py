@@ -1,23 +1,26 @@
 """The report: one page that needs nothing else, and says what is there and what is not."""
 
+import csv
 import re
 from pathlib import Path
 
 import pytest
-from fake_runs import QUALITY, SMALL, plan, write_study
+import yaml
+from fake_runs import METHODS, QUALITY, SMALL, plan, write_study
 
 from internal_kd.analysis.attention import map_attention
 from internal_kd.analysis.attention_figures import plot_attention_kl, plot_attention_maps
 from internal_kd.analysis.built import params_path
+from internal_kd.analysis.captions import captions_of
 from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.curves import curve_of, plot_learning, read_history
 from internal_kd.analysis.fidelity_tables import measure_fidelity
-from internal_kd.analysis.figures import plot_main
+from internal_kd.analysis.figures import PAPER_DEPTH, plot_main, shown_depth
 from internal_kd.analysis.reliability import plot_reliability
 from internal_kd.analysis.report import render_report
 from internal_kd.analysis.scoring import score_runs
 from internal_kd.analysis.sweeps import plot_depth, plot_size
-from internal_kd.params import load_params
+from internal_kd.params import load_params, merge
 from internal_kd.study import plan_study
 from tiny_study import ROOT
 
@@ -127,6 +130,67 @@ def test_sweeps_draw_their_figures(project):
     page = report_of(study)
     assert page.count("<img ") == 5 + 2 * 2
     assert "Training-set size" in page and "Depth" in page
+
+
+def test_captions_name_the_students_and_explain_the_bands(project):
+    sweep = {"depths": [1, 3], "examples": [100, 2000, "full"], "methods": ["soft", "stacked"]}
+    captions = captions_of(plan(study=sweep))
+    for name in ("main", "learning", "reliability"):
+        assert captions[name].startswith("Students of 3 layers trained on all examples. ")
+    assert captions["depth"].startswith("Students trained on all examples: ")
+    assert captions["size"].startswith("Students of 3 layers: ")
+    assert all("Bands: 95 % interval" in captions[name] for name in ("depth", "size"))
+    assert "on 2,000 examples" in captions_of(plan(study={"examples": [100, 2000]}))["main"]
+    extra = {"more": METHODS["soft"] | {"id": "3.9", "temperature": 2}}
+    many = captions_of(plan(study=sweep | {"methods": [*METHODS, "more"]}, methods=extra))
+    assert "Bands" not in many["depth"] and "No bands" in many["size"]
+
+
+def test_attention_captions_name_the_students(small):
+    assert report_of(small).count("<figcaption>Entailment, students of 3 layers trained on 400 examples: ") == 2
+
+
+def test_of_several_depths_the_paper_s_is_shown_else_the_deepest(project):
+    deep = {"encoder": {"layers": 12}, "student": {"epochs": 20}}
+    assert shown_depth(plan(study={"depths": [3, 6, 12]}, **deep)) == PAPER_DEPTH == 6
+    assert shown_depth(plan(study={"depths": [2, 4]}, **deep)) == 4
+    claims = yaml.safe_load((ROOT / "paper/claims.yaml").read_text())
+    assert claims["setting"]["student_layers"] == PAPER_DEPTH
+
+
+def test_a_panel_s_title_names_depth_and_examples(small):
+    score_runs(small)
+    compare_runs(small)
+    assert "Students: 3 layers, 400 examples" in texts_of(small, plot_main)
+    assert "Students: 3 layers, 400 examples" in texts_of(small, plot_learning)
+
+
+def test_the_expected_best_is_laid_out_by_k(small):
+    page = report_of(small)
+    table = page[page.index("Expected best of k seeds") :].split("</table>")[0]
+    assert "<th>k = 1 (mean)</th><th>k = 2</th></tr>" in table and "k = 3" not in table
+    values = {seed: score_of(small, "soft", seed) for seed in (1, 2)}
+    expected = [sum(values.values()) / 2, 0.25 * min(values.values()) + 0.75 * max(values.values())]
+    cells = "".join(f'<td class="number">{100 * value:.1f}</td>' for value in expected)
+    assert re.search(rf"<td class=\"word\">3\.0</td>.*{cells}", table)
+
+
+def test_one_seed_has_no_expected_best(project):
+    assert "Expected best" not in report_of(write_study(plan(**merge(SMALL, {"study": {"seeds": [1]}}))))
+
+
+def texts_of(study, draw):
+    """What a figure says, drawn with texts instead of outlines."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        return draw(study).with_suffix(".svg").read_text()
+
+
+def score_of(study, method, seed):
+    with (study.folder / "tables" / "scores.csv").open() as handle:
+        lines = [line for line in csv.DictReader(handle) if line["metric"] == "accuracy"]
+    return next(float(line["value"]) for line in lines if (line["method"], line["seed"]) == (method, str(seed)))
 
 
 def test_curves_average_seeds_and_mark_stages():

@@ -2,6 +2,8 @@
 
 import pytest
 from fake_runs import SMALL, plan, write_study
+from matplotlib import rc_context
+from matplotlib.image import imread
 
 from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.latency import LatencyRow, write_latencies
@@ -34,8 +36,10 @@ def test_the_depth_figure_has_a_panel_for_parameters_and_one_for_latency(project
     score_runs(study)
     compare_runs(study)
     svg = plot_depth(study).with_suffix(".svg").read_bytes()
-    from matplotlib.image import imread
-
     height, width = imread(plot_depth(study)).shape[:2]
     assert width > 1.8 * height
     assert plot_depth(study).with_suffix(".svg").read_bytes() == svg
+    with rc_context({"svg.fonttype": "none"}):
+        said = plot_depth(study).with_suffix(".svg").read_text()
+    assert said.count("Students: 400 examples") == 2
+    assert ("not measured" in said) is not measured

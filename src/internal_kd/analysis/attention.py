@@ -50,7 +50,7 @@ EXAMPLES = 64
 
 
 def map_attention(study: Study) -> Path:
-    """Measure the students of a study's deepest, largest cells against their teachers; returns attention.csv's path.
+    """Measure the students that the main figure shows against their teachers; returns attention.csv's path.
 
     Raises:
         UserError: there are no scores.

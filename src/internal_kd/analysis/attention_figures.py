@@ -133,13 +133,13 @@ def read_head_maps(study: Study, task: str) -> list[HeadMap]:
         raise UserError(f"{path} is not whole: run internal-kd map-attention again") from None
 
 
-def caption_of_kl(title: str, maps: Sequence[HeadMap]) -> str:
-    """Return what a reader must know to read a task's figure over layers and heads."""
+def caption_of_kl(title: str, students: str, maps: Sequence[HeadMap]) -> str:
+    """Return what a reader must know to read a task's figure over layers and heads; ``students`` says of which."""
     examples = max((one.dev_examples for one in maps), default=0)
     return (
-        f"{title}: attention KL to the teacher, in nats, of every head of every matched layer (student → teacher), "
-        f"mean over {examples} dev examples. One student a method, that of the first seed whose weights are kept. All "
-        "panels share one scale; light is near the teacher."
+        f"{title}, {students}: attention KL to the teacher, in nats, of every head of every matched layer (student → "
+        f"teacher), mean over {examples} dev examples. One student a method, that of the first seed whose weights are "
+        "kept. All panels share one scale; light is near the teacher."
     )
 
 
@@ -207,15 +207,15 @@ def read_shown(study: Study, task: str) -> dict[str, Any]:
         ) from None
 
 
-def caption_of_maps(title: str, shown: dict[str, Any]) -> str:
+def caption_of_maps(title: str, students: str, shown: dict[str, Any]) -> str:
     """Return what a reader must know to read a task's maps: by which rule these were chosen, and none by its looks."""
     if shown["problem"]:
-        return f"{title}: no attention maps to show ({shown['problem']})."
+        return f"{title}, {students}: no attention maps to show ({shown['problem']})."
     low, high = shown["lengths"]
     examples = joined([str(example["idx"]) for example in shown["examples"]])
     heads = joined([str(head) for head in shown["heads"]])
     return (
-        f"{title}: attention in layer {shown['student_layer']} of the students beside that in layer "
+        f"{title}, {students}: attention in layer {shown['student_layer']} of the students beside that in layer "
         f"{shown['teacher_layer']} of the teacher; a row is the token that attends. Heads {heads}: those of this layer "
         f"in which {shown['students'][0]['id']} is furthest from the teacher, mean over the measured dev examples. Dev "
         f"examples {examples}: of the measured ones the lowest ids among those of {low} to {high} tokens, or nearest "

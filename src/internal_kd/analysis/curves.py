@@ -13,7 +13,7 @@ import numpy as np
 
 from internal_kd.analysis.built import figure_paths, recorded_key
 from internal_kd.analysis.cells import cells_of
-from internal_kd.analysis.figures import axis_title, scale_of, shown_depth, shown_size
+from internal_kd.analysis.figures import axis_title, scale_of, shown_depth, shown_size, title_panel
 from internal_kd.analysis.plotting import legend_below, panels, plain_ticks, save, say_empty, style_of
 from internal_kd.analysis.predictions import read_facts
 from internal_kd.analysis.scores import read_scores
@@ -108,7 +108,7 @@ def plot_learning(study: Study) -> Path:
             elif quantity != "score":
                 axes[line][column].set_yscale("log")
                 plain_ticks(axes[line][column].yaxis)
-        axes[0][column].set_title(facts.title, loc="left", fontweight="bold")
+        title_panel(axes[0][column], facts, depth, size)
         axes[-1][column].set_xlabel("epoch")
     handles = [
         Line2D([], [], **style_of(n), markersize=4, label=f"{m.id} {m.title}")

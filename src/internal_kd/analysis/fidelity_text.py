@@ -182,7 +182,8 @@ def _against(pairs: Sequence[FidelityComparison], baseline: str) -> str:
         said.append(f"No difference from {name} is shown for {joined(none)}.")
     if apart := [c.id for c in own if reading_of_comparison(c) == NOT_TESTED]:
         said.append(f"Not tested against {name}, for want of a seed in common: {joined(apart)}.")
-    known = [c for c in own if c.divergence is not None]
+    # A student that never met the teacher is farther from it as a matter of course: the table has those differences.
+    known = [c for c in own if c.divergence is not None and baseline != UNTAUGHT]
     if near := [f"{c.id} {nats(c.divergence, c.divergence_low, c.divergence_high)}" for c in known]:
         said.append(f"KL to the teacher less that of {name}: {'; '.join(near)}.")
     return " ".join(said)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from internal_kd.analysis.built import figure_paths, recorded_key, tables_folder
 from internal_kd.analysis.cells import FULL, Cell, cells_of
-from internal_kd.analysis.layout import metric_title
+from internal_kd.analysis.layout import examples_text, layers_text, metric_title
 from internal_kd.analysis.plotting import legend_below, panels, save
 from internal_kd.analysis.predictions import TaskFacts, read_facts
 from internal_kd.analysis.scores import Score, read_scores
@@ -21,6 +21,9 @@ from internal_kd.tasks import HIGHER_IS_BETTER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+# The students of the paper's main table [paper]: of several depths the one the figures show.
+PAPER_DEPTH = 6
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,20 @@ def shown_size(study: Study) -> str:
 
 
 def shown_depth(study: Study) -> int:
-    """Return the depth of the main figure: the study's deepest students."""
-    return max(study.params.study.depths)
+    """Return the depth of the main figure: the paper's 6 layers where the study has them, else its deepest students."""
+    depths = study.params.study.depths
+    return PAPER_DEPTH if PAPER_DEPTH in depths else max(depths)
+
+
+def title_panel(axis: Axes, facts: TaskFacts, depth: int | None, size: str | None) -> None:
+    """Write a task's title over a panel, and below it which students it shows; None for what the panel varies."""
+    shown = [] if depth is None else [layers_text(depth)]
+    shown += [] if size is None else [examples_text(size, facts.rows.get("train"))]
+    axis.set_title(facts.title, loc="left", fontweight="bold", pad=15)
+    axis.annotate(
+        f"Students: {', '.join(shown)}", (0, 1), xytext=(0, 4), xycoords="axes fraction", textcoords="offset points",
+        fontsize=8, color="#444444",
+    )  # fmt: skip
 
 
 def plot_main(study: Study) -> Path:
@@ -115,14 +130,14 @@ def plot_main(study: Study) -> Path:
     columns = min(2, len(tasks))
     rows = -(-len(tasks) // columns)
     lines = 1 + len(study.methods)
-    figure, axes = panels(rows, columns, 5.4 if columns == 1 else 4.6, 0.75 + 0.33 * lines)
+    figure, axes = panels(rows, columns, 5.4 if columns == 1 else 4.6, 0.9 + 0.33 * lines)
     flat = [axis for line in axes for axis in line]
     for position, (axis, task) in enumerate(zip(flat, tasks, strict=False)):
         cells = [
             c for c in numbers.cells if c.task == task and (c.is_teacher or (c.depth, c.examples) == (depth, size))
         ]
         _draw_methods(axis, numbers, cells, names=position % columns == 0)
-        axis.set_title(numbers.facts[task].title, loc="left", fontweight="bold")
+        title_panel(axis, numbers.facts[task], depth, size)
         axis.set_xlabel(axis_title(numbers.main_metric(task)))
     for axis in flat[len(tasks) :]:
         axis.axis("off")

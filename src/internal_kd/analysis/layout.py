@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from internal_kd.analysis.cells import FULL, Cell, seeds_text
 from internal_kd.analysis.predictions import TaskFacts
 from internal_kd.analysis.tables import MainRow, MainTable, base_metric
@@ -17,6 +19,14 @@ SHORT_NAMES = {
     "spearman": "Spearman",
     "mse": "MSE",
 }
+
+# Columns of the expected best; the largest k has one besides.
+MOST_K = 5
+EXPECTED_BEST_NOTE = (
+    "Mean of the best dev score among k seeds drawn with replacement from those that are there (Dodge et al. 2019, "
+    '"Show your work"): what trying k seeds and keeping the best by its dev score would report. Read methods at equal '
+    "k. Among few seeds the best of many is understated; the means have intervals in cells.csv, these have none."
+)
 
 
 def metric_title(metric: str) -> str:
@@ -56,6 +66,17 @@ def depth_text(depth: int | None) -> str:
 def size_text(examples: str) -> str:
     """Return ``, n = 1000`` for a subset, nothing for the full training set."""
     return "" if examples == FULL else f", n = {examples}"
+
+
+def layers_text(depth: int) -> str:
+    """Return ``6 layers``, ``1 layer``."""
+    return f"{depth} {'layer' if depth == 1 else 'layers'}"
+
+
+def examples_text(examples: str, rows: int | None) -> str:
+    """Return ``2,400 examples`` for a training-set size; for the full set its ``rows``, where they are known."""
+    count = rows if examples == FULL else int(examples)
+    return "all examples" if count is None else f"{count:,} examples"
 
 
 def task_text(facts: TaskFacts, split: str) -> str:
@@ -125,6 +146,34 @@ def text_table(table: MainTable) -> TextTable:
     header = tuple(header_of(table))
     columns = "llrr" + "c" * (len(header) - 4)
     return TextTable(header, tuple(map(tuple, lines_of(table))), columns, tuple(notes_of(table)), rules=(1,))
+
+
+def expected_best_text(table: MainTable, lines: Sequence[Mapping[str, str]]) -> TextTable:
+    """Return expected_best.csv under every task's first metric laid out; without lines where no row has two seeds."""
+    rows: dict[tuple[str, ...], dict[int, float]] = {}
+    for line in lines:
+        if line["metric"] == table.tasks[line["task"]].scored[0][0]:
+            key = tuple(line[name] for name in ("task", "metric", "id", "method", "depth", "examples"))
+            rows.setdefault(key, {})[int(line["k"])] = float(line["value"])
+    most = max((max(values) for values in rows.values()), default=0)
+    ks = [k for k in range(1, most + 1) if k <= MOST_K or k == most] if most > 1 else []
+    header = (
+        "task",
+        "metric",
+        "id",
+        "method",
+        "layers",
+        "seeds",
+        *("k = 1 (mean)" if k == 1 else f"k = {k}" for k in ks),
+    )
+    laid_out = tuple(
+        (
+            table.tasks[task].title, metric_title(metric), number, method + size_text(examples), depth or "–",
+            str(len(values)), *(shown(metric, values.get(k)) for k in ks),
+        )
+        for (task, metric, number, method, depth, examples), values in rows.items()
+    )  # fmt: skip
+    return TextTable(header, laid_out if ks else (), "llllrr" + "r" * len(ks), (EXPECTED_BEST_NOTE,))
 
 
 def _sizes_differ(table: MainTable) -> bool:

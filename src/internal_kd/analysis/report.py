@@ -8,11 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from internal_kd.analysis.attention_figures import caption_of_kl, caption_of_maps, read_head_maps, read_shown
 from internal_kd.analysis.built import (
-    ATTENTION_FIGURES,
     STAMPED_TABLES,
-    attention_figures,
     built_from_path,
     carries,
     figure_names,
@@ -22,11 +19,12 @@ from internal_kd.analysis.built import (
     report_path,
     tables_folder,
 )
+from internal_kd.analysis.captions import attention_captions_of, captions_of
 from internal_kd.analysis.cells import FULL, cells_of, joined, label_of, teacher_layers
-from internal_kd.analysis.comparisons import comparisons_text
+from internal_kd.analysis.comparisons import BEST_COLUMNS, comparisons_text
 from internal_kd.analysis.efficiency import efficiency_rows, efficiency_text
 from internal_kd.analysis.latency import read_latencies
-from internal_kd.analysis.layout import header_of, lines_of, notes_of
+from internal_kd.analysis.layout import expected_best_text, header_of, lines_of, notes_of
 from internal_kd.analysis.paper import PAPER_COLUMNS, paper_text
 from internal_kd.analysis.predictions import read_facts
 from internal_kd.analysis.scores import GAP_COLUMNS, read_scores
@@ -39,29 +37,6 @@ from internal_kd.files import read_json, write_text
 from internal_kd.params import load_params
 from internal_kd.records import read_record
 from internal_kd.study import Study, plan_study
-
-CAPTIONS = {
-    "main": (
-        "Every seed (circles), the mean (diamond) and its 95 % bootstrap interval over examples and seeds; "
-        "the dashed line is the teacher's mean."
-    ),
-    "learning": (
-        "Dev score and internal losses per epoch: mean over seeds, from least to largest as a band. A curriculum has "
-        "no dev score while only layers are trained; a bar marks the start of a stage."
-    ),
-    "reliability": (
-        "Accuracy against confidence (the highest softmax probability) on the dev set, seeds pooled, in 15 bins of "
-        "equal width; a mark's size is the share of the examples, bins of fewer than 10 are left out. Of the rows that "
-        "learn internal representations the one with the highest mean score. Below the diagonal a model is "
-        "overconfident."
-    ),
-    "depth": (
-        "Score against a student's encoder parameters and against the measured median time of a forward pass of one "
-        "example (with quartiles; torch, fp32, one thread); the star is the teacher. Ringed, on the grey steps: what "
-        "nothing else beats in score without being slower."
-    ),
-    "size": "Score against the number of training examples; the dashed line is the teacher's mean.",
-}
 
 
 def render_report(study: Study) -> Path:
@@ -84,11 +59,14 @@ def render_report(study: Study) -> Path:
         header=header_of(table),
         lines=lines_of(table),
         notes=notes_of(table),
-        figures=[_figure(study, name, CAPTIONS[name]) for name in figure_names(study) if name in CAPTIONS],
+        figures=[_figure(study, name, caption) for name, caption in captions_of(study).items()],
         attention=read_json(tables_folder(study) / "attention.json"),
-        attention_figures=_attention_figures(study, {name: one.title for name, one in facts.items()}),
+        attention_figures=[
+            _figure(study, name, caption) for name, caption in attention_captions_of(study, facts).items()
+        ],
         findings=findings(table, comparisons),
         comparisons=comparisons_text(facts, comparisons),
+        best=expected_best_text(table, _read_lines(tables_folder(study) / "expected_best.csv", BEST_COLUMNS)),
         fidelity=fidelity,
         efficiency=efficiency_text(
             table, efficiency_rows(table, study.params.analysis.distillation_alpha, read_latencies(study))
@@ -192,13 +170,6 @@ def _first_weights(study: Study) -> str:
 def _figure(study: Study, name: str, caption: str) -> dict[str, str]:
     data = base64.b64encode(figure_paths(study, name)[0].read_bytes()).decode()
     return {"name": name, "source": f"data:image/png;base64,{data}", "caption": caption}
-
-
-def _attention_figures(study: Study, titles: dict[str, str]) -> list[dict[str, str]]:
-    over_heads, side_by_side = (attention_figures(study, kind) for kind in ATTENTION_FIGURES)
-    captions = {name: caption_of_kl(titles[task], read_head_maps(study, task)) for name, task in over_heads.items()}
-    captions |= {name: caption_of_maps(titles[task], read_shown(study, task)) for name, task in side_by_side.items()}
-    return [_figure(study, name, caption) for name, caption in captions.items()]
 
 
 def _published(study: Study) -> TextTable:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from internal_kd.analysis.built import figure_names, figure_paths, recorded_key
 from internal_kd.analysis.cells import FULL, Cell
-from internal_kd.analysis.figures import Numbers, axis_title, read_numbers, scale_of, shown_depth, shown_size
+from internal_kd.analysis.figures import (
+    Numbers,
+    axis_title,
+    read_numbers,
+    scale_of,
+    shown_depth,
+    shown_size,
+    title_panel,
+)
 from internal_kd.analysis.latency import ONE, LatencyRow, read_latencies
 from internal_kd.analysis.plotting import legend_below, panels, plain_ticks, save, say_empty, style_of
 from internal_kd.analysis.tables import base_metric
@@ -24,6 +32,8 @@ Place = Callable[[Numbers, Cell], float | None]
 # From where to where a cell's place may be.
 Spread = Callable[[Cell], tuple[float, float] | None]
 FRONT: dict[str, Any] = {"color": "#bbbbbb", "linewidth": 5, "alpha": 0.7, "zorder": 0, "solid_capstyle": "round"}
+# More bands than these hide each other; cells.csv has every interval.
+MOST_BANDS = 4
 RING: dict[str, Any] = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "markeredgecolor": "#666666"}
 
 
@@ -65,7 +75,8 @@ def plot_depth(study: Study) -> Path | None:
     of_latency = Panel(
         milliseconds, "milliseconds for one example (one thread)", empty="not measured", front=True, spread=quartiles
     )
-    return _plot(study, "depth", (Panel(parameters, "encoder parameters, millions (without embeddings)"), of_latency))
+    of_parameters = Panel(parameters, "encoder parameters, millions (without embeddings)")
+    return _plot(study, "depth", (of_parameters, of_latency), size=size)
 
 
 def plot_size(study: Study) -> Path | None:
@@ -80,7 +91,7 @@ def plot_size(study: Study) -> Path | None:
         rows = numbers.facts[cell.task].rows.get("train")
         return rows if cell.examples == FULL else float(cell.examples)
 
-    return _plot(study, "size", (Panel(place, "training examples", log=True),))
+    return _plot(study, "size", (Panel(place, "training examples", log=True),), depth=depth)
 
 
 def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -92,7 +103,9 @@ def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, flo
     return front
 
 
-def _plot(study: Study, name: str, shown: Sequence[Panel]) -> Path:
+def _plot(
+    study: Study, name: str, shown: Sequence[Panel], *, depth: int | None = None, size: str | None = None
+) -> Path:
     key, numbers = recorded_key(study), read_numbers(study)
     drawn = [(task, panel) for task in study.tasks for panel in shown]
     columns = min(2, len(drawn))
@@ -101,7 +114,7 @@ def _plot(study: Study, name: str, shown: Sequence[Panel]) -> Path:
     for axis, (task, panel) in zip(flat, drawn, strict=False):
         axis.set_xscale("log" if panel.log else "linear")
         _draw_task(axis, numbers, task, list(study.methods), panel)
-        axis.set_title(numbers.facts[task].title, loc="left", fontweight="bold")
+        title_panel(axis, numbers.facts[task], depth, size)
         axis.set_xlabel(panel.xlabel)
         axis.set_ylabel(axis_title(numbers.main_metric(task)))
         if not axis.lines:
@@ -130,11 +143,11 @@ def _draw_task(axis: Axes, numbers: Numbers, task: str, methods: list[str], pane
             xs, means, lows, highs = (list(values) for values in zip(*sorted(points), strict=True))
             style = style_of(position)
             axis.plot(xs, means, markersize=5, linewidth=1.4, **style)
-            if len(methods) <= 4:  # more bands than that hide each other; cells.csv has every interval
+            if len(methods) <= MOST_BANDS:
                 axis.fill_between(xs, lows, highs, color=style["color"], alpha=0.1, linewidth=0)
     for cell in (c for c in numbers.cells if c.task == task and c.is_teacher):
         mean_of_teacher, x_of_teacher = numbers.summary(cell).mean, place(numbers, cell)
-        if mean_of_teacher is not None:
+        if mean_of_teacher is not None and (axis.lines or x_of_teacher is not None):
             axis.axhline(scale * mean_of_teacher, color="black", linestyle="--", linewidth=1)
         if mean_of_teacher is not None and x_of_teacher is not None:
             axis.plot(x_of_teacher, scale * mean_of_teacher, "*", color="black", markersize=11)
