@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from internal_kd.errors import UserError
 from internal_kd.params import load_params, merge, parse_params, read_yaml
@@ -67,6 +68,7 @@ def test_a_learning_rate_of_the_teacher_moves_teachers_and_the_students_they_tea
     [
         {"study": {"name": "other"}},
         {"methods": {"soft": {"title": "another title", "id": "9.9"}}},
+        {"methods": {"soft": {"compare_with": []}, "stacked": {"compare_with": ["soft", "soft_kl"]}}},
         {"machine": {"disk_budget_gb": 1, "keep_models": "none", "student": {"threads": 7}}},
         {"student": {"layer_map": "last"}, "methods": {"stacked": {"layer_map": "uniform"}}},
         {"student": {"temperature": 1.0}},
@@ -75,6 +77,13 @@ def test_a_learning_rate_of_the_teacher_moves_teachers_and_the_students_they_tea
 )  # fmt: skip
 def test_what_changes_no_result_moves_no_fingerprint(changes):
     assert moved(**changes) == set()
+
+
+def test_a_study_written_out_names_no_baseline_that_it_has_not():
+    study = plan(methods={"stacked": {"compare_with": ["soft_kl", "soft"]}})
+    own = parse_params(yaml.safe_load(study.as_yaml()))
+    assert own.methods["stacked"].compare_with == ("soft",)
+    assert plan_study(own).by_fingerprint == study.by_fingerprint
 
 
 def test_curriculum_settings_move_the_methods_that_climb():

@@ -76,6 +76,9 @@ class Study:
         params["study"]["tasks"] = list(self.tasks)
         for kind, wanted in (("tasks", self.tasks), ("methods", self.methods)):
             params[kind] = {name: entry for name, entry in params[kind].items() if name in wanted}
+        for method in params["methods"].values():
+            if method["compare_with"] is not None:
+                method["compare_with"] = [name for name in method["compare_with"] if name in self.methods]
         return yaml.safe_dump(params, sort_keys=False, allow_unicode=True, width=120)
 
     @cached_property

@@ -10,7 +10,7 @@ from internal_kd.analysis.built import recorded_key, tables_folder
 from internal_kd.analysis.layout import metric_title, shown, size_text
 from internal_kd.analysis.predictions import Evidence, TaskFacts, read_evidence
 from internal_kd.analysis.scores import read_scores, write_csv
-from internal_kd.analysis.sentences import p_text, reading_of
+from internal_kd.analysis.sentences import INTERVALS_NOTE, p_text, reading_of
 from internal_kd.analysis.statistics import Arm, Comparison, arms_of, compare, expected_best
 from internal_kd.analysis.text_tables import TextTable, write_text_table
 from internal_kd.errors import UserError
@@ -19,11 +19,11 @@ from internal_kd.study import Study
 
 CELL_COLUMNS = ("task", "metric", "id", "method", "depth", "examples", "seeds", "mean", "std", "low", "high")
 COMPARISONS_NOTE = (
-    "Differences in points. Intervals: bootstrap over dev examples (the same draws for both methods) and seeds, 2,000 "
-    "resamples. p over predictions: exact McNemar for accuracy, approximate randomisation otherwise; of several pairs "
-    "of equal seeds twice the median. p over seeds: paired t-test. Both after Holm's correction over the whole table "
-    "(comparisons.csv, which has every metric). A difference is called shown when the interval leaves 0 out and p over "
-    "predictions is below 0.001."
+    f"Differences in points. {INTERVALS_NOTE} p over predictions: exact McNemar for accuracy, approximate "
+    "randomisation otherwise; of several pairs of equal seeds twice the median; not tested where no seed is finished "
+    "on both sides. p over seeds: paired t-test. Both after Holm's correction over the whole table (comparisons.csv, "
+    "which has every metric). A difference is called shown when both sides have several seeds, the interval leaves 0 "
+    "out and p over predictions is below 0.001."
 )
 BEST_COLUMNS = ("task", "metric", "id", "method", "depth", "examples", "k", "value")
 
