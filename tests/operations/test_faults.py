@@ -79,6 +79,7 @@ def test_a_loss_that_is_no_number(project: Path, capfd: pytest.CaptureFixture[st
     [
         ("data/encoders/*/model.safetensors", TEACHER, "cannot be read"),
         ("work/initial/*/model/model.safetensors", STUDENT, "cannot be read"),
+        ("data/tasks/*/train.parquet", ["tokenize-task", "--task", "judge"], "cannot be read"),
         ("data/encoders/*/tokenizer.json", ["tokenize-task", "--task", "judge"], "cannot be read"),
         ("work/tokens/*/train.*.npy", TEACHER, "cut short or no array"),
     ],

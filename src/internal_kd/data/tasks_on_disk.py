@@ -7,7 +7,8 @@ phenomenon. ``manifest.json`` says what the task is and how many rows of which l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,27 @@ class TaskOnDisk:
         return self.folder / f"{split}.parquet"
 
     def frame(self, split: str) -> pd.DataFrame:
-        """Return a split's rows."""
-        return pq.read_table(self.path(split)).to_pandas()
+        """Return a split's rows.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        with reading(self.path(split)):
+            return pq.read_table(self.path(split)).to_pandas()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell of a fetched file that cannot be read in one line; it is ours, so that it can be fetched again.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise UserError(f"{path} cannot be read ({reason}): delete its folder and run again") from None
 
 
 def examples_of(

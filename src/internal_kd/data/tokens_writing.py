@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from internal_kd.data.tasks_on_disk import reading
 from internal_kd.data.tokenizers import EncoderTokenizer
 from internal_kd.errors import UserError
 
@@ -95,7 +96,7 @@ def write_split(
 
 def _chunks(parquet: Path) -> Iterator[tuple[np.ndarray, np.ndarray, list[Any]]]:
     """Yield ids, labels and texts (pairs as tuples) of up to CHUNK rows."""
-    with pq.ParquetFile(parquet) as file:
+    with reading(parquet), pq.ParquetFile(parquet) as file:
         pairs = "text_b" in file.schema_arrow.names
         for batch in file.iter_batches(CHUNK):
             first = batch["text_a"].to_pylist()
