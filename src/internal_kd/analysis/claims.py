@@ -1,27 +1,27 @@
 """The paper's claims, judged in plain words: reproduced, not shown or contradicted, and what would decide them.
 
-A claim is decided only in the paper's setting (its tasks, a teacher of its size, its depth). Elsewhere the verdict is
-"not shown", and the evidence says what this study has seen.
+A claim is decided only in the paper's setting (``paper_setting``), with every row and task it is about. Elsewhere the
+verdict is "not shown", and the evidence quotes what this study has seen of the paper's tasks, and where.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from internal_kd.analysis.cells import FULL, joined
+from internal_kd.analysis.cells import FULL, TEACHER_ID, cell_of_run, joined, teacher_layers
 from internal_kd.analysis.layout import shown
-from internal_kd.analysis.paper import Claim, KnownPaper, Setting, best_arm, glue_names
+from internal_kd.analysis.paper import Claim, KnownPaper
+from internal_kd.analysis.paper_setting import Arms, Case, Lack, best_of, needs, size_words
 from internal_kd.analysis.predictions import Evidence
-from internal_kd.analysis.resampling import interval
+from internal_kd.analysis.resampling import joint_interval
+from internal_kd.analysis.sentences import BETTER, WORSE, difference_text, reading_of
 from internal_kd.analysis.statistics import Arm, Comparison
-from internal_kd.artefacts import StudentRun, TeacherRun
 from internal_kd.study import Study
 
 REPRODUCED, NOT_SHOWN, CONTRADICTED = "reproduced", "not shown", "contradicted"
-Arms = Mapping[tuple[str, ...], Arm]
 
 
 @dataclass(frozen=True)
@@ -46,56 +46,13 @@ class Judgement:
     needed: str = ""
 
 
-@dataclass(frozen=True)
-class Case:
-    """All that a judge looks at."""
-
-    study: Study
-    setting: Setting
-    arms: Arms
-    comparisons: Sequence[Comparison]
-    evidence: Evidence
-
-    def main_metric(self, task: str) -> str:
-        """Return a task's first metric."""
-        return self.evidence.tasks[task].scored[0][0]
-
-    def title(self, task: str) -> str:
-        """Return a task's title."""
-        return self.evidence.tasks[task].title
-
-    @property
-    def paper_tasks(self) -> dict[str, str]:
-        """The paper's tasks that the study has: GLUE's name to the study's."""
-        return {glue: name for glue, name in glue_names(self.study).items() if glue in self.setting.glue}
-
-    def lacking(self, glue: Sequence[str] | None = None) -> list[str]:
-        """Return what keeps this study from being the paper's setting."""
-        wanted = self.setting.glue if glue is None else glue
-        reasons = []
-        if missing := [name for name in wanted if name not in self.paper_tasks]:
-            reasons.append(f"the GLUE tasks {joined(missing)}" if len(missing) > 1 else f"the GLUE task {missing[0]}")
-        if self.setting.teacher_encoder_parameters not in self.parameters(TeacherRun):
-            reasons.append(f"a teacher with {self.setting.teacher_encoder_parameters:,} encoder parameters")
-        if self.setting.student_layers not in self.study.params.study.depths:
-            reasons.append(f"{self.setting.student_layers}-layer students")
-        if FULL not in self.study.params.study.examples:
-            reasons.append("students of the full training set")
-        return reasons
-
-    def parameters(self, kind: type[TeacherRun] | type[StudentRun]) -> set[int]:
-        """Return the encoder parameters recorded by finished teachers or students."""
-        runs = [f for f in self.evidence.finished.values() if isinstance(f.run, kind)]
-        return {f.record["encoder_parameters"] for f in runs if "encoder_parameters" in f.record}
-
-
 def judge_claims(
     study: Study, known: KnownPaper | None, arms: Arms, comparisons: Sequence[Comparison], evidence: Evidence
 ) -> list[Verdict]:
     """Judge every claim of paper/claims.yaml."""
     if known is None:
         return []
-    case = Case(study, known.setting, arms, comparisons, evidence)
+    case = Case(study, known.setting, arms, evidence, comparisons)
     judges = {
         "better": _judge_better,
         "share": _judge_share,
@@ -105,7 +62,8 @@ def judge_claims(
     }
     verdicts = []
     for claim in known.claims:
-        judged = judges[claim.kind](claim, case)
+        asked = claim if claim.glue else claim.model_copy(update={"glue": known.setting.glue})
+        judged = judges[claim.kind](asked, case)
         verdicts.append(
             Verdict(claim.name, claim.text, claim.status, known.source, judged.verdict, judged.evidence, judged.needed)
         )
@@ -113,146 +71,215 @@ def judge_claims(
 
 
 def _judge_better(claim: Claim, case: Case) -> Judgement:
-    per_task: dict[str, list[Comparison]] = {}
-    for c in case.comparisons:
-        if c.id in claim.rows and c.baseline_id == claim.than and c.metric == case.main_metric(c.task):
-            per_task.setdefault(c.task, []).append(c)
-    sentences, better, worse = [], set(), set()
-    for task, found in per_task.items():
-        known = [c for c in found if c.difference is not None and c.low is not None and c.high is not None]
-        if not known:
-            continue
-        above = [c for c in known if is_better(c, claim.p)]
-        best = max(above or known, key=lambda c: c.difference or 0.0)
-        lead = f"{shown(best.metric, best.difference, sign=True)} ({best.id})"
-        sentences.append(f"{case.title(task)}: {len(above)} of {len(known)} rows better, the best {lead}")
-        better |= {task} if above else set()
-        worse |= {task} if all((c.high or 0.0) < 0 for c in known) else set()
-    evidence = (
-        "; ".join(sentences) + "."
-        if sentences
-        else f"No finished run of rows {joined(claim.rows)} beside {claim.than}."
-    )
-    if lacking := case.lacking():
-        return Judgement(NOT_SHOWN, evidence, f"Not the paper's setting: needs {joined(lacking)}.")
-    tasks = set(case.paper_tasks.values())
-    if tasks <= better:
+    """Ask every row on every task of the claim; better and worse are read alike, as in the table of comparisons."""
+    sentences, readings = [], []
+    for task in case.tasks(claim.glue):
+        found = [
+            c
+            for c in case.comparisons
+            if (c.task, c.metric, c.depth, c.examples) == (task, case.main_metric(task), case.depth, case.sizes[-1])
+            and (c.id in claim.rows and c.baseline_id == claim.than)
+            and not (c.difference is None or c.low is None or c.high is None)
+        ]
+        if found:
+            own = [reading_of(c) for c in found]
+            best = max(found, key=lambda c: c.difference or 0.0)
+            sentences.append(f"{case.title(task)}: {_counted(own)}, highest {best.id} with {difference_text(best)}")
+            readings += own
+    evidence = _evidence(case, sentences, f"in all {_counted(readings)}", f"rows {joined(claim.rows)} and {claim.than}")
+    if lacks := case.lacks(claim.glue, (*claim.rows, claim.than)):
+        return Judgement(NOT_SHOWN, evidence, needs(lacks))
+    asked = len(claim.glue) * len(claim.rows)
+    if readings.count(BETTER) == asked:
         return Judgement(REPRODUCED, evidence)
-    if tasks <= worse:
+    if readings.count(WORSE) == asked:
         return Judgement(CONTRADICTED, evidence)
-    undecided = joined(sorted(case.title(task) for task in tasks - better))
+    if BETTER in readings and WORSE in readings:
+        return Judgement(NOT_SHOWN, evidence, "Mixed: it holds of some rows and tasks, and the opposite of others.")
+    open_ones = asked - readings.count(BETTER) - readings.count(WORSE)
     return Judgement(
-        NOT_SHOWN, evidence, f"More seeds or more dev examples on {undecided}: the intervals must leave 0."
+        NOT_SHOWN, evidence, f"More seeds or more dev examples: {open_ones} of {asked} differences are not shown."
     )
 
 
-def is_better(comparison: Comparison, p: float) -> bool:
-    """Whether a difference is above 0 beyond its interval, and below ``p`` over predictions after Holm's correction."""
-    corrected = comparison.p_predictions_holm
-    return comparison.low is not None and comparison.low > 0 and corrected is not None and corrected < p
+def _counted(readings: Sequence[str]) -> str:
+    return f"{readings.count(BETTER)} better, {readings.count(WORSE)} worse, of {len(readings)}"
 
 
 def _judge_share(claim: Claim, case: Case) -> Judgement:
-    shares, resampled = [], []
-    for task in case.evidence.tasks:
-        metric = case.main_metric(task)
-        teacher = best_arm(case.arms, task, metric, ("1.0",), 0)
-        student = best_arm(case.arms, task, metric, claim.rows, _depth(case))
-        if teacher and student and (teacher.mean or 0) > 0:
-            shares.append((student.mean or 0.0) / (teacher.mean or 1.0))
-            resampled.append(student.resampled / teacher.resampled)
-    if not shares:
-        return Judgement(NOT_SHOWN, "No task has both a teacher and an internal student.", "Finish the missing runs.")
-    mean, bounds = float(np.mean(shares)), interval(np.mean(resampled, axis=0))
-    between = f" ({100 * bounds[0]:.1f} to {100 * bounds[1]:.1f})" if bounds else ""
-    evidence = (
-        f"{100 * mean:.1f} % of the teacher kept{between}, the best internal student of each of {len(shares)} tasks."
+    shares, groups, sentences = [], [], []
+    for task in case.tasks(claim.glue):
+        teacher, students = case.arms_of(task, (TEACHER_ID,)), case.arms_of(task, claim.rows)
+        if not teacher or not students or (teacher[0].mean or 0.0) <= 0:
+            continue
+        best = best_of(students)
+        shares.append((best.mean or 0.0) / (teacher[0].mean or 1.0))
+        groups.append([*teacher, *students])
+        sentences.append(f"{case.title(task)} {100 * shares[-1]:.1f} % ({best.cell.id}, the best of {len(students)})")
+    mean, bounds = (100 * float(np.mean(shares)), _interval_of_shares(groups)) if shares else (0.0, None)
+    low, high = (100 * bound for bound in bounds) if bounds else (float("nan"), float("nan"))
+    between = f" (95 % interval {low:.1f} to {high:.1f}, the best chosen anew in every resample)" if bounds else ""
+    evidence = _evidence(
+        case, sentences, f"on average {mean:.1f} % of the teacher kept{between}", "a teacher and its internal students"
     )
-    if lacking := case.lacking():
-        return Judgement(NOT_SHOWN, evidence, f"Not the paper's setting: needs {joined(lacking)}.")
-    if len(shares) < len(case.evidence.tasks) or bounds is None:
-        return Judgement(NOT_SHOWN, evidence, "Every task's teacher and internal students.")
-    low, high = (claim.value - claim.tolerance) / 100, (claim.value + claim.tolerance) / 100
-    if low <= mean <= high:
+    if lacks := case.lacks(claim.glue, (TEACHER_ID, *claim.rows)):
+        return Judgement(NOT_SHOWN, evidence, needs(lacks))
+    if len(shares) < len(claim.glue) or bounds is None:
+        return Judgement(NOT_SHOWN, evidence, "A teacher and students with a score above 0 on every task.")
+    least, most = claim.value - claim.tolerance, claim.value + claim.tolerance
+    if least <= low and high <= most:
         return Judgement(REPRODUCED, evidence)
-    if bounds[1] < low or bounds[0] > high:
+    if high < least or low > most:
         return Judgement(CONTRADICTED, evidence)
-    return Judgement(NOT_SHOWN, evidence, "More seeds: the interval still reaches the paper's figure.")
+    return Judgement(
+        NOT_SHOWN, evidence, f"More seeds: the interval must lie within {least:g} to {most:g} %, or outside of it."
+    )
+
+
+def _interval_of_shares(groups: Sequence[Sequence[Arm]]) -> tuple[float, float] | None:
+    """Return the interval of the mean share over tasks; a group is a task's teacher, then its students."""
+
+    def mean_share(*means: np.ndarray) -> np.ndarray:
+        left, shares = iter(means), []
+        for group in groups:
+            teacher, *students = (next(left) for _ in group)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                shares.append(np.fmax.reduce(students) / teacher)  # the best chosen anew in every resample
+        return np.asarray(np.mean(shares, axis=0))
+
+    return joint_interval(mean_share, [arm.spread for group in groups for arm in group])
 
 
 def _judge_best(claim: Claim, case: Case) -> Judgement:
-    task = case.paper_tasks.get(claim.glue or "")
-    lacking = case.lacking([claim.glue or ""])
-    if task is None or lacking:
-        return Judgement(NOT_SHOWN, "This study cannot say.", f"Not the paper's setting: needs {joined(lacking)}.")
-    metric, depth = case.main_metric(task), case.setting.student_layers
-    arms = [arm for row in claim.among if (arm := best_arm(case.arms, task, metric, (row,), depth))]
-    if not any(arm.cell.id in claim.rows for arm in arms) or len(arms) < 2:
-        return Judgement(NOT_SHOWN, "The rows to compare are not finished.", f"Finished runs of {joined(claim.among)}.")
-    winners = np.argmax([np.nan_to_num(arm.resampled, nan=-np.inf) for arm in arms], axis=0)
-    share = float(np.mean([arms[winner].cell.id in claim.rows for winner in winners]))
-    best = max(arms, key=lambda arm: arm.mean or 0.0)
-    evidence = f"Best mean: {best.cell.title} ({best.cell.id}); such a row is best in {100 * share:.0f} % of resamples."
-    if share >= 0.95:
+    sentences, shares = [], []
+    for task in case.tasks(claim.glue):
+        arms = case.arms_of(task, claim.among)
+        if len(arms) < 2:
+            continue
+        best, scores = best_of(arms), [np.nan_to_num(arm.resampled, nan=-np.inf) for arm in arms]
+        shares.append(float(np.mean([arms[winner].cell.id in claim.rows for winner in np.argmax(scores, axis=0)])))
+        low, high = best.interval or (None, None)
+        sentences.append(
+            f"{case.title(task)}: the best mean of {len(arms)} rows is that of {best.cell.id} ({best.cell.title}), "
+            f"{shown(best.metric, best.mean)} ({shown(best.metric, low)} to {shown(best.metric, high)}); one of "
+            f"{joined(claim.rows)} is best in {100 * shares[-1]:.0f} % of the resamples"
+        )
+    evidence = _evidence(case, sentences, "", f"two of the rows {joined(claim.among)}")
+    if lacks := case.lacks(claim.glue, claim.among):
+        return Judgement(NOT_SHOWN, evidence, needs(lacks))
+    if len(shares) == len(claim.glue) and min(shares) >= 0.95:
         return Judgement(REPRODUCED, evidence)
-    if share <= 0.05:
+    if len(shares) == len(claim.glue) and max(shares) <= 0.05:
         return Judgement(CONTRADICTED, evidence)
     return Judgement(NOT_SHOWN, evidence, "More seeds: 95 % of the resamples must agree.")
 
 
 def _judge_gap(claim: Claim, case: Case) -> Judgement:
-    sizes = sorted(case.study.params.study.examples, key=lambda n: float("inf") if n == FULL else float(n))
-    if len(sizes) < 2:
+    smallest, largest = case.sizes[0], case.sizes[-1]
+    if smallest == largest:
         return Judgement(
-            NOT_SHOWN, "One training-set size only.", "A study with several `examples`, smallest and full."
+            NOT_SHOWN, "One training-set size only.", f"A study with several `examples`, {claim.examples:,} and full."
         )
-    sentences, growth = [], {}
-    for task in case.evidence.tasks:
-        gaps = [_gap(claim, case, task, str(size)) for size in (sizes[0], sizes[-1])]
-        if gaps[0] is None or gaps[1] is None:
+    leads, sentences = [], []
+    for task in case.tasks(claim.glue):
+        lead = _leads(claim, case, task, (smallest, largest))
+        if lead is None:
             continue
-        bounds = interval(gaps[0] - gaps[1])
-        if bounds:
-            growth[task] = bounds
-            points = f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}"
-            sentences.append(f"{case.title(task)}: the lead at {sizes[0]} minus that at {sizes[-1]} is {points}")
-    evidence = "; ".join(sentences) + "." if sentences else "No task has both methods at both sizes."
-    if lacking := case.lacking():
-        return Judgement(NOT_SHOWN, evidence, f"Not the paper's setting: needs {joined(lacking)}.")
-    tasks = case.paper_tasks.values()
-    if all(task in growth and growth[task][0] > 0 for task in tasks):
+        leads.append(lead)
+        said = [
+            f"{100 * value:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+            for value, (low, high) in zip(lead.values, lead.intervals, strict=True)
+        ]
+        sentences.append(
+            f"{case.title(task)}: the mean lead of {joined(lead.rows)} over {claim.than} is {said[0]} with "
+            f"{size_words(smallest)} and {said[1]} with {size_words(largest)}, grown by {said[2]}"
+        )
+    evidence = _evidence(case, sentences, "", f"an internal row and {claim.than} at both sizes", f"{case.depth} layers")
+    lacks = case.lacks(claim.glue, (*claim.rows, claim.than), (smallest, FULL))
+    if smallest == FULL or int(smallest) > claim.examples:
+        lacks.append(Lack("size", f"students of at most {claim.examples:,} training examples"))
+    if lacks:
+        return Judgement(NOT_SHOWN, evidence, needs(lacks))
+    whole = len(leads) == len(claim.glue)
+    # A lead that grows is a lead: falling behind by less with little data is not what the paper says.
+    if whole and all(lead.growth[0] > 0 and lead.small[0] > 0 for lead in leads):
         return Judgement(REPRODUCED, evidence)
-    if all(task in growth and growth[task][1] < 0 for task in tasks):
+    if whole and all(lead.growth[1] < 0 for lead in leads):
         return Judgement(CONTRADICTED, evidence)
-    return Judgement(NOT_SHOWN, evidence, "More seeds at both ends: the intervals must leave 0 on every task.")
+    return Judgement(
+        NOT_SHOWN, evidence, "More seeds at both ends: on every task a lead with little data, and its growth, above 0."
+    )
 
 
-def _gap(claim: Claim, case: Case, task: str, examples: str) -> np.ndarray | None:
-    # The rows' mean, not the best of them: a best chosen at each size would grow with the noise of small sets.
-    metric, depth = case.main_metric(task), _depth(case)
-    rows = [arm for row in claim.rows if (arm := best_arm(case.arms, task, metric, (row,), depth, examples))]
-    base = best_arm(case.arms, task, metric, (claim.than,), depth, examples)
-    return np.mean([arm.resampled for arm in rows], axis=0) - base.resampled if rows and base else None
+@dataclass(frozen=True)
+class _Leads:
+    """The mean lead of rows over a baseline at two sizes: values and intervals of the small, the large, the growth."""
+
+    rows: tuple[str, ...]
+    values: tuple[float, float, float]
+    intervals: tuple[tuple[float, float], ...]
+
+    @property
+    def small(self) -> tuple[float, float]:
+        """The interval of the lead at the smaller size."""
+        return self.intervals[0]
+
+    @property
+    def growth(self) -> tuple[float, float]:
+        """The interval of the smaller size's lead minus the larger's."""
+        return self.intervals[2]
+
+
+def _leads(claim: Claim, case: Case, task: str, sizes: tuple[str, str]) -> _Leads | None:
+    # The mean of the rows that both sizes have: the ends would else be of different methods, and a best row chosen at
+    # each end would grow with the noise of small sets.
+    found = [{arm.cell.id: arm for arm in case.arms_of(task, (*claim.rows, claim.than), size)} for size in sizes]
+    rows = tuple(row for row in claim.rows if all(row in end for end in found))
+    if not rows or not all(claim.than in end for end in found):
+        return None
+    ends = [[end[row] for row in (*rows, claim.than)] for end in found]
+    small, large = (float(np.mean([arm.mean or 0.0 for arm in end[:-1]])) - (end[-1].mean or 0.0) for end in ends)
+    spreads = [[arm.spread for arm in end] for end in ends]
+    bounds = [
+        joint_interval(_lead, spreads[0]),
+        joint_interval(_lead, spreads[1]),
+        joint_interval(_growth, [*spreads[0], *spreads[1]]),
+    ]
+    known = tuple(found for found in bounds if found is not None)
+    return _Leads(rows, (small, large, small - large), known) if len(known) == len(bounds) else None
+
+
+def _lead(*means: np.ndarray) -> np.ndarray:
+    """Return the rows' mean minus the baseline, which comes last."""
+    return np.asarray(np.mean(means[:-1], axis=0) - means[-1])
+
+
+def _growth(*means: np.ndarray) -> np.ndarray:
+    half = len(means) // 2
+    return _lead(*means[:half]) - _lead(*means[half:])
 
 
 def _judge_parameters(claim: Claim, case: Case) -> Judgement:
     found: dict[int, set[int]] = {}
+    layers = teacher_layers(case.study)
     for finished in case.evidence.finished.values():
-        arm = next((a for a in case.arms.values() if finished.run in a.cell.runs), None)
-        if arm and arm.cell.depth is not None and finished.record.get("encoder_parameters"):
-            found.setdefault(arm.cell.depth, set()).add(finished.record["encoder_parameters"])
+        depth = cell_of_run(finished.run, layers)[3]
+        if depth is not None and finished.record.get("encoder_parameters"):
+            found.setdefault(depth, set()).add(finished.record["encoder_parameters"])
     seen = {depth: sorted(found[depth]) for depth in claim.values if depth in found}
-    evidence = "; ".join(f"{d} layers: {', '.join(f'{n:,}' for n in counts)}" for d, counts in seen.items())
-    if lacking := case.lacking([]):
-        return Judgement(NOT_SHOWN, f"{evidence or 'No run'}.", f"Not the paper's setting: needs {joined(lacking)}.")
+    counted = "; ".join(f"{d} layers: {', '.join(f'{n:,}' for n in counts)}" for d, counts in seen.items())
+    evidence = f"{counted or f'No finished run of {joined([str(d) for d in claim.values])} layers'}."
+    if lacks := case.encoder_lacks():
+        return Judgement(NOT_SHOWN, evidence, needs(lacks))
     if set(seen) != set(claim.values):
-        return Judgement(
-            NOT_SHOWN, f"{evidence}.", f"Finished runs of {joined([str(d) for d in claim.values])} layers."
-        )
+        return Judgement(NOT_SHOWN, evidence, f"Finished runs of {joined([str(d) for d in claim.values])} layers.")
     same = all(round(n / 1e6, 1) == claim.values[depth] for depth, counts in seen.items() for n in counts)
-    return Judgement(REPRODUCED if same else CONTRADICTED, f"{evidence}.")
+    return Judgement(REPRODUCED if same else CONTRADICTED, evidence)
 
 
-def _depth(case: Case) -> int:
-    depths = case.study.params.study.depths
-    return case.setting.student_layers if case.setting.student_layers in depths else max(depths)
+def _evidence(case: Case, sentences: Sequence[str], overall: str, wanted: str, place: str = "") -> str:
+    """Return the evidence task by task with where it is from, or what no task of the claim has."""
+    if not sentences:
+        return f"No task of the claim has finished runs of {wanted} here."
+    parts = [*sentences, overall] if overall else list(sentences)
+    return f"At {place or case.place}: {'; '.join(parts)}."

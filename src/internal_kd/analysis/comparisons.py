@@ -14,7 +14,7 @@ from internal_kd.analysis.sentences import INTERVALS_NOTE, p_text, reading_of
 from internal_kd.analysis.statistics import Arm, Comparison, arms_of, compare, expected_best
 from internal_kd.analysis.text_tables import TextTable, write_text_table
 from internal_kd.errors import UserError
-from internal_kd.files import write_json
+from internal_kd.files import remove, write_json
 from internal_kd.study import Study
 
 CELL_COLUMNS = ("task", "metric", "id", "method", "depth", "examples", "seeds", "mean", "std", "low", "high")
@@ -40,14 +40,14 @@ def compare_runs(study: Study) -> Path:
     key, evidence = recorded_key(study), scored_evidence(study)
     arms, folder = arms_of(study, evidence), tables_folder(study)
     comparisons = compare(arms)
-    (folder / "claims.json").unlink(missing_ok=True)
+    remove(folder / "claims.json")
     write_csv(folder / "cells.csv", CELL_COLUMNS, [_cell_line(arm) for arm in arms.values()])
     write_csv(folder / "comparisons.csv", [f.name for f in fields(Comparison)], [astuple(c) for c in comparisons])
     write_text_table(folder, "comparisons", comparisons_text(evidence.tasks, comparisons))
     write_csv(folder / "expected_best.csv", BEST_COLUMNS, [line for arm in arms.values() for line in _best_lines(arm)])
     known = read_claims()
-    published = list(paper_lines(study, known, arms))
-    write_csv(folder / "paper.csv", PAPER_COLUMNS, published)
+    published = paper_lines(study, known, arms, evidence)
+    write_csv(folder / "paper.csv", PAPER_COLUMNS, [astuple(line) for line in published])
     write_text_table(folder, "paper", paper_text(published))
     verdicts = judge_claims(study, known, arms, comparisons, evidence)
     write_json(folder / "claims.json", {"key": key, "claims": [asdict(verdict) for verdict in verdicts]})

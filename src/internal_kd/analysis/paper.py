@@ -1,58 +1,52 @@
 """The paper's known figures beside our own: typed reading of paper/claims.yaml, and paper.csv.
 
-A figure that is not known stays empty. Ours enter only where the study has the paper's task and depth on the full
-training set; everything else would compare two different things.
+A figure that is not known stays empty. Ours enter only where the study has the paper's task whole, an encoder of the
+paper's size and its depth on the full training set; everything else would compare two different things. What differs
+besides is named line by line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from internal_kd.analysis.built import CLAIMS_FILE
-from internal_kd.analysis.cells import FULL, TEACHER
+from internal_kd.analysis.cells import TEACHER_ID, joined
 from internal_kd.analysis.layout import metric_title, shown
-from internal_kd.analysis.statistics import Arm
+from internal_kd.analysis.paper_setting import ELSEWHERE, Arms, Case, Setting, best_of, interval_of_best
+from internal_kd.analysis.predictions import Evidence
 from internal_kd.analysis.text_tables import TextTable
-from internal_kd.errors import UserError
+from internal_kd.errors import UserError, nearest
 from internal_kd.params.reading import read_yaml
 from internal_kd.params.types import Frozen
 from internal_kd.study import Study
-from internal_kd.tasks import HIGHER_IS_BETTER
 
 Status = Literal["stated", "arithmetic", "unverified"]
-PAPER_COLUMNS = (
-    "kind", "system", "status", "source", "task", "metric", "rows", "method", "seeds", "ours", "paper", "difference",
-)  # fmt: skip
-
-
-class Setting(Frozen):
-    """Where the paper's claims can be decided."""
-
-    glue: tuple[str, ...]
-    metrics: dict[str, tuple[str, ...]]
-    rows: tuple[str, ...]
-    teacher_encoder_parameters: int
-    student_layers: int
 
 
 class Claim(Frozen):
-    """One sentence of the paper and how it is judged; values are as published."""
+    """One sentence of the paper and how it is judged; values are as published.
+
+    ``glue`` names the tasks it is about, where they are not all of the paper's; ``examples`` the training-set size that
+    the smallest of a study may not exceed.
+    """
 
     name: str
     text: str
     kind: Literal["better", "share", "best", "gap_grows", "parameters"]
     status: Status
+    glue: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
     than: str = "3.0"
-    p: float = 0.001
     value: float = 0.0
     tolerance: float = 0.0
-    glue: str | None = None
     among: tuple[str, ...] = ()
+    examples: int = 0
     values: dict[int, float] = {}
 
 
@@ -84,6 +78,22 @@ class KnownPaper(Frozen):
     figures: tuple[Figure, ...]
     peers: tuple[Peer, ...] = ()
 
+    @model_validator(mode="after")
+    def _names_known(self) -> KnownPaper:
+        rows = {row for claim in self.claims for row in (*claim.rows, *claim.among, claim.than)}
+        rows |= {row for figure in self.figures for row in figure.rows} | {
+            row for peer in self.peers for row in peer.rows
+        }
+        tasks = {task for claim in self.claims for task in claim.glue} | {figure.glue for figure in self.figures}
+        tasks |= {task for peer in self.peers for task in peer.scores} | set(self.setting.glue)
+        for what, named, known in (
+            ("row", rows, {TEACHER_ID, *self.setting.rows}),
+            ("task", tasks, set(self.setting.examples)),
+        ):
+            if unknown := sorted(named - known):
+                raise ValueError(f"unknown {what} {unknown[0]!r}{nearest(unknown[0], sorted(known))}")
+        return self
+
 
 def read_claims(path: Path = CLAIMS_FILE) -> KnownPaper | None:
     """Read paper/claims.yaml; None where the project has none.
@@ -97,98 +107,143 @@ def read_claims(path: Path = CLAIMS_FILE) -> KnownPaper | None:
         return KnownPaper.model_validate(read_yaml(path))
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
+        where = ".".join(str(part) for part in problem["loc"]) or "entries"
         raise UserError(f"{path}: {where}: {problem['msg']}; mend the entry or take it out") from None
 
 
-def glue_names(study: Study) -> dict[str, str]:
-    """Return ``{GLUE task: the study's name for it}``."""
-    return {tokens.data.glue: name for name, tokens in study.tasks.items() if tokens.data.glue}
+@dataclass(frozen=True)
+class PaperLine:
+    """One published figure beside ours, in natural units; None where there is nothing to say.
+
+    ``rows`` are the rows of ours that are of the same kind, ``compared`` those that are finished; of several the best
+    is meant, ``method`` is its name, and ``low`` and ``high`` choose it anew in every resample. ``differs`` says in
+    which respects ours are not in the paper's setting.
+    """
+
+    kind: str
+    system: str
+    status: str
+    source: str
+    task: str
+    metric: str
+    rows: str
+    compared: str
+    method: str
+    seeds: int
+    ours: float | None
+    std: float | None
+    low: float | None
+    high: float | None
+    paper: float | None
+    difference: float | None
+    differs: str
 
 
-def best_arm(
-    arms: Mapping[tuple[str, ...], Arm], task: str, metric: str, rows: tuple[str, ...], depth: int, examples: str = FULL
-) -> Arm | None:
-    """Return the arm with the best mean among rows of one task, depth and size; the teacher has its own depth."""
-    found = [
-        arm
-        for arm in arms.values()
-        if (arm.cell.task, arm.metric) == (task, metric)
-        and arm.cell.id in rows
-        and (arm.cell.method == TEACHER or (arm.cell.depth, arm.cell.examples) == (depth, examples))
-        and arm.defined
-    ]
-    sign = 1 if HIGHER_IS_BETTER.get(metric, True) else -1
-    return max(found, key=lambda arm: sign * (arm.mean or 0.0), default=None)
+PAPER_COLUMNS = tuple(field.name for field in fields(PaperLine))
+_NUMBERS = ("ours", "std", "low", "high", "paper", "difference")
 
 
-def paper_lines(
-    study: Study, known: KnownPaper | None, arms: Mapping[tuple[str, ...], Arm]
-) -> Iterator[tuple[object, ...]]:
-    """Yield the lines of paper.csv in natural units: the paper's table, its best-of figures, and the peers."""
+def paper_lines(study: Study, known: KnownPaper | None, arms: Arms, evidence: Evidence) -> list[PaperLine]:
+    """Return the lines of paper.csv: the paper's table, its best-of figures, and the peers."""
     if known is None:
-        return
-    setting = known.setting
+        return []
+    case, setting = Case(study, known.setting, arms, evidence), known.setting
     single = {(f.glue, f.metric, f.rows[0]): f for f in known.figures if len(f.rows) == 1}
+    lines = []
     for glue in setting.glue:
         for metric in setting.metrics[glue]:
-            for row in setting.rows:
+            for row in (TEACHER_ID, *setting.rows):
                 figure = single.get((glue, metric, row))
                 status, value = (figure.status, figure.value) if figure else ("unknown", None)
-                yield _line(study, known, arms, ("paper", "paper", status, known.source), glue, metric, (row,), value)
+                head = ("paper", "paper", status, known.source)
+                lines.append(_line(case, head, glue, metric, (row,), value))
     for figure in (f for f in known.figures if len(f.rows) > 1):
-        head: tuple[str, str, str, str] = ("paper", "paper, best of", figure.status, known.source)
-        yield _line(study, known, arms, head, figure.glue, figure.metric, figure.rows, figure.value)
+        head = ("paper", "paper, best of", figure.status, known.source)
+        lines.append(_line(case, head, figure.glue, figure.metric, figure.rows, figure.value))
     for peer in known.peers:
         for glue, scores in peer.scores.items():
             for metric, value in scores.items():
                 head = ("peer", peer.system, "published", peer.source)
-                yield _line(study, known, arms, head, glue, metric, peer.rows, value)
-
-
-def paper_text(lines: Sequence[Sequence[Any]]) -> TextTable:
-    """Return the published figures laid out; what is neither known of the paper nor run here stays in paper.csv."""
-    header = ("system", "task", "metric", "our row", "published", "ours", "difference", "status")
-    laid_out = []
-    for line in (dict(zip(PAPER_COLUMNS, line, strict=True)) for line in lines):
-        if line["paper"] is None:
-            continue
-        metric, rows = line["metric"], line["rows"].split()
-        numbers = (shown(metric, line[name], 2, sign=name == "difference") for name in ("paper", "ours", "difference"))
-        named = metric_title(metric) if metric != "unstated" else "not stated"
-        ours = rows[0] if len(rows) == 1 else f"best of {rows[0]} to {rows[-1]}"
-        laid_out.append((line["system"], line["task"], named, ours, *numbers, line["status"]))
-    note = (
-        "Ours only where this study has the GLUE task and 6-layer students on the full training set. Peers' protocols "
-        "differ from ours. The paper's other cells are not known here and are left empty in paper.csv."
-    )
-    return TextTable(header, tuple(laid_out), "llllrrrl", (note,))
+                lines.append(_line(case, head, glue, metric, peer.rows, value))
+    return lines
 
 
 def _line(
-    study: Study,
-    known: KnownPaper,
-    arms: Mapping[tuple[str, ...], Arm],
-    head: tuple[str, str, str, str],
-    glue: str,
-    metric: str,
-    rows: tuple[str, ...],
-    published: float | None,
-) -> tuple[object, ...]:
-    task = glue_names(study).get(glue)
-    arm = best_arm(arms, task, metric, rows, known.setting.student_layers) if task else None
-    theirs = None if published is None else published / 100
-    ours = arm.mean if arm else None
-    difference = None if ours is None or theirs is None else ours - theirs
-    named = " ".join(rows)
-    return (
+    case: Case, head: tuple[str, str, str, str], glue: str, metric: str, rows: tuple[str, ...], published: float | None
+) -> PaperLine:
+    kinds = tuple(dict.fromkeys(lack.kind for lack in case.lacks([glue], rows)))
+    elsewhere = any(kind in ELSEWHERE for kind in kinds)
+    arms = [] if elsewhere else [a for task in case.tasks([glue]) for a in case.arms_of(task, rows, metric=metric)]
+    best = best_of(arms) if arms else None
+    low, high = (interval_of_best(arms) if arms else None) or (None, None)
+    ours, theirs = best.mean if best else None, None if published is None else published / 100
+    return PaperLine(
         *head,
-        glue,
-        metric,
-        named,
-        arm.cell.method if arm else None,
-        len(arm.seeds) if arm else 0,
-        ours,
-        theirs,
-        difference,
+        task=glue,
+        metric=metric,
+        rows=" ".join(rows),
+        compared=" ".join(arm.cell.id for arm in arms),
+        method=best.cell.method if best else "",
+        seeds=len(best.seeds) if best else 0,
+        ours=ours,
+        std=best.std if best else None,
+        low=low,
+        high=high,
+        paper=theirs,
+        difference=None if ours is None or theirs is None else ours - theirs,
+        differs=" ".join(kinds),
     )
+
+
+def read_paper_lines(path: Path) -> list[PaperLine]:
+    """Read paper.csv back.
+
+    Raises:
+        UserError: it is missing or not whole.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as handle:
+            return [_line_of(line) for line in csv.DictReader(handle)]
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run internal-kd compare-runs first") from None
+    except (KeyError, ValueError, TypeError):
+        raise UserError(f"{path} is not whole: run internal-kd compare-runs again") from None
+
+
+def _line_of(line: dict[str, str]) -> PaperLine:
+    numbers = {name: float(line[name]) if line[name] else None for name in _NUMBERS}
+    return PaperLine(**(line | numbers | {"seeds": int(line["seeds"])}))  # type: ignore[arg-type]
+
+
+def paper_text(lines: Sequence[PaperLine]) -> TextTable:
+    """Return the published figures laid out; what is neither known of the paper nor run here stays in paper.csv."""
+    header = (
+        "system", "task", "metric", "our row", "published", "ours", "95 % interval", "difference", "differs in",
+        "status",
+    )  # fmt: skip
+    laid_out = []
+    for line in (line for line in lines if line.paper is not None):
+        rows, metric = (line.compared or line.rows).split(), line.metric
+        several = f"best of {joined(rows)}" if line.compared else f"best of {rows[0]} to {rows[-1]}"
+        ours = shown(metric, line.ours, 2) + ("" if line.std is None else f" ± {shown(metric, line.std, 2)}")
+        laid_out.append(
+            (
+                line.system,
+                line.task,
+                metric_title(metric) if metric != "unstated" else "not stated",
+                several if len(rows) > 1 else rows[0],
+                shown(metric, line.paper, 2),
+                ours if line.ours is None else f"{ours} ({line.seeds})",
+                "–" if line.low is None else f"{shown(metric, line.low, 2)} to {shown(metric, line.high, 2)}",
+                shown(metric, line.difference, 2, sign=True),
+                ", ".join(line.differs.split()) or "–",
+                line.status,
+            )
+        )
+    note = (
+        "Ours: mean ± sample standard deviation over seeds (number of seeds), with the mean's interval; of several "
+        "rows the best, chosen anew in every resample. Ours are left empty where task, data, encoder, depth or "
+        "training-set size is not the paper's; \"differs in\" names these and everything else that is not. Peers' "
+        "protocols differ from ours. The paper's other cells are not known here and are left empty in paper.csv."
+    )
+    return TextTable(header, tuple(laid_out), "llllrrrrll", (note,))

@@ -25,13 +25,12 @@ from internal_kd.analysis.comparisons import BEST_COLUMNS, comparisons_text
 from internal_kd.analysis.efficiency import efficiency_rows, efficiency_text
 from internal_kd.analysis.latency import read_latencies
 from internal_kd.analysis.layout import expected_best_text, header_of, lines_of, notes_of
-from internal_kd.analysis.paper import PAPER_COLUMNS, paper_text
+from internal_kd.analysis.paper import paper_text, read_paper_lines
 from internal_kd.analysis.predictions import read_facts
 from internal_kd.analysis.scores import GAP_COLUMNS, read_scores
 from internal_kd.analysis.sentences import findings
 from internal_kd.analysis.statistics import read_comparisons
 from internal_kd.analysis.tables import MainTable, summarise
-from internal_kd.analysis.text_tables import TextTable
 from internal_kd.errors import UserError
 from internal_kd.files import read_json, write_text
 from internal_kd.params import load_params
@@ -72,7 +71,7 @@ def render_report(study: Study) -> Path:
             table, efficiency_rows(table, study.params.analysis.distillation_alpha, read_latencies(study))
         ),
         claims=read_json(tables_folder(study) / "claims.json")["claims"],
-        paper=_published(study),
+        paper=paper_text(read_paper_lines(tables_folder(study) / "paper.csv")),
         gaps=_read_lines(tables_folder(study) / "missing.csv", GAP_COLUMNS),
         runs=_runs(study),
         wanted=len(study.runs),
@@ -170,14 +169,6 @@ def _first_weights(study: Study) -> str:
 def _figure(study: Study, name: str, caption: str) -> dict[str, str]:
     data = base64.b64encode(figure_paths(study, name)[0].read_bytes()).decode()
     return {"name": name, "source": f"data:image/png;base64,{data}", "caption": caption}
-
-
-def _published(study: Study) -> TextTable:
-    lines: list[list[object]] = []
-    for line in _read_lines(tables_folder(study) / "paper.csv", PAPER_COLUMNS):
-        numbers = {name: float(line[name]) if line[name] else None for name in ("ours", "paper", "difference")}
-        lines.append(list((line | numbers).values()))
-    return paper_text(lines)
 
 
 def _read_lines(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
