@@ -54,6 +54,7 @@ def test_titles_order_and_wanted_runs_count(small):
     assert not is_current(plan(**merge(SMALL, {"methods": {"soft": {"title": "Another title"}}})))
     assert not is_current(plan(**merge(SMALL, {"study": {"methods": ["stacked", "soft"]}})))
     assert not is_current(plan(**merge(SMALL, {"study": {"seeds": [1]}})))
+    assert not is_current(plan(**merge(SMALL, {"methods": {"stacked": {"compare_with": []}}})))
 
 
 def test_the_weight_of_the_distillation_score_moves_tables_and_no_run(small):
