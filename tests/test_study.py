@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -120,26 +121,62 @@ def test_paths_say_what_a_run_is():
     assert str(run.folder) == f"results/runs/students/judge/tiny/L2/finetuned/n32/seed1-{run.fingerprint}"
 
 
+EVERY_OTHER = {"layers": "every_other"}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"study": {"depths": [5]}}, "study.depths: 5 layers are more than the teacher's 4; take at most 4"),
-        ({"study": {"depths": [3]}}, "'uniform' needs a depth that divides the teacher's 4 layers: 1, 2, 4"),
+        ({"study": {"depths": [3]}}, "student.layer_map: 'uniform' needs a depth that divides the teacher's 4 layers"),
         ({"student": {"epochs": 2}}, "methods.stacked: 2 layers of up to 1 epochs leave none of 2 epochs"),
         ({"encoder": {"layers": 12}}, "encoder.layers: 12 was given, but tiny has 4"),
         ({"encoder": {"path": "nowhere"}}, "encoder.path: nowhere is no folder"),
         ({"encoder": {"source": "package", "package": "no_such_package"}}, "'no_such_package' is not installed"),
-        ({"student": {"initialization": {"layers": [1, 9]}}}, "leave the teacher's layers 1 to 4"),
+        ({"student": {"layer_map": [1, 2, 3]}}, "student.layer_map: layers [1, 2, 3] name 3 layers for a student of 2"),
+        ({"methods": {"stacked": {"layer_map": [4, 2]}}}, "methods.stacked.layer_map: layers [4, 2] descend"),
+        ({"student": {"initialization": {"layers": [1, 9]}}}, "student.initialization.layers: layers [1, 9] leave"),
+        (
+            {"study": {"depths": [3], "methods": ["soft"]}, "methods": {"soft": {"initialization": EVERY_OTHER}}},
+            "methods.soft.initialization.layers: 'every_other' needs a depth that divides the teacher's 4 layers",
+        ),
+        ({"tasks": {"judge": {"phenomena": ["foo"]}}}, "tasks.judge.phenomena: unknown phenomenon 'foo' of accept"),
+        ({"tasks": {"judge": {"train": 10**9}}}, "tasks.judge: train 1000000000 + dev 48 are more examples than the"),
+        ({"study": {"examples": [10, 65, "full"]}}, "study.examples: 65 are more than the 64 of judge; say 'full'"),
+        ({"tokens": {"max_length": 513}}, "tokens.max_length: 513 is more than the 512 positions of encoder tiny"),
+        ({"tasks": {"judge": {"max_length": 600}}}, "tasks.judge.max_length: 600 is more than the 512 positions"),
         ({"tasks": {"own": {"source": "files", "train": "a.csv", "dev": "b.csv", "text": ["t"]}}}, "a.csv does"),
         ({"data": {"root": "glue"}, "study": {"tasks": ["rte"]}}, "data.root: glue holds no folder RTE"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_planned_is_one_clear_line(changes, said):
-    if "tasks" in changes:
+    if "own" in changes.get("tasks", {}):
         changes = {**changes, "study": {"tasks": ["own"]}}
     with pytest.raises(UserError) as refused:
         plan(**changes)
     assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_subset_of_what_is_fetched_is_no_larger_than_it(project):
+    glue = {"study": {"tasks": ["rte"], "examples": [100]}}
+    manifest = plan(**glue).tasks["rte"].data.marker
+    manifest.parent.mkdir(parents=True)
+    for splits, refused in [({"train": {"rows": 99}}, True), ({"train": {"rows": 100}}, False), ({"train": 1}, False)]:
+        manifest.write_text(json.dumps({"splits": splits}))
+        if refused:
+            with pytest.raises(UserError, match="100 are more than the 99 of rte"):
+                plan(**glue)
+        else:
+            assert plan(**glue).students
+    assert plan(study={"examples": [64]}).students
+
+
+def test_an_encoders_own_positions_count(project):
+    config = {"num_hidden_layers": 4, "max_position_embeddings": 26, "model_type": "roberta", "pad_token_id": 1}
+    (project / "encoder/config.json").write_text(json.dumps(config))
+    assert plan().students
+    with pytest.raises(UserError, match="25 is more than the 24 positions of encoder tiny"):
+        plan(tokens={"max_length": 25})
 
 
 SOFT = {"id": "9.1", "weights": {"soft": 1.0, "cls_cosine": 0}}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -24,11 +25,17 @@ from internal_kd.artefacts import (
     TeacherRun,
     TokenizedTask,
 )
-from internal_kd.data.generator import grammar_of
+from internal_kd.data.encoder_files import read_config
 from internal_kd.errors import UserError
-from internal_kd.files import read_json
+from internal_kd.feasibility import (
+    check_climb,
+    check_distinct,
+    check_examples,
+    check_generated,
+    check_layers,
+    check_lengths,
+)
 from internal_kd.identity import RESULTS, ContentHashes, plain
-from internal_kd.models.layers import choose_layers, layer_map
 from internal_kd.params import Params
 from internal_kd.params.sources import EncoderParams, FilesEntry, GlueEntry
 from internal_kd.params.training import ResolvedMethod, TrainingParams, resolve_method
@@ -91,20 +98,25 @@ def plan_study(params: Params) -> Study:
     """Work out every run a study wants.
 
     Raises:
-        UserError: a local source is missing, a depth or layer map does not suit the encoder, or two names stand for
-            one training.
+        UserError: a local source is missing, a depth, layer map or length does not suit the encoder, a subset is
+            larger than its task, or two names stand for one training.
     """
     hashes = ContentHashes()
     encoder = plan_encoder(params.encoder, hashes)
     names = tuple(params.tasks) if params.study.tasks is None else params.study.tasks
     tasks = {name: _plan_task(params, name, encoder, hashes) for name in names}
     methods = {name: resolve_method(name, params.methods[name], params.student) for name in params.study.methods}
-    _check_layers(params, encoder, methods)
+    config, layers = _look_at(encoder)
+    if layers is not None:
+        check_layers(params, encoder.name, layers, methods)
+    if config is not None:
+        check_lengths(params, tasks, config)
+    check_examples(params, tasks)
     teachers = tuple(_plan_teacher(params, tokens, seed) for tokens in tasks.values() for seed in params.teacher.seeds)
     students = tuple(run for tokens in tasks.values() for run in _plan_students(params, tokens, methods))
     for run in students:
-        _check_climb(run)
-    _check_distinct(tasks, students)
+        check_climb(run)
+    check_distinct(tasks, students)
     return Study(params, tasks, methods, teachers, students)
 
 
@@ -171,7 +183,7 @@ def _plan_task(params: Params, name: str, encoder: EncoderFiles, hashes: Content
             content = None if folder.is_dir() else recall(TASKS, name_of_task(entry, folder))
             files = _glue_files(folder, glue, content)
     else:
-        grammar_of(entry.grammar, entry.phenomena)
+        check_generated(name, entry)
     content = content or {split: hashes.of_file(path, f"tasks.{name}") for split, path in files.items()}
     data = TaskData(fetch_task.RECIPE, name, entry, glue, hub, content, files)
     length = entry.max_length or params.tokens.max_length
@@ -231,57 +243,13 @@ def _plan_initial(
     )
 
 
-def _check_layers(params: Params, encoder: EncoderFiles, methods: dict[str, ResolvedMethod]) -> None:
-    layers = _known_layers(encoder)
-    if layers is None:
-        return
-    if params.encoder.layers not in (None, layers):
-        raise UserError(f"encoder.layers: {params.encoder.layers} was given, but {encoder.name} has {layers}")
-    for depth in params.study.depths:
-        if depth > layers:
-            raise UserError(f"study.depths: {depth} layers are more than the teacher's {layers}; take at most {layers}")
-        for method in methods.values():
-            if method.layer_terms:
-                layer_map(method.settings.layer_map, layers, depth)
-            if method.settings.initialization.source != "random":
-                choose_layers(method.settings.initialization.layers, layers, depth)
-
-
-def _check_climb(run: StudentRun) -> None:
-    settings = run.method.settings
-    climbing = run.depth * settings.epochs_per_layer
-    if run.method.curriculum != "all" and climbing >= settings.epochs:
-        raise UserError(
-            f"methods.{run.method.name}: {run.depth} layers of up to {settings.epochs_per_layer} epochs leave none of "
-            f"{settings.epochs} epochs for classification; raise epochs or lower epochs_per_layer"
-        )
-
-
-def _check_distinct(tasks: dict[str, TokenizedTask], students: tuple[StudentRun, ...]) -> None:
-    """Refuse two names for one thing: two jobs would write its checkpoints, and tables would count it twice."""
-    names: dict[str, str] = {}
-    for name, tokens in tasks.items():
-        if (first := names.setdefault(tokens.data.fingerprint, name)) != name:
-            raise UserError(
-                f"study.tasks: {first!r} and {name!r} hold the same examples: leave one of them out, or give each a "
-                "study of its own"
-            )
-    runs: dict[str, StudentRun] = {}
-    for run in students:
-        if (twin := runs.setdefault(run.fingerprint, run)) is not run:
-            raise UserError(
-                f"study.methods: {twin.method.name!r} and {run.method.name!r} differ in nothing that counts on "
-                f"{run.task}: they are one training; leave one of them out, or change a setting that it uses"
-            )
-
-
-def _known_layers(encoder: EncoderFiles) -> int | None:
+def _look_at(encoder: EncoderFiles) -> tuple[dict[str, Any] | None, int | None]:
+    """Return a local encoder's ``config.json``, where it is at hand, and the number of layers, where it is known."""
     if encoder.path is None:
-        return encoder.encoder.layers
+        return None, encoder.encoder.layers
     # Of a source that is not here there may be the copy.
     at_hand = [path for path in (encoder.path, encoder.folder) if (path / "config.json").is_file()]
     if not at_hand:
-        return encoder.encoder.layers
-    config = read_json(at_hand[0] / "config.json")
-    layers = config.get("num_hidden_layers", config.get("n_layers"))
-    return layers if isinstance(layers, int) else encoder.encoder.layers
+        return None, encoder.encoder.layers
+    config, layers = read_config(at_hand[0] / "config.json")
+    return config, layers or encoder.encoder.layers

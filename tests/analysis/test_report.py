@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fake_runs import METHODS, QUALITY, SMALL, plan, write_study
+from fake_runs import METHODS, QUALITY, SMALL, TITLES, plan, write_study
 
 from internal_kd.analysis.attention import map_attention
 from internal_kd.analysis.attention_figures import plot_attention_kl, plot_attention_maps
@@ -134,15 +134,16 @@ def test_sweeps_draw_their_figures(project):
 
 def test_captions_name_the_students_and_explain_the_bands(project):
     sweep = {"depths": [1, 3], "examples": [100, 2000, "full"], "methods": ["soft", "stacked"]}
-    captions = captions_of(plan(study=sweep))
+    tasks = {name: {"train": 4000} for name in TITLES}
+    captions = captions_of(plan(study=sweep, tasks=tasks))
     for name in ("main", "learning", "reliability"):
         assert captions[name].startswith("Students of 3 layers trained on all examples. ")
     assert captions["depth"].startswith("Students trained on all examples: ")
     assert captions["size"].startswith("Students of 3 layers: ")
     assert all("Bands: 95 % interval" in captions[name] for name in ("depth", "size"))
-    assert "on 2,000 examples" in captions_of(plan(study={"examples": [100, 2000]}))["main"]
+    assert "on 2,000 examples" in captions_of(plan(study={"examples": [100, 2000]}, tasks=tasks))["main"]
     extra = {"more": METHODS["soft"] | {"id": "3.9", "temperature": 2}}
-    many = captions_of(plan(study=sweep | {"methods": [*METHODS, "more"]}, methods=extra))
+    many = captions_of(plan(study=sweep | {"methods": [*METHODS, "more"]}, methods=extra, tasks=tasks))
     assert "Bands" not in many["depth"] and "No bands" in many["size"]
 
 

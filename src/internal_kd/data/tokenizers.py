@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +42,7 @@ def load_tokenizer(folder: Path, name: str, max_length: int) -> EncoderTokenizer
     pad_id = auto.pad_token_id if auto.pad_token_id is not None else config.get("pad_token_id")
     if pad_id is None:
         raise UserError(f"encoder {name}: its tokenizer has no padding token; set pad_token in tokenizer_config.json")
-    positions = config.get("max_position_embeddings", 512)
-    if config["model_type"] in POSITIONS_BEHIND_PAD:
-        positions -= config.get("pad_token_id", 1) + 1
+    positions = positions_of(config)
     if max_length > positions:
         raise UserError(f"tokens.max_length: {max_length} is more than the {positions} positions of encoder {name}")
     tokenizer = auto.backend_tokenizer
@@ -53,6 +51,17 @@ def load_tokenizer(folder: Path, name: str, max_length: int) -> EncoderTokenizer
     tokenizer.enable_truncation(max_length, stride=0, strategy="longest_first", direction="right")
     types = config.get("type_vocab_size", 1) > 1 and config["model_type"] not in WITHOUT_TYPES
     return EncoderTokenizer(tokenizer, max_length, pad_id, config["vocab_size"], types)
+
+
+def positions_of(config: Mapping[str, Any]) -> int:
+    """Return the longest input an encoder with this ``config.json`` has positions for; 512 if that says nothing."""
+
+    def number(key: str, default: int) -> int:
+        value = config.get(key)
+        return value if isinstance(value, int) else default
+
+    behind = number("pad_token_id", 1) + 1 if config.get("model_type") in POSITIONS_BEHIND_PAD else 0
+    return number("max_position_embeddings", 512) - behind
 
 
 def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from internal_kd.artefacts import EncoderFiles, TokenizedTask
 from internal_kd.errors import UserError
+from internal_kd.feasibility import known_rows
 from internal_kd.files import read_json
-from internal_kd.params.sources import GeneratorEntry, GlueEntry
+from internal_kd.params.sources import GlueEntry
 
 BYTES_PER_WEIGHT = 4  # fp32
 
@@ -137,12 +138,9 @@ def _untokenized(tokens: TokenizedTask) -> TaskSize | None:
 
 def _rows(tokens: TokenizedTask) -> tuple[int, int] | None:
     """Return training and dev examples, from the fetched copy, the generator's parameters or the published sizes."""
-    entry, splits = tokens.data.entry, _read(tokens.data.marker).get("splits")
-    if isinstance(splits, dict) and "train" in splits:
-        dev = sum(facts["rows"] for name, facts in splits.items() if name.startswith("dev"))
-        return splits["train"]["rows"], dev
-    if isinstance(entry, GeneratorEntry):
-        return entry.train, entry.dev
+    if rows := known_rows(tokens.data):
+        return rows
+    entry = tokens.data.entry
     if isinstance(entry, GlueEntry) and entry.folder is None and tokens.data.glue:
         return GLUE_SIZES[tokens.data.glue][:2]
     return None
