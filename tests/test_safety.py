@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from internal_kd.data.tokens import TokenStore
 from internal_kd.distillation.checkpoints import CheckpointFolder, read_tensors
@@ -107,12 +108,17 @@ def test_code_that_comes_with_an_encoder_is_neither_copied_nor_run(project: Path
 def test_a_checkpoint_with_pickles_is_refused(project: Path) -> None:
     step = project / "checkpoints/step-3"
     step.mkdir(parents=True)
-    (step / "training.json").write_text("{}")
-    for name in ("model", "optimizer", "random"):
+    write_json(step / "training.json", {"step": 3, "book": {}, "micro_batch_size": 1, "random": {}})
+    write_json(step / "trainer_state.json", {})
+    names = ("model", "optimizer", "random")
+    for name in names:
+        save_file({"a": torch.zeros(1)}, step / f"{name}.safetensors")
+    assert CheckpointFolder(step.parent, 1.0).newest() == step
+    for name in names:
         torch.save(Malice(), step / f"{name}.safetensors")
         with pytest.raises(UserError, match="cannot be read"):
             read_tensors(step, name)
-    assert CheckpointFolder(step.parent, 1.0).newest() == step
+        assert CheckpointFolder(step.parent, 1.0).newest() is None
 
 
 def test_arrays_of_pickled_objects_are_refused(project: Path) -> None:

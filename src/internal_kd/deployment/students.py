@@ -46,7 +46,7 @@ from internal_kd.deployment.timing import machine_name, versions_of
 from internal_kd.distillation.hardware import Hardware, choose_hardware
 from internal_kd.distillation.predicting import predict_logits, predictions_frame
 from internal_kd.errors import UserError
-from internal_kd.files import publish_folder, read_json, sha256_text, staging_folder, write_json
+from internal_kd.files import publish_folder, read_json, remove, sha256_text, staging_folder, write_json
 from internal_kd.metrics import score_predictions
 from internal_kd.records import read_record
 from internal_kd.study import Study
@@ -103,7 +103,7 @@ def _export(study: Study, numbers: Numbers, choice: Choice, path: Path, stamp: d
         (staged / "model" / "README.md").write_text(model_card(facts), encoding="utf-8")
         (staged / "params.yaml").write_text(study.as_yaml(), encoding="utf-8")
         write_json(staged / path.name, {**stamp, **facts.as_json()})
-        path.unlink(missing_ok=True)
+        remove(path)
         for name in ("model", "onnx", "submission"):
             shutil.rmtree(target / name, ignore_errors=True)
         publish_folder(staged, target, last=path.name)
@@ -205,4 +205,4 @@ def _pack(study: Study) -> None:
     if files:
         write_archive(archive, files)
     else:
-        archive.unlink(missing_ok=True)
+        remove(archive)
