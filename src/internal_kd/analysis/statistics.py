@@ -22,7 +22,7 @@ import numpy as np
 
 from internal_kd.analysis.built import tables_folder
 from internal_kd.analysis.cells import Cell, cells_of
-from internal_kd.analysis.predictions import Evidence, FinishedRun, TaskFacts
+from internal_kd.analysis.predictions import Evidence, TaskFacts
 from internal_kd.analysis.randomisation import randomisation_p
 from internal_kd.analysis.resampling import SEED, SeedMean, bootstrap_runs, joint_interval, seed_mean
 from internal_kd.analysis.tables import base_metric
@@ -135,14 +135,10 @@ def _arms_of_split(
             rng = np.random.default_rng([SEED, number])
             spread = seed_mean(resampled[metric][at], rng) if at else NO_SEED
             arms[(*cell.key, name)] = Arm(
-                cell, name, tuple(_seed(run) for run in finished[cell.key]), tuple(values[p][metric] for p in at),
+                cell, name, tuple(run.run.seed for run in finished[cell.key]), tuple(values[p][metric] for p in at),
                 tuple(predicted[p] for p in at), labels, classes, spread,
             )  # fmt: skip
     return arms
-
-
-def _seed(finished: FinishedRun) -> int:
-    return finished.run.seed
 
 
 def compare(arms: dict[tuple[str, ...], Arm]) -> list[Comparison]:
