@@ -37,7 +37,7 @@ from internal_kd.analysis.scores import read_scores, write_csv
 from internal_kd.analysis.text_tables import write_text_table
 from internal_kd.artefacts import Run, StudentRun
 from internal_kd.errors import UserError
-from internal_kd.files import write_json, write_text
+from internal_kd.files import remove, write_json, write_text
 from internal_kd.models.layers import layer_map
 from internal_kd.records import WEIGHTS, is_complete
 from internal_kd.study import Study
@@ -57,7 +57,7 @@ def map_attention(study: Study) -> Path:
     """
     key, folder = recorded_key(study), tables_folder(study)
     finished = {score.fingerprint for score in read_scores(study)}
-    (folder / "attention.json").unlink(missing_ok=True)
+    remove(folder / "attention.json")
     lines: list[HeadRow] = []
     rows: list[AttentionRow] = []
     maps = {}

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from internal_kd.analysis.resampling import RESAMPLES, SEED, example_weights, mean_over_seeds
+from internal_kd.analysis.resampling import RESAMPLES, SEED, SeedMean, example_weights, joint_interval, seed_mean
 
 Array = np.ndarray
 
@@ -139,13 +139,25 @@ class Resampled:
 
 @dataclass(frozen=True)
 class ResampledMethod:
-    """A method's mean over seeds drawn with replacement, (R,) each; NaN where undefined."""
+    """A method's means over seeds, jointly resampled; NaN where undefined. ``excess`` is repeated less by chance."""
 
-    agreement: Array
-    divergence: Array
-    repeated: Array
-    excess: Array
-    odds_ratio: Array
+    agreement: SeedMean
+    divergence: SeedMean
+    repeated: SeedMean
+    excess: SeedMean
+    together: SeedMean
+    apart: SeedMean
+
+    @property
+    def odds_ratio_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the Mantel-Haenszel odds ratio, made of its logarithm so that no bound is below 0."""
+
+        def log_ratio(together: Array, apart: Array) -> Array:
+            known = (together > 0) & (apart > 0)
+            return np.log(np.divide(together, apart, out=np.full_like(together, np.nan), where=known))
+
+        bounds = joint_interval(log_ratio, [self.together, self.apart])
+        return None if bounds is None else (float(np.exp(bounds[0])), float(np.exp(bounds[1])))
 
 
 def bootstrap_means(values: Array, resamples: int = RESAMPLES) -> Array:
@@ -184,16 +196,26 @@ def bootstrap_values(teacher: Array, students: Sequence[Array], resamples: int =
 
 
 def resample_seeds(seeds: Sequence[Resampled], number: int) -> ResampledMethod:
-    """Draw seeds with replacement, the same for every quantity; ``number`` sets the draws apart from other cells'."""
+    """Resample the mean over seeds, jointly for every quantity; ``number`` sets the draws apart from other cells'."""
 
-    def mean(name: str) -> Array:
-        parts = np.stack([getattr(seed, name) for seed in seeds])
-        return mean_over_seeds(parts, np.random.default_rng([SEED, number]))
+    def mean(parts: Sequence[Array]) -> SeedMean:
+        return seed_mean(np.stack(parts), np.random.default_rng([SEED, number]))
 
-    repeated = mean("repeated")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = mean("together") / mean("apart")
-    return ResampledMethod(mean("agreement"), mean("divergence"), repeated, repeated - mean("by_chance"), ratio)
+    return ResampledMethod(
+        mean([seed.agreement for seed in seeds]),
+        mean([seed.divergence for seed in seeds]),
+        mean([seed.repeated for seed in seeds]),
+        mean([seed.repeated - seed.by_chance for seed in seeds]),
+        mean([seed.together for seed in seeds]),
+        mean([seed.apart for seed in seeds]),
+    )
+
+
+def difference_interval(a: SeedMean, b: SeedMean) -> tuple[float, float] | None:
+    """Return the 95 % interval of a difference; over examples alone where a side has one seed, as for scores."""
+    if not (a.degrees and b.degrees):
+        a, b = (SeedMean(one.over_examples, one.over_examples, one.over_examples, 0) for one in (a, b))
+    return joint_interval(np.subtract, [a, b])
 
 
 def _indicators(labels: Array, teacher: Array, student: Array, classes: int) -> Array:

@@ -21,6 +21,7 @@ from internal_kd.analysis.fidelity import (
     ResampledMethod,
     bootstrap_students,
     bootstrap_values,
+    difference_interval,
     likeness,
     odds_ratio,
     resample_seeds,
@@ -28,7 +29,7 @@ from internal_kd.analysis.fidelity import (
 from internal_kd.analysis.fidelity_rows import FidelityComparison, FidelityRow
 from internal_kd.analysis.fidelity_text import fidelity_comparisons_text, fidelity_text, sentences
 from internal_kd.analysis.predictions import Evidence, FinishedRun, TaskFacts, logits_of
-from internal_kd.analysis.resampling import interval
+from internal_kd.analysis.resampling import joint_interval
 from internal_kd.analysis.scores import write_csv
 from internal_kd.analysis.statistics import holm, is_compared, joint_p, mcnemar_p
 from internal_kd.analysis.text_tables import write_text_table
@@ -168,8 +169,8 @@ def _measured(row: FidelityRow, like: Sequence[Likeness], ratio: float | None, o
         return row
     repeated = _mean([one.repeated.observed / one.repeated.mistakes for one in like])
     chance = _mean([one.repeated.expected / one.repeated.mistakes for one in like])
-    low, high = interval(over.excess) or (None, None)
-    ratio_low, ratio_high = (interval(over.odds_ratio) if ratio is not None else None) or (None, None)
+    low, high = joint_interval(np.positive, [over.excess]) or (None, None)
+    ratio_low, ratio_high = (over.odds_ratio_interval if ratio is not None else None) or (None, None)
     row = replace(
         row, repeated=repeated, by_chance=chance, excess=repeated - chance, excess_low=low, excess_high=high,
         odds_ratio=ratio, odds_ratio_low=ratio_low, odds_ratio_high=ratio_high,
@@ -225,8 +226,8 @@ def _difference(arm: Pupils, baseline: Pupils, name: str) -> tuple[float | None,
     a, b = (getattr(pupils.row, name) for pupils in (arm, baseline))
     if a is None or b is None:
         return None, None, None
-    resampled = getattr(arm.resampled, name) - getattr(baseline.resampled, name)
-    return a - b, *(interval(resampled) or (None, None))
+    spreads = (getattr(pupils.resampled, name) for pupils in (arm, baseline))
+    return a - b, *(difference_interval(*spreads) or (None, None))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from internal_kd.analysis.cells import joined
+from internal_kd.analysis.cells import UNTAUGHT, joined
 from internal_kd.analysis.fidelity_rows import FidelityComparison, FidelityRow
 from internal_kd.analysis.layout import depth_text, percent, size_text, task_text
 from internal_kd.analysis.predictions import TaskFacts
-from internal_kd.analysis.sentences import SIGNIFICANT, STANDARD, UNTAUGHT, p_text
+from internal_kd.analysis.sentences import (
+    INTERVALS_NOTE,
+    NAMES,
+    NOT_RUN,
+    NOT_TESTED,
+    ONE_SEED,
+    SIGNIFICANT,
+    UNDEFINED,
+    p_text,
+)
 from internal_kd.analysis.text_tables import TextTable
 
 MORE, LESS, NONE = "more", "less", "not shown"
-NOT_RUN, NOT_TESTED, UNDEFINED = "not run yet", "not tested", "undefined"
 MORE_ALONE, LESS_ALONE = (f"{kind}; beyond its own errors: not shown" for kind in (MORE, LESS))
-NAMES = {STANDARD: "standard distillation (3.0)", UNTAUGHT: "the student without a teacher (2.0)"}
 
 FIDELITY_NOTES = (
     "Each student beside the teacher whose outputs it was taught from (row 2.0: beside the same one), on the dev "
@@ -24,7 +31,7 @@ FIDELITY_NOTES = (
     "Repeated: share of the teacher's mistakes (which are the same for all) to which the student gives the "
     "teacher's answer. By chance: what its own answers would make of it if, within each gold label, they had nothing "
     "to do with the teacher's. Excess: "
-    "the difference in points, with its 95 % bootstrap interval over examples and seeds. p: generalised "
+    f"the difference in points, with its interval. {INTERVALS_NOTE} p: generalised "
     "Cochran-Mantel-Haenszel test with the gold labels as strata, each seed by itself, of several seeds twice the "
     "median, after Holm's correction over the whole table. Odds ratio (Mantel-Haenszel): of being wrong where the "
     "teacher is wrong.",
@@ -32,15 +39,16 @@ FIDELITY_NOTES = (
     "difference from row 2.0 in fidelity_comparisons.csv.",
 )
 COMPARISON_NOTES = (
-    "Differences, with 95 % bootstrap intervals over examples (the same draws for both) and seeds. Agreement with the "
-    "teacher's answers, in points, and KL to the teacher in nats (for regression the mean squared difference), which "
-    "is less for the student nearer to it: no test is made of these two. Repeated: share of the teacher's mistakes "
-    "that are repeated, in points; excess: the same less what each student's own error rates would make of it, so "
-    "that a student that is only worse does not look more faithful. p: exact McNemar over the teacher's mistakes, of "
-    "several pairs of equal seeds twice the median, after Holm's correction over the whole table. More or less is said "
-    "of the mistakes when p is below 0.001 and both intervals leave 0 out; where only that of the excess does not, "
-    "that the difference goes beyond the students' own errors is not shown. Undefined: for regression, and where the "
-    "teacher makes no mistake. Not tested: no seed is finished on both sides.",
+    f"Differences with their intervals. {INTERVALS_NOTE} Agreement with the teacher's answers, in points, and KL to "
+    "the teacher in nats (for regression the mean squared difference), which is less for the student nearer to it: no "
+    "test is made of these two. Repeated: share of the teacher's mistakes that are repeated, in points; excess: the "
+    "same less what each student's own error rates would make of it, so that a student that is only worse does not "
+    "look more faithful. p: exact McNemar over the teacher's mistakes, of several pairs of equal seeds twice "
+    "the median, after Holm's correction over the whole table.",
+    "More or less is said of the mistakes when both sides have several seeds, p is below 0.001 and both intervals "
+    "leave 0 out; where only that of the excess does not, that the difference goes beyond the students' own errors is "
+    "not shown. Undefined: for regression, and where the teacher makes no mistake. Not tested: no seed is finished on "
+    "both sides.",
 )
 
 
@@ -64,6 +72,8 @@ def reading_of_comparison(c: FidelityComparison) -> str:
         return NOT_RUN
     if c.repeated is None or c.repeated_low is None or c.repeated_high is None:
         return UNDEFINED
+    if 1 in (c.seeds, c.baseline_seeds):
+        return ONE_SEED
     if c.p_holm is None:
         return NOT_TESTED
     if c.p_holm >= SIGNIFICANT or c.repeated_low <= 0 <= c.repeated_high:
@@ -154,7 +164,11 @@ def sentences(
 
 
 def _against_chance(rows: Sequence[FidelityRow]) -> str:
-    more = [f"{row.id} ({percent(row.repeated)}, chance {percent(row.by_chance)})" for row in rows if _is_more(row)]
+    more = [
+        f"{row.id} ({percent(row.repeated)}, chance {percent(row.by_chance)}{'; one seed' if row.seeds == 1 else ''})"
+        for row in rows
+        if _is_more(row)
+    ]
     none = [row.id for row in rows if reading_of_row(row) == NONE]
     said = [f"More of these mistakes than chance would make are repeated by {joined(more)}."] if more else []
     said += [f"That any are repeated beyond chance is not shown for {joined(none)}."] if none else []
@@ -168,7 +182,7 @@ def _is_more(row: FidelityRow) -> bool:
 
 def _against(pairs: Sequence[FidelityComparison], baseline: str) -> str:
     own = [c for c in pairs if c.baseline_id == baseline]
-    name = NAMES.get(baseline, f"row {baseline}")
+    name = f"{NAMES.get(baseline, 'row')} ({baseline})"
     said = []
     for reading, start in (
         (MORE, f"More often than {name}"),
@@ -180,6 +194,8 @@ def _against(pairs: Sequence[FidelityComparison], baseline: str) -> str:
             said.append(f"{start}: {'; '.join(found)}.")
     if none := [c.id for c in own if reading_of_comparison(c) == NONE]:
         said.append(f"No difference from {name} is shown for {joined(none)}.")
+    if alone := [c.id for c in own if reading_of_comparison(c) == ONE_SEED]:
+        said.append(f"Against {name} there is one seed of {joined(alone)} or of it, which says nothing of others.")
     if apart := [c.id for c in own if reading_of_comparison(c) == NOT_TESTED]:
         said.append(f"Not tested against {name}, for want of a seed in common: {joined(apart)}.")
     # A student that never met the teacher is farther from it as a matter of course: the table has those differences.
