@@ -46,7 +46,7 @@ def test_every_study_that_comes_along_is_valid(overlay):
         ({"study": {"seeds": []}}, "study.seeds"),
         ({"study": {"tasks": []}}, "study.tasks"),
         ({"teacher": {"teaching_seed": 9}}, "teaching_seed 9 is not among teacher.seeds"),
-        ({"teacher": {"epochs": 0}}, "teacher.epochs: Input should be greater than or equal to 1 (given: 0)"),
+        ({"teacher": {"epochs": 0}}, "teacher.epochs: should be greater than or equal to 1 (given: 0)"),
         ({"teacher": {"epochs": True}}, "teacher.epochs"),
         ({"student": {"learning_rate": float("nan")}}, "student.learning_rate"),
         ({"encoder": {"revision": "main"}}, "encoder.revision"),
@@ -72,6 +72,62 @@ def test_what_is_wrong_is_named_in_one_line(changes: dict[str, Any], said: str):
         parse_params(merge(PAPER, changes))
     assert said in str(refused.value) and "\n" not in str(refused.value)
     assert str(refused.value).startswith("params.yaml: ")
+
+
+MADE = {"source": "generator", "grammar": "entailment"}
+LAYERS = "should be 'uniform', 'spread', 'first' or 'last', or a list"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"study": {"examples": [0]}}, "study.examples.0: should be greater than or equal to 1, or 'full' (given: 0)"),
+        ({"study": {"depths": [0]}}, "study.depths.0: should be greater than or equal to 1 (given: 0)"),
+        (
+            {"study": {"depths": [0, 2000], "seeds": [-1]}},
+            "study.depths.0: should be greater than or equal to 1 (given: 0) (and 2 more)",
+        ),
+        ({"study": {"depths": 6}}, "study.depths: should be a list such as [6] (given: 6)"),
+        ({"study": {"methods": "soft"}}, "study.methods: should be a list such as [soft] (given: 'soft')"),
+        ({"study": {"seeds": None}}, "study.seeds: should be a list (given: null)"),
+        ({"study": {"tasks": []}}, "study.tasks: should have at least 1 entry"),
+        ({"student": {"layer_map": "unifrom"}}, f"student.layer_map: {LAYERS} (given: 'unifrom')"),
+        ({"student": {"layer_map": 3}}, f"student.layer_map: {LAYERS} such as [3] (given: 3)"),
+        ({"student": {"layer_map": [1, 0]}}, "student.layer_map.1: should be greater than or equal to 1 (given: 0)"),
+        ({"methods": {"soft": {"id": 4.1}}}, "methods.soft.id: should be text (between quotes) (given: 4.1)"),
+        (
+            {"tasks": {"m": OWN | {"labels": [1.5, 2]}}},
+            "tasks.m.labels.0: should be text (between quotes), or a valid integer (given: 1.5)",
+        ),
+        ({"tasks": {"m": OWN | {"text": ["a", "b", "c"]}}}, "tasks.m.text: should have at most 2 entries"),
+        ({"tasks": {"m": {"source": "files"}}}, "tasks.m.train: is missing (and 2 more)"),
+        (
+            {"tasks": {"m": {"source": "fles"}}},
+            "tasks.m.source: should be one of 'glue', 'files', 'generator' (given: 'fles')",
+        ),
+        ({"tasks": {"m": {"glue": "rte", "folder": 3}}}, "tasks.m.folder: should be text (between quotes) (given: 3)"),
+        ({"tasks": {"rte": True}}, "tasks.rte: should be a group of `key: value` lines (given: true)"),
+        ({"machine": 6}, "machine: should be a group of `key: value` lines (given: 6)"),
+        (
+            {"tasks": {"my task": MADE}},
+            "tasks.my task: the name should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$' (given: 'my task')",
+        ),
+        (
+            {"tasks": {"my task": MADE | {"train": 0}}},
+            "tasks.my task: the name should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$' (given: 'my task') "
+            "(and 1 more)",
+        ),
+        (
+            {"methods": {"soft": {"weights": {3: 1}}}},
+            "methods.soft.weights.3: the name should be text (between quotes) (given: 3)",
+        ),
+    ],
+)
+def test_a_mistake_is_told_in_the_words_of_yaml_and_counted_once(changes: dict[str, Any], said: str):
+    with pytest.raises(UserError) as refused:
+        parse_params(merge(PAPER, changes))
+    line = str(refused.value).removeprefix("params.yaml: ")
+    assert line == said
 
 
 @pytest.mark.parametrize(
@@ -142,7 +198,7 @@ def test_null_on_the_command_line_is_null_and_not_a_word():
     assert params.data.root is None and params.study.tasks is None
     assert (params.methods["soft"].title, params.methods["soft"].epochs) == (None, 3)
     assert params.methods["soft_kl"].title == "null"
-    with pytest.raises(UserError, match=r"student\.epochs: .* \(given: None\)"):
+    with pytest.raises(UserError, match=r"student\.epochs: .* \(given: null\)"):
         parse_params(
             with_nulls(merge(PAPER, parse_config(["student={epochs: null}"])), {"student": {"epochs": "null"}})
         )

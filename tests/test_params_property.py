@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from copy import deepcopy
 from datetime import date
@@ -91,6 +92,10 @@ def changed(where: Where, value: Any) -> dict[str, Any]:
     return study
 
 
+# What pydantic calls things: people write lists and groups of lines, and no `constrained-int` or `tuple[...]`.
+OF_PYTHON = re.compile(r"(?i)\b(tuple|dictionary|instance|NoneType)\b|\b(literal|tuple|function-\w+)\[|\[key\]")
+
+
 def outcome(act: Any) -> Params | str:
     """What came of it: parameters, or the one line of a refusal. Anything else is raised and fails the test."""
     try:
@@ -98,6 +103,7 @@ def outcome(act: Any) -> Params | str:
     except UserError as refusal:
         line = str(refusal)
         assert line.splitlines() == [line] and line.isprintable() and len(line) < 1500
+        assert not OF_PYTHON.search(line), line
         return line
 
 

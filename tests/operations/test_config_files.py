@@ -101,8 +101,8 @@ def test_what_is_mistyped_is_one_line(
     [
         (b"study: caf\xe9\n", "params.yaml cannot be read as YAML: 'utf-8' codec can't decode"),
         (b"study:\n\tname: a\n", "params.yaml cannot be read as YAML: while scanning"),
-        (b"- study\n", "params.yaml should hold `key: value` lines, not list"),
-        (b"", "params.yaml should hold `key: value` lines, not NoneType"),
+        (b"- study\n", "params.yaml should hold `key: value` lines, and holds a list"),
+        (b"", "params.yaml should hold `key: value` lines, and holds nothing"),
     ],
     ids=["latin-1", "tab", "list", "empty"],
 )

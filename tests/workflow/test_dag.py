@@ -112,7 +112,7 @@ def test_a_mistake_in_the_parameters_is_told_in_one_line(study: Study) -> None:
 def test_null_on_the_command_line_is_no_word(study: Study) -> None:
     done = snakemake("--dry-run", "--config", "data={root: null}", "student={epochs: null}", check=False)
     assert done.returncode != 0
-    assert "student.epochs: Input should be a valid integer (given: None)" in done.stdout
+    assert "student.epochs: should be a valid integer (given: null)" in done.stdout
 
 
 TEMPLATE = "__use_yte__: true\n__definitions__: ['import pathlib; pathlib.Path(\"pwned\").touch()']\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from internal_kd.errors import UserError
+from internal_kd.params.messages import refusal
 from internal_kd.params.study import Params
 
 # The deepest parameter, a layer of a method's layer map, stands at 5.
@@ -41,7 +42,8 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path} should hold `key: value` lines, not {type(value).__name__}")
+        held = "nothing" if value is None else "a list" if isinstance(value, list) else "a single value"
+        raise UserError(f"{path} should hold `key: value` lines, and holds {held}")
     _check_structure(value, str(path))
     return value
 
@@ -72,8 +74,7 @@ def parse_params(values: Mapping[str, Any], origin: str = "params.yaml") -> Para
     try:
         return Params.model_validate(values)
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        raise UserError(f"{origin}: {_one_line(problems[0])}{_and_more(len(problems) - 1)}") from None
+        raise UserError(f"{origin}: {refusal(error.errors(include_url=False), values)}") from None
 
 
 def with_nulls(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,26 +122,6 @@ def _check_structure(values: Mapping[str, Any], origin: str) -> None:
         looked_at.add(id(value))
 
     look(values, ())
-
-
-def _one_line(problem: Any) -> str:
-    location = ".".join(str(part) for part in problem["loc"] if part not in ("glue", "files", "generator"))
-    message = problem["msg"].removeprefix("Value error, ")
-    shown = "" if problem["type"] in ("value_error", "missing") else _given(problem.get("input"))
-    if problem["type"] == "missing":
-        message = "is missing"
-    return " ".join((f"{location}: {message}" if location else message).split()) + shown
-
-
-def _given(value: Any) -> str:
-    if isinstance(value, Mapping | Set) or (isinstance(value, Sequence) and not isinstance(value, str)):
-        return ""
-    text = repr(value)
-    return f" (given: {text if len(text) <= 80 else text[:80] + '...'})"
-
-
-def _and_more(count: int) -> str:
-    return f" (and {count} more)" if count else ""
 
 
 def load_params(path: Path | str = "params.yaml", overlays: Sequence[Path | str] = ()) -> Params:
