@@ -110,7 +110,7 @@ def test_what_examples_and_seeds_both_hold_is_counted_once():
 def test_seeds_widen_the_interval_by_their_standard_error():
     rng = np.random.default_rng(4)
     scores = np.array([[0.6], [0.8]]) + 0.001 * rng.normal(size=(2, 4000))
-    assert rs.mean_over_seeds(scores, rng).std() == pytest.approx(0.1, rel=0.05)
+    assert rs.seed_mean(scores, rng).resampled.std() == pytest.approx(0.1, rel=0.05)
     low, high = rs.joint_interval(np.positive, [rs.seed_mean(scores, rng)])
     assert (high - low) / 2 == pytest.approx(0.1 * stats.t.ppf(0.975, 1), rel=0.1)
 
@@ -124,7 +124,7 @@ def test_one_seed_has_an_interval_over_examples_only():
 
 def test_equal_draws_keep_quantities_of_one_method_joint():
     scores = np.array([[0.2], [0.5], [0.6]]) + np.zeros((3, 500))
-    one, other = (rs.mean_over_seeds(values, np.random.default_rng(7)) for values in (scores, 1 - scores))
+    one, other = (rs.seed_mean(values, np.random.default_rng(7)).resampled for values in (scores, 1 - scores))
     np.testing.assert_allclose(one + other, 1)
 
 

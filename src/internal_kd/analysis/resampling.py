@@ -148,11 +148,6 @@ def seed_mean(scores: Array, rng: np.random.Generator) -> SeedMean:
     return SeedMean(over_examples + kept * noise, over_examples, over_examples + noise, seeds - 1)
 
 
-def mean_over_seeds(scores: Array, rng: np.random.Generator) -> Array:
-    """Return the resampled mean over seeds, (R,), for scores (S, R); see ``seed_mean``."""
-    return seed_mean(scores, rng).resampled
-
-
 def interval(resampled: Array, widening: float = 1.0) -> tuple[float, float] | None:
     """Return the 95 % percentile interval, or None where most resamples leave the metric undefined.
 
