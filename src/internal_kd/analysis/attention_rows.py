@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from internal_kd.analysis.cells import STANDARD
 from internal_kd.analysis.fidelity import bootstrap_means
 from internal_kd.analysis.resampling import interval
-from internal_kd.analysis.sentences import STANDARD
 from internal_kd.artefacts import StudentRun
 
 if TYPE_CHECKING:

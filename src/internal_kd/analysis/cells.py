@@ -114,7 +114,7 @@ def teacher_layers(study: Study) -> int | None:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8")) if folder else {}
         except (OSError, ValueError):
             continue
-        layers = config.get("num_hidden_layers", config.get("n_layers"))
+        layers = config.get("num_hidden_layers", config.get("n_layers")) if isinstance(config, dict) else None
         if isinstance(layers, int):
             return layers
     return None

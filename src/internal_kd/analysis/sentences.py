@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from internal_kd.analysis.cells import STANDARD as STANDARD
-from internal_kd.analysis.cells import UNTAUGHT, Cell, joined
+from internal_kd.analysis.cells import STANDARD, UNTAUGHT, Cell, joined
 from internal_kd.analysis.layout import metric_title, percent, shown, size_text, value_text
 from internal_kd.analysis.statistics import Comparison
 from internal_kd.analysis.tables import MainTable, base_metric

@@ -105,15 +105,15 @@ def arms_of(study: Study, evidence: Evidence) -> dict[tuple[str, ...], Arm]:
     """Return every cell under every metric, keyed by (task, method, depth, examples, metric)."""
     cells = cells_of(study)
     arms: dict[tuple[str, ...], Arm] = {}
-    for task, facts in evidence.tasks.items():
+    for place, (task, facts) in enumerate(evidence.tasks.items()):
         own = [cell for cell in cells if cell.task == task]
         for split in dict.fromkeys(split for _, _, split in facts.scored):
-            arms |= _arms_of_split(own, evidence, facts, split)
+            arms |= _arms_of_split(own, evidence, facts, split, place)
     return arms
 
 
 def _arms_of_split(
-    cells: Sequence[Cell], evidence: Evidence, facts: TaskFacts, split: str
+    cells: Sequence[Cell], evidence: Evidence, facts: TaskFacts, split: str, place: int
 ) -> dict[tuple[str, ...], Arm]:
     finished = {
         cell.key: [evidence.finished[str(run.folder)] for run in cell.runs if str(run.folder) in evidence.finished]
@@ -132,7 +132,8 @@ def _arms_of_split(
     for number, cell in enumerate(cells):
         at = [positions[str(run.run.folder)] for run in finished[cell.key]]
         for metric, name in names.items():
-            rng = np.random.default_rng([SEED, number])
+            # The same draws for every metric, others for every task: what is averaged over tasks is then independent.
+            rng = np.random.default_rng([SEED, place, number])
             spread = seed_mean(resampled[metric][at], rng) if at else NO_SEED
             arms[(*cell.key, name)] = Arm(
                 cell, name, tuple(run.run.seed for run in finished[cell.key]), tuple(values[p][metric] for p in at),

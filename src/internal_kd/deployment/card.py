@@ -97,8 +97,8 @@ def _scores(facts: ExportFacts) -> str:
         "lrrrr",
         (
             f"On the {facts.task.splits['dev']['rows']} dev examples, times 100. Its method: mean ± sample standard "
-            "deviation over seeds (number of seeds), with the bootstrap interval over examples and seeds. Teacher: "
-            "mean over its seeds (number).",
+            "deviation over seeds (number of seeds), with the 95 % interval over examples, and over seeds where there "
+            "are several. Teacher: mean over its seeds (number).",
         ),
     )
     return f"## Scores\n\n{markdown(table)}"
