@@ -211,13 +211,6 @@ def resample_seeds(seeds: Sequence[Resampled], number: int) -> ResampledMethod:
     )
 
 
-def difference_interval(a: SeedMean, b: SeedMean) -> tuple[float, float] | None:
-    """Return the 95 % interval of a difference; over examples alone where a side has one seed, as for scores."""
-    if not (a.degrees and b.degrees):
-        a, b = (SeedMean(one.over_examples, one.over_examples, one.over_examples, 0) for one in (a, b))
-    return joint_interval(np.subtract, [a, b])
-
-
 def _indicators(labels: Array, teacher: Array, student: Array, classes: int) -> Array:
     # What is counted of every example: (label, teacher's answer), (label, student's answer), whether both are wrong by
     # label, and whether they are so in the same way.

@@ -21,7 +21,6 @@ from internal_kd.analysis.fidelity import (
     ResampledMethod,
     bootstrap_students,
     bootstrap_values,
-    difference_interval,
     likeness,
     odds_ratio,
     resample_seeds,
@@ -29,7 +28,7 @@ from internal_kd.analysis.fidelity import (
 from internal_kd.analysis.fidelity_rows import FidelityComparison, FidelityRow
 from internal_kd.analysis.fidelity_text import fidelity_comparisons_text, fidelity_text, sentences
 from internal_kd.analysis.predictions import Evidence, FinishedRun, TaskFacts, logits_of
-from internal_kd.analysis.resampling import joint_interval
+from internal_kd.analysis.resampling import difference_interval, joint_interval
 from internal_kd.analysis.scores import write_csv
 from internal_kd.analysis.statistics import holm, is_compared, joint_p, mcnemar_p
 from internal_kd.analysis.text_tables import write_text_table

@@ -182,6 +182,14 @@ def joint_interval(combine: Callable[..., Array], means: Sequence[SeedMean]) -> 
     return interval(whole, float(stdtrit(degrees, 0.975) / ndtri(0.975)))
 
 
+def difference_interval(a: SeedMean, b: SeedMean) -> tuple[float, float] | None:
+    """Return the 95 % interval of the difference of two resampled means; over examples alone if a side has one seed."""
+    if not (a.degrees and b.degrees):
+        # One seed says nothing of others, and the other side's would make the interval neither one thing nor another.
+        a, b = (SeedMean(one.over_examples, one.over_examples, one.over_examples, 0) for one in (a, b))
+    return joint_interval(np.subtract, [a, b])
+
+
 def _variance(values: Array) -> float:
     known = values[np.isfinite(values)]
     return float(known.var()) if len(known) else 0.0

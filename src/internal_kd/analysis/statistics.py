@@ -24,7 +24,14 @@ from internal_kd.analysis.built import tables_folder
 from internal_kd.analysis.cells import Cell, cells_of
 from internal_kd.analysis.predictions import Evidence, TaskFacts
 from internal_kd.analysis.randomisation import randomisation_p
-from internal_kd.analysis.resampling import SEED, SeedMean, bootstrap_runs, joint_interval, seed_mean
+from internal_kd.analysis.resampling import (
+    SEED,
+    SeedMean,
+    bootstrap_runs,
+    difference_interval,
+    joint_interval,
+    seed_mean,
+)
 from internal_kd.analysis.tables import base_metric
 from internal_kd.errors import UserError
 from internal_kd.metrics import predicted_values, score_predictions
@@ -167,7 +174,7 @@ def compare_pair(arm: Arm, baseline: Arm) -> Comparison:
     """Compare two arms of one task and metric."""
     matched = sorted(set(arm.seeds) & set(baseline.seeds))
     both = arm.defined and baseline.defined
-    bounds = _interval_of_difference(arm, baseline) if both else None
+    bounds = difference_interval(arm.spread, baseline.spread) if both else None
     return Comparison(
         task=arm.cell.task,
         metric=arm.metric,
@@ -190,14 +197,6 @@ def compare_pair(arm: Arm, baseline: Arm) -> Comparison:
         p_seeds=_p_seeds(arm, baseline, matched) if both else None,
         p_seeds_holm=None,
     )
-
-
-def _interval_of_difference(arm: Arm, baseline: Arm) -> tuple[float, float] | None:
-    spreads = [arm.spread, baseline.spread]
-    if not all(spread.degrees for spread in spreads):
-        # One seed says nothing of others, and the other side's would make the interval neither one thing nor another.
-        spreads = [SeedMean(spread.over_examples, spread.over_examples, spread.over_examples, 0) for spread in spreads]
-    return joint_interval(np.subtract, spreads)
 
 
 def _p_predictions(arm: Arm, baseline: Arm, matched: Sequence[int]) -> float | None:

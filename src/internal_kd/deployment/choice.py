@@ -18,7 +18,7 @@ from internal_kd.tasks import HIGHER_IS_BETTER
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for; None leaves it to the scores, or to the study's largest depth and training set."""
+    """What is asked for; None leaves it to the scores, or to the shown depth and largest training set."""
 
     method: str | None = None
     depth: int | None = None
