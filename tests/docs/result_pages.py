@@ -19,6 +19,7 @@ Row = dict[str, str]
 # What a page brings with it where its study has them: whoever doubts a figure can look it up.
 CSV_FILES = (
     "main", "comparisons", "fidelity", "fidelity_comparisons", "efficiency", "calibration", "cells", "attention",
+    "attention_means",
 )  # fmt: skip
 
 # The columns that tell a table from the others, and the CSV file it shows.
