@@ -1,5 +1,8 @@
-"""What tests share: a project folder of their own."""
+"""What tests share: a project folder of their own, a process to look at."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,3 +19,12 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project as the current directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def worker() -> Iterator[subprocess.Popen]:
+    """A process that does nothing for two minutes, and ends with the test."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+    yield process
+    process.kill()
+    process.wait()

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -11,14 +10,6 @@ import pytest
 
 from internal_kd import processes
 from internal_kd.processes import is_alive, start_of
-
-
-@pytest.fixture
-def worker() -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
-    yield process
-    process.kill()
-    process.wait()
 
 
 def test_a_process_is_the_same_as_long_as_it_lives(worker: subprocess.Popen) -> None:

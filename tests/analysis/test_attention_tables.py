@@ -15,7 +15,7 @@ from internal_kd.analysis.attention_figures import plot_attention_kl, plot_atten
 from internal_kd.analysis.attention_rows import AttentionRow, Subject, attention_rows, baseline_of, head_rows
 from internal_kd.analysis.attention_shown import choose_examples
 from internal_kd.analysis.attention_text import attention_text, sentences
-from internal_kd.analysis.scores import write_csv
+from internal_kd.analysis.csv_files import write_csv
 from internal_kd.analysis.scoring import score_runs
 from internal_kd.distillation.attention_maps import Distance
 from internal_kd.errors import UserError

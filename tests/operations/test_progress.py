@@ -2,7 +2,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import psutil
@@ -44,14 +43,6 @@ def report(
             "host": host or socket.gethostname(),
         },
     )
-
-
-@pytest.fixture
-def worker() -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
-    yield process
-    process.kill()
-    process.wait()
 
 
 def test_runs_are_counted_by_what_became_of_them(study: Study) -> None:

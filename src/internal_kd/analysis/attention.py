@@ -30,10 +30,11 @@ from internal_kd.analysis.attention_shown import ShownTask, choose_examples, sho
 from internal_kd.analysis.attention_text import attention_text, sentences
 from internal_kd.analysis.built import attention_maps_path, recorded_key, tables_folder
 from internal_kd.analysis.cells import Cell, cells_of, teacher_layers
+from internal_kd.analysis.csv_files import write_csv
 from internal_kd.analysis.fidelity_tables import teacher_of
 from internal_kd.analysis.figures import shown_depth, shown_size
 from internal_kd.analysis.predictions import read_facts
-from internal_kd.analysis.scores import read_scores, write_csv
+from internal_kd.analysis.scores import read_scores
 from internal_kd.analysis.text_tables import write_text_table
 from internal_kd.artefacts import Run, StudentRun
 from internal_kd.errors import UserError

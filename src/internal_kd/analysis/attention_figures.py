@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill, shorten
@@ -14,6 +13,7 @@ import numpy as np
 from internal_kd.analysis.attention_text import kl_text
 from internal_kd.analysis.built import attention_maps_path, figure_paths, recorded_key, tables_folder
 from internal_kd.analysis.cells import joined
+from internal_kd.analysis.csv_files import Line, read_csv
 from internal_kd.analysis.plotting import panels, save, say_empty
 from internal_kd.errors import UserError
 from internal_kd.files import read_json
@@ -119,18 +119,15 @@ def read_head_maps(study: Study, task: str) -> list[HeadMap]:
     Raises:
         UserError: the table is missing or not whole.
     """
-    path = tables_folder(study) / "attention.csv"
-    found: dict[tuple[str, str], list[dict[str, str]]] = {}
-    try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            for line in csv.DictReader(handle):
-                if line["task"] == task:
-                    found.setdefault((line["id"], line["method"]), []).append(line)
-        return [_head_map(study, identity, lines) for identity, lines in found.items()]
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run internal-kd map-attention first") from None
-    except (KeyError, ValueError, TypeError):
-        raise UserError(f"{path} is not whole: run internal-kd map-attention again") from None
+
+    def build(lines: Iterable[Line]) -> list[HeadMap]:
+        found: dict[tuple[str, str], list[Line]] = {}
+        for line in lines:
+            if line["task"] == task:
+                found.setdefault((line["id"], line["method"]), []).append(line)
+        return [_head_map(study, identity, of_student) for identity, of_student in found.items()]
+
+    return read_csv(tables_folder(study) / "attention.csv", "map-attention", build)
 
 
 def caption_of_kl(title: str, students: str, maps: Sequence[HeadMap]) -> str:

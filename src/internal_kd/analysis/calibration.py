@@ -15,9 +15,9 @@ import numpy as np
 
 from internal_kd.analysis.built import tables_folder
 from internal_kd.analysis.cells import Cell, cells_of
+from internal_kd.analysis.csv_files import write_csv
 from internal_kd.analysis.layout import depth_text, size_text, task_text
 from internal_kd.analysis.predictions import Evidence, TaskFacts, logits_of
-from internal_kd.analysis.scores import write_csv
 from internal_kd.analysis.text_tables import TextTable
 from internal_kd.study import Study
 

@@ -7,9 +7,10 @@ from dataclasses import asdict, astuple, fields
 from pathlib import Path
 
 from internal_kd.analysis.built import recorded_key, tables_folder
+from internal_kd.analysis.csv_files import write_csv
 from internal_kd.analysis.layout import metric_title, shown, size_text
 from internal_kd.analysis.predictions import Evidence, TaskFacts, read_evidence
-from internal_kd.analysis.scores import read_scores, write_csv
+from internal_kd.analysis.scores import read_scores
 from internal_kd.analysis.sentences import INTERVALS_NOTE, p_text, reading_of
 from internal_kd.analysis.statistics import Arm, Comparison, arms_of, compare, expected_best
 from internal_kd.analysis.text_tables import TextTable, write_text_table

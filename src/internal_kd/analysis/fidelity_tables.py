@@ -15,6 +15,7 @@ from internal_kd.analysis.built import recorded_key, tables_folder
 from internal_kd.analysis.calibration import write_calibration
 from internal_kd.analysis.cells import Cell, cells_of
 from internal_kd.analysis.comparisons import scored_evidence
+from internal_kd.analysis.csv_files import write_csv
 from internal_kd.analysis.fidelity import (
     Likeness,
     Resampled,
@@ -29,7 +30,6 @@ from internal_kd.analysis.fidelity_rows import FidelityComparison, FidelityRow
 from internal_kd.analysis.fidelity_text import fidelity_comparisons_text, fidelity_text, sentences
 from internal_kd.analysis.predictions import Evidence, FinishedRun, TaskFacts, logits_of
 from internal_kd.analysis.resampling import difference_interval, joint_interval
-from internal_kd.analysis.scores import write_csv
 from internal_kd.analysis.statistics import holm, is_compared, joint_p, mcnemar_p
 from internal_kd.analysis.text_tables import write_text_table
 from internal_kd.artefacts import Run, StudentRun

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from internal_kd.analysis.built import figure_paths, recorded_key, tables_folder
 from internal_kd.analysis.cells import FULL, Cell, cells_of
+from internal_kd.analysis.csv_files import Line, read_csv
 from internal_kd.analysis.layout import examples_text, layers_text, metric_title
 from internal_kd.analysis.plotting import legend_below, panels, save
 from internal_kd.analysis.predictions import TaskFacts, read_facts
 from internal_kd.analysis.scores import Score, read_scores
 from internal_kd.analysis.tables import base_metric
-from internal_kd.errors import UserError
 from internal_kd.study import Study
 from internal_kd.tasks import HIGHER_IS_BETTER
 
@@ -68,21 +67,18 @@ def read_numbers(study: Study) -> Numbers:
 
 
 def _read_summaries(path: Path) -> dict[tuple[str, ...], CellSummary]:
-    try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            return {
-                tuple(line[name] for name in ("task", "method", "depth", "examples", "metric")): CellSummary(
-                    mean=_number(line["mean"]),
-                    low=_number(line["low"]),
-                    high=_number(line["high"]),
-                    seeds=int(line["seeds"]),
-                )
-                for line in csv.DictReader(handle)
-            }
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run internal-kd compare-runs first") from None
-    except (KeyError, ValueError, TypeError):
-        raise UserError(f"{path} is not whole: run internal-kd compare-runs again") from None
+    def build(lines: Iterable[Line]) -> dict[tuple[str, ...], CellSummary]:
+        return {
+            tuple(line[name] for name in ("task", "method", "depth", "examples", "metric")): CellSummary(
+                mean=_number(line["mean"]),
+                low=_number(line["low"]),
+                high=_number(line["high"]),
+                seeds=int(line["seeds"]),
+            )
+            for line in lines
+        }
+
+    return read_csv(path, "compare-runs", build)
 
 
 def _number(text: str) -> float | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from internal_kd.analysis.built import tables_folder
-from internal_kd.analysis.scores import write_csv
-from internal_kd.errors import UserError
+from internal_kd.analysis.csv_files import Line, read_csv, write_csv
 from internal_kd.study import Study
 
 # Examples in a forward pass: one as it comes, and a batch.
@@ -72,12 +70,9 @@ def read_latencies(study: Study) -> dict[tuple[str, int, int], LatencyRow]:
         "rounds": int,
         "threads": int,
     } | dict.fromkeys(("median_ms", "low_ms", "high_ms", "speed_up"), float)
-    try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            rows = [
-                LatencyRow(**{name: numbers.get(name, str)(text) for name, text in line.items()})
-                for line in csv.DictReader(handle)
-            ]
-    except (ValueError, TypeError):
-        raise UserError(f"{path} is not whole: run internal-kd measure-latency again") from None
+
+    def build(lines: Iterable[Line]) -> list[LatencyRow]:
+        return [LatencyRow(**{name: numbers.get(name, str)(text) for name, text in line.items()}) for line in lines]
+
+    rows = read_csv(path, "measure-latency", build)
     return {(row.task, row.layers, row.batch): row for row in rows}

@@ -7,7 +7,6 @@ besides is named line by line.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from pydantic import ValidationError, model_validator
 
 from internal_kd.analysis.built import CLAIMS_FILE
 from internal_kd.analysis.cells import TEACHER_ID, joined
+from internal_kd.analysis.csv_files import read_csv
 from internal_kd.analysis.layout import metric_title, shown
 from internal_kd.analysis.paper_setting import ELSEWHERE, Arms, Case, Setting, best_of, interval_of_best
 from internal_kd.analysis.predictions import Evidence
@@ -201,13 +201,7 @@ def read_paper_lines(path: Path) -> list[PaperLine]:
     Raises:
         UserError: it is missing or not whole.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            return [_line_of(line) for line in csv.DictReader(handle)]
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run internal-kd compare-runs first") from None
-    except (KeyError, ValueError, TypeError):
-        raise UserError(f"{path} is not whole: run internal-kd compare-runs again") from None
+    return read_csv(path, "compare-runs", lambda lines: [_line_of(line) for line in lines])
 
 
 def _line_of(line: dict[str, str]) -> PaperLine:

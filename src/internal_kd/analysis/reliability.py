@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.analysis.built import figure_paths, recorded_key, tables_folder
 from internal_kd.analysis.cells import Cell
+from internal_kd.analysis.csv_files import Line, read_csv
 from internal_kd.analysis.figures import Numbers, read_numbers, shown_depth, shown_size
 from internal_kd.analysis.plotting import panels, save, say_empty, style_of
-from internal_kd.errors import UserError
 from internal_kd.study import Study
 from internal_kd.tasks import HIGHER_IS_BETTER
 
@@ -96,16 +95,13 @@ def _draw(axis: Axes, drawn: Sequence[tuple[Cell, dict[str, Any], Points]], lowe
 
 
 def _read_points(path: Path) -> dict[tuple[str, ...], Points]:
-    found: dict[tuple[str, ...], Points] = {}
-    try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            for line in csv.DictReader(handle):
-                key = (line["task"], line["method"], line["depth"], line["examples"])
-                if line["split"] == "dev" and int(line["count"]) >= FEWEST:
-                    point = (float(line["confidence"]), float(line["accuracy"]), int(line["count"]))
-                    found.setdefault(key, []).append(point)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run internal-kd measure-fidelity first") from None
-    except (KeyError, ValueError, TypeError):
-        raise UserError(f"{path} is not whole: run internal-kd measure-fidelity again") from None
-    return found
+    def build(lines: Iterable[Line]) -> dict[tuple[str, ...], Points]:
+        found: dict[tuple[str, ...], Points] = {}
+        for line in lines:
+            key = (line["task"], line["method"], line["depth"], line["examples"])
+            if line["split"] == "dev" and int(line["count"]) >= FEWEST:
+                point = (float(line["confidence"]), float(line["accuracy"]), int(line["count"]))
+                found.setdefault(key, []).append(point)
+        return found
+
+    return read_csv(path, "measure-fidelity", build)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from internal_kd.analysis.built import tables_folder
 from internal_kd.analysis.cells import cell_of_run, teacher_layers
+from internal_kd.analysis.csv_files import read_csv
 from internal_kd.analysis.predictions import Evidence
-from internal_kd.errors import UserError
-from internal_kd.files import write_text
 from internal_kd.metrics import score_predictions
 from internal_kd.study import Study
 
@@ -83,13 +79,7 @@ def read_scores(study: Study) -> list[Score]:
         UserError: it is missing or not whole.
     """
     path = tables_folder(study) / "scores.csv"
-    try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            return [_score_of(line) for line in csv.DictReader(handle)]
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run internal-kd score-runs first") from None
-    except (KeyError, ValueError, TypeError):
-        raise UserError(f"{path} is not whole: run internal-kd score-runs again") from None
+    return read_csv(path, "score-runs", lambda lines: [_score_of(line) for line in lines])
 
 
 def _score_of(line: dict[str, str]) -> Score:
@@ -99,12 +89,3 @@ def _score_of(line: dict[str, str]) -> Score:
         name: text if name not in numbers else numbers[name](text) if text else None for name, text in line.items()
     }
     return Score(**values)
-
-
-def write_csv(path: Path, header: Sequence[str], lines: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV table: full float precision, nothing for None, Unix line ends."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([repr(v) if isinstance(v, float) else v for v in line] for line in lines)
-    write_text(path, text.getvalue())

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from internal_kd.analysis.built import built_from_path, describe_inputs, key_of, params_path, tables_folder
 from internal_kd.analysis.cells import label_of
+from internal_kd.analysis.csv_files import write_csv
 from internal_kd.analysis.efficiency import EFFICIENCY_COLUMNS, efficiency_rows, efficiency_text
 from internal_kd.analysis.latency import read_latencies
 from internal_kd.analysis.layout import text_table
 from internal_kd.analysis.predictions import TaskFacts, read_evidence
-from internal_kd.analysis.scores import GAP_COLUMNS, Score, scores_of, write_csv
+from internal_kd.analysis.scores import GAP_COLUMNS, Score, scores_of
 from internal_kd.analysis.tables import MAIN_COLUMNS, nested_metrics, summarise
 from internal_kd.analysis.text_tables import write_text_table
 from internal_kd.files import remove, write_json, write_text

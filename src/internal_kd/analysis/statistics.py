@@ -10,7 +10,6 @@ beside it. Holm's correction is over the whole table, for each kind of test.
 
 from __future__ import annotations
 
-import csv
 import math
 import warnings
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import numpy as np
 
 from internal_kd.analysis.built import tables_folder
 from internal_kd.analysis.cells import Cell, cells_of
+from internal_kd.analysis.csv_files import read_csv
 from internal_kd.analysis.predictions import Evidence, TaskFacts
 from internal_kd.analysis.randomisation import randomisation_p
 from internal_kd.analysis.resampling import (
@@ -33,7 +33,6 @@ from internal_kd.analysis.resampling import (
     seed_mean,
 )
 from internal_kd.analysis.tables import base_metric
-from internal_kd.errors import UserError
 from internal_kd.metrics import predicted_values, score_predictions
 from internal_kd.study import Study
 from internal_kd.tasks import HIGHER_IS_BETTER
@@ -278,13 +277,7 @@ def read_comparisons(study: Study) -> list[Comparison]:
         UserError: it is missing or not whole.
     """
     path = tables_folder(study) / "comparisons.csv"
-    try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            return [_comparison_of(line) for line in csv.DictReader(handle)]
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run internal-kd compare-runs first") from None
-    except (KeyError, ValueError, TypeError):
-        raise UserError(f"{path} is not whole: run internal-kd compare-runs again") from None
+    return read_csv(path, "compare-runs", lambda lines: [_comparison_of(line) for line in lines])
 
 
 def _comparison_of(line: dict[str, str]) -> Comparison:
