@@ -154,7 +154,8 @@ def _judge_best(claim: Claim, case: Case) -> Judgement:
     sentences, shares = [], []
     for task in case.tasks(claim.glue):
         arms = case.arms_of(task, claim.among)
-        if len(arms) < 2:
+        # Without one of the claim's own rows there is nothing to say of them.
+        if len(arms) < 2 or not any(arm.cell.id in claim.rows for arm in arms):
             continue
         best, scores = best_of(arms), [np.nan_to_num(arm.resampled, nan=-np.inf) for arm in arms]
         shares.append(float(np.mean([arms[winner].cell.id in claim.rows for winner in np.argmax(scores, axis=0)])))
@@ -164,7 +165,7 @@ def _judge_best(claim: Claim, case: Case) -> Judgement:
             f"{shown(best.metric, best.mean)} ({shown(best.metric, low)} to {shown(best.metric, high)}); one of "
             f"{joined(claim.rows)} is best in {100 * shares[-1]:.0f} % of the resamples"
         )
-    evidence = _evidence(case, sentences, "", f"two of the rows {joined(claim.among)}")
+    evidence = _evidence(case, sentences, "", f"one of the rows {joined(claim.rows)} beside another")
     if lacks := case.lacks(claim.glue, claim.among):
         return Judgement(NOT_SHOWN, evidence, needs(lacks))
     if len(shares) == len(claim.glue) and min(shares) >= 0.95:

@@ -62,8 +62,17 @@ def say_empty(axis: Axes, why: str = "not run yet") -> None:
 
 
 def legend_below(figure: Figure, handles: Sequence[Any], columns: int = 3) -> None:
-    """Put one legend under all panels."""
-    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
+    """Put one legend under all panels, in as many columns, up to ``columns``, as the figure is wide enough for."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for number in range(columns, 0, -1):
+        legend = figure.legend(
+            handles=list(handles), loc="outside lower center", ncols=number, frameon=False, fontsize=8
+        )
+        if number == 1 or legend.get_window_extent(renderer).width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def save(figure: Figure, study: Study, name: str, key: str) -> None:
