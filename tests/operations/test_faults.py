@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from disks import mount, unmount
 from internal_kd.operations.cli import main
 from tiny_study import OVERLAY, make_encoder, make_project, write_overlay
 
@@ -50,12 +50,9 @@ def small_disk(project: Path) -> Iterator[Path]:
     """One page of disk in the place of data/tasks."""
     folder = project / "data/tasks"
     shutil.rmtree(folder)
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("only root may mount a small disk here")
+    mount(folder, "size=4k")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    unmount(folder)
 
 
 def assert_one_line(arguments: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
