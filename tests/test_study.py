@@ -140,6 +140,7 @@ EVERY_OTHER = {"layers": "every_other"}
             {"study": {"depths": [3], "methods": ["soft"]}, "methods": {"soft": {"initialization": EVERY_OTHER}}},
             "methods.soft.initialization.layers: 'every_other' needs a depth that divides the teacher's 4 layers",
         ),
+        ({"tasks": {"judge": {"phenomena": []}}}, "tasks.judge.phenomena: should have at least 1 entry"),
         ({"tasks": {"judge": {"phenomena": ["foo"]}}}, "tasks.judge.phenomena: unknown phenomenon 'foo' of accept"),
         ({"tasks": {"judge": {"train": 10**9}}}, "tasks.judge: train 1000000000 + dev 48 are more examples than the"),
         ({"study": {"examples": [10, 65, "full"]}}, "study.examples: 65 are more than the 64 of judge; say 'full'"),

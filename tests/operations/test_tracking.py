@@ -66,6 +66,9 @@ def test_a_seed_and_its_method_use_the_same_names_and_agree() -> None:
     assert parent.data.metrics["seeds"] == 2 and parent.data.metrics["accuracy_std"] > 0
     teacher = runs["entailment | teacher"].data.metrics["accuracy"]
     assert parent.data.metrics["accuracy_teacher_share"] == pytest.approx(parent.data.metrics["accuracy"] / teacher)
+    assert parent.data.metrics["accuracy_teacher_share_std"] == pytest.approx(
+        parent.data.metrics["accuracy_std"] / teacher
+    )
     for key in ("task", "method", "depth", "examples", "encoder", "id", "study"):
         assert parent.data.tags[key] == seeds[0].data.tags[key]
     assert parent.data.params.items() <= seeds[0].data.params.items() and "seed" not in parent.data.params

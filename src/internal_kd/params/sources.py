@@ -78,8 +78,8 @@ class GeneratorEntry(TaskTraining):
 
     source: Literal["generator"]
     grammar: Literal["acceptability", "entailment"]
-    phenomena: Annotated[tuple[Name, ...], AfterValidator(unique)] | None = Field(
-        None, min_length=1, description="contrasts of the grammar, such as agreement; all of them when left out"
+    phenomena: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)] | None = Field(
+        None, description="contrasts of the grammar, such as agreement; all of them when left out"
     )
     train: Count = 4000
     dev: Count = 1000

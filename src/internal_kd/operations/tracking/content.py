@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from internal_kd.analysis.cells import Cell, cells_of, seeds_text
-from internal_kd.analysis.layout import metric_title, shown, text_table
+from internal_kd.analysis.layout import metric_title, percent, shown, text_table
 from internal_kd.analysis.predictions import FinishedRun, read_evidence
 from internal_kd.analysis.scores import Score, scores_of
 from internal_kd.analysis.tables import MainRow, MainTable, summarise
@@ -150,7 +150,8 @@ def _aggregate(study: Study, cell: Cell, table: MainTable, seeds: Sequence[RunCo
     values: dict[str, float | None] = {"seeds": float(len(seeds))}
     for row in rows:
         values |= {row.metric: row.mean, f"{row.metric}_std": row.std}
-        values[f"{row.metric}_teacher_share"] = row.teacher_share
+        shares = {"teacher_share": row.teacher_share, "teacher_share_std": row.teacher_share_std}
+        values |= {f"{row.metric}_{name}": value for name, value in shares.items()}
     values |= _means(seeds, exclude=set(values))
     finished = max(seed.finished for seed in seeds)
     common = dict.fromkeys(seeds[0].params)
@@ -190,9 +191,8 @@ def _note(cell: Cell, rows: Iterable[MainRow]) -> str:
     lines = [f"{cell.title}, {_layers(cell)}. Times 100, mean ± standard deviation over seeds:", ""]
     for row in rows:
         spread = "" if row.std is None else f" ± {shown(row.metric, row.std)}"
-        share = (
-            "" if row.teacher_share is None or cell.is_teacher else f", {100 * row.teacher_share:.1f} % of the teacher"
-        )
+        known = row.teacher_share is not None and not cell.is_teacher
+        share = f", {percent(row.teacher_share, row.teacher_share_std)} of the teacher" if known else ""
         value = "undefined" if row.mean is None else f"{shown(row.metric, row.mean)}{spread}{share}"
         lines.append(f"- {metric_title(row.metric)}: **{value}** ({seeds_text(row.seeds, len(cell.runs))} seeds)")
     return "\n".join(lines)

@@ -25,7 +25,7 @@ def views(metrics: Sequence[str]) -> dict[str, str]:
     """
     main = metrics[0]
     spread = [column for metric in metrics for column in (metric, f"{metric}_std")]
-    spread.insert(2, f"{main}_teacher_share")
+    spread[2:2] = [f"{main}_teacher_share", f"{main}_teacher_share_std"]
     results = _state(
         [*(f"metrics.`{name}`" for name in [*spread, "encoder_parameters"]), "params.`depth`"],
         ["id", "title", "seeds"],
