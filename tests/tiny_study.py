@@ -130,9 +130,9 @@ def complete_results(study: Study) -> None:
     write_json(built.built_from_path(study), {**inputs, "key": built.key_of(inputs)})
 
 
-def snakemake(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def snakemake(*arguments: str, check: bool = True, overlay: str | Path = OVERLAY) -> subprocess.CompletedProcess[str]:
     """Run Snakemake on the tiny study of the current directory; stdout and stderr come back as one text."""
-    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", OVERLAY]
+    command = [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--configfile", str(overlay)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
     if check and done.returncode != 0:
         raise AssertionError(done.stdout)

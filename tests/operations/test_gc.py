@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -45,6 +46,10 @@ def test_what_no_study_wants_is_listed_and_deleted_only_on_request(
     overlay.unlink()
     write_overlay(Path(), study={"seeds": [1]})
     Path(OVERLAY).rename(overlay)
+    assert collect("--delete") == 0
+    kept = f"{study.folder} was made from {len(unwanted)} runs that no study here wants: they are kept while it is"
+    assert kept in capsys.readouterr().out and all(folder.is_dir() for folder in unwanted)
+    shutil.rmtree(study.folder)
     assert collect() == 0
     listed = capsys.readouterr().out
     assert all(str(folder) in listed for folder in unwanted) and "`internal-kd gc --delete` removes them" in listed
@@ -97,11 +102,14 @@ def test_a_study_composed_on_the_command_line_is_wanted_until_it_is_let_go(
     assert main(["params", "--overlay", str(overlay)]) == 0
     snapshot.write_text(capsys.readouterr().out)
     overlay.unlink()
-    remember_study(study, snapshot, composed=True)
+    remember_study(study, snapshot, described=False, started=True)
     assert collect("--delete") == 0
     said = capsys.readouterr().out
     assert f"work/studies/{study.name}.yaml" in said and "nothing lies here that no study wants" in said
-    remember_study(study, snapshot, composed=False)
+    remember_study(study, snapshot, described=True, started=False)
+    assert Path(f"work/studies/{study.name}.yaml").is_file(), "another study of that name was only planned"
+    remember_study(study, snapshot, described=True, started=True)
+    shutil.rmtree(study.folder)
     assert collect("--delete") == 0
     assert not any(folder.exists() for folder in everything(study))
 

@@ -38,8 +38,8 @@ FRESH = RESULTS | {
 OFFLINE = {"HF_ENDPOINT": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
 
 
-def dry_run(*arguments: str) -> dict[str, int]:
-    return planned_jobs(snakemake("--dry-run", *arguments).stdout)
+def dry_run(*arguments: str, overlay: str | Path = OVERLAY) -> dict[str, int]:
+    return planned_jobs(snakemake("--dry-run", *arguments, overlay=overlay).stdout)
 
 
 def scramble_times(folder: Path) -> None:
@@ -54,14 +54,21 @@ def test_a_fresh_project_plans_every_step_once(study: Study) -> None:
     assert dry_run("data") == {"fetch_task": 1, "fetch_encoder": 1, "data": 1}
 
 
-def test_only_a_study_composed_on_the_command_line_is_remembered_for_gc(study: Study) -> None:
-    kept = Path("work/studies") / f"{study.name}.yaml"
-    dry_run()
+def test_a_study_that_gc_could_not_know_is_remembered_and_a_dry_run_forgets_none(study: Study) -> None:
+    kept, own = Path("work/studies") / f"{study.name}.yaml", Path("config/tiny.yaml")
+    own.parent.mkdir()
+    Path(OVERLAY).rename(own)
+    dry_run(overlay=own)
     assert not kept.exists()
-    dry_run("--config", "analysis={distillation_alpha: 0.4}")
+    elsewhere = own.rename("another.yaml")
+    dry_run(overlay=elsewhere)
+    assert read_yaml(kept)["study"]["name"] == study.name
+    kept.unlink()
+    dry_run("--config", "analysis={distillation_alpha: 0.4}", overlay=elsewhere)
     assert float(read_yaml(kept)["analysis"]["distillation_alpha"]) == 0.4
-    dry_run()
-    assert not kept.exists()
+    dry_run("--config", "analysis={distillation_alpha: 0.3}", overlay=elsewhere)
+    dry_run(overlay=elsewhere.rename(own))
+    assert float(read_yaml(kept)["analysis"]["distillation_alpha"]) == 0.4
 
 
 def test_a_complete_study_plans_nothing_whatever_its_times_and_without_scratch(study: Study) -> None:

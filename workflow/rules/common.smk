@@ -11,7 +11,7 @@ from internal_kd.operations.locks import another_at_work
 from internal_kd.operations.planning import WILDCARDS, find_own_commands, make_plan
 from internal_kd.operations.owners import claim, release
 from internal_kd.operations.slurm import end_orphans
-from internal_kd.operations.wanted import untracked_runs
+from internal_kd.operations.wanted import is_described, untracked_runs
 from internal_kd.params import with_nulls
 
 # A DAG is a great many objects that live as long as Snakemake does: searching them for garbage at Python's usual rate
@@ -23,7 +23,7 @@ try:
     PLAN = make_plan(
         with_nulls(config, workflow.config_settings.config),
         main_process=workflow.is_main_process,
-        composed=len(workflow.config_settings.configfiles) > 1 or bool(workflow.config_settings.config),
+        described=is_described(workflow.config_settings.configfiles, bool(workflow.config_settings.config)),
     )
 except UserError as error:
     raise WorkflowError(str(error)) from None
@@ -59,6 +59,7 @@ onstart:
         raise WorkflowError(str(error)) from None
     claim(PLAN.snapshot)
     PLAN.announce_publishing()
+    PLAN.remember_study()
 
 
 onsuccess:

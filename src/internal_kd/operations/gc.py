@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from internal_kd.errors import UserError
-from internal_kd.files import writing_failed
+from internal_kd.files import read_json, writing_failed
 from internal_kd.identity import DATA, FINGERPRINT_PATTERN, RUNS, WORK
 from internal_kd.operations.catalogue import Catalogue
 from internal_kd.operations.owners import owners
 from internal_kd.operations.progress import running_runs
-from internal_kd.operations.wanted import STUDIES
+from internal_kd.operations.wanted import OVERLAYS, STUDIES
 from internal_kd.params import load_params
 from internal_kd.records import is_complete
 from internal_kd.study import plan_study
 
-OVERLAYS = Path("config")
 ARTEFACTS = {
     DATA: ("tasks/*", "encoders/*"),
     WORK: ("tokens/*", "initial/*", "teacher_outputs/*", "checkpoints/*", "progress/*.json"),
@@ -37,13 +37,15 @@ ABANDONED_SECONDS = 24 * 3600
 class Wanted:
     """What the studies here want, which of their runs are complete, and which overlays could not be planned.
 
-    ``remembered`` names the files of studies that no single overlay describes.
+    ``remembered`` names the files of studies that no overlay of ``config/`` describes by itself; ``results`` counts, by
+    folder of results, the runs that are kept only since these were made from them.
     """
 
     fingerprints: frozenset[str]
     complete: frozenset[str]
     unplanned: tuple[tuple[Path, str], ...]
     remembered: tuple[Path, ...]
+    results: Mapping[Path, int]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,9 @@ def collect(options: argparse.Namespace) -> int:
     ignored = [Path(path) for path in options.ignore]
     wanted = wanted_here(Path(options.params), sorted(OVERLAYS.rglob("*.yaml")), ignored)
     for path in wanted.remembered:
-        print(f"{path} is the study {path.stem!r} as last planned here: its runs are kept while this file is")
+        print(f"{path} is the study {path.stem!r} as last started here: its runs are kept while this file is")
+    for path, count in wanted.results.items():
+        print(f"{path} was made from {count} runs that no study here wants: they are kept while it is")
     for path, why in wanted.unplanned:
         print(f"what {path} wants is not known here: {why}")
     found = unwanted_here(wanted)
@@ -80,10 +84,10 @@ def collect(options: argparse.Namespace) -> int:
 
 
 def wanted_here(params: Path, overlays: Sequence[Path], ignored: Sequence[Path]) -> Wanted:
-    """Plan the study of ``params``, the one of every overlay, those last planned here, and those worked on now.
+    """Plan the study of ``params``, the one of every overlay, those last started here, and those worked on now.
 
-    Overlays may be laid over each other and values given on the command line: what was last planned so is remembered
-    by the study's name, and is wanted too.
+    Overlays may lie elsewhere or over each other, and values be given on the command line: what was last started so is
+    remembered by the study's name, and is wanted too.
 
     Raises:
         UserError: ``params`` itself cannot be planned.
@@ -100,7 +104,22 @@ def wanted_here(params: Path, overlays: Sequence[Path], ignored: Sequence[Path])
     catalogues += [Catalogue(plan_study(load_params(owner.params))) for owner in owners() if owner.alive]
     artefacts = {fp: artefact for catalogue in catalogues for fp, artefact in catalogue.by_fingerprint.items()}
     complete = {fp for fp, artefact in artefacts.items() if is_complete(artefact)}
-    return Wanted(frozenset(artefacts), frozenset(complete), tuple(unplanned), tuple(remembered))
+    shown = {path: fingerprints - artefacts.keys() for path, fingerprints in _behind_results()}
+    return Wanted(
+        frozenset(artefacts).union(*shown.values()),
+        frozenset(complete),
+        tuple(unplanned),
+        tuple(remembered),
+        {path: len(fingerprints) for path, fingerprints in shown.items() if fingerprints},
+    )
+
+
+def _behind_results() -> Iterator[tuple[Path, set[str]]]:
+    """Yield folders of results and the fingerprints of the runs that their tables were made from."""
+    for path in sorted(RUNS.parent.glob("*/tables/built_from.json")):
+        with contextlib.suppress(UserError, KeyError, AttributeError, TypeError):
+            named = (NAMED.fullmatch(Path(folder).name) for folder in read_json(path)["runs"])
+            yield path.parents[1], {match["fp"] for match in named if match}
 
 
 def unwanted_here(wanted: Wanted) -> list[Unwanted]:

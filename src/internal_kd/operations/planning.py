@@ -75,6 +75,7 @@ class Plan:
     study: Study
     catalogue: Catalogue
     snapshot: Path
+    described: bool = True
 
     @cached_property
     def lacks(self) -> dict[str, str]:
@@ -134,6 +135,10 @@ class Plan:
     def missing_data(self) -> list[str]:
         """The markers of tasks and encoders that are not here, whether or not a run still needs them."""
         return [str(data.marker) for data in self._fetched if problem_with(data)]
+
+    def remember_study(self) -> None:
+        """Let `internal-kd gc` know of this study, which is being started."""
+        remember_study(self.study, self.snapshot, described=self.described, started=True)
 
     def remember_sources(self) -> None:
         """Write down what the local sources held of which there is a copy, for clones that have the copy alone."""
@@ -274,22 +279,22 @@ def _told(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def make_plan(config: Mapping[str, Any], *, main_process: bool, composed: bool = False) -> Plan:
+def make_plan(config: Mapping[str, Any], *, main_process: bool, described: bool = True) -> Plan:
     """Check Snakemake's merged configuration and plan its study.
 
-    ``composed`` says that it is more than params.yaml and one overlay.
+    ``described`` says that `internal-kd gc` knows the study without being told (`is_described`).
     ``main_process`` is False where Snakemake reads the Snakefile once more for a single job on a cluster's node.
 
     Raises:
         UserError: whatever is wrong with the parameters, in one line.
     """
     study = plan_study(parse_params(config))
-    plan = Plan(study, Catalogue(study), snapshot(config))
+    plan = Plan(study, Catalogue(study), snapshot(config), described)
     if main_process and (plan.broken or plan.publishing or plan.exporting):
         # New content every time: Snakemake compares checksums of small inputs, not only their times.
         write_text(STALE, f"{time.time_ns()}\n")
     if main_process:
         write_wanted(study)
-        remember_study(study, plan.snapshot, composed=composed)
+        remember_study(study, plan.snapshot, described=described, started=False)
         plan.remember_sources()
     return plan

@@ -10,6 +10,7 @@ list differs from the one it was last done with.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from internal_kd.analysis.built import ANALYSIS, outputs_of
@@ -19,6 +20,7 @@ from internal_kd.study import Study
 
 WANTED = WORK / "wanted"
 STUDIES = WORK / "studies"
+OVERLAYS = Path("config")
 DVC_LOCK = Path("dvc.lock")
 
 
@@ -36,19 +38,29 @@ def write_wanted(study: Study) -> None:
             write_text(path, text)
 
 
-def remember_study(study: Study, snapshot: Path, *, composed: bool) -> None:
-    """Keep the parameters of a study that no single overlay describes in ``work/studies/<name>.yaml``.
+def is_described(configfiles: Sequence[str | Path], values: bool) -> bool:
+    """Whether params.yaml alone, or with one overlay of ``config/``, describes a study: what `internal-kd gc` plans.
 
-    ``composed`` says that overlays were laid over each other, or values given on the command line. `internal-kd gc`
-    plans every overlay by itself and could not know such a study otherwise.
+    ``configfiles`` are those given to Snakemake; ``values`` says that some were given on the command line.
+    """
+    if values or len(configfiles) > 1:
+        return False
+    known = [Path("params.yaml"), *OVERLAYS.rglob("*.yaml")]
+    return all(Path(file).resolve() in [path.resolve() for path in known] for file in configfiles)
+
+
+def remember_study(study: Study, snapshot: Path, *, described: bool, started: bool) -> None:
+    """Keep the parameters of a study that `internal-kd gc` could not know in ``work/studies/<name>.yaml``.
+
+    A study that is only planned, not ``started``, takes no other's place: what was trained for that is still wanted.
     """
     path = STUDIES / f"{study.name}.yaml"
-    if not composed:
+    if described and started:
         remove(path)
-        return
-    text = snapshot.read_text(encoding="utf-8")
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
+    elif not described and (started or not path.is_file()):
+        text = snapshot.read_text(encoding="utf-8")
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
 
 
 def untracked_runs(trained: int) -> str | None:
