@@ -1,4 +1,4 @@
-"""The one kind of error a person is meant to read."""
+"""The errors a person is meant to read."""
 
 
 class UserError(Exception):
@@ -14,6 +14,10 @@ class UserError(Exception):
         """Take the line."""
         shown = "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in message)
         super().__init__(shown if len(shown) <= self.LONGEST else f"{shown[: self.LONGEST]}...")
+
+
+class Interrupted(UserError):
+    """A training that was asked to stop and has written its checkpoint."""
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:

@@ -132,9 +132,22 @@ def test_what_is_no_longer_wanted_goes_and_what_is_only_away_stays() -> None:
     gone = next(run for run in study.students if run.label == "entailment | L3 | soft | s2")
     shutil.rmtree(gone.folder)
     done = publish_runs(study)
-    assert done.unfinished == 1 and ids(runs_of())[gone.label] == before[gone.label]
+    after = runs_of()
+    assert done.unfinished == 1 and ids(after)[gone.label] == before[gone.label]
+    above = ids(after)["entailment | L3 | soft"]
+    assert above != before["entailment | L3 | soft"] and after[gone.label].data.tags["mlflow.parentRunId"] == above
     publish_runs(fake_runs.plan(**fake_runs.merge(tracking_store.SMALL, {"study": {"methods": ["stacked"]}})))
     assert set(runs_of()) == {name for name in NAMES if "soft" not in name}
+
+
+def test_a_task_the_study_no_longer_has_goes_and_another_study_of_that_task_stays() -> None:
+    tasks = ["entailment", "acceptability"]
+    publish_runs(small_study(study={"tasks": tasks}))
+    publish_runs(small_study(study={"tasks": tasks, "name": "smaller"}))
+    assert runs_of("small/acceptability")
+    done = publish_runs(small_study())
+    assert done.removed == 8 and not runs_of("small/acceptability")
+    assert set(runs_of()) == NAMES and runs_of("smaller/acceptability")
 
 
 def test_another_study_has_its_own_experiment_and_disturbs_nothing() -> None:

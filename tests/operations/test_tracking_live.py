@@ -21,6 +21,7 @@ import pytest
 import tiny_study
 import tracking_store
 from internal_kd.artefacts import Run
+from internal_kd.errors import Interrupted
 from internal_kd.operations.catalogue import Catalogue
 from internal_kd.operations.making import make
 from internal_kd.operations.tracking import live
@@ -122,6 +123,15 @@ def test_a_second_attempt_takes_the_place_of_a_killed_one(patient: None) -> None
     train(run, upto=1)
     train(run)
     assert runs_of()[LABEL].data.metrics["train/loss"] == fake_runs.make_history(run)[-1]["loss"]
+
+
+def test_a_training_that_a_signal_asked_to_stop_is_seen_as_killed(patient: None) -> None:
+    run = run_of(small_study())
+    with pytest.raises(Interrupted), live_tracking(run, "small") as on_epoch:
+        assert on_epoch is not None
+        on_epoch(fake_runs.make_history(run)[:1])
+        raise Interrupted("stopped by SIGTERM at step 1")
+    assert runs_of()[LABEL].info.status == "KILLED"
 
 
 def test_a_failed_and_a_killed_training_are_seen_as_such(patient: None) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.artefacts import Run
+from internal_kd.errors import Interrupted
 from internal_kd.operations.tracking.names import (
     IDENTITY,
     LIVE,
@@ -52,7 +53,7 @@ def live_tracking(run: Run, study: str) -> Iterator[OnEpoch | None]:
     try:
         yield stream.tell
         status = "FINISHED"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         status = "KILLED"
         raise
     finally:

@@ -8,7 +8,7 @@ goes; what it wants and is not finished here stays as it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from internal_kd.analysis.built import is_current, outputs_of
 from internal_kd.errors import UserError
 from internal_kd.files import sha256_file
 from internal_kd.operations.tracking.content import ExperimentContent, RunContent, content_of
-from internal_kd.operations.tracking.names import IDENTITY, LIVE, LOSS
+from internal_kd.operations.tracking.names import IDENTITY, LIVE, LOSS, experiment_name
 from internal_kd.operations.tracking.store import (
     alone,
     experiment_id,
@@ -91,8 +91,8 @@ def publish_runs(study: Study) -> Published:
         client = open_store(uri, LOCK_SECONDS)
         with alone(uri, "publish", LOCK_SECONDS):
             for experiment in content.experiments:
-                if experiment.methods:
-                    _publish(client, experiment, files, done)
+                _publish(client, experiment, files, done)
+            _clear_dropped(client, study, done)
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         reason = shown_uri(" ".join(str(error).split()))[:200]
         raise UserError(
@@ -117,15 +117,31 @@ def _publish(
     files: Mapping[str, tuple[Path, ...]] | None,
     done: Published,
 ) -> None:
+    if not experiment.methods and client.get_experiment_by_name(experiment.name) is None:
+        return
     shelf = _Shelf(client, experiment_id(client, experiment.name), done)
     for method in experiment.methods:
         seeds = [shelf.put(seed) for seed in method.seeds]
         parent = shelf.put(method.aggregate, files)
         shelf.gather(parent, seeds)
     shelf.clear(experiment.wanted)
+    if not experiment.methods:
+        return
     done.experiments[experiment.name] = shelf.experiment
     for name, value in experiment.tags.items():
         client.set_experiment_tag(shelf.experiment, name, value)
+
+
+def _clear_dropped(client: MlflowClient, study: Study, done: Published) -> None:
+    """Delete the runs of tasks that the study no longer has."""
+    from mlflow.entities import ViewType
+
+    prefix = experiment_name(study.name, "")
+    wanted = {experiment_name(study.name, task) for task in study.tasks}
+    for found in client.search_experiments(ViewType.ACTIVE_ONLY, filter_string=f"name LIKE '{prefix}%'"):
+        # In LIKE the underscore of a name stands for any letter.
+        if found.name.startswith(prefix) and found.name not in wanted:
+            _Shelf(client, found.experiment_id, done).clear(frozenset())
 
 
 @dataclass
@@ -170,13 +186,23 @@ class _Shelf:
 
     def clear(self, wanted: frozenset[str]) -> None:
         """Delete what was replaced and what is no longer wanted; what is wanted and not finished here stays."""
-        for identity, runs in self.known.items():
-            for run in runs:
-                replaced = identity in self.kept and run.info.run_id != self.kept[identity]
-                unwanted = identity not in wanted and run.info.status != "RUNNING"
-                if replaced or unwanted:
-                    self.client.delete_run(run.info.run_id)
-                    self.done.removed += 1
+        gone = {run.info.run_id: identity for identity, run in self._all() if self._has_to_go(identity, run, wanted)}
+        for _, run in self._all():
+            above = run.data.tags.get(PARENT, "")
+            away = run.info.run_id not in gone and run.info.run_id not in self.kept.values()
+            # A seed finished elsewhere moves to its method's new run: below a deleted one nobody would see it.
+            if away and (parent := self.kept.get(gone.get(above, ""))):
+                self.client.set_tag(run.info.run_id, PARENT, parent)
+        for run_id in gone:
+            self.client.delete_run(run_id)
+            self.done.removed += 1
+
+    def _all(self) -> Iterator[tuple[str, Run]]:
+        return ((identity, run) for identity, runs in self.known.items() for run in runs)
+
+    def _has_to_go(self, identity: str, run: Run, wanted: frozenset[str]) -> bool:
+        replaced = identity in self.kept and run.info.run_id != self.kept[identity]
+        return replaced or (identity not in wanted and run.info.status != "RUNNING")
 
     def _create(self, content: RunContent) -> str:
         run = self.client.create_run(
