@@ -1,12 +1,13 @@
 """The report: one page that needs nothing else, and says what is there and what is not."""
 
 import csv
+import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
-from fake_runs import METHODS, QUALITY, SMALL, TITLES, plan, write_study
+from fake_runs import METHODS, QUALITY, SMALL, TITLES, plan, write_record, write_study
 
 from internal_kd.analysis.attention import map_attention
 from internal_kd.analysis.attention_figures import plot_attention_kl, plot_attention_maps
@@ -20,6 +21,7 @@ from internal_kd.analysis.reliability import plot_reliability
 from internal_kd.analysis.report import render_report
 from internal_kd.analysis.scoring import score_runs
 from internal_kd.analysis.sweeps import plot_depth, plot_size
+from internal_kd.distillation.objectives import OBJECTIVES, Objective
 from internal_kd.params import load_params, merge
 from internal_kd.study import plan_study
 from tiny_study import ROOT
@@ -211,3 +213,17 @@ def test_a_history_cut_short_gives_what_is_whole(tmp_path, text):
     path = tmp_path / "history.jsonl"
     path.write_text(text)
     assert len(read_history(path)) == text.count("\n")
+
+
+def test_a_layer_term_of_ones_own_has_its_curve(project, monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "cls_mse", Objective("layer", "cls", "own:cls_mse"))
+    own = {"soft": {"weights": {"soft": 1, "cls_mse": 1}}}
+    study = write_study(plan(**merge(SMALL, {"methods": own})))
+    for run in study.students:
+        if run.method.name == "soft":
+            path = run.folder / "history.jsonl"
+            lines = [json.loads(line) | {"cls_mse": 0.1} for line in path.read_text().splitlines()]
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            write_record(run, ["history.jsonl", "predictions.parquet"])
+    score_runs(study)
+    assert "cls_mse" in texts_of(study, plot_learning)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from internal_kd.distillation.curricula import CURRICULA, Climb, stages_of
+from internal_kd.distillation.curricula import CURRICULA, Climb, Stage, stages_of
+from internal_kd.errors import UserError
 
 
 def test_all_layers_is_one_stage_with_classification():
@@ -28,6 +29,14 @@ def test_classification_always_needs_the_whole_student_in_every_stage(curriculum
     stages = stages_of(curriculum, "always", 4)
     assert all(stage.classification and stage.highest_layer is None for stage in stages)
     assert stages[-1].last and not any(stage.last for stage in stages[:-1])
+
+
+@pytest.mark.parametrize("last", [(False, False), (True, True), (True, False)])
+def test_a_curriculum_without_one_end_is_refused(last, monkeypatch):
+    stages = tuple(Stage(f"stage {n}", (1,), classification=True, last=ends) for n, ends in enumerate(last))
+    monkeypatch.setitem(CURRICULA, "own", lambda depth, always: stages)
+    with pytest.raises(UserError, match="curriculum 'own' has no end: give its final stage, and no other, last=True"):
+        stages_of("own", "top", 2)
 
 
 def climb(threshold: float = 0.1) -> Climb:

@@ -17,11 +17,13 @@ from internal_kd.analysis.figures import axis_title, scale_of, shown_depth, show
 from internal_kd.analysis.plotting import legend_below, panels, plain_ticks, save, say_empty, style_of
 from internal_kd.analysis.predictions import read_facts
 from internal_kd.analysis.scores import read_scores
+from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# Other terms of the registry are called by their names.
 LOSSES = {"attention_kl": "attention KL", "cls_cosine": "[CLS] cosine loss"}
 
 
@@ -102,7 +104,7 @@ def plot_learning(study: Study) -> Path:
                 if curve is not None:
                     _draw(axes[line][column], curve, scale_of(metric) if is_score else 1.0, position)
         for line, quantity in enumerate(quantities):
-            axes[line][column].set_ylabel(axis_title(metric) if quantity == "score" else LOSSES[quantity])
+            axes[line][column].set_ylabel(axis_title(metric) if quantity == "score" else LOSSES.get(quantity, quantity))
             if not axes[line][column].lines:
                 say_empty(axes[line][column])
             elif quantity != "score":
@@ -123,7 +125,7 @@ def plot_learning(study: Study) -> Path:
 
 def _losses_in(study: Study) -> list[str]:
     used = {term for method in study.methods.values() for term in method.layer_terms}
-    return [name for name in LOSSES if name in used]
+    return [name for name in OBJECTIVES if name in used]
 
 
 def _draw(axis: Axes, curve: Curve, scale: float, position: int) -> None:

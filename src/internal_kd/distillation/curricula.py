@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from internal_kd.errors import UserError
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -62,8 +64,12 @@ def stages_of(curriculum: str, classification: str, depth: int) -> tuple[Stage, 
     """Return the stages of a curriculum for a student of ``depth`` layers.
 
     ``classification`` is "top" (only in the last stage) or "always" (in every stage).
+    Raises UserError when the curriculum has no end: its final stage, and no other, is marked ``last``.
     """
-    return CURRICULA[curriculum](depth, classification == "always")
+    stages = CURRICULA[curriculum](depth, classification == "always")
+    if [stage.last for stage in stages] != [False] * (len(stages) - 1) + [True]:
+        raise UserError(f"curriculum {curriculum!r} has no end: give its final stage, and no other, last=True")
+    return stages
 
 
 @dataclass

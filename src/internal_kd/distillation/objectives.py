@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
+from internal_kd.errors import UserError
+
+READABLE = {"layer": ("attention", "cls"), "output": ("logits", "labels")}
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -29,6 +33,14 @@ class Objective:
     level: Literal["layer", "output"]
     reads: Literal["attention", "cls", "logits", "labels"]
     function: str
+
+    def __post_init__(self) -> None:
+        """Refuse a term whose level never sees what it reads."""
+        if self.reads not in READABLE[self.level]:
+            raise UserError(
+                f"objective {self.function}: a {self.level} term cannot read {self.reads!r}; it reads "
+                f"{' or '.join(READABLE[self.level])}"
+            )
 
     @property
     def needs_teacher(self) -> bool:
