@@ -129,7 +129,7 @@ EVERY_OTHER = {"layers": "every_other"}
     [
         ({"study": {"depths": [5]}}, "study.depths: 5 layers are more than the teacher's 4; take at most 4"),
         ({"study": {"depths": [3]}}, "student.layer_map: 'uniform' needs a depth that divides the teacher's 4 layers"),
-        ({"student": {"epochs": 2}}, "methods.stacked: 2 layers of up to 1 epochs leave none of 2 epochs"),
+        ({"student": {"epochs": 2}}, "methods.stacked: 2 stages of up to 1 epochs leave none of 2 epochs"),
         ({"encoder": {"layers": 12}}, "encoder.layers: 12 was given, but tiny has 4"),
         ({"encoder": {"path": "nowhere"}}, "encoder.path: nowhere is no folder"),
         ({"encoder": {"source": "package", "package": "no_such_package"}}, "'no_such_package' is not installed"),
@@ -148,6 +148,10 @@ EVERY_OTHER = {"layers": "every_other"}
         ({"tasks": {"judge": {"max_length": 600}}}, "tasks.judge.max_length: 600 is more than the 512 positions"),
         ({"tasks": {"own": {"source": "files", "train": "a.csv", "dev": "b.csv", "text": ["t"]}}}, "a.csv does"),
         ({"data": {"root": "glue"}, "study": {"tasks": ["rte"]}}, "data.root: glue holds no folder RTE"),
+        (
+            {"tasks": {"rte": {"folder": "RTE-small"}}, "study": {"tasks": ["rte"]}},
+            "tasks.rte.folder: 'RTE-small' is a folder inside data.root, which is null (the hub); give data.root, or",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_planned_is_one_clear_line(changes, said):
@@ -212,6 +216,36 @@ def test_two_names_for_the_same_examples_are_one_clear_line(settings):
     with pytest.raises(UserError, match=r"study\.tasks: 'judge' and 'twin' hold the same examples: leave one of them"):
         plan(study={"tasks": ["judge", "twin"]}, tasks=tasks)
     assert plan(study={"tasks": ["twin"]}, tasks=tasks).students
+
+
+def test_half_an_initialization_leaves_the_other_half_to_the_students():
+    common = {"source": "teacher", "layers": "every_other"}
+    own = {"top": {"id": "9.1", "weights": {"soft": 1}, "initialization": {"layers": "last"}}}
+    own["raw"] = {"id": "9.2", "weights": {"soft": 1}, "initialization": {"source": "pretrained"}}
+    study = plan(student={"initialization": common}, study={"methods": ["soft", *own]}, methods=own)
+    found = {name: method.settings.initialization.model_dump() for name, method in study.methods.items()}
+    assert found == {"soft": common, "top": common | {"layers": "last"}, "raw": common | {"source": "pretrained"}}
+    # Written out in one piece the study is the same.
+    assert plan_study(parse_params(yaml.safe_load(study.as_yaml()))).by_fingerprint == study.by_fingerprint
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "said"),
+    [
+        ({"num_hidden_layers": 2}, {"study": {"depths": [3]}}, "study.depths: 3 layers are more than the teacher's 2"),
+        ({"max_position_embeddings": 16}, {}, "tokens.max_length: 24 is more than the 16 positions"),
+    ],
+)
+def test_a_hub_encoder_that_is_here_is_looked_at(config, changes, said):
+    hub = {"source": "hub", "id": "example/tiny", "revision": "0" * 40, "layers": None}
+    changes = merge(changes, {"encoder": hub, "study": {"methods": ["soft"]}})
+    copy = next(iter(plan(**changes).tasks.values())).encoder.folder / "config.json"
+    copy.parent.mkdir(parents=True)
+    copy.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=said):
+        plan(**changes)
+    copy.write_text('{"num_hid')  # a copy cut short is fetched again
+    assert plan(**changes).students
 
 
 def test_every_encoder_needs_weights_that_are_no_pickle(project):

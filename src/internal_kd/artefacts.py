@@ -22,8 +22,9 @@ from typing import Any, Literal
 from internal_kd.data import generator
 from internal_kd.files import sha256_text
 from internal_kd.identity import DATA, RUNS, WORK, fingerprint
-from internal_kd.params.sources import DataParams, EncoderParams, TaskEntry
+from internal_kd.params.sources import DataParams, EncoderParams, FilesEntry, TaskEntry
 from internal_kd.params.training import InitializationParams, ResolvedMethod, TrainingParams
+from internal_kd.tasks import GLUE
 
 # What an encoder's folder may hold, on the hub as well as locally.
 ENCODER_FILES = (
@@ -95,6 +96,13 @@ class TaskData(Artefact):
             return {"source": "glue", "glue": self.glue, "content": self.content}
         hub = {"repository": self.hub.repository, "revision": self.hub.revision}
         return {"source": "glue", "glue": self.glue, **hub}
+
+    @property
+    def regression(self) -> bool:
+        """Whether labels are values and not classes."""
+        if isinstance(self.entry, FilesEntry):
+            return self.entry.type == "regression"
+        return self.glue is not None and GLUE[self.glue].regression
 
     @property
     def folder(self) -> Path:

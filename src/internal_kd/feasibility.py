@@ -9,6 +9,8 @@ from typing import Any
 from internal_kd.artefacts import StudentRun, TaskData, TokenizedTask
 from internal_kd.data.generator import grammar_of
 from internal_kd.data.tokenizers import positions_of
+from internal_kd.distillation.curricula import stages_of
+from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.errors import UserError
 from internal_kd.files import read_json
 from internal_kd.models.layers import choose_layers, layer_map
@@ -42,7 +44,8 @@ def check_layers(params: Params, encoder: str, layers: int, methods: Mapping[str
                     layer_map(method.settings.layer_map, layers, depth)
             chosen = method.settings.initialization
             if chosen.source != "random":
-                with _named(f"{'student' if own.initialization is None else f'methods.{name}'}.initialization.layers"):
+                whose = f"methods.{name}" if own.initialization and own.initialization.layers else "student"
+                with _named(f"{whose}.initialization.layers"):
                     choose_layers(chosen.layers, layers, depth)
 
 
@@ -77,18 +80,21 @@ def known_rows(data: TaskData) -> tuple[int, int] | None:
 
 
 def check_climb(run: StudentRun) -> None:
-    """Refuse a curriculum that leaves no epoch for classification."""
-    settings = run.method.settings
-    climbing = run.depth * settings.epochs_per_layer
-    if run.method.curriculum != "all" and climbing >= settings.epochs:
+    """Refuse a curriculum that leaves no epoch for its last stage, the classification."""
+    method, settings = run.method, run.method.settings
+    climbing = sum(not stage.last for stage in stages_of(method.curriculum, method.classification, run.depth))
+    if climbing * settings.epochs_per_layer >= settings.epochs:
         raise UserError(
-            f"methods.{run.method.name}: {run.depth} layers of up to {settings.epochs_per_layer} epochs leave none of "
+            f"methods.{method.name}: {climbing} stages of up to {settings.epochs_per_layer} epochs leave none of "
             f"{settings.epochs} epochs for classification; raise epochs or lower epochs_per_layer"
         )
 
 
-def check_distinct(tasks: Mapping[str, TokenizedTask], students: tuple[StudentRun, ...]) -> None:
-    """Refuse two names for one thing: two jobs would write its checkpoints, and tables would count it twice."""
+def check_distinct(tasks: Mapping[str, TokenizedTask], students: tuple[StudentRun, ...], layers: int | None) -> None:
+    """Refuse two names for one thing: two jobs would write its checkpoints, and tables would count it twice.
+
+    ``layers`` is the teacher's depth, None where nobody knows it yet.
+    """
     names: dict[str, str] = {}
     for name, tokens in tasks.items():
         if (first := names.setdefault(tokens.data.fingerprint, name)) != name:
@@ -103,6 +109,34 @@ def check_distinct(tasks: Mapping[str, TokenizedTask], students: tuple[StudentRu
                 f"study.methods: {twin.method.name!r} and {run.method.name!r} differ in nothing that counts on "
                 f"{run.task}: they are one training; leave one of them out, or change a setting that it uses"
             )
+    trainings: dict[str, list[Any]] = {}
+    for run in students:
+        trainings.setdefault(run.method.name, []).append(_what_counts(run, layers))
+    methods: dict[str, str] = {}
+    for name, counts in trainings.items():
+        if (first := methods.setdefault(repr(counts), name)) != name:
+            raise UserError(
+                f"study.methods: {first!r} and {name!r} differ in nothing that counts on {', '.join(tasks)}: they are "
+                "one training; leave one of them out, or change a setting that it uses"
+            )
+
+
+def _what_counts(run: StudentRun, layers: int | None) -> list[tuple[str, Any]]:
+    """Return what determines a student, in one spelling and without settings that this task or method never reads.
+
+    Finer than the fingerprint, which knows neither the task's kind nor the teacher's depth.
+    """
+    weights, chosen = run.method.weights, run.method.settings.initialization
+    counts: dict[str, Any] = {**run.params(), **run.inputs()}
+    if run.tokens.data.regression and [term for term in weights if OBJECTIVES[term].reads == "logits"] == ["soft"]:
+        del counts["temperature"]
+    if "cls_cosine" not in weights:
+        counts.pop("cosine_threshold", None)
+    if layers is not None and run.method.layer_terms:
+        counts["layer_map"] = layer_map(counts["layer_map"], layers, run.depth)
+    if layers is not None and chosen.source != "random":
+        counts["initial"] = (chosen.source, choose_layers(chosen.layers, layers, run.depth))
+    return sorted(counts.items())
 
 
 @contextmanager

@@ -116,7 +116,7 @@ def plan_study(params: Params) -> Study:
     students = tuple(run for tokens in tasks.values() for run in _plan_students(params, tokens, methods))
     for run in students:
         check_climb(run)
-    check_distinct(tasks, students)
+    check_distinct(tasks, students, layers)
     return Study(params, tasks, methods, teachers, students)
 
 
@@ -177,6 +177,11 @@ def _plan_task(params: Params, name: str, encoder: EncoderFiles, hashes: Content
     elif isinstance(entry, GlueEntry):
         glue = entry.glue or name
         if params.data.root is None:
+            if entry.folder is not None:
+                raise UserError(
+                    f"tasks.{name}.folder: {entry.folder!r} is a folder inside data.root, which is null (the hub); "
+                    "give data.root, or leave `folder` out"
+                )
             hub = params.data
         else:
             folder = Path(params.data.root) / (entry.folder or GLUE[glue].folder)
@@ -244,12 +249,14 @@ def _plan_initial(
 
 
 def _look_at(encoder: EncoderFiles) -> tuple[dict[str, Any] | None, int | None]:
-    """Return a local encoder's ``config.json``, where it is at hand, and the number of layers, where it is known."""
-    if encoder.path is None:
-        return None, encoder.encoder.layers
-    # Of a source that is not here there may be the copy.
-    at_hand = [path for path in (encoder.path, encoder.folder) if (path / "config.json").is_file()]
-    if not at_hand:
-        return None, encoder.encoder.layers
-    config, layers = read_config(at_hand[0] / "config.json")
-    return config, layers or encoder.encoder.layers
+    """Return an encoder's ``config.json``, where it is at hand, and the number of layers, where it is known."""
+    stated = encoder.encoder.layers
+    if encoder.path is not None and (encoder.path / "config.json").is_file():
+        config, layers = read_config(encoder.path / "config.json")
+        return config, layers or stated
+    try:
+        # Of a source that is not here, the hub's included, there may be the copy; a broken one is fetched again.
+        config, layers = read_config(encoder.folder / "config.json")
+    except UserError:
+        return None, stated
+    return config, layers or stated

@@ -40,13 +40,24 @@ class TeacherParams(TrainingParams):
         return self
 
 
+InitialSource = Literal["pretrained", "teacher", "random"]
+InitialLayers = Literal["first", "every_other", "spread", "last"] | tuple[Count, ...]
+
+
 class InitializationParams(Frozen):
     """Where a student's first weights come from."""
 
-    source: Literal["pretrained", "teacher", "random"] = "pretrained"
-    layers: Literal["first", "every_other", "spread", "last"] | tuple[Count, ...] = Field(
+    source: InitialSource = "pretrained"
+    layers: InitialLayers = Field(
         "first", description="which of the source's layers; `spread` is every_other for depths that do not divide"
     )
+
+
+class OwnInitializationParams(Frozen):
+    """What a method says of a student's first weights; what it leaves out is as in `student.initialization`."""
+
+    source: InitialSource | None = None
+    layers: InitialLayers | None = None
 
 
 LayerMap = Literal["uniform", "spread", "first", "last"] | tuple[Count, ...]
@@ -82,7 +93,7 @@ class MethodParams(Frozen):
     weight_decay: Annotated[Number, Field(ge=0)] | None = None
     max_gradient_norm: Positive | None = None
     precision: Literal["auto", "fp32", "bf16"] | None = None
-    initialization: InitializationParams | None = None
+    initialization: OwnInitializationParams | None = None
     layer_map: LayerMap | None = None
     temperature: Positive | None = None
     epochs_per_layer: Count | None = None
@@ -157,6 +168,8 @@ def resolve_method(name: str, method: MethodParams, student: StudentParams) -> R
     """Lay a method's own settings over the students' common ones; terms of weight 0 are left out."""
     given = method.model_dump(exclude_none=True)
     own = {key: value for key, value in given.items() if key in StudentParams.model_fields}
+    common = student.model_dump()
+    own["initialization"] = common["initialization"] | own.get("initialization", {})
     return ResolvedMethod(
         name=name,
         id=method.id,
@@ -164,5 +177,5 @@ def resolve_method(name: str, method: MethodParams, student: StudentParams) -> R
         weights={term: weight for term, weight in method.weights.items() if weight > 0},
         curriculum=method.curriculum,
         classification=method.classification,
-        settings=StudentParams.model_validate(student.model_dump() | own),
+        settings=StudentParams.model_validate(common | own),
     )
