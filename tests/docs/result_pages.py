@@ -179,7 +179,7 @@ def _rows_of(kind: str, line: Row, rows: list[Row]) -> list[Row]:
 def _expected(kind: str, title: str, found: list[Row], tables: dict[str, list[Row]]) -> list[float]:
     """Return the numbers of a cell, as they are shown but not rounded."""
     if kind == "attention":
-        return _attention(title, found)
+        return _attention(title, found, next(_same_place(found[0], tables["attention_means"])))
     if title == "both / teacher / student / none right":
         counts = [
             float(found[0][name] or 0)
@@ -217,18 +217,20 @@ def _value(row: Row, column: str) -> float | None:
     return float(text) * (100 if column in SHARES or (column in SCORES and not is_error) else 1)
 
 
-def _attention(title: str, found: list[Row]) -> list[float]:
-    """Return the means over heads that attention.csv allows for; its intervals are of single examples, not in it."""
-    known = [row for row in found if row["kl"]]
-    layers: dict[tuple[str, str], list[float]] = {}
-    for row in known:
-        layers.setdefault((row["student_layer"], row["teacher_layer"]), []).append(float(row["kl"]))
-    if title == "attention KL":
-        return [sum(float(row["kl"]) for row in known) / len(known)] if known else []
+def _attention(title: str, found: list[Row], mean: Row) -> list[float]:
+    """Return the numbers of a cell from every head's line and the line of their mean."""
     if title == "by layer":
+        layers: dict[tuple[str, str], list[float]] = {}
+        for row in (row for row in found if row["kl"]):
+            layers.setdefault((row["student_layer"], row["teacher_layer"]), []).append(float(row["kl"]))
         return [number for (a, b), kl in layers.items() for number in (float(a), float(b), sum(kl) / len(kl))]
-    column = {"seed": "seed", "dev examples": "dev_examples", "ratio": None}[title]
-    return [float(found[0][column])] if column and found[0][column] else []
+    if title == "ratio" and mean["id"] == mean["baseline"]:
+        return []
+    columns = {
+        "seed": ("seed",), "dev examples": ("dev_examples",), "attention KL": ("kl", "low", "high"),
+        "ratio": ("ratio", "ratio_low", "ratio_high"),
+    }[title]  # fmt: skip
+    return [float(mean[column]) for column in columns if mean[column]]
 
 
 def _agree(text: str, expected: list[float]) -> bool:
