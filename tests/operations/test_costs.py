@@ -96,6 +96,19 @@ def test_another_kind_of_run_is_scaled_by_its_work_and_the_time_besides_is_not(s
     assert affine.seconds(tuned) == pytest.approx(2 * share * ratio + (10 - 2 * share))
 
 
+def test_seconds_that_contradict_the_speed_are_not_believed(study: Study) -> None:
+    run, again = student(study, "soft"), student(study, "soft", seed=2)
+    examples = 3 * TRAIN
+    # Trained for 10,000 s and resumed for the last 520 of them, which were all that was noted.
+    resumed = Forecast(study, {run.fingerprint: measured(520, speed=examples / 10_000)})
+    work = resumed.work(run)
+    assert work and resumed.seconds(again) == pytest.approx(10_000 * work.total / work.training)
+    # A speed that leaves time for a quicker scoring than is counted contradicts nothing.
+    whole = 10_000 * (1 + 0.5 * work.scoring / work.training)
+    quick = Forecast(study, {run.fingerprint: measured(whole, speed=examples / 10_000)})
+    assert quick.seconds(again) == pytest.approx(whole)
+
+
 def test_more_epochs_and_more_layers_take_longer(project: Path) -> None:
     study = plan_here()
     known = {run.fingerprint: measured(10) for run in study.teachers}

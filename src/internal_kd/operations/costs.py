@@ -172,8 +172,13 @@ class Forecast:
         if work is None or work.training <= 0:
             return None
         whole = work.total / measured.seconds
-        pure = work.training * measured.speed / work.examples if measured.speed else whole
-        # A speed that leaves no time for the rest was measured otherwise: then the whole run is the measure.
+        if measured.speed is None:
+            return _Rate(whole, 0.0)
+        training, pure = work.examples / measured.speed, work.training * measured.speed / work.examples
+        if training > measured.seconds:
+            # Less than the training alone took: seconds that do not count the attempts before the last.
+            return _Rate(pure, 0.0)
+        # A speed that leaves no time for the scoring says that the scoring is quicker than it is counted.
         rate = max(pure, whole)
         return _Rate(rate, max(0.0, measured.seconds - work.total / rate))
 
