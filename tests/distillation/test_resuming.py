@@ -16,13 +16,13 @@ import torch
 from transformers import set_seed
 
 from internal_kd.distillation import checkpoints
-from internal_kd.distillation.checkpoints import CheckpointFolder, Interrupted, read_tensors
+from internal_kd.distillation.checkpoints import CheckpointFolder, read_tensors
 from internal_kd.distillation.curricula import Climb, stages_of
 from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.loss_terms import DistillationLoss
 from internal_kd.distillation.teachers import ComputedTeacher
 from internal_kd.distillation.trainer import train
-from internal_kd.errors import UserError
+from internal_kd.errors import Interrupted, UserError
 from internal_kd.models.classifiers import freeze_teacher
 from internal_kd.params.training import TrainingParams
 from tiny_models import tiny_classifier
@@ -202,6 +202,13 @@ def test_a_loss_that_is_no_number_never_replaces_the_last_good_checkpoint(tmp_pa
     newest = CheckpointFolder(tmp_path, 1.0).newest()
     assert newest.name == "step-8"
     assert all(torch.isfinite(weight).all() for weight in read_tensors(newest, "model").values())
+
+
+@pytest.mark.parametrize("curriculum", ["all", "progressive"])
+def test_weights_the_last_step_broke_are_never_the_result(tmp_path, curriculum):
+    # No step comes after it whose loss would be none, and no checkpoint: these are the weights a run would publish.
+    with pytest.raises(UserError, match=rf"no longer numbers after step {EPOCHS * STEPS_PER_EPOCH} \("):
+        run(tmp_path, curriculum, stop_at=EPOCHS * STEPS_PER_EPOCH, by="gradient")
 
 
 def test_a_checkpoint_that_was_never_finished_does_not_count(tmp_path):

@@ -1,3 +1,4 @@
+import json
 import os
 import socket
 import subprocess
@@ -23,9 +24,11 @@ def report(
     process: str | None = None,
     host: str | None = None,
     step: int = 25,
+    resumed_at: int = 0,
+    seconds: float = 0.5,
     age: timedelta = timedelta(0),
 ) -> None:
-    """Write what a training writes while it runs: 100 steps, half a second in."""
+    """Write what a training of 100 steps writes ``seconds`` after it was started."""
     updated = datetime.now(UTC) - age
     write_json(
         PROGRESS / f"{run.fingerprint}.json",
@@ -36,7 +39,8 @@ def report(
             "epochs": 3,
             "step": step,
             "steps": 100,
-            "started": (updated - timedelta(seconds=0.5)).isoformat(),
+            "resumed_at": resumed_at,
+            "started": (updated - timedelta(seconds=seconds)).isoformat(),
             "updated": updated.isoformat(),
             "pid": pid,
             "process": process or start_of(pid),
@@ -108,6 +112,32 @@ def test_time_left_comes_from_finished_runs_and_the_share_done(study: Study) -> 
     assert look(study).time_left() == pytest.approx(2 * 2 + 0.5)
     report(second[1], pid=os.getpid(), step=25)
     assert look(study).time_left() == pytest.approx((2 + 0.5 + 1.5) / 2)
+
+
+def test_a_resumed_training_is_judged_by_the_steps_since(study: Study) -> None:
+    run = study.students[0]
+    report(run, pid=os.getpid(), resumed_at=90, step=95, seconds=10)
+    (resumed,) = running_runs().values()
+    assert resumed.left == pytest.approx(10) and str(resumed).endswith("95 %, 10 s left")
+    # Before its first step it is as far as its checkpoint; how quick it is, others of its kind say.
+    complete(*study.teachers, *(other for other in study.students if other is not run), seconds=200)
+    report(run, pid=os.getpid(), resumed_at=90, step=90)
+    assert look(study).time_left() == pytest.approx(200 * 0.1)
+
+
+def test_a_process_that_does_not_say_where_it_began_began_at_the_start(study: Study) -> None:
+    report(study.students[0], pid=os.getpid(), step=25, seconds=10)
+    path = PROGRESS / f"{study.students[0].fingerprint}.json"
+    said = json.loads(path.read_text())
+    del said["resumed_at"]
+    write_json(path, said)
+    assert running_runs()[study.students[0].fingerprint].left == pytest.approx(30)
+
+
+def test_a_training_that_is_only_writing_its_results_is_not_counted_again(study: Study) -> None:
+    complete(*study.teachers, *study.students[1:], seconds=1000)
+    report(study.students[0], pid=os.getpid(), step=100)
+    assert look(study).time_left() == 0
 
 
 def test_time_left_counts_the_teacher_that_is_still_to_be_recorded(study: Study) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,8 @@ from internal_kd.data.tokens import TokenStore
 from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.loss_terms import DistillationLoss
 from internal_kd.distillation.predicting import predict_logits
-from internal_kd.errors import UserError
-from internal_kd.files import read_json
+from internal_kd.errors import Interrupted, UserError
+from internal_kd.files import read_json, sha256_file, write_json
 from internal_kd.models.classifiers import load_classifier
 from internal_kd.params import merge, parse_params, read_yaml
 from internal_kd.params.study import MachineParams
@@ -181,6 +183,71 @@ def test_memory_that_runs_out_is_made_do_with_and_recorded(project, monkeypatch,
     record = read_json(run.marker)
     assert (record["params"]["batch_size"], record["micro_batch_size"], record["accumulation"]) == (16, 4, 4)
     assert "out of GPU memory: continuing with micro-batches of 4" in capsys.readouterr().out
+
+
+def interrupted(run: StudentRun, monkeypatch: pytest.MonkeyPatch, *, at: int) -> Path:
+    """Stop a training after ``at`` steps; return what its checkpoint says of where it stands."""
+    compute, steps = DistillationLoss.compute, 0
+
+    def counted(loss, batch, stage):
+        nonlocal steps
+        steps += 1
+        if steps == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return compute(loss, batch, stage)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DistillationLoss, "compute", counted)
+        with pytest.raises(Interrupted):
+            make(run)
+    (told,) = run.checkpoints.glob("*/training.json")
+    return told
+
+
+def test_a_resumed_training_counts_the_time_of_every_attempt(project, monkeypatch):
+    run = student(plan(student={"epochs": 5}), "finetuned")
+    told = interrupted(run, monkeypatch, at=6)
+    state = read_json(told)
+    assert 0 < state["clock"]["seconds"] < 60 and state["clock"]["started"].startswith("20")
+    state["clock"] = {"started": "2020-02-02T00:00:00+00:00", "seconds": 9500.0}
+    write_json(told, state)
+    # Stopped a second time: what the first attempt took is handed on.
+    state = read_json(interrupted(run, monkeypatch, at=6))
+    assert 9500 < state["clock"]["seconds"] < 9560
+    record = read_json(make(run).marker)
+    assert 9500 < record["seconds"] < 9600 and record["started"] == "2020-02-02T00:00:00+00:00"
+
+
+def test_a_checkpoint_that_knows_nothing_of_time_is_gone_on_from(project, monkeypatch):
+    run = student(plan(student={"epochs": 6}), "finetuned")
+    told = interrupted(run, monkeypatch, at=6)
+    state = read_json(told)
+    del state["clock"]
+    state["book"]["history"][0]["seconds"], state["book"]["elapsed"] = 300.0, 40.0
+    write_json(told, state)
+    record = read_json(make(run).marker)
+    assert 340 < record["seconds"] < 400
+    began, ended = (datetime.fromisoformat(record[name]) for name in ("started", "finished"))
+    assert (ended - began).total_seconds() == pytest.approx(record["seconds"], abs=5)
+
+
+def test_the_code_that_is_named_is_that_of_the_start(project, monkeypatch):
+    commit = ["a" * 40]
+    monkeypatch.setattr("internal_kd.steps.finishing._git", lambda *arguments: commit[0])
+    monkeypatch.chdir(project)
+    lock = project / "requirements.lock"
+    lock.write_text("torch==1")
+    trained_with = sha256_file(lock)
+
+    def commit_meanwhile(history):
+        commit[0] = "b" * 40
+        lock.write_text("torch==2")
+
+    run = student(plan(student={"epochs": 7}), "finetuned")
+    train_student(run, MACHINE, on_epoch=commit_meanwhile)
+    record = read_json(run.marker)
+    assert (record["git_commit"], record["lock_sha256"]) == ("a" * 40, trained_with)
+    lock.unlink()
 
 
 def test_a_teacher_recorded_with_little_memory_says_the_same(project, monkeypatch, capsys):

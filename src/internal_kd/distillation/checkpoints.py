@@ -35,10 +35,6 @@ STATE = "training.json"
 TENSORS = ("model", "optimizer", "random")
 
 
-class Interrupted(UserError):
-    """A training that was asked to stop and has written its checkpoint."""
-
-
 class StopRequest:
     """Remembers that SIGTERM or SIGINT came, so that the training stops after a whole step."""
 
@@ -99,12 +95,7 @@ class CheckpointFolder:
             UserError: the disk is full, the folder cannot be written, or a weight is no number; the checkpoint before
                 stays.
         """
-        # The loss of a step is that of the weights before it: a gradient that was no number shows here first.
-        if broken := next((name for name, tensor in model.items() if not torch.isfinite(tensor).all()), None):
-            raise UserError(
-                f"the weights are no longer numbers after step {step} ({broken}): lower the learning rate, or set "
-                "precision: fp32"
-            )
+        refuse_broken_weights(model, step)
         target = self._folder / f"{PREFIX}{step}"
         before = self._named()
         with staging_folder(target) as staged:
@@ -126,6 +117,19 @@ class CheckpointFolder:
     def remove(self) -> None:
         """Remove all checkpoints: the run is finished."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def refuse_broken_weights(weights: dict[str, Tensor], step: int) -> None:
+    """Look at weights before they are kept or judged: the loss of a step is that of the weights before it.
+
+    Raises:
+        UserError: a weight is no number, as after a gradient that was none.
+    """
+    if broken := next((name for name, tensor in weights.items() if not torch.isfinite(tensor).all()), None):
+        raise UserError(
+            f"the weights are no longer numbers after step {step} ({broken}): lower the learning rate, or set "
+            "precision: fp32"
+        )
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:

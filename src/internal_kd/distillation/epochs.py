@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from internal_kd.distillation.checkpoints import StopRequest
+from internal_kd.distillation.checkpoints import StopRequest, refuse_broken_weights
 from internal_kd.distillation.curricula import Climb
 from internal_kd.distillation.loss_terms import LossTerms
 from internal_kd.errors import UserError
@@ -58,7 +58,7 @@ class EpochBook(TrainerCallback):
         self.history: list[dict[str, Any]] = []
         self.decay_start: int | None = 0 if climb.stage.last else None
         self._climb, self._epochs, self._scorer, self._report = climb, epochs, scorer, report
-        self._reported = 0.0
+        self._reported, self._resumed_at = 0.0, 0
         self._real: Tensor
         self._clear()
 
@@ -67,6 +67,12 @@ class EpochBook(TrainerCallback):
         """Training speed over all epochs, dev scoring left out."""
         seconds = sum(epoch["seconds"] for epoch in self.history)
         return sum(epoch["examples_per_second"] * epoch["seconds"] for epoch in self.history) / max(seconds, 1e-9)
+
+    @property
+    def seconds_trained(self) -> float:
+        """What the epochs took, of the one a checkpoint interrupted what it took till then; dev scoring left out."""
+        unfinished = self._restored["elapsed"] if self._restored else 0.0
+        return float(sum(epoch["seconds"] for epoch in self.history) + unfinished)
 
     def add(self, terms: LossTerms, examples: float) -> None:
         """Count the terms of a (micro-)batch of ``examples`` examples."""
@@ -82,6 +88,10 @@ class EpochBook(TrainerCallback):
         self._padded += attention_mask.numel()
         self._real = self._real + attention_mask.sum()
         self._sums["loss"] = self._sums["loss"] + total * len(attention_mask)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Note the step of the checkpoint, if there is one."""
+        self._resumed_at = state.global_step
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock, or go on with the sums of a checkpoint."""
@@ -101,7 +111,8 @@ class EpochBook(TrainerCallback):
         self._reported = now
         self._refuse_nan(state.global_step)
         progress = {"epoch": len(self.history) + 1, "epochs": self._epochs}
-        self._report({**progress, "step": state.global_step, "steps": state.max_steps})
+        progress |= {"step": state.global_step, "steps": state.max_steps, "resumed_at": self._resumed_at}
+        self._report(progress)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the epoch's line and move the curriculum on; an epoch cut short by a signal has no end."""
@@ -109,6 +120,8 @@ class EpochBook(TrainerCallback):
             return
         self._refuse_nan(state.global_step)
         seconds = time.monotonic() - self._started
+        # Before they are scored; after the last epoch there is no step whose loss would show what has become of them.
+        refuse_broken_weights(kwargs["model"].state_dict(), state.global_step)
         stage = self._climb.stage
         line: dict[str, Any] = {"epoch": len(self.history) + 1, "stage": stage.name}
         line |= {name: float(value) / self._examples for name, value in self._sums.items()}

@@ -17,17 +17,18 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArgu
 
 from internal_kd.distillation.checkpoints import (
     CheckpointFolder,
-    Interrupted,
     StopRequest,
     load_optimizer,
     read_state,
     read_tensors,
     restore_random_state,
 )
+from internal_kd.distillation.clock import Clock
 from internal_kd.distillation.curricula import Climb
 from internal_kd.distillation.epochs import DevScorer, EpochBook, OnEpoch
 from internal_kd.distillation.hardware import Hardware, halved
 from internal_kd.distillation.loss_terms import DistillationLoss, LossTerms
+from internal_kd.errors import Interrupted
 from internal_kd.models.attention import record_internals
 from internal_kd.models.dropout import use_quick_dropout
 from internal_kd.models.vocabulary import training_used_rows
@@ -83,6 +84,7 @@ class DistillationTrainer(Trainer):
         hardware: Hardware,
         training: TrainingParams,
         checkpoints: CheckpointFolder,
+        clock: Clock,
     ) -> None:
         """``positions`` are the examples of ``split`` that are trained on; ``buckets`` indexes into them."""
         super().__init__(model=model, args=args, callbacks=[book])
@@ -91,7 +93,7 @@ class DistillationTrainer(Trainer):
         self._climb, self._book, self._hardware = climb, book, hardware
         self.micro_batch_size = training.batch_size
         self._warmup_share = training.warmup_share
-        self._checkpoints = checkpoints
+        self._checkpoints, self._clock = checkpoints, clock
 
     def get_train_dataloader(self) -> DataLoader:
         """Return batches in the order of the buckets."""
@@ -131,7 +133,7 @@ class DistillationTrainer(Trainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         # Called by Trainer whenever the book sets control.should_save.
         assert isinstance(self.optimizer, torch.optim.Optimizer) and self.model is not None
-        state = {"book": self._book.state(), "micro_batch_size": self.micro_batch_size}
+        state = {"book": self._book.state(), "clock": self._clock.state(), "micro_batch_size": self.micro_batch_size}
         where = asdict(self.state)
         self._checkpoints.write(self.state.global_step, self.model.state_dict(), self.optimizer, state, where)
 
@@ -142,6 +144,7 @@ class DistillationTrainer(Trainer):
         state = read_state(checkpoint)
         self.micro_batch_size = state["micro_batch_size"]
         self._book.restore(state["book"])
+        self._clock.resume(state.get("clock"), self._book.seconds_trained)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None:
@@ -209,18 +212,21 @@ def train(
     scorer: DevScorer,
     report: Callable[[dict[str, Any]], None],
     on_epoch: OnEpoch | None = None,
+    clock: Clock | None = None,
 ) -> TrainingResult:
     """Train ``model`` in place on ``positions`` of ``split`` and return its history.
 
     ``scorer`` is asked after every epoch in which the classification loss counted; ``report`` is told the progress
-    ({epoch, epochs, step, steps}) every few seconds, ``on_epoch`` the whole history after every epoch.
+    ({epoch, epochs, step, steps, resumed_at}, the last the checkpoint's step or 0) every few seconds, ``on_epoch`` the
+    whole history after every epoch. Checkpoints keep ``clock``, so that it counts the attempts before this one too.
 
     A checkpoint in ``scratch`` is written every ``checkpoint_minutes`` and on SIGTERM or SIGINT; the next call goes on
     from it and ends with the same weights as if it had never stopped.
 
     Raises:
         Interrupted: a signal asked to stop; the checkpoint is written.
-        UserError: the loss became NaN or infinite (names step and terms), or memory ran out at one example a time.
+        UserError: the loss became NaN or infinite (names step and terms) or a weight did, or memory ran out at
+            one example a time.
     """
     from internal_kd.data.batches import LengthBuckets
 
@@ -242,6 +248,7 @@ def train(
         hardware=hardware,
         training=training,
         checkpoints=checkpoints,
+        clock=clock or Clock(),
     )
     checkpoint = checkpoints.newest()
     with training_used_rows(model, split.vocabulary(positions)), stop.listening():

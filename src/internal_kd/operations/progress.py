@@ -24,19 +24,24 @@ SILENCE = timedelta(minutes=15)
 
 @dataclass(frozen=True)
 class RunningRun:
-    """A training under way. ``share`` is how much of it is done, 0 to 1; ``elapsed`` in seconds."""
+    """A training under way. ``share`` is how much of it is done, 0 to 1.
+
+    Of that, ``resumed`` was done already when the process began that has worked on it for ``elapsed`` seconds.
+    """
 
     fingerprint: str
     label: str
     epoch: int
     epochs: int
     share: float
+    resumed: float
     elapsed: float
 
     @property
     def left(self) -> float | None:
-        """Seconds it still needs, None before its first step."""
-        return self.elapsed * (1 - self.share) / self.share if self.share > 0 else None
+        """Seconds it still needs, None before the process's first step."""
+        done_here = self.share - self.resumed
+        return self.elapsed * (1 - self.share) / done_here if done_here > 0 else None
 
     def __str__(self) -> str:
         left = "" if self.left is None else f", {duration(self.left)} left"
@@ -64,10 +69,12 @@ def _is_alive(values: dict[str, Any]) -> bool:
 
 def _running(values: dict[str, Any]) -> RunningRun:
     started, updated = (datetime.fromisoformat(values[key]) for key in ("started", "updated"))
-    share = values["step"] / values["steps"] if values["steps"] else 0.0
+    # A process that has run since before resumed_at was told says nothing of it.
+    at, steps = (values.get("resumed_at", 0), values["step"]), values["steps"]
+    resumed, share = (min(1.0, step / steps) if steps else 0.0 for step in at)
     elapsed = (updated - started).total_seconds()
     return RunningRun(
-        values["fingerprint"], values["label"], values["epoch"], values["epochs"], min(1.0, share), elapsed
+        values["fingerprint"], values["label"], values["epoch"], values["epochs"], share, resumed, elapsed
     )
 
 
@@ -108,11 +115,18 @@ class StudyState:
         """Seconds until the rest is trained with as many at once as now; None while nothing has finished."""
         forecast = self.forecast()
         known = self.study.by_fingerprint
-        rest = [run.left or forecast.seconds(known[run.fingerprint]) for run in self.running]
+        rest = [_left(run, forecast.seconds(known[run.fingerprint])) for run in self.running]
         rest += [forecast.seconds(run) for run in self.waiting]
         rest += [forecast.recording_seconds(outputs) for outputs in self.unrecorded]
         seconds = [each for each in rest if each is not None]
         return sum(seconds) / max(1, len(self.running)) if len(seconds) == len(rest) else None
+
+
+def _left(run: RunningRun, whole: float | None) -> float | None:
+    """Return what is left of a running training by its own pace, before its first step of what such a one takes."""
+    if run.left is not None or whole is None:
+        return run.left
+    return whole * (1 - run.share)
 
 
 def look(study: Study, before: StudyState | None = None) -> StudyState:

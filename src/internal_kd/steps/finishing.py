@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.artefacts import Run
+from internal_kd.distillation.clock import Clock
 from internal_kd.files import describe_files, publish_folder, read_json, remove, sha256_file, staging_folder, write_json
 from internal_kd.identity import WORK, plain
 from internal_kd.processes import start_of
@@ -61,11 +62,17 @@ class DevSet:
 
 
 class Stopwatch:
-    """Wall-clock time of a job, and the progress it reports while it runs."""
+    """What is taken down when a job starts - the time, the code it runs - and the progress it reports from then on.
+
+    Attributes:
+        clock: the time of the training, which counts earlier attempts too once a checkpoint was read.
+        provenance: of this job, as it started: files that somebody changes meanwhile did not train the model.
+    """
 
     def __init__(self, run: Run) -> None:
         """Start."""
-        self.started = datetime.now(UTC)
+        self.clock, self.provenance = Clock(), provenance()
+        self._started = self.clock.started
         self._run = run
         self._file = WORK / "progress" / f"{run.fingerprint}.json"
 
@@ -73,7 +80,7 @@ class Stopwatch:
         """Write how far the run has come, for ``internal-kd status``."""
         now = datetime.now(UTC)
         who = {"pid": os.getpid(), "process": start_of(os.getpid()), "host": socket.gethostname()}
-        times = {"started": self.started.isoformat(), "updated": now.isoformat()}
+        times = {"started": self._started.isoformat(), "updated": now.isoformat()}
         write_json(
             self._file, {"fingerprint": self._run.fingerprint, "label": self._run.label, **progress, **times, **who}
         )
@@ -105,7 +112,6 @@ def write_run(
         (staged / "history.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
         written = [str(path.relative_to(staged)) for path in staged.rglob("*") if path.is_file()]
         encoder_parameters, total_parameters = count_parameters(model)
-        finished = datetime.now(UTC)
         record = {
             "fingerprint": run.fingerprint,
             "step": run.step,
@@ -117,10 +123,10 @@ def write_run(
             "data_sha256": {
                 name: split["sha256"] for name, split in read_json(run.tokens.data.marker)["splits"].items()
             },
-            **provenance(),
+            **watch.provenance,
             "device": hardware.name,
             "precision": hardware.precision,
-            "seconds": (finished - watch.started).total_seconds(),
+            "seconds": watch.clock.seconds,
             "peak_memory": hardware.peak_memory(),
             "examples_per_second": result.examples_per_second,
             "encoder_parameters": encoder_parameters,
@@ -128,8 +134,8 @@ def write_run(
             "epochs": len(result.history),
             "micro_batch_size": result.micro_batch_size,
             "accumulation": result.accumulation,
-            "started": watch.started.isoformat(),
-            "finished": finished.isoformat(),
+            "started": watch.clock.started.isoformat(),
+            "finished": datetime.now(UTC).isoformat(),
             "scores": dev.scores(),
             "files": describe_files(staged, written),
         }

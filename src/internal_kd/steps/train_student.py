@@ -71,6 +71,7 @@ def train_student(
         scorer=DevSet(model, tokens, hardware),
         report=watch.report,
         on_epoch=on_epoch,
+        clock=watch.clock,
     )
     write_run(run, model, tokens, hardware, result, watch, keep_model=keep_model)
 

@@ -51,5 +51,6 @@ def train_teacher(run: TeacherRun, machine: MachineParams, *, on_epoch: OnEpoch 
         scorer=DevSet(model, tokens, hardware),
         report=watch.report,
         on_epoch=on_epoch,
+        clock=watch.clock,
     )
     write_run(run, model, tokens, hardware, result, watch, keep_model=True)
