@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from internal_kd.analysis.built import export_path
 from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.scoring import score_runs
 from internal_kd.artefacts import Run, StudentRun
 from internal_kd.data.generator import generate
+from internal_kd.deployment.onnx_files import missing_packages
 from internal_kd.operations.catalogue import Catalogue
 from internal_kd.operations.making import make
 from internal_kd.params import merge, parse_params, read_yaml
@@ -19,6 +23,9 @@ from internal_kd.study import Study, plan_study
 from tiny_study import ROOT, VALUES, make_encoder
 
 DEV_ROWS = 48
+needs_onnx = pytest.mark.skipif(
+    bool(missing_packages()), reason=f"{', '.join(missing_packages())} missing: pip install '.[export]'"
+)
 OVERLAY: dict[str, Any] = {
     "study": {"name": "tiny", "tasks": ["judge", "rte"], "methods": ["soft", "stacked"]},
     "tasks": {"rte": None},
@@ -48,6 +55,16 @@ def make_study() -> Study:
     score_runs(study)
     compare_runs(study)
     return study
+
+
+def told(study: Study, task: str) -> dict[str, Any]:
+    """Return what a task's export.json says."""
+    return json.loads(export_path(study, task).read_text())
+
+
+def folder_of(study: Study, task: str) -> Path:
+    """Return where a task's export lies."""
+    return export_path(study, task).parent
 
 
 def write_glue(folder: Path) -> None:

@@ -8,6 +8,7 @@ from internal_kd.analysis.layout import metric_title, millions, percent, shown
 from internal_kd.analysis.text_tables import TextTable, markdown
 from internal_kd.deployment.card_header import header, model_name
 from internal_kd.deployment.choice import sample_std
+from internal_kd.deployment.contestants import ONNX, ONNX_INT8, TORCH
 from internal_kd.deployment.facts import ExportFacts
 from internal_kd.deployment.onnx_files import EXTRA, FP32, INT8
 from internal_kd.identity import plain
@@ -169,9 +170,9 @@ def _speed(facts: ExportFacts) -> str:
             "dev examples, drawn at random; tokens: the median length of a batch. Another machine gives other figures.",
         ),
     )
-    sizes = {"torch fp32": sum(facts.sizes.values())}
+    sizes = {TORCH: sum(size for name, size in facts.files.items() if name.startswith("model/"))}
     if facts.onnx is not None:
-        sizes |= {"ONNX fp32": facts.onnx.sizes[FP32], "ONNX int8": facts.onnx.sizes[INT8]}
+        sizes |= {ONNX: facts.files[f"onnx/{FP32}"], ONNX_INT8: facts.files[f"onnx/{INT8}"]}
     metrics = list(next(iter(facts.scores.values())))
     lines = [
         (name, f"{sizes[name] / 1e6:.1f}", *(shown(metric, values[metric], 2) for metric in metrics))

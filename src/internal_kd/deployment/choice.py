@@ -11,18 +11,10 @@ from internal_kd.analysis.scores import Score
 from internal_kd.analysis.tables import base_metric
 from internal_kd.artefacts import StudentRun
 from internal_kd.data.encoder_files import WEIGHTS
+from internal_kd.deployment.exported import Wish
 from internal_kd.errors import UserError, nearest
 from internal_kd.study import Study
 from internal_kd.tasks import HIGHER_IS_BETTER
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is asked for; None leaves it to the scores, or to the shown depth and largest training set."""
-
-    method: str | None = None
-    depth: int | None = None
-    examples: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +75,15 @@ def choose_student(study: Study, numbers: Numbers, task: str, wish: Wish) -> Cho
         values=tuple(_value(score) for score in seeds.values()),
         value=_value(chosen),
         kept=len(kept),
+    )
+
+
+def settled(study: Study, wish: Wish) -> Wish:
+    """Return a wish without the depth and size that are taken anyway: who asks for these gets the same export."""
+    return Wish(
+        wish.method,
+        None if wish.depth == shown_depth(study) else wish.depth,
+        None if str(wish.examples) == shown_size(study) else wish.examples,
     )
 
 

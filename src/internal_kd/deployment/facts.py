@@ -20,10 +20,9 @@ Scores = Mapping[str, Mapping[str, float | None]]
 
 @dataclass(frozen=True)
 class OnnxFacts:
-    """The graphs: how far fp32 is from torch, bytes by file name, and what they were made with."""
+    """The graphs: how far fp32 is from torch, and what they were made with."""
 
     agreement: Agreement
-    sizes: Mapping[str, int]
     versions: str
 
 
@@ -32,7 +31,8 @@ class ExportFacts:
     """An exported student.
 
     ``record`` is its run.json, ``encoder`` the encoder's manifest; ``as_predicted`` holds its fp32 logits beside the
-    recorded predictions; ``onnx`` is None where the packages for it are not installed.
+    recorded predictions; ``files`` are the folder's but for the card, with their bytes, by path; ``onnx`` is None
+    where the packages for it are not installed.
     """
 
     study: Study
@@ -43,19 +43,19 @@ class ExportFacts:
     record: Mapping[str, Any]
     encoder: Mapping[str, Any]
     as_predicted: Agreement
-    sizes: Mapping[str, int]
+    files: Mapping[str, int]
     scores: Scores
     latency: tuple[LatencyLine, ...]
     machine: str
     versions: str
     onnx: OnnxFacts | None
-    submission: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``export.json`` says of it."""
         run, choice = self.choice.run, self.choice
         return {
             "task": self.task.task,
+            "files": dict(self.files),
             "run": {"label": run.label, "fingerprint": run.fingerprint, "folder": str(run.folder)},
             "choice": {
                 "metric": choice.metric,
@@ -71,13 +71,11 @@ class ExportFacts:
                 "interval": [choice.summary.low, choice.summary.high],
             },
             "as_predicted": {**asdict(self.as_predicted), "precision_of_predictions": self.record["precision"]},
-            "model_bytes": dict(self.sizes),
             "dev_scores": {name: dict(values) for name, values in self.scores.items()},
             "onnx": None
             if self.onnx is None
             else {
                 "against_torch": asdict(self.onnx.agreement),
-                "bytes": dict(self.onnx.sizes),
                 "versions": self.onnx.versions,
             },
             "latency": {
@@ -89,5 +87,4 @@ class ExportFacts:
                     for line in self.latency
                 ],
             },
-            "submission": list(self.submission),
         }

@@ -4,18 +4,17 @@ results/<study>/export/<task>/model/         what from_pretrained loads, with RE
                               onnx/          model.onnx, model-int8.onnx
                               submission/    GLUE's files, for its tasks
                               params.yaml    the study's parameters
-                              export.json    choice, agreement, scores, latencies; written last
+                              export.json    what it was made from, files, choice, agreement, scores, latencies; last
 results/<study>/export/submission.zip        all of GLUE's files
 """
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import astuple
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,8 +27,9 @@ from internal_kd.artefacts import StudentRun
 from internal_kd.data.tasks_on_disk import TaskOnDisk, read_task
 from internal_kd.data.tokens import TokenSplit
 from internal_kd.deployment.card import model_card
-from internal_kd.deployment.choice import Choice, Wish, choose_student
+from internal_kd.deployment.choice import Choice, choose_student, settled
 from internal_kd.deployment.contestants import ONNX, ONNX_INT8, TORCH, teacher_model, time_contestants
+from internal_kd.deployment.exported import CARD, Wish, is_best, made_from, read_export
 from internal_kd.deployment.facts import ExportFacts, OnnxFacts
 from internal_kd.deployment.glue_submission import ARCHIVE, submission_files, submission_text, write_archive
 from internal_kd.deployment.model_folder import (
@@ -46,13 +46,10 @@ from internal_kd.deployment.timing import machine_name, versions_of
 from internal_kd.distillation.hardware import Hardware, choose_hardware
 from internal_kd.distillation.predicting import predict_logits, predictions_frame
 from internal_kd.errors import UserError
-from internal_kd.files import publish_folder, read_json, remove, sha256_text, staging_folder, write_json
+from internal_kd.files import publish_folder, read_json, remove, staging_folder, write_json
 from internal_kd.metrics import score_predictions
 from internal_kd.records import read_record
 from internal_kd.study import Study
-
-# Raised when the same student would be exported otherwise.
-RECIPE = 1
 
 
 def export_students(
@@ -70,39 +67,33 @@ def export_students(
     if not scores_are_current(study):
         raise UserError(f"the tables of {study.name} are behind its runs or parameters: `internal-kd run` renews them")
     numbers = read_numbers(study)
-    made = []
+    wish, made = settled(study, wish), []
     for task in tasks or study.tasks:
         choice = choose_student(study, numbers, task, wish)
         path = export_path(study, task)
-        identity = [RECIPE, key, choice.run.fingerprint, astuple(wish), missing_packages(), versions_of("transformers")]
-        made_from = sha256_text(json.dumps(identity))[:16]
-        if _made_from(path) == made_from:
+        origin = made_from(key, wish, choice.run.fingerprint, missing_packages())
+        there = read_export(path)
+        if there is not None and there.get("made_from") == origin:
             tell(f"{path.parent} is complete already: nothing to do")
         else:
-            # Only an export that lacks nothing carries the scores' key, which makes it current.
-            stamp = {"made_from": made_from, "scores_key": None if missing_packages() else key}
-            _export(study, numbers, choice, path, stamp)
+            _export(study, numbers, choice, path, origin)
             tell(f"{path.parent} is complete: {choice.run.label}")
         made.append(path)
-    _pack(study)
+    if left_out := _pack(study, key, made):
+        tell(
+            f"{ARCHIVE} leaves out {', '.join(left_out)}: exported by hand or from other scores, or no longer whole; "
+            "`internal-kd run export` exports the best students"
+        )
     return made
 
 
-def _made_from(path: Path) -> str | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8")).get("made_from")
-    except (OSError, ValueError, AttributeError):
-        return None
-
-
-def _export(study: Study, numbers: Numbers, choice: Choice, path: Path, stamp: dict[str, str | None]) -> None:
+def _export(study: Study, numbers: Numbers, choice: Choice, path: Path, origin: dict[str, Any]) -> None:
     run, target = choice.run, path.parent
     task = read_task(run.tokens.data)
     with staging_folder(target) as staged:
         facts = _fill(study, numbers, choice, task, staged)
-        (staged / "model" / "README.md").write_text(model_card(facts), encoding="utf-8")
-        (staged / "params.yaml").write_text(study.as_yaml(), encoding="utf-8")
-        write_json(staged / path.name, {**stamp, **facts.as_json()})
+        (staged / CARD).write_text(model_card(facts), encoding="utf-8")
+        write_json(staged / path.name, {"made_from": origin, **facts.as_json()})
         remove(path)
         for name in ("model", "onnx", "submission"):
             shutil.rmtree(target / name, ignore_errors=True)
@@ -112,6 +103,7 @@ def _export(study: Study, numbers: Numbers, choice: Choice, path: Path, stamp: d
 def _fill(study: Study, numbers: Numbers, choice: Choice, task: TaskOnDisk, folder: Path) -> ExportFacts:
     """Write all but the card into a folder, and measure it."""
     run, hardware = choice.run, choose_hardware("fp32")
+    (folder / "params.yaml").write_text(study.as_yaml(), encoding="utf-8")
     uses_types = write_model_folder(run, task, folder / "model")
     model = load_exported(folder / "model")
     complete = not missing_packages()
@@ -122,7 +114,7 @@ def _fill(study: Study, numbers: Numbers, choice: Choice, task: TaskOnDisk, fold
         check_tokenizer(folder / "model", task, dev)
         hardware.place(model)
         logits = {TORCH: predict_logits(model, dev, hardware)}
-        submission = _write_submission(run, task, model, hardware, folder / "submission")
+        _write_submission(run, task, model, hardware, folder / "submission")
         Hardware(torch.device("cpu"), "fp32").place(model)
         as_predicted = _check_as_predicted(run, dev, logits[TORCH])
         threads = torch.get_num_threads()
@@ -141,13 +133,12 @@ def _fill(study: Study, numbers: Numbers, choice: Choice, task: TaskOnDisk, fold
         record=read_record(run),
         encoder=read_json(run.encoder.marker),
         as_predicted=as_predicted,
-        sizes=_sizes(folder / "model"),
+        files=_sizes(folder),
         scores=scores,
         latency=tuple(latency),
         machine=machine_name(),
         versions=versions_of("torch", "transformers", *(["onnxruntime"] if complete else [])),
-        onnx=_onnx_facts(run, folder / "onnx", logits) if complete else None,
-        submission=tuple(submission),
+        onnx=_onnx_facts(run, logits) if complete else None,
     )
 
 
@@ -163,14 +154,14 @@ def _check_as_predicted(run: StudentRun, dev: TokenSplit, logits: np.ndarray) ->
     return found
 
 
-def _onnx_facts(run: StudentRun, folder: Path, logits: dict[str, np.ndarray]) -> OnnxFacts:
+def _onnx_facts(run: StudentRun, logits: dict[str, np.ndarray]) -> OnnxFacts:
     found = agreement(logits[TORCH], logits[ONNX], TOLERANCE)
     if not found.holds:
         raise UserError(
             f"{run.label}: its ONNX graph gives other logits than torch (by up to {found.largest:.3g}, "
             f"{found.allowed:.3g} allowed); another version of {', '.join(PACKAGES)} may mend it"
         )
-    return OnnxFacts(found, _sizes(folder), versions_of("torch", *PACKAGES))
+    return OnnxFacts(found, versions_of("torch", *PACKAGES))
 
 
 def _scores(task: TaskOnDisk, dev: TokenSplit, logits: np.ndarray) -> dict[str, float | None]:
@@ -179,30 +170,39 @@ def _scores(task: TaskOnDisk, dev: TokenSplit, logits: np.ndarray) -> dict[str, 
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    return {file.name: file.stat().st_size for file in sorted(folder.iterdir()) if file.is_file()}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
 
 
 def _write_submission(
     run: StudentRun, task: TaskOnDisk, model: PreTrainedModel, hardware: Hardware, folder: Path
-) -> list[str]:
-    files = submission_files(run.tokens.data.glue, task)
-    for split, name in files.items():
+) -> None:
+    for split, name in submission_files(run.tokens.data.glue, task).items():
         folder.mkdir(exist_ok=True)
         with open_split(run.tokens, split) as test:
             logits = predict_logits(model, test, hardware)
             text = submission_text(str(run.tokens.data.glue), test.idx, logits)
             (folder / name).write_text(text, encoding="utf-8")
-    return list(files.values())
 
 
-def _pack(study: Study) -> None:
-    """Write one archive of the submissions that lie here; of two of the same name the first task's counts."""
+def _pack(study: Study, key: str, made: Collection[Path]) -> list[str]:
+    """Write one archive of the submissions of this call's exports and of the best students'; returns who is left out.
+
+    Of two files of the same name the first task's counts.
+    """
     files: dict[str, Path] = {}
+    left_out = []
     for task in study.tasks:
-        for file in sorted((export_path(study, task).parent / "submission").glob("*.tsv")):
-            files.setdefault(file.name, file)
+        path = export_path(study, task)
+        found = sorted((path.parent / "submission").glob("*.tsv"))
+        # What lacks ONNX files predicts the same.
+        if path in made or is_best(path, key, complete=False):
+            files = {file.name: file for file in found} | files
+        elif found:
+            left_out.append(task)
     archive = study.folder / "export" / ARCHIVE
     if files:
         write_archive(archive, files)
     else:
         remove(archive)
+    return left_out

@@ -34,7 +34,7 @@ def export_students(options: argparse.Namespace) -> int:
             f"unknown task {options.task!r}{nearest(options.task, known)}; the study has {', '.join(known)}"
         )
     with lease_gpu(study.params.machine.jobs_per_gpu):
-        from internal_kd.deployment.choice import Wish
+        from internal_kd.deployment.exported import Wish
         from internal_kd.deployment.onnx_files import EXTRA, missing_packages
         from internal_kd.deployment.students import export_students as export
 

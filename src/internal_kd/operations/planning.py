@@ -20,6 +20,7 @@ import yaml
 
 from internal_kd.analysis.built import carries, export_path, is_current, outputs_of, recorded_key
 from internal_kd.artefacts import Artefact, EncoderFiles, Run, TaskData
+from internal_kd.deployment.exported import is_best
 from internal_kd.errors import UserError
 from internal_kd.files import sha256_text, write_text
 from internal_kd.identity import FINGERPRINT_PATTERN, WORK
@@ -193,11 +194,11 @@ class Plan:
 
     @cached_property
     def exporting(self) -> list[str]:
-        """The same where a task's export is missing or was made from other scores; nothing where all are current."""
+        """The same where a task's export is not there whole or not of its best student; nothing where all are."""
         if not self.results_are_current:
             return self.exports
         key = recorded_key(self.study)
-        return [path for path in self.exports if not carries(Path(path), key)]
+        return [path for path in self.exports if not is_best(Path(path), key)]
 
     @property
     def stale_exports(self) -> list[str]:
