@@ -90,7 +90,8 @@ class TaskData(Artefact):
                 grammar["phenomena"] = sorted(self.entry.phenomena)
             return {**grammar, "grammar_recipe": generator.RECIPE}
         if self.entry.source == "files":
-            kept = {"source", "text", "label", "labels", "type", "metrics", "licence"}
+            # Neither metrics nor licence: they change no example, so they are asked of the parameters when needed.
+            kept = {"source", "text", "label", "labels", "type"}
             return {**self.entry.model_dump(include=kept), "content": self.content}
         if self.hub is None:
             return {"source": "glue", "glue": self.glue, "content": self.content}

@@ -9,7 +9,7 @@ from fake_runs import SMALL, plan, write_run
 
 from internal_kd.analysis.attention import map_attention
 from internal_kd.analysis.attention_figures import plot_attention_kl, plot_attention_maps
-from internal_kd.analysis.built import figure_names, is_current, outputs_of
+from internal_kd.analysis.built import describe_inputs, figure_names, is_current, outputs_of
 from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.curves import plot_learning
 from internal_kd.analysis.fidelity_tables import measure_fidelity
@@ -55,6 +55,16 @@ def test_titles_order_and_wanted_runs_count(small):
     assert not is_current(plan(**merge(SMALL, {"study": {"methods": ["stacked", "soft"]}})))
     assert not is_current(plan(**merge(SMALL, {"study": {"seeds": [1]}})))
     assert not is_current(plan(**merge(SMALL, {"methods": {"stacked": {"compare_with": []}}})))
+
+
+def test_another_metric_of_ones_own_files_moves_tables_and_no_run(project):
+    (project / "own.csv").write_text("text,label\nfine,a\nbad,b\n")
+    entry = {"source": "files", "train": "own.csv", "dev": "own.csv", "text": ["text"]}
+    studies = [
+        plan(study={"tasks": ["own"]}, tasks={"own": entry | {"metrics": metrics}}) for metrics in ([], ["macro_f1"])
+    ]
+    assert [run.fingerprint for run in studies[0].runs] == [run.fingerprint for run in studies[1].runs]
+    assert describe_inputs(studies[0]) != describe_inputs(studies[1])
 
 
 def test_the_weight_of_the_distillation_score_moves_tables_and_no_run(small):

@@ -69,7 +69,22 @@ def test_the_example_of_own_data_works(project: Path) -> None:
     fetch_task(data)
     task = read_task(data)
     assert task.labels == ("billing", "shipping", "other") and task.metrics == ("macro_f1", "accuracy")
-    assert json.loads(data.marker.read_text())["licence"] == "internal use"
+    assert task.licence == "internal use"
+
+
+def test_metrics_and_licence_of_ones_own_files_are_what_the_parameters_say_now(project: Path) -> None:
+    (project / "own.csv").write_text("text,label\nfine,a\nbad,b\nso so,c\n")
+    entry = {"source": "files", "train": "own.csv", "dev": "own.csv", "text": ["text"]}
+    data = planned_task(entry)
+    fetch_task(data)
+    assert not {"metrics", "licence"} & set(json.loads(data.marker.read_text()))
+    later = planned_task(entry | {"metrics": ["macro_f1", "accuracy"], "licence": "CC0-1.0"})
+    assert later.fingerprint == data.fingerprint and records.is_complete(later)
+    said = [(read_task(each).metrics, read_task(each).licence) for each in (data, later)]
+    assert said == [(("accuracy",), "not stated"), (("macro_f1", "accuracy"), "CC0-1.0")]
+    with pytest.raises(UserError, match=r"tasks\.mine\.metrics: f1 is for two classes, this task has 3: take macro_f1"):
+        read_task(planned_task(entry | {"metrics": ["f1"]}))
+    assert planned_task(entry | {"label": "text", "text": ["label"]}).fingerprint != data.fingerprint
 
 
 @pytest.mark.parametrize("page", ["own-data.md", "own-encoder.md"])

@@ -80,7 +80,7 @@ def test_every_artefact_is_complete_and_says_what_it_is(project: Path) -> None:
     for artefact in (tokens, tokens.data, tokens.encoder):
         assert records.problem_with(artefact, checksums=True) is None
     task = json.loads(tokens.data.marker.read_text())
-    assert task["labels"] == ["0", "1"] and task["metrics"] == ["accuracy", "f1"] and task["text_columns"] == 2
+    assert task["labels"] == ["0", "1"] and task["text_columns"] == 2
     assert task["splits"]["train"]["rows"] == 9 and task["splits"]["train"]["label_shares"]["0"] == pytest.approx(5 / 9)
     encoder = json.loads(tokens.encoder.marker.read_text())
     assert (encoder["model_type"], encoder["layers"], encoder["heads"], encoder["width"]) == ("bert", 2, 2, 8)
@@ -88,6 +88,15 @@ def test_every_artefact_is_complete_and_says_what_it_is(project: Path) -> None:
     assert store.classes == 2 and store.labels == ("0", "1") and store.splits == ("train", "dev")
     facts = json.loads(tokens.marker.read_text())["splits"]["train"]
     assert facts == {"rows": 9, "tokens": 78, "longest": 9, "at_limit": 6, "token_type_ids": True}
+
+
+def test_a_training_is_scored_by_what_the_parameters_say_now(project: Path) -> None:
+    encoder = write_encoder(project / "encoder")
+    before = tokenized(project, encoder)
+    values = {"encoder": {"name": "tiny", "source": "folder", "path": str(encoder)}, "tokens": {"max_length": 9}}
+    after = planned({"mine": {**write_task(project), "metrics": ["macro_f1"]}}, **values)
+    assert after.folder == before.folder
+    assert TokenStore.of(before).metrics == ("accuracy", "f1") and TokenStore.of(after).metrics == ("macro_f1",)
 
 
 def first_rows(tokens: TokenizedTask) -> dict[str, list[Any]]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.analysis.cells import cells_of
+from internal_kd.artefacts import TaskData
 from internal_kd.errors import UserError
 from internal_kd.files import sha256_file, sha256_text
+from internal_kd.params.sources import FilesEntry
 from internal_kd.records import problem_with
 from internal_kd.study import Study
 
@@ -130,9 +132,15 @@ def describe_inputs(study: Study, problems: dict[str, str] | None = None) -> dic
         ],
         "weights": study.params.analysis.model_dump(),
         "paper": _sha256_or_none(CLAIMS_FILE),
-        "tasks": {name: _sha256_or_none(tokens.data.marker) for name, tokens in study.tasks.items()},
+        "tasks": {name: _state_of(tokens.data) for name, tokens in study.tasks.items()},
         "runs": states,
     }
+
+
+def _state_of(data: TaskData) -> Any:
+    """Return what a task's examples are, and what one's own files are scored by, which their manifest does not say."""
+    examples = _sha256_or_none(data.marker)
+    return [examples, *data.entry.metrics] if isinstance(data.entry, FilesEntry) else examples
 
 
 def key_of(inputs: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from internal_kd.artefacts import TaskData
-from internal_kd.data.tasks_on_disk import UNLABELLED, Examples, FetchedTask, check_task, examples_of
+from internal_kd.data.tasks_on_disk import UNLABELLED, Examples, FetchedTask, check_task, examples_of, metrics_of
 from internal_kd.errors import UserError, nearest
 from internal_kd.params.sources import FilesEntry
 
@@ -52,14 +52,12 @@ def read_own_files(data: TaskData) -> FetchedTask:
     read = {split: _read(path, entry, data.name, labelled=split != "test") for split, path in data.files.items()}
     regression = entry.type == "regression"
     names = () if regression else _label_names(entry, read["train"])
-    if "f1" in entry.metrics and len(names) > 2:
-        raise UserError(f"tasks.{data.name}.metrics: f1 is for two classes, this task has {len(names)}: take macro_f1")
     task = FetchedTask(
         title=data.name,
         source="own files",
         licence=entry.licence,
         labels=names,
-        metrics=entry.metrics or _default_metrics(regression, len(names)),
+        metrics=metrics_of(data.name, entry, 1 if regression else len(names)),
         regression=regression,
         splits={"train": _examples(read.pop("train"), names, entry, data.name)},
     )
@@ -67,12 +65,6 @@ def read_own_files(data: TaskData) -> FetchedTask:
     check_task(data.name, task)
     others = {split: _examples(rows, names, entry, data.name) for split, rows in read.items()}
     return replace(task, splits=task.splits | others)
-
-
-def _default_metrics(regression: bool, classes: int) -> tuple[str, ...]:
-    if regression:
-        return ("pearson", "spearman")
-    return ("accuracy", "f1") if classes == 2 else ("accuracy",)
 
 
 def _label_names(entry: FilesEntry, train: _Split) -> tuple[str, ...]:

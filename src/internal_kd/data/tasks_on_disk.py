@@ -2,7 +2,8 @@
 
 ``data/tasks/<task>-<fp>/<split>.parquet`` holds the columns idx (int64, unique in its split), text_a, text_b (pairs
 only), label (int64 class index, or float64 for regression; -1 where a test set has none) and, for generated tasks,
-phenomenon. ``manifest.json`` says what the task is and how many rows of which label each split has.
+phenomenon. ``manifest.json`` says what the task is and how many rows of which label each split has; licence and
+metrics of one's own files are not in it, but in the parameters, where they may change at any time.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from internal_kd.artefacts import TaskData
 from internal_kd.errors import UserError
 from internal_kd.files import describe_files, publish_folder, read_json, sha256_file, staging_folder, write_json
 from internal_kd.identity import plain
+from internal_kd.params.sources import FilesEntry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,6 +147,19 @@ def check_task(name: str, task: FetchedTask) -> None:
         )
 
 
+def metrics_of(task: str, entry: FilesEntry, classes: int) -> tuple[str, ...]:
+    """Return what one's own files are scored by, the main metric first; ``classes`` is 1 for regression.
+
+    Raises:
+        UserError: a metric does not suit the number of classes.
+    """
+    if "f1" in entry.metrics and classes > 2:
+        raise UserError(f"tasks.{task}.metrics: f1 is for two classes, this task has {classes}: take macro_f1")
+    if entry.type == "regression":
+        return entry.metrics or ("pearson", "spearman")
+    return entry.metrics or (("accuracy", "f1") if classes == 2 else ("accuracy",))
+
+
 def write_task(data: TaskData, task: FetchedTask) -> None:
     """Write a task's splits and its manifest, whole or not at all.
 
@@ -170,6 +185,8 @@ def write_task(data: TaskData, task: FetchedTask) -> None:
             "splits": splits,
             "files": describe_files(staged, [f"{split}.parquet" for split in splits]),
         }
+        if isinstance(data.entry, FilesEntry):
+            del manifest["licence"], manifest["metrics"]
         write_json(staged / data.marker.name, manifest)
         publish_folder(staged, data.folder, last=data.marker.name)
 
@@ -195,12 +212,15 @@ def _label_shares(table: pa.Table, task: FetchedTask) -> dict[str, float]:
 
 
 def read_task(data: TaskData) -> TaskOnDisk:
-    """Read the manifest of a fetched task.
+    """Read the manifest of a fetched task; licence and metrics of one's own files are what the parameters say now.
 
     Raises:
-        UserError: the task was not fetched, or its manifest is cut short.
+        UserError: the task was not fetched, its manifest is cut short, or a metric does not suit it.
     """
     manifest = read_json(data.marker)
+    if isinstance(data.entry, FilesEntry):
+        metrics = metrics_of(data.name, data.entry, manifest["classes"])
+        manifest |= {"licence": data.entry.licence, "metrics": metrics}
     return TaskOnDisk(
         folder=data.folder,
         task=manifest["task"],

@@ -19,6 +19,8 @@ from internal_kd.files import read_json, sha256_text
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from internal_kd.artefacts import TokenizedTask
+
 _EXAMPLES_AT_ONCE = 10_000
 
 
@@ -90,7 +92,7 @@ class TokenStore:
     Attributes:
         labels: names of the classes; empty for regression.
         classes: output columns, 1 for regression.
-        metrics: the task's metrics, the main one first.
+        metrics: what a training is scored by, the main one first: as of tokenising, with ``of`` as of now.
         data_sha256: one hash for all rows of the task, for a run's record.
     """
 
@@ -113,6 +115,19 @@ class TokenStore:
         self.data_sha256 = sha256_text(" ".join(f"{k}:{v}" for k, v in sorted(manifest["data_sha256"].items())))
         self._has_types = {split: facts["token_type_ids"] for split, facts in manifest["splits"].items()}
         self.split = cache(self._split)
+
+    @classmethod
+    def of(cls, tokens: TokenizedTask) -> TokenStore:
+        """Open a planned task's tokens; its metrics may have changed since they were made.
+
+        Raises:
+            UserError: as for a folder, or the task's data is not here.
+        """
+        from internal_kd.data.tasks_on_disk import read_task
+
+        store = cls(tokens.folder)
+        store.metrics = read_task(tokens.data).metrics
+        return store
 
     def _split(self, name: str) -> TokenSplit:
         if name not in self.splits:

@@ -44,7 +44,7 @@ def train_student(
     watch = Stopwatch(run)
     settings = run.method.settings
     hardware = choose_hardware(settings.precision)
-    tokens = TokenStore(run.tokens.folder)
+    tokens = TokenStore.of(run.tokens)
     split = tokens.split("train")
     if run.examples != "full" and run.examples > len(split):
         raise UserError(f"study.examples: {run.examples} are more than the {len(split)} of {run.task}; say 'full'")

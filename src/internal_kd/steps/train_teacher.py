@@ -33,7 +33,7 @@ def train_teacher(run: TeacherRun, machine: MachineParams, *, on_epoch: OnEpoch 
 
     watch = Stopwatch(run)
     hardware = choose_hardware(run.training.precision)
-    tokens = TokenStore(run.tokens.folder)
+    tokens = TokenStore.of(run.tokens)
     split = tokens.split("train")
     set_seed(run.seed)
     model = load_classifier(run.encoder.folder, tokens.classes, seed=run.seed)
