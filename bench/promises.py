@@ -24,10 +24,14 @@ FEW, MANY = 8_000, 64_000
 
 @dataclass(frozen=True)
 class Promises:
-    """Seconds of commands, and bytes a training held at most on few and on many examples."""
+    """Seconds of commands, and bytes a training held at most on few and on many examples.
+
+    ``dry_run_seconds`` are those of a plan that describes every job, ``counted_seconds`` of one that counts them.
+    """
 
     help_seconds: float
     dry_run_seconds: float
+    counted_seconds: float
     nothing_to_do_seconds: float
     planned_runs: int
     bytes_few: int
@@ -38,14 +42,16 @@ def measure(folder: Path, threads: int) -> dict[str, float]:
     """Measure all of them; ``folder`` takes scratch files."""
     project = folder / "planning"
     planned = _make_large_study(project)
-    snakemake = [sys.executable, "-m", "snakemake", "--cores", "8", "--configfile", _TOLD, "--quiet", "all"]
+    snakemake = [sys.executable, "-m", "snakemake", "--cores", "8", "--configfile", _TOLD]
     dry = _seconds([*snakemake, "--dry-run"], project)
+    counted = _seconds([*snakemake, "--dry-run", "--quiet"], project)
     # As the tests do it: every artefact of the study is marked as complete.
     subprocess.run([sys.executable, "-c", _COMPLETE, str(ROOT / "tests"), _TOLD], cwd=project, check=True)
     return asdict(
         Promises(
             help_seconds=statistics.median(_seconds([_command(), "--help"], ROOT) for _ in range(3)),
             dry_run_seconds=dry,
+            counted_seconds=counted,
             nothing_to_do_seconds=_seconds(snakemake, project),
             planned_runs=planned,
             bytes_few=_training_bytes(folder, FEW, threads),

@@ -100,12 +100,10 @@ def targets(results: dict[str, Any]) -> list[Target]:
             promises["bytes_many"] / promises["bytes_few"],
         )
         add("`internal-kd --help`, seconds", "≤", 0.5, promises["help_seconds"])
-        add(f"`snakemake -n` of {runs:,} runs, seconds", "≤", 10, promises["dry_run_seconds"], "{:.1f}".format)
-        add(
-            f"`snakemake`, {runs:,} runs and nothing to do, seconds",
-            "≤",
-            10,
-            promises["nothing_to_do_seconds"],
-            "{:.1f}".format,
-        )
+        for title, name in (
+            (f"`snakemake -n` of {runs:,} runs, seconds", "dry_run_seconds"),
+            ("`snakemake -n --quiet`, which counts these jobs and describes none, seconds", "counted_seconds"),
+            (f"`snakemake`, {runs:,} runs and nothing to do, seconds", "nothing_to_do_seconds"),
+        ):
+            add(title, "≤", 10, promises[name], "{:.1f}".format)
     return made

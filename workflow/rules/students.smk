@@ -31,9 +31,9 @@ rule train_student:
         "train {wildcards.task} L{wildcards.depth} {wildcards.method} n{wildcards.examples} s{wildcards.seed}"
     input:
         PLAN.inputs,
+    # The folder appears at once, whole: run.json stands for all of it. Of thousands of students three files each are a
+    # tenth of the planning time.
     output:
-        predictions="results/runs/students/{task}/{encoder}/L{depth}/{method}/n{examples}/seed{seed}-{fp}/predictions.parquet",
-        history="results/runs/students/{task}/{encoder}/L{depth}/{method}/n{examples}/seed{seed}-{fp}/history.jsonl",
         run="results/runs/students/{task}/{encoder}/L{depth}/{method}/n{examples}/seed{seed}-{fp}/run.json",
     log:
         "work/logs/runs/students/{task}/{encoder}/L{depth}/{method}/n{examples}/seed{seed}-{fp}.log",
