@@ -6,7 +6,12 @@ import torch
 
 from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.losses import attention_kl
-from internal_kd.distillation.teacher_outputs import TeacherOutputsReader, TeacherOutputsWriter, attention_bytes
+from internal_kd.distillation.teacher_outputs import (
+    TeacherOutputsReader,
+    TeacherOutputsWriter,
+    as_recorded,
+    attention_bytes,
+)
 from internal_kd.distillation.teachers import ComputedTeacher, RecordedTeacher, Wanted
 from internal_kd.errors import UserError
 from internal_kd.models.classifiers import freeze_teacher
@@ -53,12 +58,13 @@ def test_reading_in_another_order_and_padding_gives_what_the_teacher_says(tmp_pa
     batch = batch_of([4, 1, 0], length=11)
     read, said = recorded.outputs(batch, WANTED), teacher.outputs(batch, WANTED)
     torch.testing.assert_close(read.logits, said.logits, atol=1e-5, rtol=1e-5)
-    real = batch["attention_mask"].bool()
-    pairs = (real[:, None, :, None] & real[:, None, None, :]).expand_as(said.attention[2])
     for layer in (2, 4):
         torch.testing.assert_close(read.cls[layer].float(), said.cls[layer], atol=2e-3, rtol=2e-3)
         torch.testing.assert_close(
-            read.attention[layer][pairs].float(), said.attention[layer][pairs], atol=1e-2, rtol=1e-3
+            real_pairs(read.attention[layer], batch).float(),
+            real_pairs(said.attention[layer], batch),
+            atol=1e-2,
+            rtol=1e-3,
         )
         assert attention_kl(read.attention[layer], said.attention[layer], batch["attention_mask"]) < 1e-4
 
@@ -70,13 +76,31 @@ def test_an_example_that_was_not_recorded_is_named(tmp_path, teacher):
         recorded.outputs(batch, WANTED)
 
 
-def test_layers_left_out_are_computed_by_the_teacher(tmp_path, teacher):
-    reader = record(tmp_path, teacher, attention_layers=(4,))
-    recorded = RecordedTeacher(reader, teacher, HARDWARE)
-    batch = batch_of([2, 3])
-    read, said = recorded.outputs(batch, WANTED), teacher.outputs(batch, WANTED)
-    assert sorted(read.attention) == [2, 4]
-    torch.testing.assert_close(read.attention[2], said.attention[2])
+def real_pairs(maps: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    real = batch["attention_mask"].bool()
+    return maps[(real[:, None, :, None] & real[:, None, None, :]).expand_as(maps)]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_layers_left_out_are_computed_as_if_they_had_been_recorded(tmp_path, precision):
+    teacher = ComputedTeacher(freeze_teacher(tiny_classifier()), Hardware(torch.device("cpu"), precision))
+    maps = {}
+    for name, layers in (("whole", (2, 4)), ("part", (4,))):
+        (tmp_path / name).mkdir()
+        recorded = RecordedTeacher(record(tmp_path / name, teacher, layers), teacher, HARDWARE)
+        # The batch that was recorded, and one whose sums are added in another order.
+        for rows in ([0, 4, 2], [2, 3]):
+            batch = batch_of(rows)
+            said = recorded.outputs(batch, WANTED).attention
+            assert sorted(said) == [2, 4] and said[2].dtype == torch.float16
+            maps[name, len(rows)] = real_pairs(said[2], batch)
+    assert torch.equal(maps["part", 3], maps["whole", 3])
+    if precision == "fp32":  # else off by a rounding of bf16 before the one of fp16
+        torch.testing.assert_close(maps["part", 2], maps["whole", 2], rtol=2**-10, atol=0)
+
+
+def test_probabilities_of_nothing_stay_finite_on_disk():
+    assert as_recorded(torch.tensor([-1e38, -torch.inf, -0.5])).tolist() == [-60000.0, -60000.0, -0.5]
 
 
 def test_no_padding_is_stored_and_the_estimate_is_exact(tmp_path, teacher):

@@ -55,9 +55,14 @@ def choose_hardware(precision: str) -> Hardware:
     """
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     forget_process_memory()
-    if precision == "auto":
-        precision = "bf16" if _native_bf16(device) else "fp32"
-    return Hardware(device, precision)
+    return Hardware(device, precision_on(device, precision))
+
+
+def precision_on(device: torch.device, precision: str) -> str:
+    """Return the precision a device computes in, ``auto`` resolved."""
+    if precision != "auto":
+        return precision
+    return "bf16" if _native_bf16(device) else "fp32"
 
 
 def process_memory() -> int:

@@ -42,6 +42,11 @@ class TeacherBatch:
     attention: dict[int, Tensor]
 
 
+def as_recorded(log_probs: Tensor) -> Tensor:
+    """Return attention log-probabilities as the disk keeps them, whether they go there or not."""
+    return log_probs.clamp(min=LOG_FLOOR).to(torch.float16)
+
+
 def attention_bytes(lengths: np.ndarray, heads: int) -> int:
     """Return the bytes one layer's attention takes on disk for examples of these lengths."""
     return int(2 * heads * np.square(lengths.astype(np.int64)).sum())
@@ -82,7 +87,7 @@ class TeacherOutputsWriter:
         for layer, array in self._cls.items():
             array[rows] = outputs.cls[layer].to(torch.float16).cpu().numpy()
         for layer, array in self._attention.items():
-            log_probs = outputs.attention[layer].clamp(min=LOG_FLOOR).to(torch.float16).cpu().numpy()
+            log_probs = as_recorded(outputs.attention[layer]).cpu().numpy()
             for position, row in enumerate(rows):
                 length = self._lengths[row]
                 array[self._offsets[row] : self._offsets[row + 1]] = log_probs[position, :, :length, :length].ravel()

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from internal_kd.distillation.hardware import Hardware
-from internal_kd.distillation.teacher_outputs import TeacherBatch, TeacherOutputsReader
+from internal_kd.distillation.teacher_outputs import TeacherBatch, TeacherOutputsReader, as_recorded
 from internal_kd.models.attention import Recorder, record_internals
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -54,10 +54,13 @@ class ComputedTeacher:
 
 
 class RecordedTeacher:
-    """Reads what was recorded and computes the layers that were not, as when attention maps exceed the disk budget."""
+    """Reads what was recorded and computes the layers that were not, as when attention maps exceed the disk budget.
+
+    Computed maps are rounded like recorded ones, so that the budget decides where they come from and not what they say.
+    """
 
     def __init__(self, reader: TeacherOutputsReader, computed: ComputedTeacher | None, hardware: Hardware) -> None:
-        """``computed`` may be None when everything wanted was recorded."""
+        """``computed``, in the precision of the recording, may be None when everything wanted was recorded."""
         self._reader, self._computed, self._hardware = reader, computed, hardware
 
     def outputs(self, batch: dict[str, Tensor], wanted: Wanted) -> TeacherBatch:
@@ -68,7 +71,8 @@ class RecordedTeacher:
         attention = {layer: self._to_device(maps) for layer, maps in read.attention.items()}
         if missing := tuple(layer for layer in wanted.attention_layers if layer not in recorded):
             assert self._computed is not None
-            attention |= self._computed.outputs(batch, Wanted(False, (), missing)).attention
+            computed = self._computed.outputs(batch, Wanted(False, (), missing)).attention
+            attention |= {layer: as_recorded(maps) for layer, maps in computed.items()}
         cls = {layer: self._to_device(states) for layer, states in read.cls.items()}
         return TeacherBatch(self._to_device(read.logits), cls, attention)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from internal_kd.artefacts import StudentRun
@@ -77,6 +78,7 @@ def train_student(
 
 
 def _open_teacher(run: StudentRun, tokens: TokenStore, matched: tuple[int, ...], hardware: Hardware) -> RecordedTeacher:
+    from internal_kd.distillation.hardware import precision_on
     from internal_kd.distillation.teacher_outputs import TeacherOutputsReader
     from internal_kd.distillation.teachers import ComputedTeacher, RecordedTeacher, missing_attention
     from internal_kd.models.classifiers import freeze_teacher, load_classifier
@@ -89,5 +91,7 @@ def _open_teacher(run: StudentRun, tokens: TokenStore, matched: tuple[int, ...],
     ):
         model = freeze_teacher(load_classifier(run.outputs.teacher.folder / "model", tokens.classes))
         hardware.place(model)
-        computed = ComputedTeacher(model, hardware)
+        # A recording is in the teacher's precision, which need not be the student's.
+        precision = precision_on(hardware.device, run.outputs.teacher.training.precision)
+        computed = ComputedTeacher(model, replace(hardware, precision=precision))
     return RecordedTeacher(reader, computed, hardware)
