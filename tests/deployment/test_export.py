@@ -23,7 +23,8 @@ from internal_kd.data.tasks_on_disk import read_task
 from internal_kd.deployment import onnx_files, students
 from internal_kd.deployment.choice import choose_student
 from internal_kd.deployment.exported import Wish, is_best
-from internal_kd.deployment.onnx_files import PACKAGES
+from internal_kd.deployment.onnx_files import PACKAGES, open_onnx
+from internal_kd.deployment.splits import open_split
 from internal_kd.deployment.students import export_students
 from internal_kd.errors import UserError
 from internal_kd.operations.cli import main
@@ -94,6 +95,21 @@ def test_onnx_answers_as_torch_at_any_batch_and_length(study: Study, task: str) 
 
 
 @needs_onnx
+@pytest.mark.parametrize("task", ["judge", "rte"])
+def test_the_int8_graph_answers_nearly_as_torch_and_how_nearly_is_told(study: Study, task: str) -> None:
+    against = told(study, task)["onnx"]["int8_against_torch"]
+    with open_split(study.tasks[task], "dev") as dev:
+        found = open_onnx(folder_of(study, task) / "onnx/model-int8.onnx", threads=1).logits_of(dev)
+        recorded = recorded_logits(study, task).loc[np.asarray(dev.idx)].to_numpy()
+    assert against["largest"] == pytest.approx(np.abs(found - recorded).max(), rel=1e-2)
+    assert against["same"] == (found.argmax(axis=1) == recorded.argmax(axis=1)).mean()
+    # Logits of either class spread by 0.2 here. 8 bits move them by 0.05, a ruined layer by 0.7 and more.
+    assert against["examples"] == DEV_ROWS and against["largest"] < 0.25 and against["same"] >= 0.75
+    card = " ".join((folder_of(study, task) / "model/README.md").read_text().split())
+    assert f"with the same class for {100 * against['same']:.1f} %. What it answers also depends" in card
+
+
+@needs_onnx
 def test_latencies_of_all_four_stand_beside_each_other(study: Study) -> None:
     latency = told(study, "judge")["latency"]
     names = ["teacher, torch fp32", "torch fp32", "ONNX fp32", "ONNX int8"]
@@ -101,6 +117,13 @@ def test_latencies_of_all_four_stand_beside_each_other(study: Study) -> None:
         (n, b) for b in (1, 32) for n in names
     ]
     assert latency["threads"] == 1 and "onnxruntime" in latency["versions"] and latency["machine"]
+    # The median length of the batches that were timed, the first ones of those drawn.
+    with open_split(study.tasks["judge"], "dev") as dev:
+        drawn = np.random.Generator(np.random.PCG64(0))
+        for size in (1, 32):
+            longest = [dev.lengths[drawn.choice(len(dev), size=size, replace=False)].max() for _ in range(40)]
+            timed = [line for line in latency["lines"] if line["batch"] == size]
+            assert {line["tokens"] for line in timed} == {int(np.median(longest[: timed[0]["rounds"]]))}
     assert all(line["low_ms"] <= line["median_ms"] <= line["high_ms"] for line in latency["lines"])
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
-from internal_kd.analysis.layout import metric_title, millions, percent, shown
+from internal_kd.analysis.layout import metric_title, millions, shown
 from internal_kd.analysis.text_tables import TextTable, markdown
 from internal_kd.deployment.card_header import header, model_name
 from internal_kd.deployment.choice import sample_std
 from internal_kd.deployment.contestants import ONNX, ONNX_INT8, TORCH
 from internal_kd.deployment.facts import ExportFacts
+from internal_kd.deployment.model_folder import Agreement
 from internal_kd.deployment.onnx_files import EXTRA, FP32, INT8
 from internal_kd.identity import plain
 
@@ -146,9 +147,14 @@ Distillation from Internal Representations", AAAI 2020. All that determined the 
 ```
 
 The model after the last epoch counts ({facts.record["device"]}, {facts.record["precision"]}). This folder computes in \
-fp32; on the {facts.as_predicted.examples} dev examples its logits are within {facts.as_predicted.largest:.2g} of \
-those recorded after training, with the same class for {percent(facts.as_predicted.same)} of them.
+fp32; its logits on the {facts.as_predicted.examples} dev examples, beside those recorded after training, are within \
+{_agreed(facts, facts.as_predicted)}.
 """
+
+
+def _agreed(facts: ExportFacts, found: Agreement) -> str:
+    same = "" if facts.task.regression else f", with the same class for {100 * found.same:.1f} %"
+    return f"{found.largest:.2g}{same}"
 
 
 def _speed(facts: ExportFacts) -> str:
@@ -181,11 +187,13 @@ def _speed(facts: ExportFacts) -> str:
     formats = TextTable(("model", "MB", *(metric_title(m) for m in metrics)), tuple(lines), "lr" + "r" * len(metrics))
     onnx = f"ONNX files were not made: they need {EXTRA}.\n"
     if facts.onnx is not None:
-        held = facts.onnx.agreement
+        held, rounded = facts.onnx.fp32, facts.onnx.int8
         onnx = (
             f"`../onnx/{FP32}` is the same graph for ONNX Runtime: its logits are within {held.largest:.1g} of torch's "
             f"on all {held.examples} dev examples. `../onnx/{INT8}` has 8-bit weights and quantises activations per "
-            f"batch; scored in batches of 32 of like length. Made with {facts.onnx.versions}.\n"
+            f"batch; in batches of 32 of like length its logits are within {_agreed(facts, rounded)}. What it answers "
+            "also depends on the processor: 8-bit products are summed otherwise on one without instructions for them. "
+            f"Made with {facts.onnx.versions}.\n"
         )
     return f"## Size and speed\n\n{markdown(speed)}\n{onnx}\nOn the whole dev set:\n\n{markdown(formats)}"
 

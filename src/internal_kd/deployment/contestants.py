@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ _DRAWN = 40
 
 @dataclass(frozen=True)
 class LatencyLine:
-    """The timing of one contestant at one batch size; ``tokens`` is the median length of the batches."""
+    """The timing of one contestant at one batch size; ``tokens`` is the median length of the timed batches."""
 
     contestant: str
     batch: int
@@ -58,13 +58,18 @@ def time_contestants(
     lines = []
     for size in (ONE, BATCH):
         batches = [drawn.choice(len(split), size=min(size, len(split)), replace=False) for _ in range(_DRAWN)]
-        tokens = int(np.median([split.lengths[batch].max() for batch in batches]))
         contestants = {TEACHER: _in_torch(teacher, split, batches), TORCH: _in_torch(student, split, batches)}
         contestants |= {name: _in_onnx(model, split, batches) for name, model in onnx.items()}
         with one_thread():
             timings = take_turns(list(contestants.values()), seconds=SECONDS)
+        tokens = timed_tokens(split.lengths, batches, timings[0].rounds)
         lines += [LatencyLine(name, size, tokens, timing) for name, timing in zip(contestants, timings, strict=True)]
     return lines
+
+
+def timed_tokens(lengths: np.ndarray, batches: Sequence[np.ndarray], rounds: int) -> int:
+    """Return the median length of the batches of so many rounds, which go through the drawn ones in their order."""
+    return int(np.median([lengths[batches[number % len(batches)]].max() for number in range(rounds)]))
 
 
 def _in_torch(model: PreTrainedModel, split: TokenSplit, batches: list[np.ndarray]) -> Callable[[int], object]:

@@ -20,9 +20,10 @@ Scores = Mapping[str, Mapping[str, float | None]]
 
 @dataclass(frozen=True)
 class OnnxFacts:
-    """The graphs: how far fp32 is from torch, and what they were made with."""
+    """The graphs: how far fp32 and int8 are from torch's fp32, and what they were made with."""
 
-    agreement: Agreement
+    fp32: Agreement
+    int8: Agreement
     versions: str
 
 
@@ -75,7 +76,8 @@ class ExportFacts:
             "onnx": None
             if self.onnx is None
             else {
-                "against_torch": asdict(self.onnx.agreement),
+                "against_torch": asdict(self.onnx.fp32),
+                "int8_against_torch": asdict(self.onnx.int8),
                 "versions": self.onnx.versions,
             },
             "latency": {

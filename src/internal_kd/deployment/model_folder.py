@@ -28,25 +28,25 @@ _COMPARED_TEXTS = 512
 class Agreement:
     """How far two sets of logits of the same examples lie apart.
 
-    ``largest`` is the largest difference, ``allowed`` what is tolerated, ``same`` the share of examples with the same
-    predicted class (1 for regression).
+    ``largest`` is the largest difference, ``allowed`` what is tolerated (None: anything), ``same`` the share of
+    examples with the same predicted class (1 for regression).
     """
 
     examples: int
     largest: float
-    allowed: float
+    allowed: float | None
     same: float
 
     @property
     def holds(self) -> bool:
         """Whether the difference is tolerated."""
-        return self.largest <= self.allowed
+        return self.allowed is None or self.largest <= self.allowed
 
 
-def agreement(one: np.ndarray, other: np.ndarray, share: float) -> Agreement:
-    """Compare logits of shape (examples, classes); ``share`` of the largest logit of ``one`` is allowed."""
+def agreement(one: np.ndarray, other: np.ndarray, share: float | None) -> Agreement:
+    """Compare logits of shape (examples, classes); ``share`` of the largest logit of ``one`` is allowed, None: all."""
     same = 1.0 if one.shape[1] == 1 else float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
-    allowed = share * max(1.0, float(np.abs(one).max()))
+    allowed = None if share is None else share * max(1.0, float(np.abs(one).max()))
     return Agreement(len(one), float(np.abs(one - other).max()), allowed, same)
 
 

@@ -161,7 +161,8 @@ def _onnx_facts(run: StudentRun, logits: dict[str, np.ndarray]) -> OnnxFacts:
             f"{run.label}: its ONNX graph gives other logits than torch (by up to {found.largest:.3g}, "
             f"{found.allowed:.3g} allowed); another version of {', '.join(PACKAGES)} may mend it"
         )
-    return OnnxFacts(found, versions_of("torch", *PACKAGES))
+    # How much 8 bits cost differs from student to student: it is told, not judged.
+    return OnnxFacts(found, agreement(logits[TORCH], logits[ONNX_INT8], None), versions_of("torch", *PACKAGES))
 
 
 def _scores(task: TaskOnDisk, dev: TokenSplit, logits: np.ndarray) -> dict[str, float | None]:

@@ -228,7 +228,9 @@ COMMANDS: dict[str, Command] = {
             *STUDY,
             Option("--task", {"help": "an entry of `tasks` (default: all of the study's)"}),
             Option("--method", {"help": "an entry of `methods` (default: the one with the best mean dev score)"}),
-            Option("--depth", {**DEPTH.settings, "required": False, "help": "student layers (default: the most)"}),
+            Option(
+                "--depth", {**DEPTH.settings, "required": False, "help": "student layers (default: 6, else the most)"}
+            ),
             Option("--examples", {**EXAMPLES.settings, "help": "training-set size or `full` (default: the largest)"}),
         ),
     ),
