@@ -97,6 +97,18 @@ def test_a_signal_reaches_the_whole_group_and_is_waited_for(number: signal.Signa
         _wait_for(path)
 
 
+def test_a_background_command_of_a_script_can_be_interrupted_too(tmp_path: Path) -> None:
+    # A shell without job control starts it with SIGINT ignored; Python then does not turn it into KeyboardInterrupt.
+    ready = tmp_path / "ready"
+    child = [sys.executable, "-c", f"import pathlib, time; pathlib.Path({str(ready)!r}).touch(); time.sleep(60)"]
+    code = f"from internal_kd.operations.run import _attend\nraise SystemExit(_attend({child!r}))"
+    ignoring = f"import signal, subprocess, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{code}"
+    attending = subprocess.Popen([sys.executable, "-c", ignoring])
+    _wait_for(ready)
+    os.kill(attending.pid, signal.SIGINT)
+    assert attending.wait(timeout=30) == 128 + signal.SIGINT
+
+
 def _wait_for(path: Path) -> None:
     deadline = time.monotonic() + 30
     while not path.exists():

@@ -98,13 +98,21 @@ def _only_one() -> Iterator[None]:
 
 def _attend(command: Sequence[str], surroundings: Mapping[str, str] | None = None) -> int:
     """Run Snakemake in a process group of its own, hand signals on to the group, and tell how it goes."""
-    child = subprocess.Popen(command, start_new_session=True, env={**os.environ, **(surroundings or {})})
+    child: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
 
     def hand_on(number: int, frame: FrameType | None) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
+        if child is None:
+            early.append(number)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, number)
 
+    # Before the child starts: shells let background commands ignore Ctrl-C, and children inherit that from who does.
     former = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    child = subprocess.Popen(command, start_new_session=True, env={**os.environ, **(surroundings or {})})
+    for number in early:
+        hand_on(number, None)
     ended = threading.Event()
     teller = threading.Thread(target=_tell, args=(child.pid, ended), daemon=True)
     teller.start()
