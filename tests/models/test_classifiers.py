@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoModelForSequenceClassification, BertConfig, BertForMaskedLM
+from transformers import AutoModelForSequenceClassification, BertConfig, BertForMaskedLM, PreTrainedModel
 
 from internal_kd.distillation.losses import soft_label_loss
 from internal_kd.errors import UserError
@@ -64,6 +64,12 @@ def test_loading_prints_nothing(encoder: Path, capfd, caplog) -> None:
         load_classifier(encoder, 2)
     captured = capfd.readouterr()
     assert captured.out == captured.err == caplog.text == ""
+
+
+def head_of(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The weights outside the encoder."""
+    base = f"{model.base_model_prefix}."
+    return {name: weight for name, weight in model.state_dict().items() if not name.startswith(base)}
 
 
 def break_config(folder: Path) -> None:
@@ -120,6 +126,40 @@ def test_a_head_of_another_size_and_too_great_a_depth_are_refused(tmp_path: Path
         load_classifier(tmp_path, 2)
     with pytest.raises(UserError, match="5 layers cannot be taken"):
         load_classifier(tmp_path, 3, depth=5)
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("labels", [1, 2, 3])
+def test_a_head_for_another_task_is_left_aside_and_drawn_from_the_seed(
+    family: str, labels: int, tmp_path: Path
+) -> None:
+    tuned = tiny_classifier(family, labels=3)
+    save_classifier(tuned, tmp_path)
+    state = torch.get_rng_state()
+    first, same, other = (load_classifier(tmp_path, labels, seed=seed, new_head=True) for seed in (1, 1, 2))
+    assert torch.get_rng_state().equal(state)
+    heads = [head_of(model) for model in (first, same, other, tuned)]
+    assert heads[0].keys() == heads[3].keys()
+    assert all(heads[0][name].equal(heads[1][name]) for name in heads[0])
+    drawn = [name for name in heads[0] if name.endswith("weight")]
+    assert drawn and not any(heads[0][name].equal(heads[2][name]) for name in drawn)
+    assert labels != 3 or not any(heads[0][name].equal(heads[3][name]) for name in drawn)
+    assert first(**tiny_batch([5, 3])).logits.shape == (2, labels)
+    kept = tuned.base_model.state_dict()
+    assert all(weight.equal(kept[name]) for name, weight in first.base_model.state_dict().items())
+
+
+def test_an_encoder_without_a_head_is_the_same_either_way(encoder: Path) -> None:
+    either = [load_classifier(encoder, 3, seed=1, new_head=new).state_dict() for new in (False, True)]
+    assert all(either[0][name].equal(either[1][name]) for name in either[0])
+
+
+def test_weights_of_another_shape_are_refused_where_only_the_head_is_new(tmp_path: Path) -> None:
+    save_classifier(tiny_classifier(labels=3), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "intermediate_size": 7}))
+    with pytest.raises(UserError, match=r"bert\.encoder.* is stored with shape"):
+        load_classifier(tmp_path, 2, new_head=True)
 
 
 @pytest.mark.parametrize(("layers", "encoder", "total"), [(12, 85_645_056, 109_482_240), (6, 43_117_824, 66_955_008)])

@@ -30,13 +30,16 @@ class ParameterCount(NamedTuple):
     total: int
 
 
-def load_classifier(folder: Path | str, num_labels: int, *, depth: int | None = None, seed: int = 0) -> PreTrainedModel:
+def load_classifier(
+    folder: Path | str, num_labels: int, *, depth: int | None = None, seed: int = 0, new_head: bool = False
+) -> PreTrainedModel:
     """Load an encoder with a classification head from a local folder, in fp32 and in eval mode.
 
     Reads safetensors only and runs no code from the folder. ``num_labels`` 1 means regression. ``depth`` keeps the
     lowest layers only. A head or pooler that the folder lacks is drawn from ``seed``; the global random state stays
-    untouched. Raises UserError when the folder, its config or its weights are missing, damaged or of another
-    architecture, or hold a head of another size.
+    untouched. ``new_head`` draws the head even where the folder has one: a pre-trained encoder may be a model that was
+    fine-tuned for another task, with as many labels or not. Raises UserError when the folder, its config or its
+    weights are missing, damaged or of another architecture, or hold a head of another size that is to be kept.
     """
     folder = Path(folder)
     config = _read_config(folder, num_labels, depth)
@@ -57,8 +60,23 @@ def load_classifier(folder: Path | str, num_labels: int, *, depth: int | None = 
             )
     except (SafetensorError, OSError) as error:
         raise UserError(f"the weights in {folder} cannot be read ({_one_line(error)}); fetch them again") from error
+    base = f"{model.base_model_prefix}."
+    if new_head:
+        info["mismatched_keys"] = {found for found in info["mismatched_keys"] if found[0].startswith(base)}
     _require_complete(folder, model, info)
+    head = {name for name in model.state_dict() if not name.startswith(base)}
+    if new_head and not head <= info["missing_keys"]:
+        _draw_head(model, seed)
     return model.eval()
+
+
+def _draw_head(model: PreTrainedModel, seed: int) -> None:
+    """Put a head drawn from ``seed`` in the place of the model's own."""
+    with seeded(seed):
+        drawn = type(model)(model.config).float()
+    for name, part in drawn.named_children():
+        if name != model.base_model_prefix:
+            setattr(model, name, part)
 
 
 def save_classifier(model: PreTrainedModel, folder: Path | str) -> None:

@@ -31,7 +31,7 @@ def initialize_student(initial: InitialStudent) -> None:
         classes = read_json(initial.teacher.tokens.data.marker)["classes"]
         student = build(load_classifier(initial.teacher.folder / "model", classes), initial.depth, layers)
     else:
-        source = load_classifier(initial.encoder.folder, 2)
+        source = load_classifier(initial.encoder.folder, 2, new_head=True)
         # The head on this classifier is a placeholder: every task and seed draws its own.
         student = cast("PreTrainedModel", build(source, initial.depth, layers, seed=initial.seed or 0).base_model)
     with staging_folder(initial.folder) as staged:

@@ -36,7 +36,7 @@ def train_teacher(run: TeacherRun, machine: MachineParams, *, on_epoch: OnEpoch 
     tokens = TokenStore.of(run.tokens)
     split = tokens.split("train")
     set_seed(run.seed)
-    model = load_classifier(run.encoder.folder, tokens.classes, seed=run.seed)
+    model = load_classifier(run.encoder.folder, tokens.classes, seed=run.seed, new_head=True)
     result = train(
         model,
         DistillationLoss(model, None, {"hard": 1.0}, (), 1.0, hardware),
