@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from internal_kd.operations.cli import main
 from internal_kd.operations.planning import make_plan
 from internal_kd.operations.progress import look
 from internal_kd.params import merge, read_yaml
+from internal_kd.records import WEIGHTS
 from internal_kd.study import Study
 from tiny_study import OVERLAY, ROOT, complete, complete_everything, plan_here, write_overlay
 
@@ -82,6 +84,7 @@ def test_disk_is_that_of_the_models_kept_and_of_the_layers_recorded(project: Pat
     squares = 1.1 * 12**2 * 64
     assert found.teacher_outputs == pytest.approx(2 * (2 * 4 * squares) + 2 * 32 * 64 * 2, rel=0.001)
     assert found.initial_students == 4 * student  # all start from the same weights
+    assert found.checkpoints == 2 * 3 * 4 * teacher and found.downloads == 0
     write_overlay(project, machine={"keep_models": "first-seed", "disk_budget_gb": 1e-9})
     scarce = estimate.estimate_study(look(plan_here())).disk
     assert scarce.models == 4 * (2 * teacher + 3 * student) and scarce.teacher_outputs == 2 * 32 * 64 * 2
@@ -95,6 +98,18 @@ def test_what_is_there_is_not_asked_for_again(study: Study, capsys: pytest.Captu
     complete_everything(study)
     assert "nothing is left to train" in told(capsys)
     assert estimate.line(look(study)) is None
+
+
+def test_a_teacher_whose_weights_are_gone_is_asked_for_where_a_student_needs_it(study: Study) -> None:
+    complete_everything(study)
+    student = next(run for run in study.students if run.outputs is not None)
+    teacher = student.outputs.teacher
+    (teacher.folder / WEIGHTS).unlink()
+    assert estimate.estimate_study(look(study)).to_train == 0, "the scores need no weights"
+    student.marker.unlink()
+    shutil.rmtree(student.outputs.folder)
+    found = estimate.estimate_study(look(study))
+    assert (found.teachers.to_train, found.students.to_train, found.recordings) == (1, 1, 1)
 
 
 def test_a_disk_too_small_is_told_beforehand(
@@ -113,6 +128,10 @@ def test_the_papers_study_names_its_downloads_without_a_network(
     assert main(["estimate", "--params", str(ROOT / "params.yaml")]) == 0
     shown = capsys.readouterr().out
     assert "students  180 wanted, 0 complete, 180 to train" in shown
+    values = (main(["estimate", "--params", str(ROOT / "params.yaml"), "--json"]), json.loads(capsys.readouterr().out))[
+        1
+    ]
+    assert values["disk"]["downloads"] == pytest.approx(437.9e6, rel=1e-3)
     assert "google-bert/bert-base-uncased (437.9 MB)" in shown and "nyu-mll/glue rte (size unknown)" in shown
 
 

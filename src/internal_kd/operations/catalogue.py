@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TypeVar
 
@@ -52,6 +52,20 @@ def lack_of(artefact: Artefact) -> str | None:
     if isinstance(artefact, TeacherRun) and not (artefact.folder / WEIGHTS).is_file():
         return WITHOUT_WEIGHTS
     return None
+
+
+def lacking(
+    runs: Iterable[Artefact], lack: Callable[[Artefact], str | None] = lack_of
+) -> dict[str, tuple[Artefact, str]]:
+    """Return what has to be made for ``runs``, themselves included, and what is wrong with each, by fingerprint."""
+    found: dict[str, tuple[Artefact, str]] = {}
+    waiting = list(runs)
+    while waiting:
+        artefact = waiting.pop()
+        if artefact.fingerprint not in found and (problem := lack(artefact)):
+            found[artefact.fingerprint] = (artefact, problem)
+            waiting.extend(inputs_of(artefact))
+    return found
 
 
 def files_read(artefact: Artefact) -> list[str]:

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from internal_kd.artefacts import Artefact, EncoderFiles, InitialStudent, Run, StudentRun, TaskData, TeacherOutputs
-from internal_kd.operations.catalogue import Catalogue, inputs_of, lack_of
+from internal_kd.artefacts import EncoderFiles, InitialStudent, Run, StudentRun, TaskData, TeacherOutputs
+from internal_kd.operations.catalogue import Catalogue, lacking
 from internal_kd.operations.costs import Forecast
 from internal_kd.operations.gc import readable
 from internal_kd.operations.leases import available_gpus
@@ -54,17 +54,23 @@ class Download:
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes still to be written, by what they are; None where a size is not known yet. ``free``: what the disk has."""
+    """Bytes still to be written, by what they are; None where a size is not known yet. ``free``: what the disk has.
+
+    ``checkpoints``: of one training at a time, the largest; ``downloads``: those whose size is known.
+    """
 
     models: int | None
     teacher_outputs: int | None
     initial_students: int | None
+    checkpoints: int | None
+    downloads: int
     free: int
 
     @property
     def needed(self) -> int:
         """The sum of what is known."""
-        return sum(size or 0 for size in (self.models, self.teacher_outputs, self.initial_students))
+        kept = (self.models, self.teacher_outputs, self.initial_students)
+        return sum(size or 0 for size in (*kept, self.checkpoints, self.downloads))
 
 
 @dataclass(frozen=True)
@@ -103,17 +109,23 @@ def estimate(options: argparse.Namespace) -> int:
 def estimate_study(state: StudyState) -> Estimate:
     """Work out what is left of a study from its state."""
     study, forecast = state.study, state.forecast()
-    done = {run.fingerprint for run in state.done}
-    left = [run for run in study.runs if run.fingerprint not in done]
-    needed = _needed(left)
+    complete = {run.fingerprint for run in state.done}
+    lacks = lacking(run for run in study.runs if run.fingerprint not in complete)
+    needed = [artefact for artefact, _ in lacks.values()]
+    # A run that is complete is among them when others need a teacher whose weights are gone.
+    left = [run for run in study.runs if run.fingerprint in lacks]
+    done = complete - lacks.keys()
     recordings = [artefact for artefact in needed if isinstance(artefact, TeacherOutputs)]
     seconds = [forecast.seconds(run) for run in left] + [forecast.recording_seconds(each) for each in recordings]
     shape = shape_of(next(iter(study.tasks.values())).encoder)
     initial = [artefact for artefact in needed if isinstance(artefact, InitialStudent)]
+    downloads = tuple(sorted(_downloads(study, shape), key=lambda each: each.what))
     disk = Disk(
         models=_model_bytes(study, left, shape),
         teacher_outputs=_sum(_recorded_bytes(study, each, forecast, shape) for each in recordings),
         initial_students=_sum(shape.model_bytes(each.depth) if shape else None for each in initial),
+        checkpoints=_checkpoint_bytes(left, shape),
+        downloads=sum(each.bytes or 0 for each in downloads),
         free=shutil.disk_usage(Path()).free,
     )
     return Estimate(
@@ -126,7 +138,7 @@ def estimate_study(state: StudyState) -> Estimate:
         measured_runs=forecast.runs,
         tasks=_shares(study, left, forecast),
         disk=disk,
-        downloads=tuple(sorted(_downloads(study, shape), key=lambda each: each.what)),
+        downloads=downloads,
         assumed_lengths=tuple(
             task for task in study.tasks if (size := forecast.size(task)) is None or size.source == "assumed"
         ),
@@ -136,16 +148,6 @@ def estimate_study(state: StudyState) -> Estimate:
 def _count(runs: Sequence[Run], done: set[str]) -> Count:
     complete = sum(run.fingerprint in done for run in runs)
     return Count(len(runs), complete, len(runs) - complete)
-
-
-def _needed(left: Iterable[Run]) -> list[Artefact]:
-    """Return what is to be made for runs that are left, runs themselves apart."""
-    found: dict[str, Artefact] = {}
-    for run in left:
-        for artefact in inputs_of(run):
-            if artefact.fingerprint not in found and not isinstance(artefact, Run) and lack_of(artefact):
-                found[artefact.fingerprint] = artefact
-    return list(found.values())
 
 
 def _hours(seconds: Sequence[float | None]) -> float | None:
@@ -181,6 +183,13 @@ def _model_bytes(study: Study, left: Sequence[Run], shape: EncoderShape | None) 
         elif kept == "all" or (kept == "first-seed" and run.seed == study.params.study.seeds[0]):
             total += shape.model_bytes(run.depth)
     return total
+
+
+def _checkpoint_bytes(left: Sequence[Run], shape: EncoderShape | None) -> int | None:
+    """Weights and AdamW's two moments of the largest model, twice: the last one stays until the next is whole."""
+    if shape is None or not left:
+        return None if left else 0
+    return 2 * 3 * max(shape.model_bytes(run.depth if isinstance(run, StudentRun) else shape.layers) for run in left)
 
 
 def _recorded_bytes(
@@ -222,6 +231,7 @@ def describe(found: Estimate) -> list[str]:
         "models": found.disk.models,
         "teacher outputs": found.disk.teacher_outputs,
         "students' first weights": found.disk.initial_students,
+        "checkpoints of one training at a time": found.disk.checkpoints,
     }
     shown = [f"{what} {_size(size)}" for what, size in sizes.items() if size != 0]
     lines.append(f"  disk      {', '.join(shown)}; {readable(found.disk.free)} free")

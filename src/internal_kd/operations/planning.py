@@ -25,7 +25,7 @@ from internal_kd.errors import UserError
 from internal_kd.files import sha256_text, write_text
 from internal_kd.identity import FINGERPRINT_PATTERN, WORK
 from internal_kd.operations import estimate
-from internal_kd.operations.catalogue import WITHOUT_WEIGHTS, Catalogue, files_read, inputs_of, lack_of
+from internal_kd.operations.catalogue import WITHOUT_WEIGHTS, Catalogue, files_read, inputs_of, lack_of, lacking
 from internal_kd.operations.progress import describe, look
 from internal_kd.operations.wanted import remember_study, runs_not_pulled, write_wanted
 from internal_kd.params import parse_params
@@ -81,14 +81,8 @@ class Plan:
     @cached_property
     def lacks(self) -> dict[str, str]:
         """What is missing or broken, by fingerprint, among the wanted runs and all they need to be made."""
-        found: dict[str, str] = {}
-        waiting: list[Artefact] = [run for run in self.study.runs if problem_with(run)]
-        while waiting:
-            artefact = waiting.pop()
-            if artefact.fingerprint not in found and (lack := self._lack(artefact)):
-                found[artefact.fingerprint] = lack
-                waiting.extend(inputs_of(artefact))
-        return found
+        broken = [run for run in self.study.runs if problem_with(run)]
+        return {fp: problem for fp, (_, problem) in lacking(broken, self._lack).items()}
 
     @property
     def broken(self) -> list[str]:
