@@ -1,15 +1,20 @@
-"""The tasks' metrics, from predictions: scikit-learn's and scipy's, in natural units."""
+"""The tasks' metrics, from predictions: scikit-learn's and scipy's, in natural units.
+
+Each is a function of labels and predicted classes, or values for regression, both of shape (examples,), and a line in
+``METRICS`` of ``tasks.py``; docs/extending.md says what else a new one needs.
+"""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from internal_kd.errors import UserError
+from internal_kd.tasks import METRICS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,59 +22,55 @@ if TYPE_CHECKING:
 Array = np.ndarray
 
 
-def _f1(labels: Array, predicted: Array) -> float:
+def f1(labels: Array, predicted: Array) -> float:
+    """F1 of class 1; NaN where there are more than two classes, of which macro_f1 takes any number."""
     from sklearn.metrics import f1_score
 
     if max(labels.max(), predicted.max()) > 1:
-        return math.nan  # the F1 of a positive class needs exactly two classes; macro_f1 takes more
+        return math.nan
     return float(f1_score(labels, predicted, zero_division=0))
 
 
-def _macro_f1(labels: Array, predicted: Array) -> float:
+def macro_f1(labels: Array, predicted: Array) -> float:
+    """Mean of the classes' F1."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, predicted, average="macro", zero_division=0))
 
 
-def _accuracy(labels: Array, predicted: Array) -> float:
+def accuracy(labels: Array, predicted: Array) -> float:
+    """Share of examples that are right."""
     from sklearn.metrics import accuracy_score
 
     return float(accuracy_score(labels, predicted))
 
 
-def _matthews(labels: Array, predicted: Array) -> float:
+def matthews_correlation(labels: Array, predicted: Array) -> float:
+    """Matthews correlation; 0 for constant predictions."""
     from sklearn.metrics import matthews_corrcoef
 
     return float(matthews_corrcoef(labels, predicted))
 
 
-def _pearson(labels: Array, predicted: Array) -> float:
+def pearson(labels: Array, predicted: Array) -> float:
+    """Pearson correlation; NaN for constant predictions."""
     from scipy.stats import pearsonr
 
     return float(pearsonr(labels, predicted).statistic) if len(labels) > 1 else math.nan
 
 
-def _spearman(labels: Array, predicted: Array) -> float:
+def spearman(labels: Array, predicted: Array) -> float:
+    """Spearman rank correlation; NaN for constant predictions."""
     from scipy.stats import spearmanr
 
     return float(spearmanr(labels, predicted).statistic)
 
 
-def _mse(labels: Array, predicted: Array) -> float:
+def mse(labels: Array, predicted: Array) -> float:
+    """Mean squared error."""
     from sklearn.metrics import mean_squared_error
 
     return float(mean_squared_error(labels, predicted))
-
-
-_FUNCTIONS: dict[str, Callable[[Array, Array], float]] = {
-    "accuracy": _accuracy,
-    "f1": _f1,
-    "macro_f1": _macro_f1,
-    "matthews_correlation": _matthews,
-    "pearson": _pearson,
-    "spearman": _spearman,
-    "mse": _mse,
-}
 
 
 def predicted_values(frame: pd.DataFrame, regression: bool) -> Array:
@@ -91,9 +92,9 @@ def score_predictions(frame: pd.DataFrame, metrics: Sequence[str], regression: b
     predicted = predicted_values(frame, regression)
     scores = {}
     for metric in metrics:
-        if metric not in _FUNCTIONS:
-            raise UserError(f"metric {metric!r} is unknown; choose one of {', '.join(_FUNCTIONS)}")
+        if metric not in METRICS:
+            raise UserError(f"metric {metric!r} is unknown; choose one of {', '.join(METRICS)}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # constant predictions: said in the tables instead
-            scores[metric] = _FUNCTIONS[metric](labels, predicted)
+            scores[metric] = METRICS[metric].resolve()(labels, predicted)
     return scores

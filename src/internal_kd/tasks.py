@@ -1,4 +1,4 @@
-"""The table of tasks: what each GLUE task is called, where its columns lie and how it is scored.
+"""The table of tasks: what each GLUE task is called, where its columns lie and how it is scored; and all metrics.
 
 Sources: the official GLUE folder and its starter code for the TSV layouts, the Parquet layout of ``nyu-mll/glue``
 on the Hugging Face hub for the column names, Wang et al. 2018 for the metrics. This module imports nothing heavy:
@@ -7,10 +7,38 @@ the Snakefile and ``internal-kd --help`` read it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
 
-METRICS = ("accuracy", "f1", "macro_f1", "matthews_correlation", "pearson", "spearman", "mse")
-HIGHER_IS_BETTER = {metric: metric != "mse" for metric in METRICS}
+
+@dataclass(frozen=True)
+class Metric:
+    """What predictions may be scored by; ``function`` is given labels and predicted classes or values, (examples,)."""
+
+    function: str
+    regression: bool = False
+    higher_is_better: bool = True
+
+    def resolve(self) -> Callable[..., float]:
+        """Import and return the function."""
+        module, _, name = self.function.partition(":")
+        return cast("Callable[..., float]", getattr(import_module(module), name))
+
+
+_FUNCTIONS = "internal_kd.metrics"
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(f"{_FUNCTIONS}:accuracy"),
+    "f1": Metric(f"{_FUNCTIONS}:f1"),
+    "macro_f1": Metric(f"{_FUNCTIONS}:macro_f1"),
+    "matthews_correlation": Metric(f"{_FUNCTIONS}:matthews_correlation"),
+    "pearson": Metric(f"{_FUNCTIONS}:pearson", regression=True),
+    "spearman": Metric(f"{_FUNCTIONS}:spearman", regression=True),
+    "mse": Metric(f"{_FUNCTIONS}:mse", regression=True, higher_is_better=False),
+}
+HIGHER_IS_BETTER = {name: metric.higher_is_better for name, metric in METRICS.items()}
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from internal_kd.params.types import Count, FilePath, Frozen, Integer, Name, Revision, Seed, Sha256, Text, unique
 from internal_kd.tasks import METRICS
+
+if TYPE_CHECKING:
+    MetricName = str
+else:
+    MetricName = Literal[*METRICS]
 
 
 class DataParams(Frozen):
@@ -47,8 +52,8 @@ class FilesEntry(TaskTraining):
         None, min_length=2, description="classes in order; found when absent"
     )
     type: Literal["classification", "regression"] = "classification"
-    metrics: tuple[Literal["accuracy", "f1", "macro_f1", "matthews_correlation", "pearson", "spearman", "mse"], ...] = (
-        Field((), description=f"of {', '.join(METRICS)}; the first is the main one")
+    metrics: tuple[MetricName, ...] = Field(
+        (), description=f"of {', '.join(METRICS)}; the first is the main one; asked when scoring, moves no run"
     )
     licence: str = "not stated"
 
@@ -64,9 +69,8 @@ class FilesEntry(TaskTraining):
 
     @model_validator(mode="after")
     def _metrics_suit_the_type(self) -> FilesEntry:
-        continuous = {"pearson", "spearman", "mse"}
         for metric in self.metrics:
-            if (metric in continuous) != (self.type == "regression"):
+            if METRICS[metric].regression != (self.type == "regression"):
                 raise ValueError(f"metric {metric!r} does not suit a {self.type} task")
         if self.type == "regression" and self.labels:
             raise ValueError("a regression task has no `labels`")
