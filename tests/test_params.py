@@ -102,8 +102,8 @@ LAYERS = "should be 'uniform', 'spread', 'first' or 'last', or a list"
         ({"tasks": {"m": OWN | {"text": ["a", "b", "c"]}}}, "tasks.m.text: should have at most 2 entries"),
         (
             {"tasks": {"m": OWN | {"metrics": ["f1", "acuracy"]}}},
-            "tasks.m.metrics.1: should be 'accuracy', 'f1', 'macro_f1', 'matthews_correlation', 'pearson', 'spearman' or "
-            "'mse' (given: 'acuracy')",
+            "tasks.m.metrics.1: should be 'accuracy', 'f1', 'macro_f1', 'matthews_correlation', 'pearson', 'spearman' "
+            "or 'mse' (given: 'acuracy')",
         ),
         ({"tasks": {"m": OWN | {"metrics": ["mse"]}}}, "tasks.m: metric 'mse' does not suit a classification task"),
         ({"tasks": {"m": {"source": "files"}}}, "tasks.m.train: is missing (and 2 more)"),

@@ -60,7 +60,10 @@ class MachineParams(Frozen):
     """Facts about the machine and habits of the run; nothing here changes a result."""
 
     jobs_per_gpu: Count = 1
-    disk_budget_gb: Positive = Field(50.0, description="largest size of one task's recorded teacher outputs")
+    disk_budget_gb: Positive = Field(
+        50.0,
+        description="for the teacher's recorded attention maps of one task; further layers are computed in training",
+    )
     checkpoint_minutes: Positive = 10.0
     keep_models: Literal["all", "first-seed", "none"] = Field("all", description="student weights that are kept")
     light: ResourceParams = ResourceParams()
