@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.scoring import score_runs
 from internal_kd.artefacts import Run, StudentRun
 from internal_kd.data.generator import generate
+from internal_kd.deployment import contestants, students
+from internal_kd.deployment.exported import Wish
+from internal_kd.deployment.facts import ExportFacts
 from internal_kd.deployment.onnx_files import missing_packages
 from internal_kd.operations.catalogue import Catalogue
 from internal_kd.operations.making import make
@@ -55,6 +59,33 @@ def make_study() -> Study:
     score_runs(study)
     compare_runs(study)
     return study
+
+
+@dataclass(frozen=True)
+class Made:
+    """Where the exported study lies, and what its exports knew of themselves, by task."""
+
+    folder: Path
+    study: Study
+    facts: dict[str, ExportFacts]
+
+
+def export_made_study(folder: Path) -> Made:
+    """Make it in a folder and export its best students."""
+    facts: dict[str, ExportFacts] = {}
+    write = students.model_card
+
+    def noting(known: ExportFacts) -> str:
+        facts[known.task.task] = known
+        return write(known)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(contestants, "SECONDS", 0.0)
+        patch.setattr(students, "model_card", noting)
+        study = make_study()
+        students.export_students(study, Wish())
+    return Made(folder, study, facts)
 
 
 def told(study: Study, task: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import pytest
 from made_study import DEV_ROWS, folder_of, needs_onnx, told
 
 from internal_kd.analysis.built import export_path, recorded_key
+from internal_kd.analysis.comparisons import compare_runs
 from internal_kd.analysis.figures import read_numbers
 from internal_kd.analysis.scores import read_scores
 from internal_kd.analysis.scoring import score_runs
@@ -106,7 +107,7 @@ def test_the_int8_graph_answers_nearly_as_torch_and_how_nearly_is_told(study: St
     # Logits of either class spread by 0.2 here. 8 bits move them by 0.05, a ruined layer by 0.7 and more.
     assert against["examples"] == DEV_ROWS and against["largest"] < 0.25 and against["same"] >= 0.75
     card = " ".join((folder_of(study, task) / "model/README.md").read_text().split())
-    assert f"with the same class for {100 * against['same']:.1f} %. What it answers also depends" in card
+    assert f"with the same class for {100 * against['same']:.1f} % of the examples. What it answers also" in card
 
 
 @needs_onnx
@@ -214,6 +215,23 @@ def test_without_the_packages_for_onnx_the_rest_is_made_and_one_line_says_how_to
     assert not is_best(export_path(copy, "judge"), recorded_key(copy))
     assert is_best(export_path(copy, "judge"), recorded_key(copy), complete=False)
     assert "ONNX files were not made" in (folder_of(copy, "judge") / "model/README.md").read_text()
+
+
+def test_methods_of_unequal_seeds_are_a_warning_and_stand_on_the_card(
+    copy: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = next(c for c in told(copy, "rte")["choice"]["candidates"][1:])
+    run = next(r for r in copy.students if r.task == "rte" and r.method.name == other["method"])
+    shutil.rmtree(run.folder)
+    score_runs(copy)
+    compare_runs(copy)
+    assert main(["export-students", "--params", folder_params(copy), "--task", "rte"]) == 0
+    (warning,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: rte"))
+    assert f"{other['title']} 1 of 2" in warning and "`internal-kd run`" in warning
+    finished = {c["method"]: (c["finished"], c["wanted"]) for c in told(copy, "rte")["choice"]["candidates"]}
+    assert finished == {method: (1 if method == other["method"] else 2, 2) for method in copy.methods}
+    card = " ".join((folder_of(copy, "rte") / "model/README.md").read_text().split())
+    assert "Not every run was finished; seeds of those wanted: " in card and f"{other['title']} 1 of 2" in card
 
 
 def folder_params(study: Study) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+from internal_kd.analysis.cells import seeds_text
 from internal_kd.analysis.layout import metric_title, millions, shown
+from internal_kd.analysis.predictions import SPLITS
 from internal_kd.analysis.text_tables import TextTable, markdown
 from internal_kd.deployment.card_header import header, model_name
-from internal_kd.deployment.choice import sample_std
+from internal_kd.deployment.choice import Choice, sample_std
 from internal_kd.deployment.contestants import ONNX, ONNX_INT8, TORCH
 from internal_kd.deployment.facts import ExportFacts
 from internal_kd.deployment.model_folder import Agreement
@@ -27,9 +29,12 @@ def _summary(facts: ExportFacts) -> str:
     into = "" if task.regression else f" into {', '.join(task.labels)}"
     of = "pairs of texts" if task.text_columns == 2 else "texts"
     encoder, layers = facts.study.params.encoder.name, facts.encoder["layers"]
+    teacher = f"a teacher of {layers} layers: {encoder}, fine-tuned on the same task"
     origin = "It was fine-tuned on that task without a teacher."
     if run.outputs is not None:
-        origin = f"It was distilled from a teacher of {layers} layers: {encoder}, fine-tuned on the same task."
+        origin = f"It was distilled from {teacher}."
+    elif run.initial.teacher is not None:
+        origin = f"It was fine-tuned on that task, starting from weights of {teacher}."
     text = '{"text": "...", "text_pair": "..."}' if task.text_columns == 2 else '"..."'
     return f"""# {model_name(facts)}
 
@@ -55,25 +60,41 @@ def _parameters(facts: ExportFacts) -> str:
 def _choice(facts: ExportFacts) -> str:
     choice = facts.choice
     metric, seeds = metric_title(choice.metric), len(choice.values)
-    if choice.method_given or len(choice.compared) == 1:
-        how = f"The method, {choice.cell.title}, was given."
-    else:
-        how = (
-            f"Of {len(choice.compared)} methods at this depth, {choice.cell.title} has the best mean {metric} on the "
-            "dev set."
-        )
     seed = f"Seed {choice.run.seed} is the only one with weights, so no seed was chosen by its score."
     if choice.kept > 1:
+        precision = facts.record["precision"]
         seed = (
             f"Of its {seeds} seeds{'' if choice.kept == seeds else f', {choice.kept} of them with weights at hand,'} "
-            f"number {choice.run.seed} scored highest there: {shown(choice.metric, choice.value)}. Picking the best of "
+            f"number {choice.run.seed} scored highest there: {shown(choice.metric, choice.value)}"
+            f"{'' if precision == 'fp32' else f', as predicted in {precision} after training'}. Picking the best of "
             f"{choice.kept} on the dev set is optimistic: what to expect of another seed is the mean, "
             f"{shown(choice.metric, choice.summary.mean)}."
         )
+    if _picked_method(choice):
+        also = "also " if choice.kept > 1 else ""
+        seed += f" Methods were compared by the same dev set, so their best mean is {also}a little optimistic."
+    missing = f" Not every run was finished; seeds of those wanted: {choice.unfinished}." if choice.unfinished else ""
     return f"""## How it was chosen
 
-{how} {seed} Methods were compared by the same dev set, so that mean is a little optimistic too.
+{_chosen(choice, metric)} {seed}{missing}
 """
+
+
+def _chosen(choice: Choice, metric: str) -> str:
+    title, methods = choice.cell.title, len(choice.candidates)
+    if choice.method_given:
+        return f"The method, {title}, was asked for by name."
+    if methods == 1:
+        return f"The study has one method at this depth and training-set size, {title}."
+    if not _picked_method(choice):
+        return f"Of {methods} methods at this depth, {title} is the only one with a mean {metric} on the dev set."
+    others = methods - len(choice.compared)
+    without = f", {others} of them without a score" if others else ""
+    return f"Of {methods} methods at this depth{without}, {title} has the best mean {metric} on the dev set."
+
+
+def _picked_method(choice: Choice) -> bool:
+    return not choice.method_given and len(choice.compared) > 1
 
 
 def _scores(facts: ExportFacts) -> str:
@@ -81,29 +102,37 @@ def _scores(facts: ExportFacts) -> str:
     teacher = next(cell for cell in numbers.cells if cell.task == facts.task.task and cell.is_teacher)
     lines = []
     for name, _, _ in numbers.facts[facts.task.task].scored:
-        scores = numbers.scores.get((*choice.cell.key, name), [])
-        own = next((s.value for s in scores if s.fingerprint == choice.run.fingerprint), None)
-        values = [s.value for s in scores if s.value is not None]
+        values = [s.value for s in numbers.scores.get((*choice.cell.key, name), []) if s.value is not None]
         summary = numbers.summaries.get((*choice.cell.key, name))
         above = numbers.summaries.get((*teacher.key, name))
         spread = f" ± {shown(name, sample_std(values))}" if len(values) > 1 else ""
         interval = "–"
         if summary is not None and summary.low is not None:
             interval = f"{shown(name, summary.low)} to {shown(name, summary.high)}"
-        mean = f"{shown(name, summary.mean if summary else None)}{spread} ({len(values)})"
-        of_teacher = f"{shown(name, above.mean)} ({above.seeds})" if above else "–"
-        lines.append((metric_title(name), shown(name, own), mean, interval, of_teacher))
+        seeds = seeds_text(len(values), len(choice.cell.runs))
+        mean = f"{shown(name, summary.mean if summary else None)}{spread} ({seeds})"
+        of_teacher = f"{shown(name, above.mean)} ({seeds_text(above.seeds, len(teacher.runs))})" if above else "–"
+        lines.append((metric_title(name), shown(name, facts.dev_score(name)), mean, interval, of_teacher))
     table = TextTable(
         ("metric", f"this model (seed {choice.run.seed})", "its method", "95 % interval of that", "teacher"),
         tuple(lines),
         "lrrrr",
         (
-            f"On the {facts.task.splits['dev']['rows']} dev examples, times 100. Its method: mean ± sample standard "
-            "deviation over seeds (number of seeds), with the 95 % interval over examples, and over seeds where there "
-            "are several. Teacher: mean over its seeds (number).",
+            f"{_dev_sets(facts)} Its method: mean ± sample standard deviation over seeds (number of seeds), as "
+            "predicted after training, with the 95 % interval over examples, and over seeds where there are several. "
+            "Teacher: mean over its seeds (number).",
         ),
     )
     return f"## Scores\n\n{markdown(table)}"
+
+
+def _dev_sets(facts: ExportFacts) -> str:
+    rows = {split: facts.task.splits[split]["rows"] for split in SPLITS.values() if split in facts.task.splits}
+    examples, computed = f"On the {rows.pop('dev')} dev examples", "This model: as this folder computes, in fp32"
+    for count in rows.values():
+        examples += f" (mismatched: {count} others)"
+        computed += f" (mismatched: as predicted in {facts.record['precision']} after training)"
+    return f"{examples}, times 100. {computed}."
 
 
 def _data(facts: ExportFacts) -> str:
@@ -122,10 +151,12 @@ def _method(facts: ExportFacts) -> str:
     run = facts.choice.run
     method, settings = run.method, run.method.settings
     weights = ", ".join(f"{name} × {weight:g}" for name, weight in method.weights.items())
-    if run.outputs is None:
-        taught = "No teacher: this method learns from the gold labels alone. The teacher below is for comparison."
-    else:
-        taught = f"The teacher is seed {facts.teacher.seed} of row 1.0 (fingerprint `{facts.teacher.fingerprint}`)."
+    teacher = f"The teacher is seed {facts.teacher.seed} of row 1.0 (fingerprint `{facts.teacher.fingerprint}`)."
+    taught = "No teacher: this method learns from the gold labels alone. The teacher below is for comparison."
+    if run.outputs is not None:
+        taught = teacher
+    elif run.initial.teacher is not None:
+        taught = f"{teacher} It gave the first weights; from there this method learns from the gold labels alone."
     curriculum = "all terms in every epoch"
     if method.curriculum != "all":
         curriculum = (
@@ -147,14 +178,13 @@ Distillation from Internal Representations", AAAI 2020. All that determined the 
 ```
 
 The model after the last epoch counts ({facts.record["device"]}, {facts.record["precision"]}). This folder computes in \
-fp32; its logits on the {facts.as_predicted.examples} dev examples, beside those recorded after training, are within \
-{_agreed(facts, facts.as_predicted)}.
+fp32; on the {facts.as_predicted.examples} dev examples its logits are within {facts.as_predicted.largest:.2g} of \
+those recorded after training{_same_class(facts, facts.as_predicted)}.
 """
 
 
-def _agreed(facts: ExportFacts, found: Agreement) -> str:
-    same = "" if facts.task.regression else f", with the same class for {100 * found.same:.1f} %"
-    return f"{found.largest:.2g}{same}"
+def _same_class(facts: ExportFacts, found: Agreement) -> str:
+    return "" if facts.task.regression else f", with the same class for {100 * found.same:.1f} % of the examples"
 
 
 def _speed(facts: ExportFacts) -> str:
@@ -191,18 +221,18 @@ def _speed(facts: ExportFacts) -> str:
         onnx = (
             f"`../onnx/{FP32}` is the same graph for ONNX Runtime: its logits are within {held.largest:.1g} of torch's "
             f"on all {held.examples} dev examples. `../onnx/{INT8}` has 8-bit weights and quantises activations per "
-            f"batch; in batches of 32 of like length its logits are within {_agreed(facts, rounded)}. What it answers "
-            "also depends on the processor: 8-bit products are summed otherwise on one without instructions for them. "
-            f"Made with {facts.onnx.versions}.\n"
+            f"batch: in batches of 32 of like length its logits are within {rounded.largest:.2g} of torch's"
+            f"{_same_class(facts, rounded)}. What it answers also depends on the processor: 8-bit products are summed "
+            f"otherwise on one without instructions for them. Made with {facts.onnx.versions}.\n"
         )
     return f"## Size and speed\n\n{markdown(speed)}\n{onnx}\nOn the whole dev set:\n\n{markdown(formats)}"
 
 
 def _limits(facts: ExportFacts) -> str:
+    chose = ", which also chose it" if _picked_method(facts.choice) or facts.choice.kept > 1 else ""
     return f"""## Limits
 
-- It was tested on the dev set of {facts.task.title} alone, which also chose it. How it does on other texts was not \
-measured.
+- It was tested on the dev set of {facts.task.title} alone{chose}. How it does on other texts was not measured.
 - It has what biases its encoder and its data have; neither was examined for them.
 - Texts beyond {facts.choice.run.tokens.max_length} tokens lose their end.
 """

@@ -77,8 +77,7 @@ def _results(facts: ExportFacts) -> list[Any] | None:
     glue = GLUE[str(data.glue)] if isinstance(data.entry, GlueEntry) else None
     results = []
     for name, metric, split in facts.numbers.facts[task.task].scored:
-        scores = facts.numbers.scores.get((*facts.choice.cell.key, name), [])
-        value = next((score.value for score in scores if score.fingerprint == run.fingerprint), None)
+        value = facts.dev_score(name)
         if value is not None:
             results.append(
                 EvalResult(

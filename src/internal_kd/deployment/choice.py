@@ -18,24 +18,47 @@ from internal_kd.tasks import HIGHER_IS_BETTER
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A method that was asked for: its mean over the finished seeds, of those the study wants; None: not defined."""
+
+    method: str
+    title: str
+    mean: float | None
+    finished: int
+    wanted: int
+
+
+@dataclass(frozen=True)
 class Choice:
     """A student and why it is this one.
 
-    ``compared`` are the methods it was chosen from, best mean first; ``summary`` is its method's mean over seeds with
-    the bootstrap interval, ``std`` the sample standard deviation, ``values`` the scores of the method's seeds, and
-    ``kept`` how many of them have their weights here.
+    ``candidates`` are the methods it was chosen from, best mean first, those without one last; ``summary`` is its
+    method's mean over seeds with the bootstrap interval, ``std`` the sample standard deviation, ``values`` the scores
+    of the method's seeds, and ``kept`` how many of them have their weights here.
     """
 
     run: StudentRun
     cell: Cell
     metric: str
-    compared: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
     method_given: bool
     summary: CellSummary
     std: float | None
     values: tuple[float, ...]
     value: float
     kept: int
+
+    @property
+    def compared(self) -> tuple[Candidate, ...]:
+        """The candidates that have a mean."""
+        return tuple(candidate for candidate in self.candidates if candidate.mean is not None)
+
+    @property
+    def unfinished(self) -> str | None:
+        """Seeds finished of those wanted, for every candidate; None where none lacks any."""
+        if all(candidate.finished == candidate.wanted for candidate in self.candidates):
+            return None
+        return ", ".join(f"{each.title} {each.finished} of {each.wanted}" for each in self.candidates)
 
 
 def choose_student(study: Study, numbers: Numbers, task: str, wish: Wish) -> Choice:
@@ -53,6 +76,7 @@ def choose_student(study: Study, numbers: Numbers, task: str, wish: Wish) -> Cho
         raise UserError(f"no student of {task} asked for has a {metric}: `internal-kd run` trains what is missing")
     # Sorting is stable: of equals the first of the study's list.
     ranked = [cell for _, cell in sorted(defined, key=lambda pair: -sign * pair[0])]
+    ranked += [cell for cell in cells if cell not in ranked]
     best = ranked[0]
     seeds = {score.fingerprint: score for score in numbers.scores[(*best.key, metric)] if score.value is not None}
     runs = {run.fingerprint: run for run in best.runs if isinstance(run, StudentRun)}
@@ -68,7 +92,11 @@ def choose_student(study: Study, numbers: Numbers, task: str, wish: Wish) -> Cho
         run=runs[chosen.fingerprint],
         cell=best,
         metric=metric,
-        compared=tuple(cell.method for cell in ranked),
+        candidates=tuple(
+            Candidate(cell.method, cell.title, known.mean, known.seeds, len(cell.runs))
+            for cell in ranked
+            for known in [numbers.summary(cell)]
+        ),
         method_given=wish.method is not None,
         summary=numbers.summary(best),
         std=sample_std([_value(score) for score in seeds.values()]),

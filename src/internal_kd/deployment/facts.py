@@ -10,7 +10,7 @@ from internal_kd.analysis.figures import Numbers
 from internal_kd.artefacts import TeacherRun
 from internal_kd.data.tasks_on_disk import TaskOnDisk
 from internal_kd.deployment.choice import Choice
-from internal_kd.deployment.contestants import LatencyLine
+from internal_kd.deployment.contestants import TORCH, LatencyLine
 from internal_kd.deployment.model_folder import Agreement
 from internal_kd.study import Study
 
@@ -51,6 +51,16 @@ class ExportFacts:
     versions: str
     onnx: OnnxFacts | None
 
+    def dev_score(self, name: str) -> float | None:
+        """Return this model's score under a metric of the tables, as the folder computes it, in fp32.
+
+        A second dev set is not predicted anew: there it is what was recorded after training.
+        """
+        if name in self.scores[TORCH]:
+            return self.scores[TORCH][name]
+        recorded = self.numbers.scores.get((*self.choice.cell.key, name), [])
+        return next((score.value for score in recorded if score.fingerprint == self.choice.run.fingerprint), None)
+
     def as_json(self) -> dict[str, Any]:
         """Return what ``export.json`` says of it."""
         run, choice = self.choice.run, self.choice
@@ -62,7 +72,8 @@ class ExportFacts:
                 "metric": choice.metric,
                 "method": choice.cell.method,
                 "method_given": choice.method_given,
-                "compared": list(choice.compared),
+                "compared": [candidate.method for candidate in choice.compared],
+                "candidates": [asdict(candidate) for candidate in choice.candidates],
                 "seed": run.seed,
                 "value": choice.value,
                 "seeds": list(choice.values),

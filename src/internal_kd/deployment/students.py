@@ -70,6 +70,11 @@ def export_students(
     wish, made = settled(study, wish), []
     for task in tasks or study.tasks:
         choice = choose_student(study, numbers, task, wish)
+        if choice.unfinished:
+            tell(
+                f"warning: {task}: seeds finished: {choice.unfinished}; once `internal-kd run` has trained the rest, "
+                "another student may be chosen"
+            )
         path = export_path(study, task)
         origin = made_from(key, wish, choice.run.fingerprint, missing_packages())
         there = read_export(path)

@@ -39,8 +39,12 @@ def export_students(options: argparse.Namespace) -> int:
         from internal_kd.deployment.students import export_students as export
 
         wish = Wish(options.method, options.depth, options.examples)
-        for path in export(study, wish, [options.task] if options.task else []):
+        for path in export(study, wish, [options.task] if options.task else [], _tell):
             print(path)
         if missing := missing_packages():
             print(f"warning: no ONNX files: {', '.join(missing)} missing; {EXTRA}, then again", file=sys.stderr)
     return 0
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr if line.startswith("warning") else sys.stdout)
