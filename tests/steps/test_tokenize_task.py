@@ -19,6 +19,7 @@ from internal_kd.artefacts import TokenizedTask
 from internal_kd.data.tasks_on_disk import read_task
 from internal_kd.data.tokens import TokenStore
 from internal_kd.errors import UserError
+from internal_kd.files import sha256_file
 from internal_kd.steps import fetch_encoder, fetch_task, tokenize_task
 from planned import planned
 
@@ -115,6 +116,8 @@ def test_results_move_only_with_a_new_recipe(project: Path) -> None:
         [2, 8, 9, 10, 3, 6, 7, 8, 3],
     ]
     assert first_rows(tokens) == {"label": [0, 1, 0], "text_a": ["a b c", "d", "e f g h i j a b c d"]}
+    encoder = {name: sha256_file(tokens.encoder.folder / name)[:12] for name in ("config.json", "model.safetensors")}
+    assert encoder == {"config.json": "9eb60d8735cc", "model.safetensors": "bda85c6f8b01"}
     assert split.idx.tolist() == list(range(9)) and split.labels.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0]
 
 
