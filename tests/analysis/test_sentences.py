@@ -1,5 +1,6 @@
 """What the report says of differences: no more than the intervals and the test do."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,22 +8,24 @@ from fake_runs import QUALITY, plan, write_study
 
 from internal_kd.analysis.predictions import read_evidence
 from internal_kd.analysis.scores import scores_of
-from internal_kd.analysis.sentences import findings, reading_of
+from internal_kd.analysis.sentences import findings, reading_of, what_would_decide
 from internal_kd.analysis.statistics import Comparison, arms_of, compare
+from internal_kd.analysis.summaries import read_summaries, write_summaries
 from internal_kd.analysis.tables import summarise
 
 ONE = {"tasks": ["entailment"], "seeds": [1, 2]}
 SHOWN = Comparison(
     "entailment", "accuracy", 3, "full", "3.5", "stacked", "3.0", "soft", 3, 3, 3, 0.1, 0.05, 0.15, "mcnemar", 1e-6,
-    1e-5, "paired t", 0.01, 0.02,
+    1e-5, "paired t", 0.01, 0.02, 0.04, 3,
 )  # fmt: skip
 
 
 def said(**overlay):
     study = write_study(plan(teacher={"seeds": [1]}, **overlay))
     evidence = read_evidence(study)
-    table = summarise(study, evidence.tasks, scores_of(study, evidence))
-    return findings(table, compare(arms_of(study, evidence)))
+    table, arms = summarise(study, evidence.tasks, scores_of(study, evidence)), arms_of(study, evidence)
+    write_summaries(study, arms)
+    return findings(table, compare(arms), read_summaries(study))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,25 @@ def test_the_highest_mean_comes_with_its_spread_and_is_no_lead(project, monkeypa
     assert "No difference from standard distillation (3.0) is shown for 3.5." in text
     assert "The highest mean, which by itself shows no lead, is that of 3." in text
     share = text.split("The highest mean")[1]
-    assert share.count("\u00b1") == 2 and "(2 seeds)" in share and share.endswith("% of the teacher's.")
+    assert share.count("\u00b1") == 1 and "(2 seeds)" in share
+    kept, low, high = map(int, re.search(r"(\d+) % \((\d+) to (\d+) %\) of the teacher's\.$", share).groups())
+    assert low < kept < high
+
+
+def test_what_would_decide_is_said_of_what_is_not_shown():
+    open_one = replace(SHOWN, low=-0.01)
+    few, never = replace(open_one, seeds_needed=12), replace(open_one, id="3.4", many_seeds=0.105, seeds_needed=None)
+    assert what_would_decide([few]) == [
+        "If they stayed as they are, intervals would leave 0 out with about 12 seeds (3.5)."
+    ]
+    said = what_would_decide([few, never])
+    assert said[0].endswith("about 12 seeds (3.5).")
+    assert said[1].startswith(
+        "More seeds alone would not show so small a difference for 3.4: these dev examples leave "
+    )
+    assert "\u00b1 10.5, however many seeds." in said[1]
+    # One seed has no outlook, and an interval that leaves 0 out needs none.
+    assert what_would_decide([replace(open_one, many_seeds=None, seeds_needed=None), SHOWN]) == []
 
 
 def test_a_study_with_row_2_0_alone_compares_with_it(project, monkeypatch):

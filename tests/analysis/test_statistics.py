@@ -171,3 +171,20 @@ def test_expected_best_is_the_mean_of_the_best_over_all_draws():
     assert expected_best(values, "mse")[1] == pytest.approx(
         np.mean([min(d) for d in itertools.product(values, repeat=2)])
     )
+
+
+def test_the_share_of_the_teacher_moves_with_the_teacher_s_own_examples(study):
+    score_runs(study)
+    compare_runs(study)
+    cells = table(study, "cells.csv").query("task=='entailment' and metric=='accuracy'").set_index("method")
+    evidence = read_evidence(study)
+    arms = {arm.cell.method: arm for arm in arms_of(study, evidence).values() if (arm.cell.task, arm.metric) == (
+        "entailment", "accuracy")}  # fmt: skip
+    teacher, soft = arms["teacher"], arms["soft"]
+    low, high = cells.loc["soft", ["teacher_share_low", "teacher_share_high"]]
+    shares = np.quantile(soft.resampled / teacher.resampled, [0.025, 0.975])
+    # Few seeds widen it beyond the quantiles; the share itself lies within.
+    assert low <= shares[0] < soft.mean / teacher.mean < shares[1] <= high
+    # A teacher taken as exact would leave its part of the spread out.
+    assert high - low > (cells.loc["soft", "high"] - cells.loc["soft", "low"]) / teacher.mean
+    assert cells.loc["teacher", ["teacher_share_low", "teacher_share_high"]].isna().all()

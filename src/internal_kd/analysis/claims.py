@@ -72,7 +72,7 @@ def judge_claims(
 
 def _judge_better(claim: Claim, case: Case) -> Judgement:
     """Ask every row on every task of the claim; better and worse are read alike, as in the table of comparisons."""
-    sentences, readings = [], []
+    sentences, readings, compared = [], [], list[Comparison]()
     for task in case.tasks(claim.glue):
         found = [
             c
@@ -86,6 +86,7 @@ def _judge_better(claim: Claim, case: Case) -> Judgement:
             best = max(found, key=lambda c: c.difference or 0.0)
             sentences.append(f"{case.title(task)}: {_counted(own)}, highest {best.id} with {difference_text(best)}")
             readings += own
+            compared += found
     evidence = _evidence(case, sentences, f"in all {_counted(readings)}", f"rows {joined(claim.rows)} and {claim.than}")
     if lacks := case.lacks(claim.glue, (*claim.rows, claim.than)):
         return Judgement(NOT_SHOWN, evidence, needs(lacks))
@@ -96,10 +97,11 @@ def _judge_better(claim: Claim, case: Case) -> Judgement:
         return Judgement(CONTRADICTED, evidence)
     if BETTER in readings and WORSE in readings:
         return Judgement(NOT_SHOWN, evidence, "Mixed: it holds of some rows and tasks, and the opposite of others.")
-    open_ones = asked - readings.count(BETTER) - readings.count(WORSE)
-    return Judgement(
-        NOT_SHOWN, evidence, f"More seeds or more dev examples: {open_ones} of {asked} differences are not shown."
-    )
+    open_ones = [c for c, reading in zip(compared, readings, strict=True) if reading not in (BETTER, WORSE)]
+    enough = [c.seeds_needed for c in open_ones if c.seeds_needed]
+    seeds = f"{len(enough)} with more seeds alone (up to {max(enough)})" if enough else "none of them with seeds alone"
+    shortly = f"{len(open_ones)} of {asked} differences are not shown; if they stayed as they are, {seeds}"
+    return Judgement(NOT_SHOWN, evidence, f"More dev examples or seeds: {shortly}.")
 
 
 def _counted(readings: Sequence[str]) -> str:

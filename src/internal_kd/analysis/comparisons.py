@@ -13,12 +13,12 @@ from internal_kd.analysis.predictions import Evidence, TaskFacts, read_evidence
 from internal_kd.analysis.scores import read_scores
 from internal_kd.analysis.sentences import INTERVALS_NOTE, p_text, reading_of
 from internal_kd.analysis.statistics import Arm, Comparison, arms_of, compare, expected_best
+from internal_kd.analysis.summaries import write_summaries
 from internal_kd.analysis.text_tables import TextTable, write_text_table
 from internal_kd.errors import UserError
 from internal_kd.files import remove, write_json
 from internal_kd.study import Study
 
-CELL_COLUMNS = ("task", "metric", "id", "method", "depth", "examples", "seeds", "mean", "std", "low", "high")
 COMPARISONS_NOTE = (
     f"Differences in points. {INTERVALS_NOTE} p over predictions: exact McNemar for accuracy, approximate "
     "randomisation otherwise; of several pairs of equal seeds twice the median; not tested where no seed is finished "
@@ -42,7 +42,7 @@ def compare_runs(study: Study) -> Path:
     arms, folder = arms_of(study, evidence), tables_folder(study)
     comparisons = compare(arms)
     remove(folder / "claims.json")
-    write_csv(folder / "cells.csv", CELL_COLUMNS, [_cell_line(arm) for arm in arms.values()])
+    write_summaries(study, arms)
     write_csv(folder / "comparisons.csv", [f.name for f in fields(Comparison)], [astuple(c) for c in comparisons])
     write_text_table(folder, "comparisons", comparisons_text(evidence.tasks, comparisons))
     write_csv(folder / "expected_best.csv", BEST_COLUMNS, [line for arm in arms.values() for line in _best_lines(arm)])
@@ -93,12 +93,6 @@ def comparisons_text(tasks: Mapping[str, TaskFacts], comparisons: Sequence[Compa
             )
         )
     return TextTable(header, tuple(lines), "llrrrrrrl", (COMPARISONS_NOTE,))
-
-
-def _cell_line(arm: Arm) -> tuple[object, ...]:
-    cell, bounds = arm.cell, arm.interval or (None, None)
-    row = (cell.task, arm.metric, cell.id, cell.method, cell.depth, cell.examples)
-    return (*row, len(arm.seeds), arm.mean, arm.std, *bounds)
 
 
 def _best_lines(arm: Arm) -> list[tuple[object, ...]]:

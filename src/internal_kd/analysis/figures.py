@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from internal_kd.analysis.built import figure_paths, recorded_key, tables_folder
+from internal_kd.analysis.built import figure_paths, recorded_key
 from internal_kd.analysis.cells import FULL, Cell, cells_of
-from internal_kd.analysis.csv_files import Line, read_csv
 from internal_kd.analysis.layout import examples_text, layers_text, metric_title
 from internal_kd.analysis.plotting import legend_below, panels, save
 from internal_kd.analysis.predictions import TaskFacts, read_facts
 from internal_kd.analysis.scores import Score, read_scores
+from internal_kd.analysis.summaries import NOTHING, CellSummary, Summaries, read_summaries
 from internal_kd.analysis.tables import base_metric
 from internal_kd.study import Study
 from internal_kd.tasks import HIGHER_IS_BETTER
@@ -26,22 +26,12 @@ PAPER_DEPTH = 6
 
 
 @dataclass(frozen=True)
-class CellSummary:
-    """A line of cells.csv: mean over seeds and its bootstrap interval in natural units."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    seeds: int
-
-
-@dataclass(frozen=True)
 class Numbers:
     """What the figures show: scores per seed and summaries, by (task, method, depth, examples, metric)."""
 
     facts: dict[str, TaskFacts]
     cells: tuple[Cell, ...]
-    summaries: dict[tuple[str, ...], CellSummary]
+    summaries: Summaries
     scores: dict[tuple[str, ...], list[Score]]
 
     def main_metric(self, task: str) -> str:
@@ -50,7 +40,7 @@ class Numbers:
 
     def summary(self, cell: Cell) -> CellSummary:
         """Return a cell's summary under its task's main metric."""
-        return self.summaries.get((*cell.key, self.main_metric(cell.task)), CellSummary(None, None, None, 0))
+        return self.summaries.get((*cell.key, self.main_metric(cell.task)), NOTHING)
 
 
 def read_numbers(study: Study) -> Numbers:
@@ -63,26 +53,7 @@ def read_numbers(study: Study) -> Numbers:
     for score in read_scores(study):
         scores.setdefault((*score.key, score.metric), []).append(score)
     facts = {name: read_facts(tokens) for name, tokens in study.tasks.items()}
-    return Numbers(facts, cells_of(study), _read_summaries(tables_folder(study) / "cells.csv"), scores)
-
-
-def _read_summaries(path: Path) -> dict[tuple[str, ...], CellSummary]:
-    def build(lines: Iterable[Line]) -> dict[tuple[str, ...], CellSummary]:
-        return {
-            tuple(line[name] for name in ("task", "method", "depth", "examples", "metric")): CellSummary(
-                mean=_number(line["mean"]),
-                low=_number(line["low"]),
-                high=_number(line["high"]),
-                seeds=int(line["seeds"]),
-            )
-            for line in lines
-        }
-
-    return read_csv(path, "compare-runs", build)
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
+    return Numbers(facts, cells_of(study), read_summaries(study), scores)
 
 
 def scale_of(metric: str) -> float:

@@ -30,6 +30,7 @@ from internal_kd.analysis.predictions import read_facts
 from internal_kd.analysis.scores import GAP_COLUMNS, read_scores
 from internal_kd.analysis.sentences import findings
 from internal_kd.analysis.statistics import read_comparisons
+from internal_kd.analysis.summaries import read_summaries
 from internal_kd.analysis.tables import MainTable, summarise
 from internal_kd.errors import UserError
 from internal_kd.files import read_json, write_text
@@ -48,7 +49,7 @@ def render_report(study: Study) -> Path:
     _require_same_key(study, key)
     facts = {name: read_facts(tokens) for name, tokens in study.tasks.items()}
     table = summarise(study, facts, read_scores(study))
-    comparisons = read_comparisons(study)
+    comparisons, summaries = read_comparisons(study), read_summaries(study)
     fidelity = read_json(tables_folder(study) / "fidelity.json")
     overlay = _described_by(study)
     page = _template().render(
@@ -63,12 +64,15 @@ def render_report(study: Study) -> Path:
         attention_figures=[
             _figure(study, name, caption) for name, caption in attention_captions_of(study, facts).items()
         ],
-        findings=findings(table, comparisons),
+        findings=findings(table, comparisons, summaries),
         comparisons=comparisons_text(facts, comparisons),
         best=expected_best_text(table, _read_lines(tables_folder(study) / "expected_best.csv", BEST_COLUMNS)),
         fidelity=fidelity,
         efficiency=efficiency_text(
-            table, efficiency_rows(table, study.params.analysis.distillation_alpha, read_latencies(study))
+            table,
+            efficiency_rows(
+                table, study.params.analysis.distillation_alpha, read_latencies(study), read_scores(study)
+            ),
         ),
         claims=read_json(tables_folder(study) / "claims.json")["claims"],
         paper=paper_text(read_paper_lines(tables_folder(study) / "paper.csv")),

@@ -121,12 +121,17 @@ class SeedMean:
     variance by S, less what both of these hold of the seeds' own errors on these examples. ``unreduced`` is without the
     last step, for ``degrees`` = S - 1 belongs to the sample variance as it is. One seed says nothing of others: then
     all three are the same.
+
+    ``of_seeds`` is the variance of one seed's score on these examples, ``own`` the part of it that other examples would
+    give anew: what a seed gets right by itself. Both are 0 with one seed.
     """
 
     resampled: Array
     over_examples: Array
     unreduced: Array
     degrees: int
+    of_seeds: float = 0.0
+    own: float = 0.0
 
 
 def seed_mean(scores: Array, rng: np.random.Generator) -> SeedMean:
@@ -145,7 +150,8 @@ def seed_mean(scores: Array, rng: np.random.Generator) -> SeedMean:
     observed = (deviations**2).sum() / (seeds - 1)
     own = ((known - known.mean(0) - deviations) ** 2).sum() / max(1, known.shape[1]) / (seeds - 1)
     kept = np.sqrt(max(0.0, 1 - own / observed)) if observed > 0 else 0.0
-    return SeedMean(over_examples + kept * noise, over_examples, over_examples + noise, seeds - 1)
+    of_seeds, own = float(max(observed, own)), float(own)
+    return SeedMean(over_examples + kept * noise, over_examples, over_examples + noise, seeds - 1, of_seeds, own)
 
 
 def interval(resampled: Array, widening: float = 1.0) -> tuple[float, float] | None:
@@ -169,12 +175,12 @@ def joint_interval(combine: Callable[..., Array], means: Sequence[SeedMean]) -> 
     from scipy.special import ndtri, stdtrit
 
     whole = combine(*(mean.resampled for mean in means))
-    total, shares = _variance(whole), []
+    total, shares = variance(whole), []
     for at, mean in enumerate(means):
         if mean.degrees:
             ways = [[m.resampled for m in means] for _ in range(2)]
             ways[0][at], ways[1][at] = mean.unreduced, mean.over_examples
-            shares.append((_variance(combine(*ways[0]) - combine(*ways[1])), mean.degrees))
+            shares.append((variance(combine(*ways[0]) - combine(*ways[1])), mean.degrees))
     below = sum(share**2 / degrees for share, degrees in shares)
     if not below > 0:
         return interval(whole)
@@ -190,6 +196,7 @@ def difference_interval(a: SeedMean, b: SeedMean) -> tuple[float, float] | None:
     return joint_interval(np.subtract, [a, b])
 
 
-def _variance(values: Array) -> float:
+def variance(values: Array) -> float:
+    """Return the variance of what is defined."""
     known = values[np.isfinite(values)]
     return float(known.var()) if len(known) else 0.0

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from internal_kd.analysis.cells import STANDARD, UNTAUGHT, Cell, joined
 from internal_kd.analysis.layout import metric_title, percent, shown, size_text, value_text
 from internal_kd.analysis.statistics import Comparison
-from internal_kd.analysis.tables import MainTable, base_metric
+from internal_kd.analysis.summaries import NOTHING, CellSummary, Summaries
+from internal_kd.analysis.tables import MainRow, MainTable, base_metric
 from internal_kd.tasks import HIGHER_IS_BETTER
 
 SIGNIFICANT = 1e-3
@@ -59,7 +60,7 @@ def difference_text(comparison: Comparison) -> str:
     return f"{shown(c.metric, c.difference, sign=True)} (95 % interval {between[0]} to {between[1]})"
 
 
-def findings(table: MainTable, comparisons: Sequence[Comparison]) -> list[str]:
+def findings(table: MainTable, comparisons: Sequence[Comparison], summaries: Summaries) -> list[str]:
     """Return one paragraph per task, depth and size: every method against its baselines, and what is kept."""
     paragraphs = []
     for task, facts in table.tasks.items():
@@ -69,7 +70,7 @@ def findings(table: MainTable, comparisons: Sequence[Comparison]) -> list[str]:
             own = [cell for cell in students if (cell.depth, cell.examples) == (depth, examples)]
             where = (task, metric, depth, examples)
             group = [c for c in comparisons if (c.task, c.metric, c.depth, c.examples) == where]
-            said = [*_comparisons(own, group), _alone(own, group), _kept(table, own, metric)]
+            said = [*_comparisons(own, group), _alone(own, group), _kept(table, own, metric, summaries)]
             size = size_text(examples)
             place = f"{facts.title}, {depth} {'layer' if depth == 1 else 'layers'}{size} ({metric_title(metric)})"
             paragraphs.append(" ".join([f"{place}.", *filter(None, said)]))
@@ -98,6 +99,7 @@ def _against(baseline: str, comparisons: Sequence[Comparison]) -> str:
         said += [f"{c.id} {verb} {baseline} by {difference_text(c)}." for c in by_reading.get(kind, [])]
     if NONE in ids:
         said.append(f"No difference from {baseline} is shown for {ids[NONE]}.")
+        said += what_would_decide(by_reading[NONE])
     if ONE_SEED in ids:
         said.append(f"Against {baseline} there is one seed of {ids[ONE_SEED]} or of it, which says nothing of others.")
     if NOT_TESTED in ids:
@@ -110,18 +112,42 @@ def _against(baseline: str, comparisons: Sequence[Comparison]) -> str:
     return " ".join(said)
 
 
+def what_would_decide(comparisons: Sequence[Comparison]) -> list[str]:
+    """Say of differences that are not shown how many seeds would do if they stayed as they are, or that none would."""
+    open_ones = [c for c in comparisons if c.many_seeds is not None and (c.low or 0.0) <= 0 <= (c.high or 0.0)]
+    enough = [f"{c.seeds_needed} seeds ({c.id})" for c in open_ones if c.seeds_needed]
+    never = [c for c in open_ones if not c.seeds_needed]
+    said = []
+    if enough:
+        said.append(f"If they stayed as they are, intervals would leave 0 out with about {joined(enough)}.")
+    if never:
+        left = joined([f"\u00b1 {shown(c.metric, c.many_seeds)}" for c in never])
+        said.append(
+            f"More seeds alone would not show so small a difference for {joined([c.id for c in never])}: these dev "
+            f"examples leave {left}, however many seeds."
+        )
+    return said
+
+
 def _alone(cells: Sequence[Cell], group: Sequence[Comparison]) -> str:
     compared = {name for c in group for name in (c.method, c.baseline)}
     alone = [cell.id for cell in cells if cell.method not in compared]
     return f"This study has no baseline for {joined(alone)}: nothing to compare with." if alone else ""
 
 
-def _kept(table: MainTable, cells: Sequence[Cell], metric: str) -> str:
-    rows = [row for cell in cells if (row := table.row(cell, metric)).teacher_share is not None]
+def _kept(table: MainTable, cells: Sequence[Cell], metric: str, summaries: Summaries) -> str:
+    rows = [(cell, row) for cell in cells if (row := table.row(cell, metric)).teacher_share is not None]
     if not rows:
         return ""
-    best = max(rows, key=lambda row: row.teacher_share or 0.0)
+    cell, best = max(rows, key=lambda one: one[1].teacher_share or 0.0)
     seeds = f"{best.seeds} {'seed' if best.seeds == 1 else 'seeds'}"
-    kept = f"{percent(best.teacher_share, best.teacher_share_std)} of the teacher's"
     lead = ", which by itself shows no lead," if len(rows) > 1 else ""
-    return f"The highest mean{lead} is that of {best.id}: {value_text(best)} ({seeds}), {kept}."
+    kept = kept_text(best, summaries.get((*cell.key, metric), NOTHING))
+    return f"The highest mean{lead} is that of {best.id}: {value_text(best)} ({seeds}), {kept} of the teacher's."
+
+
+def kept_text(row: MainRow, summary: CellSummary) -> str:
+    """Return the share of the teacher's score that a row keeps, with its interval where there is one."""
+    if summary.share_low is None or summary.share_high is None:
+        return percent(row.teacher_share)
+    return f"{percent(row.teacher_share)} ({100 * summary.share_low:.0f} to {100 * summary.share_high:.0f} %)"

@@ -22,6 +22,7 @@ import numpy as np
 from internal_kd.analysis.built import tables_folder
 from internal_kd.analysis.cells import Cell, cells_of
 from internal_kd.analysis.csv_files import read_csv
+from internal_kd.analysis.outlook import outlook
 from internal_kd.analysis.predictions import Evidence, TaskFacts
 from internal_kd.analysis.randomisation import randomisation_p
 from internal_kd.analysis.resampling import (
@@ -83,7 +84,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method against a baseline: the difference in natural units, its interval, and the paired tests' p."""
+    """A method against a baseline: the difference in natural units, its interval, and the paired tests' p.
+
+    ``many_seeds`` and ``seeds_needed`` say what more seeds would do (``outlook``).
+    """
 
     task: str
     metric: str
@@ -105,6 +109,8 @@ class Comparison:
     test_seeds: str
     p_seeds: float | None
     p_seeds_holm: float | None
+    many_seeds: float | None
+    seeds_needed: int | None
 
 
 def arms_of(study: Study, evidence: Evidence) -> dict[tuple[str, ...], Arm]:
@@ -174,6 +180,8 @@ def compare_pair(arm: Arm, baseline: Arm) -> Comparison:
     matched = sorted(set(arm.seeds) & set(baseline.seeds))
     both = arm.defined and baseline.defined
     bounds = difference_interval(arm.spread, baseline.spread) if both else None
+    difference = float(np.mean(arm.values) - np.mean(baseline.values)) if both else None
+    ahead = outlook(difference, arm.spread, baseline.spread) if difference is not None else None
     return Comparison(
         task=arm.cell.task,
         metric=arm.metric,
@@ -186,7 +194,7 @@ def compare_pair(arm: Arm, baseline: Arm) -> Comparison:
         seeds=len(arm.seeds),
         baseline_seeds=len(baseline.seeds),
         matched_seeds=len(matched),
-        difference=float(np.mean(arm.values) - np.mean(baseline.values)) if both else None,
+        difference=difference,
         low=bounds[0] if bounds else None,
         high=bounds[1] if bounds else None,
         test_predictions="mcnemar" if base_metric(arm.metric) == "accuracy" else "randomisation",
@@ -195,6 +203,8 @@ def compare_pair(arm: Arm, baseline: Arm) -> Comparison:
         test_seeds="paired t",
         p_seeds=_p_seeds(arm, baseline, matched) if both else None,
         p_seeds_holm=None,
+        many_seeds=ahead.many_seeds if ahead else None,
+        seeds_needed=ahead.seeds_needed if ahead else None,
     )
 
 
@@ -281,7 +291,7 @@ def read_comparisons(study: Study) -> list[Comparison]:
 
 
 def _comparison_of(line: dict[str, str]) -> Comparison:
-    whole = ("depth", "seeds", "baseline_seeds", "matched_seeds")
+    whole = ("depth", "seeds", "baseline_seeds", "matched_seeds", "seeds_needed")
     words = ("task", "metric", "examples", "id", "method", "baseline_id", "baseline", "test_predictions", "test_seeds")
     values: dict[str, Any] = {}
     for name, text in line.items():

@@ -99,7 +99,7 @@ def summarise(study: Study, tasks: Mapping[str, TaskFacts], scores: Sequence[Sco
                 row = _row(cell, metric, found, teacher_mean)
                 if cell.is_teacher:
                     teacher_mean = row.mean
-                    row = replace(row, teacher_share=_share(row.mean, teacher_mean, metric))
+                    row = replace(row, teacher_share=score_share(row.mean, teacher_mean, metric))
                 rows.append(row)
     return MainTable(cells, tasks, tuple(rows))
 
@@ -118,14 +118,17 @@ def _row(cell: Cell, metric: str, scores: Sequence[Score], teacher_mean: float |
         seeds=len(scores),
         mean=mean,
         std=statistics.stdev(values) if defined and len(values) > 1 else None,
-        teacher_share=_share(mean, teacher_mean, metric),
+        teacher_share=score_share(mean, teacher_mean, metric),
         encoder_parameters=scores[0].encoder_parameters if scores else None,
         total_parameters=scores[0].total_parameters if scores else None,
     )
 
 
-def _share(mean: float | None, teacher_mean: float | None, metric: str) -> float | None:
-    # A share of an error says nothing, nor does one of a score at or below 0, which is chance for correlations.
+def score_share(mean: float | None, teacher_mean: float | None, metric: str) -> float | None:
+    """Return a mean score divided by the teacher's; None where that says nothing.
+
+    A share of an error says nothing, nor does one of a score at or below 0, which is chance for correlations.
+    """
     if mean is None or teacher_mean is None or not HIGHER_IS_BETTER[base_metric(metric)]:
         return None
     if mean <= 0 or teacher_mean <= 0:
