@@ -94,7 +94,7 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
         "mean confidence": ("confidence",),
         "accuracy": ("accuracy",),
     },
-    "main": {"parameters": ("encoder_parameters",)},
+    "main": {"parameters": ("encoder_parameters",), "95 % interval": ("cells.low", "cells.high")},
 }  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def _expected(kind: str, title: str, found: list[Row], tables: dict[str, list[Ro
             for name in ("both_right", "only_teacher_right", "only_student_right", "both_wrong")
         ]
         return [100 * count / sum(counts) for count in counts] if sum(counts) else []
-    if kind == "main" and title != "parameters":
+    if kind == "main" and title not in COLUMNS["main"]:
         task = next(row["task"] for row in found if _title_of(row["task"]) == title.split(" (")[0])
         own = [row for row in found if row["task"] == task]
         values = [value for row in own for value in (_value(row, "mean"), _value(row, "std")) if value is not None]

@@ -1,5 +1,6 @@
 """The pages of results: what their tables say is what the CSV files beside them say."""
 
+import csv
 import re
 import shutil
 from pathlib import Path
@@ -79,6 +80,23 @@ def test_another_number_is_found(page, name):
     page.write_text(text[: found.start(1)] + other + text[found.end(1) :])
     (problem,) = problems_with(page)
     assert problem.startswith(f"{name}.csv, ") and other in problem
+
+
+def test_an_interval_beside_a_score_is_that_of_cells_csv(page):
+    first = {}
+    for name in ("cells", "main"):
+        with (page.parent / f"page/{name}.csv").open(newline="") as handle:
+            first[name] = next(line for line in csv.DictReader(handle) if line["id"] == "3.0")
+    cell, size = first["cells"], float(first["main"]["encoder_parameters"]) / 1e6
+    low, high = (100 * float(cell[name]) for name in ("low", "high"))
+    table = "\n| id | layers | examples | parameters | 95 % interval |\n|---|---|---|---|---|\n"
+    table += f"| 3.0 | {cell['depth']} | {cell['examples']} | {size:.1f}M | {low:.1f} to {high:.1f} |\n"
+    text = page.read_text()
+    page.write_text(text + table)
+    assert problems_with(page) == []
+    page.write_text(text + table.replace(f"{low:.1f} to", f"{low - 1:.1f} to"))
+    (problem,) = problems_with(page)
+    assert "95 % interval says" in problem
 
 
 def test_a_line_of_no_run_is_found(page):
