@@ -6,7 +6,7 @@ import subprocess
 
 import pandas as pd
 import pytest
-from fake_runs import QUALITY, SMALL, plan, write_study
+from fake_runs import QUALITY, SMALL, plan, write_record, write_study
 
 from internal_kd.analysis.attention import map_attention
 from internal_kd.analysis.comparisons import compare_runs
@@ -72,7 +72,7 @@ def test_a_score_below_chance_is_no_share_of_the_teacher_s_and_makes_no_distilla
     assert rows.loc[("accuracy", "soft"), "teacher_share"] > 0
     assert rows.loc[("matthews_correlation", "stacked"), "distillation_score"] > 0
     (line,) = [line for line in markdown_of(study).splitlines() if "| soft |" in line]
-    assert "| Matthews -" in line and line.endswith("(3) | – | – |")
+    assert "| Matthews -" in line and "(3) | – | – |" in line
 
 
 def markdown_of(study):
@@ -113,6 +113,70 @@ def test_latencies_stand_beside_sizes_where_they_were_measured(small):
     text = (small.folder / "tables" / "efficiency.md").read_text()
     assert "| 4.0 / 50 | 2.00× / 1.80× |" in text
     assert "this machine: a machine, 2 logical cores. Another machine gives other figures" in text
+
+
+def test_a_speed_up_is_said_to_be_the_median_of_ratios(small):
+    common = (12, 3, 1, 9, 4.0, 3.0, 5.0, 2.1, 1, "fp32", "a machine", "torch 2")
+    write_latencies(small, [LatencyRow("entailment", *common)])
+    score_runs(small)
+    assert "Speed-up: the median of the ratios taken round by round, not the ratio of the medians" in markdown_of(small)
+
+
+def timed(study, seconds, devices=("cpu, 2 threads",) * 3):
+    """Write what the seeds of one method took, and where; None where it is not recorded."""
+    runs = [run for run in study.students if run.method.name == "soft"]
+    for run, taken, device in zip(runs, seconds, devices, strict=False):
+        write_record(run, ["history.jsonl", "predictions.parquet"], seconds=taken, device=device)
+    rows = efficiency(study).query("method == 'soft' and metric == 'accuracy'")
+    names = ("training_seconds", "training_seconds_least", "training_seconds_most", "training_device")
+    (line,) = [line for line in markdown_of(study).splitlines() if "| soft |" in line]
+    return [None if pd.isna(rows[name].item()) else rows[name].item() for name in names], line.split("|")[-2].strip()
+
+
+def soft(seeds):
+    return write_study(plan(study={"tasks": ["entailment"], "methods": ["soft"], "seeds": seeds}))
+
+
+def test_a_row_says_the_median_seconds_of_its_trainings_with_least_and_most(project):
+    numbers, text = timed(soft([1, 2, 3]), (1972.0, 410.0, 444.0))
+    assert numbers == [444.0, 410.0, 1972.0, "cpu, 2 threads"] and text == "444 (410 to 1,972)"
+
+
+def test_the_time_of_one_seed_has_no_range(project):
+    assert timed(soft([1]), (1234.0,)) == ([1234.0, None, None, "cpu, 2 threads"], "1,234")
+
+
+def test_only_finished_seeds_and_recorded_times_count(project):
+    study = soft([1, 2, 3])
+    lost = next(run for run in study.students if run.seed == 3)
+    (lost.folder / "predictions.parquet").write_bytes(b"cut short")
+    assert timed(study, (100.0, None)) == ([100.0, None, None, "cpu, 2 threads"], "100")
+    assert timed(study, (None, None)) == ([None] * 4, "–")
+
+
+def test_times_of_several_devices_make_no_figure(project):
+    numbers, text = timed(soft([1, 2, 3]), (444.0, 410.0, 20.0), ("cpu, 2 threads", "cpu, 2 threads", "a GPU"))
+    assert numbers == [None] * 4 and text == "–"
+
+
+def test_the_note_says_what_a_training_time_counts_and_where_it_was_taken(project):
+    study = soft([1, 2])
+    timed(study, (444.0, 410.0), ("a GPU", "a GPU"))
+    text = " ".join(markdown_of(study).split())
+    assert "one model's training from loading to writing it, scoring the dev set included" in text
+    assert "Neither recording the teacher's outputs, once for all students, nor training the teacher" in text
+    assert "(here: a GPU; cpu;" in text and "where the machine did the same work meanwhile" in text
+    assert "docs/performance.md has ratios measured side by side" in text
+
+
+def test_sizes_are_shares_of_the_teachers_without_and_with_embeddings(small):
+    rows = efficiency(small)
+    assert rows[rows.method == "soft"].total_share.to_list() == pytest.approx([15 / 18] * 2)
+    text = markdown_of(small)
+    assert "| of the teacher's (with embeddings) |" in text and "| 3.0M | 50 % (83 %) |" in text
+    small.teachers[0].marker.unlink()
+    score_runs(small)
+    assert "| 3.0M | – |" in markdown_of(small)
 
 
 def written(study):

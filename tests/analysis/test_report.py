@@ -71,6 +71,20 @@ def test_every_command_means_this_study(small):
     assert "internal-kd run --cores 8 --resources gpu=2" in render_report(small).read_text()
 
 
+def test_training_times_stand_beside_sizes_and_both_tables_say_when_they_compare(small):
+    for run, seconds in zip((r for r in small.students if r.method.name == "soft"), (1972.0, 410.0), strict=True):
+        write_record(run, ["history.jsonl", "predictions.parquet"], seconds=seconds)
+    page = report_of(small)
+    sizes, runs = (
+        page.split(f"<h2>{title}</h2>")[1].split("<h2>")[0] for title in ("Size against score", "The runs behind")
+    )
+    assert "<th>training seconds</th>" in sizes and '<td class="number">1,191 (410 to 1,972)</td>' in sizes
+    assert '<td class="number">50 % (83 %)</td>' in sizes
+    assert '<td class="number">1,972</td>' in runs
+    for section in (sizes, runs):
+        assert "the machine did the same work meanwhile" in section and "docs/performance.md" in section
+
+
 def test_gaps_and_runs_are_listed(small):
     gone = small.students[0]
     gone.marker.unlink()

@@ -40,7 +40,7 @@ WORDS = {
 SHARES = (
     "agreement", "agreement_std", "agreement_low", "agreement_high", "repeated", "repeated_low", "repeated_high",
     "by_chance", "excess", "excess_low", "excess_high", "same_wrong", "same_wrong_by_chance", "ece", "ece_std",
-    "confidence", "accuracy", "encoder_share", "teacher_share", "teacher_share_std",
+    "confidence", "accuracy", "encoder_share", "total_share", "teacher_share", "teacher_share_std",
 )  # fmt: skip
 SCORES = ("difference", "low", "high", "mean", "std")
 # By table and column the CSV's columns, in the order of the numbers in a cell; "p 2" is a second column "p".
@@ -82,9 +82,12 @@ COLUMNS: dict[str, dict[str, tuple[str, ...]]] = {
     "efficiency": {
         "parameters": ("main.encoder_parameters",),
         "of the teacher's": ("encoder_share",),
+        "of the teacher's (with embeddings)": ("encoder_share", "total_share"),
         "score": ("main.mean", "main.std", "seeds"),
         "of the teacher's 2": ("teacher_share", "teacher_share_std"),
+        "of the teacher's score": ("teacher_share", "teacher_share_std"),
         "distillation score": ("distillation_score", "distillation_score_std"),
+        "training seconds": ("training_seconds", "training_seconds_least", "training_seconds_most"),
         "ms for 1 / 32": ("latency_ms", "latency_batch_ms"),
         "speed-up": ("speed_up", "speed_up_batch"),
     },

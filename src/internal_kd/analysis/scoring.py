@@ -48,7 +48,7 @@ def write_main_tables(study: Study, tasks: Mapping[str, TaskFacts], scores: Sequ
     folder = tables_folder(study)
     write_csv(folder / "main.csv", MAIN_COLUMNS, (astuple(row) for row in table.rows))
     write_text_table(folder, "main", text_table(table))
-    efficiency = efficiency_rows(table, study.params.analysis.distillation_alpha, read_latencies(study))
+    efficiency = efficiency_rows(table, study.params.analysis.distillation_alpha, read_latencies(study), scores)
     write_csv(folder / "efficiency.csv", EFFICIENCY_COLUMNS, (astuple(row) for row in efficiency))
     write_text_table(folder, "efficiency", efficiency_text(table, efficiency))
     write_json(folder / "metrics.json", nested_metrics(table.rows))
