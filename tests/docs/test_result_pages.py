@@ -82,6 +82,15 @@ def test_another_number_is_found(page, name):
     assert problem.startswith(f"{name}.csv, ") and other in problem
 
 
+def test_another_training_time_or_size_is_found(page):
+    text = page.read_text()
+    for shown, other in ((" | 12 (12 to 12) |", " | 12 (12 to 99) |"), ("| 50 % (83 %) |", "| 50 % (38 %) |")):
+        assert shown in text
+        page.write_text(text.replace(shown, other, 1))
+        (problem,) = problems_with(page)
+        assert problem.startswith("efficiency.csv, ") and other.strip(" |") in problem
+
+
 def test_an_interval_beside_a_score_is_that_of_cells_csv(page):
     first = {}
     for name in ("cells", "main"):
