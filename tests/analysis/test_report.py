@@ -101,6 +101,11 @@ def test_a_study_without_any_run_has_a_report_of_gaps(project):
     assert "5 of 5 runs are not in these tables" in page
 
 
+def test_the_answer_comes_first(small):
+    page = report_of(small)
+    assert page.index("In short.") < page.index("best internal row") < page.index("Main table")
+
+
 def test_equal_methods_show_no_difference(project, monkeypatch):
     monkeypatch.setitem(QUALITY, "stacked", QUALITY["soft"])
     page = report_of(write_study(plan(**SMALL)))

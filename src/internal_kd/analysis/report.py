@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from internal_kd.analysis.answer import answer_of
 from internal_kd.analysis.built import (
     STAMPED_TABLES,
     built_from_path,
@@ -47,9 +48,10 @@ def render_report(study: Study) -> Path:
     """
     key = recorded_key(study)
     _require_same_key(study, key)
-    facts = {name: read_facts(tokens) for name, tokens in study.tasks.items()}
-    table = summarise(study, facts, read_scores(study))
+    facts, scores = {name: read_facts(tokens) for name, tokens in study.tasks.items()}, read_scores(study)
+    table = summarise(study, facts, scores)
     comparisons, summaries = read_comparisons(study), read_summaries(study)
+    efficiency = efficiency_rows(table, study.params.analysis.distillation_alpha, read_latencies(study), scores)
     fidelity = read_json(tables_folder(study) / "fidelity.json")
     overlay = _described_by(study)
     page = _template().render(
@@ -68,12 +70,8 @@ def render_report(study: Study) -> Path:
         comparisons=comparisons_text(facts, comparisons),
         best=expected_best_text(table, _read_lines(tables_folder(study) / "expected_best.csv", BEST_COLUMNS)),
         fidelity=fidelity,
-        efficiency=efficiency_text(
-            table,
-            efficiency_rows(
-                table, study.params.analysis.distillation_alpha, read_latencies(study), read_scores(study)
-            ),
-        ),
+        answer=answer_of(study, table, comparisons, summaries, efficiency),
+        efficiency=efficiency_text(table, efficiency),
         claims=read_json(tables_folder(study) / "claims.json")["claims"],
         paper=paper_text(read_paper_lines(tables_folder(study) / "paper.csv")),
         gaps=_read_lines(tables_folder(study) / "missing.csv", GAP_COLUMNS),
