@@ -19,9 +19,9 @@ from internal_kd.study import Study
 from internal_kd.tasks import HIGHER_IS_BETTER
 
 NOTE = (
-    "The best row is the one with the highest mean, chosen on the same dev set, so its lead is a little optimistic; all "
-    "rows, and when a difference counts as shown, stand below. Kept: its mean as a share of the teacher's, with the 95 % "
-    "interval. Parameters: encoder and pooler, beside the teacher's."
+    "The best row is the one with the highest mean, chosen on the same dev set, so its lead is a little optimistic; "
+    "all rows, and when a difference counts as shown, stand below. Kept: its mean as a share of the teacher's, with "
+    "the 95 % interval. Parameters: encoder and pooler, beside the teacher's."
 )
 
 
