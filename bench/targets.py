@@ -102,7 +102,10 @@ def targets(results: dict[str, Any]) -> list[Target]:
         add("`internal-kd --help`, seconds", "≤", 0.5, promises["help_seconds"])
         for title, name in (
             (f"`snakemake -n` of {runs:,} runs, seconds", "dry_run_seconds"),
-            ("`snakemake -n --quiet`, which counts these jobs and describes none, seconds", "counted_seconds"),
+            (
+                "`snakemake -n --quiet`, which says how many of these runs are missing and describes no job, seconds",
+                "counted_seconds",
+            ),
             (f"`snakemake`, {runs:,} runs and nothing to do, seconds", "nothing_to_do_seconds"),
         ):
             add(title, "≤", 10, promises[name], "{:.1f}".format)

@@ -260,3 +260,11 @@ def test_an_experiment_finds_the_papers_runs_trained_and_asks_for_others_once(ov
     runs = [run.fingerprint for run in plan_study(load_params(ROOT / "params.yaml", [overlay])).runs]
     assert len(set(runs)) == len(runs)  # no two methods are the same under two names
     assert set(runs) & paper and set(runs) - paper
+
+
+ALONE = [path for path in sorted((ROOT / "config").rglob("*.yaml")) if path.stem != "glue-local"]  # needs two folders
+
+
+@pytest.mark.parametrize("overlay", ALONE, ids=lambda path: path.stem)
+def test_an_overlay_can_be_planned_by_itself_as_gc_does(overlay):
+    assert plan_study(load_params(ROOT / "params.yaml", [overlay])).runs

@@ -121,10 +121,11 @@ def test_nothing_is_removed_while_an_overlay_cannot_be_planned(
     overlay.write_text("encoder: {source: folder, path: nowhere}\n")
     assert collect() == 0
     assert "what config/tiny.yaml wants is not known here" in capsys.readouterr().out
+    Path("config/other.yaml").write_text("tokens: {max_length: 0}\n")
     assert collect("--delete") == 1
-    assert "--ignore config/tiny.yaml" in capsys.readouterr().err
+    assert "--ignore config/other.yaml --ignore config/tiny.yaml" in capsys.readouterr().err
     assert study.students[0].folder.is_dir()
-    assert collect("--delete", "--ignore", "config/tiny.yaml") == 0
+    assert collect("--delete", "--ignore", "config/other.yaml", "--ignore", "config/tiny.yaml") == 0
     assert not study.students[0].folder.exists()
 
 

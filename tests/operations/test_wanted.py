@@ -6,7 +6,10 @@ from internal_kd.operations.wanted import WANTED, runs_not_pulled, untracked_run
 from internal_kd.study import Study
 
 
-def test_the_lists_name_every_run_and_every_result_and_stay_untouched_while_they_hold(study: Study) -> None:
+def test_the_lists_name_every_run_and_every_result_and_stay_untouched_while_they_hold(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_STAGE", "data")
     write_wanted(study)
     lists = {path.stem: path.read_text().splitlines() for path in WANTED.iterdir()}
     assert lists["teachers"] == [str(run.folder) for run in study.teachers]
@@ -15,6 +18,11 @@ def test_the_lists_name_every_run_and_every_result_and_stay_untouched_while_they
     before = {path: path.stat().st_mtime_ns for path in WANTED.iterdir()}
     write_wanted(study)
     assert {path: path.stat().st_mtime_ns for path in WANTED.iterdir()} == before
+
+
+def test_a_study_planned_outside_of_dvc_leaves_its_lists_alone(study: Study, project: Path) -> None:
+    write_wanted(study)
+    assert not WANTED.exists()
 
 
 def test_runs_trained_beside_dvc_are_told_only_where_dvc_is_used(

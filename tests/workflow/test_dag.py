@@ -4,10 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from internal_kd.files import write_json
+from internal_kd.operations.owners import Owner, record_of
 from internal_kd.params import read_yaml
 from internal_kd.study import Study
 from tiny_study import OVERLAY, ROOT, complete_everything, environment, planned_jobs, snakemake
@@ -108,6 +111,15 @@ def test_a_missing_table_renews_the_results_and_trains_nothing(study: Study) -> 
     complete_everything(study)
     (study.folder / "tables/main.md").unlink()
     assert dry_run() == RESULTS
+
+
+def test_unlocking_forgets_who_worked_from_another_machine_and_nothing_else_does(study: Study) -> None:
+    record = record_of("elsewhere", 1)
+    write_json(record, asdict(Owner("elsewhere", 1, "long ago", "2026-01-01 12:00:00", "params.yaml")))
+    dry_run()
+    assert record.exists()
+    snakemake("--unlock")
+    assert not record.exists()
 
 
 def test_a_mistake_in_the_parameters_is_told_in_one_line(study: Study) -> None:

@@ -1,6 +1,7 @@
 # The plan that all rules ask, and who is at work on it.
 
 import gc
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -9,7 +10,7 @@ from snakemake.logging import logger
 from internal_kd.errors import UserError
 from internal_kd.operations.locks import another_at_work
 from internal_kd.operations.planning import WILDCARDS, find_own_commands, make_plan
-from internal_kd.operations.owners import claim, release
+from internal_kd.operations.owners import claim, forget_those_elsewhere, release
 from internal_kd.operations.slurm import end_orphans
 from internal_kd.operations.wanted import is_described, untracked_runs
 from internal_kd.params import with_nulls
@@ -35,6 +36,9 @@ if workflow.is_main_process:
         logger.info(line)
     if line := another_at_work():
         logger.info(line)
+    if "--unlock" in sys.argv:
+        # Whoever unlocks says that the owner has ended; of another machine's nobody here can tell.
+        forget_those_elsewhere()
 
 # What `snakemake --report` shows, besides what each rule took.
 TABLES = [path for path in PLAN.results() if Path(path).name in ("main.csv", "comparisons.csv", "fidelity.csv")]

@@ -265,7 +265,7 @@ COMMANDS: dict[str, Command] = {
         "list, and on request delete, what no study wants any more",
         "gc:collect",
         "internal-kd gc --delete",
-        "params.yaml and every overlay in config/",
+        "params.yaml, every overlay in config/, studies started otherwise, and what results were made from",
         "nothing; with --delete it removes folders of data/, work/ and results/runs/",
         (
             PARAMS,

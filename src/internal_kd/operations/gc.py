@@ -173,7 +173,8 @@ def _is_abandoned(path: Path, pid: int) -> bool:
 def _check_deletable(wanted: Wanted) -> None:
     if wanted.unplanned:
         path, why = wanted.unplanned[0]
-        raise UserError(f"nothing is removed: what {path} wants is not known ({why}); mend it, or give --ignore {path}")
+        ignore = " ".join(f"--ignore {path}" for path, _ in wanted.unplanned)
+        raise UserError(f"nothing is removed: what {path} wants is not known ({why}); mend it, or give {ignore}")
     for fp, run in running_runs().items():
         if fp not in wanted.fingerprints:
             raise UserError(f"nothing is removed: {run.label} ({fp}) is being trained for a study not known here")

@@ -76,6 +76,13 @@ def forget_the_dead() -> None:
             remove(path)
 
 
+def forget_those_elsewhere() -> None:
+    """Remove the records of other machines: for people who say that what worked from there has ended."""
+    for path, owner in _records().items():
+        if owner and not owner.here:
+            remove(path)
+
+
 def _records() -> dict[Path, Owner | None]:
     found: dict[Path, Owner | None] = {}
     for path in sorted(OWNERS.glob("*.json")):

@@ -25,7 +25,13 @@ DVC_LOCK = Path("dvc.lock")
 
 
 def write_wanted(study: Study) -> None:
-    """Write ``work/wanted/{teachers,students,results}.txt``, each only where it changes."""
+    """Write ``work/wanted/{teachers,students,results}.txt`` in a stage of DVC, each only where it changes.
+
+    Elsewhere nothing is written: to DVC these are a stage's outputs, and with lists of another study, which was only
+    looked at, it refuses to pull.
+    """
+    if not _in_a_stage():
+        return
     lists = {
         "teachers": [str(run.folder) for run in study.teachers],
         "students": [str(run.folder) for run in study.students],
@@ -65,7 +71,7 @@ def remember_study(study: Study, snapshot: Path, *, described: bool, started: bo
 
 def untracked_runs(trained: int) -> str | None:
     """Return a line for people who use DVC when runs were trained without it, or None."""
-    if not trained or "DVC_STAGE" in os.environ or not DVC_LOCK.is_file():
+    if not trained or _in_a_stage() or not DVC_LOCK.is_file():
         return None
     return (
         f"{trained} runs were trained of which DVC does not know yet: `dvc repro` takes them in. "
@@ -78,3 +84,7 @@ def runs_not_pulled() -> str | None:
     if RUNS.exists() or not DVC_LOCK.is_file() or f"path: {RUNS}/" not in DVC_LOCK.read_text(encoding="utf-8"):
         return None
     return f"  {DVC_LOCK} speaks of runs, and {RUNS}/ is empty: `dvc pull` brings what need not be trained again"
+
+
+def _in_a_stage() -> bool:
+    return "DVC_STAGE" in os.environ
