@@ -59,19 +59,36 @@ def test_the_highest_mean_comes_with_its_spread_and_is_no_lead(project, monkeypa
 
 
 def test_what_would_decide_is_said_of_what_is_not_shown():
-    open_one = replace(SHOWN, low=-0.01)
+    open_one = replace(SHOWN, low=-0.01, p_predictions_holm=0.2)
     few, never = replace(open_one, seeds_needed=12), replace(open_one, id="3.4", many_seeds=0.105, seeds_needed=None)
     assert what_would_decide([few]) == [
-        "If they stayed as they are, intervals would leave 0 out with about 12 seeds (3.5)."
+        "If they stayed as they are, intervals would leave 0 out with about 12 seeds of each side (3.5); p over "
+        "predictions, 0.200 at the least, hangs on the dev examples and not on the number of seeds."
     ]
     said = what_would_decide([few, never])
-    assert said[0].endswith("about 12 seeds (3.5).")
+    assert "about 12 seeds of each side (3.5);" in said[0]
     assert said[1].startswith(
         "More seeds alone would not show so small a difference for 3.4: these dev examples leave "
     )
     assert "\u00b1 10.5, however many seeds." in said[1]
-    # One seed has no outlook, and an interval that leaves 0 out needs none.
-    assert what_would_decide([replace(open_one, many_seeds=None, seeds_needed=None), SHOWN]) == []
+
+
+def test_seeds_are_no_advice_where_there_is_nothing_to_decide_or_too_many_are_needed():
+    open_one = replace(SHOWN, low=-0.01)
+    # One seed has no outlook, and students that answer alike have no difference.
+    assert what_would_decide([replace(open_one, many_seeds=None, seeds_needed=None)]) == []
+    assert what_would_decide([replace(open_one, difference=0.0, many_seeds=0.0, seeds_needed=None)]) == []
+    beyond = replace(open_one, many_seeds=0.01, seeds_needed=None)
+    assert what_would_decide([beyond]) == ["For 3.5 more than 1,000 seeds of each side would be needed."]
+
+
+def test_an_interval_that_leaves_0_out_waits_for_the_test_and_not_for_seeds():
+    clear = replace(SHOWN, p_predictions_holm=0.06)
+    assert what_would_decide([clear]) == [
+        "The interval of 3.5 leaves 0 out, but p over predictions is 0.060 and not below 0.001."
+    ]
+    (two,) = what_would_decide([clear, replace(clear, id="3.4", p_predictions_holm=0.5)])
+    assert two.startswith("The intervals of 3.5 and 3.4 leave 0 out, but p over predictions is 0.060 and 0.500")
 
 
 def test_a_study_with_row_2_0_alone_compares_with_it(project, monkeypatch):

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from fake_runs import SMALL, plan, write_run, write_study
+from fake_runs import QUALITY, SMALL, plan, write_run, write_study
 from scipy import stats
 
 from internal_kd.analysis.cells import cells_of
@@ -14,6 +14,7 @@ from internal_kd.analysis.predictions import read_evidence
 from internal_kd.analysis.scoring import score_runs
 from internal_kd.analysis.sentences import NOT_TESTED, ONE_SEED, reading_of
 from internal_kd.analysis.statistics import arms_of, compare, expected_best, holm, mcnemar_p, read_comparisons
+from internal_kd.analysis.summaries import share_interval
 from internal_kd.errors import UserError
 
 ONE = {"study": {"tasks": ["entailment"], "seeds": [1, 2]}, "teacher": {"seeds": [1]}}
@@ -188,3 +189,17 @@ def test_the_share_of_the_teacher_moves_with_the_teacher_s_own_examples(study):
     # A teacher taken as exact would leave its part of the spread out.
     assert high - low > (cells.loc["soft", "high"] - cells.loc["soft", "low"]) / teacher.mean
     assert cells.loc["teacher", ["teacher_share_low", "teacher_share_high"]].isna().all()
+
+
+@pytest.mark.parametrize("quality", [0.54, 0.65])
+def test_a_share_is_above_0_or_says_nothing(project, monkeypatch, quality):
+    monkeypatch.setitem(QUALITY, "teacher", quality)
+    study = write_study(plan(study={"tasks": ["acceptability"], "methods": ["soft"]}))
+    arms = {(arm.cell.method, arm.metric): arm for arm in arms_of(study, read_evidence(study)).values()}
+    teacher, soft = (arms[method, "matthews_correlation"] for method in ("teacher", "soft"))
+    found = share_interval(soft, teacher)
+    if quality == 0.54:
+        assert teacher.mean > 0 > teacher.interval[0] and found is None
+    else:
+        # Two seeds of a teacher say little of it, and yet no share is negative.
+        assert 0 < found[0] < soft.mean / teacher.mean < found[1]

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from internal_kd.analysis.cells import STANDARD, Cell, joined
+from internal_kd.analysis.cells import STANDARD, joined
 from internal_kd.analysis.efficiency import EfficiencyRow
 from internal_kd.analysis.figures import shown_depth, shown_size
 from internal_kd.analysis.latency import BATCH, ONE
 from internal_kd.analysis.layout import layers_text, metric_title, percent, size_text, value_text
-from internal_kd.analysis.sentences import BETTER, NONE, WORSE, difference_text, kept_text, reading_of
+from internal_kd.analysis.sentences import (
+    BETTER,
+    NONE,
+    NOT_RUN,
+    NOT_TESTED,
+    ONE_SEED,
+    UNDEFINED,
+    WORSE,
+    difference_text,
+    kept_text,
+    reading_of,
+)
 from internal_kd.analysis.statistics import Comparison
 from internal_kd.analysis.summaries import NOTHING, Summaries
 from internal_kd.analysis.tables import MainRow, MainTable, base_metric
@@ -19,9 +30,9 @@ from internal_kd.study import Study
 from internal_kd.tasks import HIGHER_IS_BETTER
 
 NOTE = (
-    "The best row is the one with the highest mean, chosen on the same dev set, so its lead is a little optimistic; "
+    "The best row is the one with the best mean, chosen on the same dev set, so its lead is a little optimistic; "
     "all rows, and when a difference counts as shown, stand below. Kept: its mean as a share of the teacher's, with "
-    "the 95 % interval. Parameters: encoder and pooler, beside the teacher's."
+    "the 95 % interval; a teacher of one seed is taken as it is. Parameters: encoder and pooler, beside the teacher's."
 )
 
 
@@ -47,16 +58,16 @@ def answer_of(
     for task, facts in table.tasks.items():
         metric = facts.scored[0][0]
         cells = {c.method: c for c in table.cells if c.task == task and (c.depth, c.examples) == place and c.internal}
-        found = [
+        asked = [
             c
             for c in comparisons
             if (c.task, c.metric, (c.depth, c.examples), c.baseline_id) == (task, metric, place, STANDARD)
             and c.method in cells
-            and c.difference is not None
         ]
+        readings += [reading_of(c) for c in asked]
+        found = [c for c in asked if c.difference is not None]
         if not found:
             continue
-        readings += [reading_of(c) for c in found]
         sign = 1 if HIGHER_IS_BETTER[base_metric(metric)] else -1
         best = max(found, key=lambda c: sign * (c.difference or 0.0))
         cell = cells[best.method]
@@ -70,7 +81,7 @@ def answer_of(
                 reading_of(best),
                 kept_text(row, summaries.get((*cell.key, metric), NOTHING)),
                 percent(costs.encoder_share),
-                "–" if costs.speed_up is None else f"{costs.speed_up:.1f}× / {costs.speed_up_batch:.1f}×",
+                f"{_times(costs.speed_up)} / {_times(costs.speed_up_batch)}",
             )
         )
     header = (
@@ -81,10 +92,12 @@ def answer_of(
 
 
 def _standard(table: MainTable, task: str, metric: str, place: tuple[int, str], method: str) -> MainRow:
-    def is_it(cell: Cell) -> bool:
-        return (cell.task, cell.method, cell.depth, cell.examples) == (task, method, *place)
+    where = (task, method, *place)
+    return table.row(next(c for c in table.cells if (c.task, c.method, c.depth, c.examples) == where), metric)
 
-    return table.row(next(cell for cell in table.cells if is_it(cell)), metric)
+
+def _times(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.1f}×"
 
 
 def _score(row: MainRow) -> str:
@@ -93,17 +106,17 @@ def _score(row: MainRow) -> str:
 
 def _sentence(readings: Sequence[str], depth: int, size: str) -> str:
     where = f"{layers_text(depth)}{size_text(size)}"
+    what = f"of a row that learns internal representations with soft labels ({STANDARD})"
     if not readings:
-        return f"Nothing yet: at {where} no row that learns internal representations can be compared with soft labels."
-    told = {
-        "shown to score higher": readings.count(BETTER),
-        "shown to score lower": readings.count(WORSE),
-        "with no difference shown": readings.count(NONE),
+        return f"At {where} this study has no comparison {what}."
+    told = {"shown to be better": BETTER, "shown to be worse": WORSE, "with no difference shown": NONE}
+    untold = {
+        "of which there is one seed": ONE_SEED,
+        "without a seed in common": NOT_TESTED,
+        "undefined": UNDEFINED,
+        "not run yet": NOT_RUN,
     }
-    said = [f"{count} {words}" for words, count in told.items()]
-    if untold := len(readings) - sum(told.values()):
-        said.append(f"{untold} that cannot be told (one seed, or none on both sides)")
-    return (
-        f"At {where}, of {len(readings)} comparisons of a row that learns internal representations with soft labels "
-        f"({STANDARD}), {joined(said)}."
-    )
+    said = [f"{readings.count(reading)} {words}" for words, reading in told.items()]
+    said += [f"{readings.count(reading)} {words}" for words, reading in untold.items() if reading in readings]
+    comparisons = "comparison" if len(readings) == 1 else "comparisons"
+    return f"At {where}, of {len(readings)} {comparisons} {what}, {joined(said)}."

@@ -19,7 +19,7 @@ from internal_kd.records import problem_with
 from internal_kd.study import Study
 
 # Raised when the same runs give other tables, figures or another report.
-ANALYSIS = 8
+ANALYSIS = 9
 
 CLAIMS_FILE = Path("paper/claims.yaml")
 FIGURE_TYPES = ("png", "svg")

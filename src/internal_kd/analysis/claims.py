@@ -17,7 +17,7 @@ from internal_kd.analysis.paper import Claim, KnownPaper
 from internal_kd.analysis.paper_setting import Arms, Case, Lack, best_of, needs, size_words
 from internal_kd.analysis.predictions import Evidence
 from internal_kd.analysis.resampling import joint_interval
-from internal_kd.analysis.sentences import BETTER, WORSE, difference_text, reading_of
+from internal_kd.analysis.sentences import BETTER, WORSE, difference_text, leaves_zero_out, reading_of
 from internal_kd.analysis.statistics import Arm, Comparison
 from internal_kd.study import Study
 
@@ -97,11 +97,15 @@ def _judge_better(claim: Claim, case: Case) -> Judgement:
         return Judgement(CONTRADICTED, evidence)
     if BETTER in readings and WORSE in readings:
         return Judgement(NOT_SHOWN, evidence, "Mixed: it holds of some rows and tasks, and the opposite of others.")
-    open_ones = [c for c, reading in zip(compared, readings, strict=True) if reading not in (BETTER, WORSE)]
-    enough = [c.seeds_needed for c in open_ones if c.seeds_needed]
-    seeds = f"{len(enough)} with more seeds alone (up to {max(enough)})" if enough else "none of them with seeds alone"
-    shortly = f"{len(open_ones)} of {asked} differences are not shown; if they stayed as they are, {seeds}"
-    return Judgement(NOT_SHOWN, evidence, f"More dev examples or seeds: {shortly}.")
+    left = asked - readings.count(BETTER) - readings.count(WORSE)
+    enough = [c.seeds_needed for c in compared if c.seeds_needed and not leaves_zero_out(c)]
+    seeds = f"those of {len(enough)} with up to {max(enough)} seeds of each side" if enough else "none of theirs"
+    return Judgement(
+        NOT_SHOWN,
+        evidence,
+        f"More dev examples or seeds: {left} of {asked} differences are not shown. If they stayed as they are, of the "
+        f"intervals that hold 0 more seeds alone would clear {seeds}; p over predictions hangs on the dev examples.",
+    )
 
 
 def _counted(readings: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ from internal_kd.records import read_record
 class EfficiencyRow:
     """A cell's size and score as shares of its teacher's, and what both make together.
 
-    ``distillation_score`` counts encoder and pooler, as the paper's tables do; the last column all parameters. None
+    ``distillation_score`` counts encoder and pooler, as the paper's tables do; ``total_share`` all parameters. None
     where the teacher is missing, or a share of its score says nothing (errors, and scores at or below chance's 0).
     Standard deviations are over the row's seeds, the teacher's mean taken as it is; that of both scores is the same.
     Latencies are medians in milliseconds for one example and for a batch, speed-ups against the teacher; None where
@@ -237,7 +237,8 @@ def _notes(rows: Sequence[EfficiencyRow]) -> tuple[str, ...]:
 
 def _training_note(rows: Sequence[EfficiencyRow]) -> str:
     devices = sorted({row.training_device for row in rows if row.training_device})
-    where = f" (here: {'; '.join(devices)}; a CPU goes by its threads alone)" if devices else ""
+    alone = "; a CPU goes by its threads alone" if any(device.startswith("cpu") for device in devices) else ""
+    where = f" (here: {'; '.join(devices)}{alone})" if devices else ""
     return (
         "Training seconds: one model's training from loading to writing it, scoring the dev set included, over every "
         "attempt where it was stopped; median over finished seeds (least to most). Neither recording the teacher's "

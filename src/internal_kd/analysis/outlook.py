@@ -2,7 +2,8 @@
 
 A difference of two means over S seeds has the variance of the examples (what every seed has in common) plus that of a
 seed by S. More seeds make the second small and leave the first: where a difference lies within that, only more dev
-examples can show it. Both variances are estimates from a few seeds, so what follows from them is rough.
+examples can show it. Both variances are estimates from a few seeds, so what follows from them is rough. The two sides'
+seeds are taken as independent: where equal seeds err alike, the examples' part comes out too small.
 """
 
 from __future__ import annotations

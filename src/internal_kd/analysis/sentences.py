@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from internal_kd.analysis.cells import STANDARD, UNTAUGHT, Cell, joined
 from internal_kd.analysis.layout import metric_title, percent, shown, size_text, value_text
+from internal_kd.analysis.outlook import MOST_SEEDS
 from internal_kd.analysis.statistics import Comparison
 from internal_kd.analysis.summaries import NOTHING, CellSummary, Summaries
 from internal_kd.analysis.tables import MainRow, MainTable, base_metric
@@ -41,7 +42,7 @@ def reading_of(comparison: Comparison) -> str:
         return ONE_SEED
     if c.p_predictions_holm is None:
         return UNDEFINED if c.matched_seeds else NOT_TESTED
-    if c.p_predictions_holm >= SIGNIFICANT or c.low <= 0 <= c.high:
+    if c.p_predictions_holm >= SIGNIFICANT or not leaves_zero_out(c):
         return NONE
     return BETTER if (c.difference > 0) == HIGHER_IS_BETTER[base_metric(c.metric)] else WORSE
 
@@ -95,7 +96,10 @@ def _against(baseline: str, comparisons: Sequence[Comparison]) -> str:
         by_reading.setdefault(reading_of(c), []).append(c)
     ids = {reading: joined([c.id for c in found]) for reading, found in by_reading.items()}
     said = []
-    for kind, verb in ((BETTER, "scores higher than"), (WORSE, "scores lower than")):
+    better, worse = "scores higher than", "scores lower than"
+    if not HIGHER_IS_BETTER[base_metric(comparisons[0].metric)]:
+        better, worse = "has a smaller error than", "has a larger error than"
+    for kind, verb in ((BETTER, better), (WORSE, worse)):
         said += [f"{c.id} {verb} {baseline} by {difference_text(c)}." for c in by_reading.get(kind, [])]
     if NONE in ids:
         said.append(f"No difference from {baseline} is shown for {ids[NONE]}.")
@@ -113,20 +117,46 @@ def _against(baseline: str, comparisons: Sequence[Comparison]) -> str:
 
 
 def what_would_decide(comparisons: Sequence[Comparison]) -> list[str]:
-    """Say of differences that are not shown how many seeds would do if they stayed as they are, or that none would."""
-    open_ones = [c for c in comparisons if c.many_seeds is not None and (c.low or 0.0) <= 0 <= (c.high or 0.0)]
-    enough = [f"{c.seeds_needed} seeds ({c.id})" for c in open_ones if c.seeds_needed]
-    never = [c for c in open_ones if not c.seeds_needed]
+    """Say of differences that are not shown what is in the way, and what seeds would do if they stayed as they are.
+
+    Seeds narrow an interval as far as the dev examples let them. They do not make p over predictions smaller, which is
+    that of a typical pair of equal seeds.
+    """
+    told = [c for c in comparisons if c.difference and c.many_seeds is not None]
+    clear = [c for c in told if leaves_zero_out(c)]
+    enough = [c for c in told if c not in clear and c.seeds_needed]
+    waiting = [c for c in told if c not in clear and c not in enough]
+    never = [c for c in waiting if abs(c.difference or 0.0) <= (c.many_seeds or 0.0)]
+    others = [c for c in waiting if c not in never]
     said = []
+    if clear:
+        ps = joined([p_text(c.p_predictions_holm) for c in clear])
+        whose = "interval of {} leaves" if len(clear) == 1 else "intervals of {} leave"
+        ids = joined([c.id for c in clear])
+        said.append(f"The {whose.format(ids)} 0 out, but p over predictions is {ps} and not below {SIGNIFICANT:g}.")
     if enough:
-        said.append(f"If they stayed as they are, intervals would leave 0 out with about {joined(enough)}.")
+        seeds = joined([f"{c.seeds_needed} seeds of each side ({c.id})" for c in enough])
+        least = p_text(min((c.p_predictions_holm for c in enough if c.p_predictions_holm is not None), default=None))
+        said.append(
+            f"If they stayed as they are, intervals would leave 0 out with about {seeds}; p over predictions, {least} "
+            "at the least, hangs on the dev examples and not on the number of seeds."
+        )
     if never:
         left = joined([f"\u00b1 {shown(c.metric, c.many_seeds)}" for c in never])
         said.append(
             f"More seeds alone would not show so small a difference for {joined([c.id for c in never])}: these dev "
             f"examples leave {left}, however many seeds."
         )
+    if others:
+        ids = joined([c.id for c in others])
+        said.append(f"For {ids} more than {MOST_SEEDS:,} seeds of each side would be needed.")
     return said
+
+
+def leaves_zero_out(comparison: Comparison) -> bool:
+    """Whether there is an interval and 0 is outside of it."""
+    c = comparison
+    return c.low is not None and c.high is not None and not c.low <= 0 <= c.high
 
 
 def _alone(cells: Sequence[Cell], group: Sequence[Comparison]) -> str:

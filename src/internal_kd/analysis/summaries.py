@@ -57,15 +57,21 @@ def _line(arm: Arm, teacher: Arm | None) -> tuple[object, ...]:
 
 
 def share_interval(arm: Arm, teacher: Arm) -> tuple[float, float] | None:
-    """Return the 95 % interval of an arm's mean divided by its teacher's; None where that share says nothing."""
-    if score_share(arm.mean, teacher.mean, arm.metric) is None:
+    """Return the 95 % interval of an arm's mean divided by its teacher's; None where that share says nothing.
+
+    It says nothing where either may be no better than chance, 0 being in its interval. A ratio is skewed, so it is the
+    interval of the ratio's logarithm.
+    """
+    ends = [end for one in (arm, teacher) for end in one.interval or (0.0,)]
+    if score_share(arm.mean, teacher.mean, arm.metric) is None or min(ends) <= 0:
         return None
 
-    def share(*means: np.ndarray) -> np.ndarray:
+    def log_share(*means: np.ndarray) -> np.ndarray:
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(np.where(means[1] > 0, means[0] / means[1], np.nan))
+            return np.asarray(np.log(means[0]) - np.log(means[1]))
 
-    return joint_interval(share, [arm.spread, teacher.spread])
+    bounds = joint_interval(log_share, [arm.spread, teacher.spread])
+    return None if bounds is None else (float(np.exp(bounds[0])), float(np.exp(bounds[1])))
 
 
 def read_summaries(study: Study) -> Summaries:
