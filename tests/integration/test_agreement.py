@@ -78,6 +78,13 @@ def test_a_fresh_clone_trains_nothing(trained: Project, attempt: int) -> None:
     assert clone.trainings() == trained.trainings()
 
 
+def test_looking_at_another_study_leaves_alone_what_dvc_keeps(trained: Project) -> None:
+    clone = trained.clone("looked")
+    clone.snakemake("--dry-run", "--config", "study={seeds: [7, 8]}")
+    clone.dvc("pull")
+    assert clone.changed_stages() == []
+
+
 def test_one_method_edited_in_a_fresh_clone_and_back_and_forth_between_commits(trained: Project) -> None:
     clone = trained.clone("one-method")
     before = clone.trainings()
