@@ -1,4 +1,4 @@
-# make demo | test | test-fast | test-agreement | test-slurm | check | bench | audit | env | lock
+# make demo | test | test-fast | test-agreement | test-slurm | check | bench | audit | env | lock | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -65,6 +65,7 @@ bench: env $(PEERS)/.installed
 audit: env
 	$(BIN)/python .ci/audit.py
 
+# After a change of dependencies in pyproject.toml; needs uv (python -m pip install uv).
 lock:
 	uv pip compile pyproject.toml --all-extras --group dev --python-version 3.11 --no-emit-index-url \
 	  --no-emit-find-links --no-annotate --no-header --generate-hashes -o requirements.lock
