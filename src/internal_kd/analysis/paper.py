@@ -23,7 +23,7 @@ from internal_kd.analysis.predictions import Evidence
 from internal_kd.analysis.text_tables import TextTable
 from internal_kd.errors import UserError, nearest
 from internal_kd.params.reading import read_yaml
-from internal_kd.params.types import Frozen
+from internal_kd.fields import Frozen
 from internal_kd.study import Study
 
 Status = Literal["stated", "arithmetic", "unverified"]

@@ -18,7 +18,7 @@ from internal_kd.analysis.resampling import joint_interval
 from internal_kd.analysis.statistics import Arm, Comparison
 from internal_kd.analysis.tables import base_metric
 from internal_kd.artefacts import TeacherRun
-from internal_kd.params.types import Frozen
+from internal_kd.fields import Frozen
 from internal_kd.study import Study
 from internal_kd.tasks import HIGHER_IS_BETTER
 

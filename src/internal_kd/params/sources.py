@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from internal_kd.params.types import Count, FilePath, Frozen, Integer, Name, Revision, Seed, Sha256, Text, unique
+from internal_kd.fields import Count, FilePath, Frozen, Integer, Name, Revision, Seed, Sha256, Text, unique
 from internal_kd.tasks import METRICS
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from internal_kd.errors import nearest
 from internal_kd.params.sources import DataParams, EncoderParams, GlueEntry, TaskEntry
 from internal_kd.params.training import MethodParams, StudentParams, TeacherParams
-from internal_kd.params.types import Count, Frozen, Name, Positive, Seed, Share, Whole, unique
+from internal_kd.fields import Count, Frozen, Name, Positive, Seed, Share, Whole, unique
 from internal_kd.tasks import GLUE
 
 Depth = Annotated[Count, Field(le=1000)]

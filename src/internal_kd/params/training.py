@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from internal_kd.distillation.curricula import CURRICULA
 from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.errors import nearest
-from internal_kd.params.types import Count, Frozen, Name, Number, Positive, Seed, Share, Text, unique
+from internal_kd.fields import Count, Frozen, Name, Number, Positive, Seed, Share, Text, unique
 
 
 class TrainingParams(Frozen):
