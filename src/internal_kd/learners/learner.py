@@ -1,0 +1,257 @@
+"""What a learner is: a frozen description that planning reads, and the network it builds.
+
+Importing this module imports no torch, so a study of thousands of runs is planned in seconds.
+
+| kind | shape | layers |
+|---|---|---|
+| ``logits`` | (B, C) | 0 |
+| ``cls`` | (B, D) | 0 (embedding output) to L |
+| ``hidden`` | (B, n, D) | 0 (embedding output) to L |
+| ``attention`` | (B, H, n, n) log-probabilities before dropout, fp32 | 1 to L |
+| ``attention_lse`` | (B, H, n) logsumexp of each row of scores over real keys, fp32 | 1 to L |
+| ``scores`` | (B, H, n, n) = attention + attention_lse, scaled by 1 / sqrt(head width), fp32 | 1 to L |
+| ``queries``, ``keys``, ``values`` | (B, n, D), all heads concatenated, as the projections give them | 1 to L |
+
+B examples, n tokens (padding included), C columns of logits, D width, H heads, L layers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MethodType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+from pydantic import BaseModel, ValidationError
+
+from internal_kd.errors import UserError
+from internal_kd.registry import Registry, resolve
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Wanted: TypeAlias = frozenset[tuple[str, int]]
+Captured: TypeAlias = "dict[tuple[str, int], Tensor]"
+
+LOGITS: Wanted = frozenset({("logits", 0)})
+# The lowest layer that each kind has.
+LOWEST = {
+    "logits": 0,
+    "cls": 0,
+    "hidden": 0,
+    "attention": 1,
+    "attention_lse": 1,
+    "scores": 1,
+    "queries": 1,
+    "keys": 1,
+    "values": 1,
+}
+EVERYTHING = frozenset(LOWEST)
+
+LEARNERS: Registry[str] = Registry(
+    "kind of learner",
+    {
+        "encoder": "internal_kd.learners.encoder:EncoderLearner",
+        "finished": "internal_kd.learners.finished:FinishedModel",
+    },
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a network, as far as they are known; None is a size that nobody stated yet.
+
+    Attributes:
+        layers: encoder layers.
+        width: of hidden states, D.
+        heads: attention heads of a layer, H.
+        inner: neurons between the two matrices of a layer's feed-forward part.
+        family: transformers' ``model_type``; empty when unknown.
+        hands_out: the kinds that its networks can hand out.
+    """
+
+    layers: int | None = None
+    width: int | None = None
+    heads: int | None = None
+    inner: int | None = None
+    family: str = ""
+    hands_out: frozenset[str] = EVERYTHING
+
+
+class ParameterCount(NamedTuple):
+    """Sizes of a network, its classification head left out so that they compare across tasks and with the paper.
+
+    Attributes:
+        encoder: parameters of encoder layers and, where the base model has one, the pooler.
+        total: the same with embeddings.
+    """
+
+    encoder: int
+    total: int
+
+
+class Network(ABC):
+    """A torch module and how it is read; `Learner.build` and `Learner.load` return one.
+
+    Attributes:
+        module: what is trained and saved. Move it, cast it or put it into train mode as any module.
+        layers, width, heads: L, D and H; 0 where they do not apply.
+        hands_out: the kinds that `read` can return.
+    """
+
+    module: nn.Module
+    layers: int
+    width: int
+    heads: int
+    hands_out: frozenset[str]
+
+    @abstractmethod
+    def read(self, batch: Mapping[str, Tensor], wanted: Wanted = LOGITS) -> Captured:
+        """Return exactly what is asked for, from one forward pass of ``module`` in the mode it is in.
+
+        Without ``("logits", 0)`` the pass ends as soon as everything has been captured. What a batch carries besides
+        the module's inputs (labels, ids) is ignored. Under several processes call this from inside the ``forward`` of
+        the module that is distributed, so that gradients are exchanged.
+
+        Args:
+            batch: ``input_ids`` (B, n), ``attention_mask`` (B, n) with 1 for real tokens, and so on.
+            wanted: pairs of a kind and a layer.
+
+        Raises:
+            UserError: something asked for does not exist, or the pass did not compute it.
+
+        Example:
+            >>> captured = network.read(batch, frozenset({("logits", 0), ("hidden", 2)}))  # doctest: +SKIP
+            >>> captured["hidden", 2].shape  # doctest: +SKIP
+            torch.Size([32, 64, 768])
+        """
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write everything that `Learner.load` needs into a folder."""
+
+    @abstractmethod
+    def count_parameters(self) -> ParameterCount:
+        """Count parameters without the classification head."""
+
+    def freeze(self) -> Network:
+        """Put the module into eval mode for good and take its parameters out of training; returns self.
+
+        Calling ``train()`` on it, or on a module that contains it, no longer turns its dropout on.
+        """
+        self.module.eval().requires_grad_(False)
+        self.module.__dict__["train"] = MethodType(_stay_in_eval, self.module)
+        return self
+
+
+def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
+    return module
+
+
+class Learner(Protocol):
+    """A description of something that can learn: a frozen pydantic model, whose module imports no torch.
+
+    Attributes:
+        kind: its name in `LEARNERS`.
+        hands_out: the kinds that its networks hand out; `shape` narrows them for a given source.
+    """
+
+    @property
+    def kind(self) -> str:
+        """Return the name in `LEARNERS`."""
+
+    @property
+    def hands_out(self) -> frozenset[str]:
+        """Return the kinds that objectives may read."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what determines the network and is not a default: equal dicts build equal networks."""
+
+    def shape(self, source: Shape) -> Shape:
+        """Return the sizes of the network built from a source of the given sizes.
+
+        Raises:
+            UserError: the two do not fit, as ``<key>: <reason>``.
+        """
+
+    def build(
+        self, source: Path | nn.Module | None, outputs: int, seed: int, *, labels: Sequence[str] = ()
+    ) -> Network:
+        """Return a network with its first weights, in eval mode and fp32.
+
+        Args:
+            source: a folder with weights, a plain model, or None for learners that start from nothing.
+            outputs: columns of logits; 1 for values.
+            seed: what is drawn is drawn from it; the global random state stays untouched.
+            labels: names of the classes in the order of the columns, saved with the network.
+
+        Raises:
+            UserError: the source cannot be read or does not fit.
+        """
+
+    def load(self, folder: Path, outputs: int) -> Network:
+        """Return a network as `Network.save` wrote it, in eval mode.
+
+        Raises:
+            UserError: the folder cannot be read or has another number of outputs.
+        """
+
+
+def parse_learner(values: Mapping[str, Any], where: str = "learner") -> Learner:
+    """Return the learner that a mapping describes; its ``kind`` chooses the class, ``encoder`` when it is left out.
+
+    Args:
+        values: the keys of params.yaml.
+        where: what error lines call the mapping.
+
+    Raises:
+        UserError: the kind is unknown, or a key is unknown, missing or has a wrong value: ``learner.width: ...``.
+
+    Example:
+        >>> parse_learner({"layers": 6, "start": {"from": "teacher"}}).identity()
+        {'layers': 6, 'start': {'from': 'teacher'}}
+    """
+    kind = values.get("kind", "encoder")
+    if not isinstance(kind, str) or kind not in LEARNERS:
+        try:
+            LEARNERS[str(kind)]
+        except UserError as error:
+            raise UserError(f"{where}.kind: {error}") from None
+    described: type[BaseModel] = resolve(LEARNERS[kind])
+    try:
+        return described.model_validate(dict(values))  # type: ignore[return-value]
+    except ValidationError as error:
+        raise UserError(_one_line(error, where)) from None
+
+
+def _one_line(error: ValidationError, where: str) -> str:
+    """Return the first mistake as ``<where>.<key>: <what>``."""
+    problem = error.errors(include_url=False)[0]
+    # A union adds the name of the branch it tried after the key.
+    keys = [str(part) for part in problem["loc"] if isinstance(part, str) and part.isidentifier()]
+    given = problem["input"]
+    value = f" (given: {given!r})" if isinstance(given, str | int | float) and problem["type"] != "value_error" else ""
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{'.'.join([where, *keys])}: {message}{value}"
+
+
+def check_wanted(wanted: Iterable[tuple[str, int]], layers: int, hands_out: frozenset[str], what: str) -> None:
+    """Refuse kinds and layers that a network does not have.
+
+    Args:
+        wanted: pairs of a kind and a layer.
+        layers: the network's number of layers.
+        hands_out: the kinds it hands out.
+        what: what the error calls the network.
+
+    Raises:
+        UserError: the first pair that does not exist.
+    """
+    for kind, layer in sorted(wanted):
+        if kind not in hands_out:
+            raise UserError(f"{kind!r} was asked of {what}, which hands out {', '.join(sorted(hands_out))}")
+        lowest, highest = LOWEST.get(kind, 0), 0 if kind == "logits" else layers
+        if not lowest <= layer <= highest:
+            raise UserError(f"{kind} of layer {layer} does not exist; {what} has layers {lowest} to {highest}")
