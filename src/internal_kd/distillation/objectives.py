@@ -1,63 +1,296 @@
-"""The registry of objectives: every term a method may weigh, and what it has to be given.
+"""The table of objectives: every term a method may weigh, and what its function is given.
 
-A new objective is one pure function in ``losses.py`` (or anywhere importable), one line here and one test. Importing
-this module costs nothing: the functions are resolved when a training starts.
+A new objective is a pure function, one entry here (or the decorator ``objective`` in a plugin file) and no other line:
+reading, recording, layers, projections and refusals all follow from the declaration, and the tests of this table cover
+it. Importing this module costs nothing; functions are imported when a training starts.
+
+Example, ``my_losses.py`` named under ``plugins:`` in params.yaml::
+
+    from internal_kd.distillation.objectives import objective
+
+    @objective("hidden_l1", reads=("hidden",), per="pair", project=("hidden",))
+    def hidden_l1(student, teacher, attention_mask):          # (B, n, D), (B, n, D), (B, n) -> scalar
+        real = attention_mask.bool()
+        return (student.float() - teacher.float()).abs()[real].mean()
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeVar
 
-from internal_kd.errors import UserError
+from internal_kd.errors import UserError, nearest
+from internal_kd.registry import Registry
 
-READABLE = {"layer": ("attention", "cls"), "output": ("logits", "labels")}
+Per = Literal["output", "pair", "stack"]
+Layers = Literal["map", "last", "embeddings", "map_with_embeddings"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Something of a model that an objective may read.
+
+    axes: what follows the batch axis: ``classes``, ``width``, ``heads``, ``inner`` (heads times head width) or
+        ``tokens``, which is padded to the batch's longest example.
+    by_layer: False for what a model has once, as its logits.
+    made_of: the kinds whose sum it is; such a kind is never stored.
+    """
+
+    axes: tuple[str, ...]
+    by_layer: bool = True
+    made_of: tuple[str, ...] = ()
+
+    @property
+    def per_token(self) -> bool:
+        """Whether it has a value for every token, so that its objectives are given the attention mask."""
+        return "tokens" in self.axes
+
+
+# Layers count from 1; layer 0 of ``hidden`` is the output of the embeddings.
+KINDS: dict[str, Kind] = {
+    "logits": Kind(("classes",), by_layer=False),
+    "cls": Kind(("width",)),  # state of the first token leaving the layer
+    "hidden": Kind(("tokens", "width")),
+    "attention": Kind(("heads", "tokens", "tokens")),  # log-probabilities before dropout: query, key
+    "attention_lse": Kind(("heads", "tokens")),  # logarithm of the sum of the exponentials of a row of scores
+    "scores": Kind(("heads", "tokens", "tokens"), made_of=("attention", "attention_lse")),
+    "queries": Kind(("tokens", "inner")),
+    "keys": Kind(("tokens", "inner")),
+    "values": Kind(("tokens", "inner")),
+}
+LABELS = "labels"
 
 
 @dataclass(frozen=True)
 class Objective:
     """One term of the training loss.
 
-    ``level`` says where it applies: ``layer`` terms are summed over the matched layer pairs that the curriculum has
-    reached, ``output`` terms belong to the classification loss. ``reads`` names what the function is given:
+    The function is called as ``function(*tensors, [attention_mask], [labels], **settings, **options)``: for every kind
+    in ``reads`` the student's and then the teacher's tensor (B, ...), the mask (B, n) if one of the kinds is per token,
+    the labels (B,) if ``reads`` names them. It returns a scalar, or a tuple of scalars that are added.
 
-    - ``attention``: (student_log_probs, teacher_log_probs, attention_mask),
-      (batch, heads, query, key) and (batch, length)
-    - ``cls``: (student_cls, teacher_cls), (batch, width)
-    - ``logits``: (student_logits, teacher_logits, temperature), (batch, classes)
-    - ``labels``: (student_logits, labels)
+    Attributes:
+        function: ``"module:name"``.
+        reads: names of ``KINDS``, and ``"labels"``.
+        per: ``output``: once for the model's outputs; ``pair``: for every matched pair of layers, summed; ``stack``:
+            once for all matched levels together, each kind (B, levels, ...).
+        teacher: False if only the student's tensors are handed over.
+        settings: parameters of the method that are handed on by name, as ``("temperature",)``.
+        options: keyword arguments with their defaults; a method overrides them under ``options``.
+        layers: which pairs: ``map`` (the method's layer map), ``last`` (top layer with top layer), ``embeddings``
+            (layer 0 with layer 0) or ``map_with_embeddings``.
+        needs: names of ``NEEDS``: what the models and the task must be like.
+        project: kinds whose student side gets a learned linear map where the widths differ.
+        across_batch: whether the value depends on which examples share a batch, so that micro-batches change it.
+
+    Raises:
+        UserError: the declaration contradicts itself.
     """
 
-    level: Literal["layer", "output"]
-    reads: Literal["attention", "cls", "logits", "labels"]
     function: str
+    reads: tuple[str, ...]
+    per: Per
+    teacher: bool = True
+    settings: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    layers: Layers = "map"
+    needs: tuple[str, ...] = ()
+    project: tuple[str, ...] = ()
+    across_batch: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a term whose level never sees what it reads."""
-        if self.reads not in READABLE[self.level]:
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise UserError(f"objective {self.function}: reads {kind!r}{nearest(kind, [*KINDS, LABELS])}")
+        if not self.kinds:
+            raise UserError(f"objective {self.function}: reads nothing of a model; add one of {', '.join(KINDS)}")
+        wrong = [kind for kind in self.kinds if KINDS[kind].by_layer == (self.per == "output")]
+        if wrong:
+            fitting = [kind for kind, facts in KINDS.items() if facts.by_layer != (self.per == "output")]
             raise UserError(
-                f"objective {self.function}: a {self.level} term cannot read {self.reads!r}; it reads "
-                f"{' or '.join(READABLE[self.level])}"
+                f"objective {self.function}: per {self.per!r} cannot read {wrong[0]!r}; it reads {', '.join(fitting)}"
             )
+        if unknown := next((need for need in self.needs if need not in NEEDS), None):
+            raise UserError(f"objective {self.function}: needs {unknown!r}{nearest(unknown, list(NEEDS))}")
+        if not {*self.project} <= {"cls", "hidden"} & {*self.kinds}:
+            raise UserError(
+                f"objective {self.function}: project {self.project} may name cls and hidden if it reads them"
+            )
+        if taken := sorted({*self.options} & {*RESERVED}):
+            raise UserError(f"objective {self.function}: option {taken[0]!r} belongs to every objective; rename it")
 
     @property
-    def needs_teacher(self) -> bool:
-        """Whether the term compares with a teacher."""
-        return self.reads != "labels"
+    def kinds(self) -> tuple[str, ...]:
+        """What it reads of models, labels left out."""
+        return tuple(kind for kind in self.reads if kind != LABELS)
 
-    def resolve(self) -> Callable[..., Any]:
-        """Import and return the function."""
-        module, _, name = self.function.partition(":")
-        return getattr(import_module(module), name)
+    @property
+    def reads_labels(self) -> bool:
+        """Whether it reads labels, and so counts on labelled examples only."""
+        return LABELS in self.reads
+
+    @property
+    def per_token(self) -> bool:
+        """Whether its function is given the attention mask."""
+        return any(KINDS[kind].per_token for kind in self.kinds)
+
+    def with_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all keyword options of a call: the defaults with a method's own laid over; reserved ones left out.
+
+        Raises:
+            UserError: an option is unknown.
+        """
+        known = [*self.options, *RESERVED]
+        for name in given:
+            if name not in known:
+                raise UserError(
+                    f"objective {self.function}: unknown option {name!r}{nearest(str(name), known)}; "
+                    f"known: {', '.join(known)}"
+                )
+        return {**self.options, **{name: value for name, value in given.items() if name not in RESERVED}}
+
+    def identity(self, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return everything about this term that moves a result: its code, its declaration and its options.
+
+        ``options`` are the method's own for this term. Only what differs from a default is named.
+        """
+        from internal_kd.distillation.source_hash import source_hash
+
+        given = dict(options or {})
+        plain = Objective(self.function, self.reads, self.per)
+        facts = {name: value for name, value in asdict(self).items() if value != getattr(plain, name)}
+        for name in ("options", "needs", "across_batch"):
+            facts.pop(name, None)
+        own = {name: value for name, value in given.items() if name in RESERVED and value != RESERVED[name]}
+        called = self.with_options(given)
+        return {
+            "source": source_hash(self.function),
+            "reads": list(self.reads),
+            "per": self.per,
+            **facts,
+            **({"options": {**called, **own}} if called or own else {}),
+        }
+
+
+# Options that every objective has. ``layers``: as `Objective.layers`, or a list of student layers of the map, or a list
+# of pairs [student, teacher]; None: as declared. ``projection``: one linear map for all layers, or one for each;
+# ``always_project``: also where the widths agree, as TinyBERT does.
+RESERVED: dict[str, Any] = {"layers": None, "projection": "shared", "always_project": False}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a training when a term is checked; None: not known yet.
+
+    kind: key of the task kinds, as "classes"; outputs: columns of the logits; the others as (student, teacher).
+    """
+
+    kind: str | None = None
+    outputs: int | None = None
+    heads: tuple[int, int] | None = None
+    widths: tuple[int, int] | None = None
+
+
+def _equal_heads(facts: Facts, options: Mapping[str, Any]) -> str | None:
+    if facts.heads is None or facts.heads[0] == facts.heads[1]:
+        return None
+    return f"needs equal heads, but the student has {facts.heads[0]} and its teacher {facts.heads[1]}"
+
+
+def _equal_width(facts: Facts, options: Mapping[str, Any]) -> str | None:
+    if facts.widths is None or facts.widths[0] == facts.widths[1]:
+        return None
+    return f"needs equal widths, but the student has {facts.widths[0]} and its teacher {facts.widths[1]}"
+
+
+def _heads_divide_width(facts: Facts, options: Mapping[str, Any]) -> str | None:
+    heads = options.get("heads")
+    for whose, width in zip(("student's", "teacher's"), facts.widths or (), strict=False):
+        if heads and width % heads:
+            return f"option heads: {heads} does not divide the {whose} width of {width}"
+    return None
+
+
+def _classes(facts: Facts, options: Mapping[str, Any]) -> str | None:
+    if facts.kind in (None, "classes"):
+        return None
+    return f"needs a classification, but the task's kind is {facts.kind!r}"
+
+
+def _three_classes(facts: Facts, options: Mapping[str, Any]) -> str | None:
+    if facts.outputs is None or facts.outputs >= 3:
+        return _classes(facts, options)
+    return f"needs 3 classes or more, but the task has {facts.outputs}"
+
+
+# Each returns None, or in a few words why a term cannot work.
+NEEDS: Registry[Callable[[Facts, Mapping[str, Any]], str | None]] = Registry(
+    "need",
+    {
+        "equal_heads": _equal_heads,
+        "equal_width": _equal_width,
+        "heads_divide_width": _heads_divide_width,
+        "classes": _classes,
+        "classes>=3": _three_classes,
+    },
+)
+
+
+def check_needs(name: str, facts: Facts, options: Mapping[str, Any] | None = None) -> None:
+    """Refuse a term that cannot work with these models and this task.
+
+    Raises:
+        UserError: a need of the objective ``name`` is not met.
+    """
+    objective = OBJECTIVES[name]
+    called = objective.with_options(options or {})
+    for need in objective.needs:
+        if reason := NEEDS[need](facts, called):
+            raise UserError(f"objective {name!r} {reason}")
 
 
 _LOSSES = "internal_kd.distillation.losses"
 
-OBJECTIVES: dict[str, Objective] = {
-    "hard": Objective("output", "labels", f"{_LOSSES}:hard_label_loss"),
-    "soft": Objective("output", "logits", f"{_LOSSES}:soft_label_loss"),
-    "attention_kl": Objective("layer", "attention", f"{_LOSSES}:attention_kl"),
-    "cls_cosine": Objective("layer", "cls", f"{_LOSSES}:cls_cosine"),
-}
+OBJECTIVES: Registry[Objective] = Registry(
+    "objective",
+    {
+        "hard": Objective(f"{_LOSSES}:hard_label_loss", ("logits", "labels"), "output", teacher=False),
+        "soft": Objective(f"{_LOSSES}:soft_label_loss", ("logits",), "output", settings=("temperature",)),
+        "attention_kl": Objective(f"{_LOSSES}:attention_kl", ("attention",), "pair", needs=("equal_heads",)),
+        "cls_cosine": Objective(f"{_LOSSES}:cls_cosine", ("cls",), "pair", project=("cls",)),
+        "hidden_mse": Objective(f"{_LOSSES}:hidden_mse", ("hidden",), "pair", project=("hidden",)),
+    },
+)
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def objective(
+    name: str,
+    *,
+    reads: tuple[str, ...],
+    per: Per,
+    teacher: bool = True,
+    settings: tuple[str, ...] = (),
+    options: Mapping[str, Any] | None = None,
+    layers: Layers = "map",
+    needs: tuple[str, ...] = (),
+    project: tuple[str, ...] = (),
+    across_batch: bool = False,
+) -> Callable[[Function], Function]:
+    """Enter the decorated function as an objective; arguments as the attributes of `Objective`.
+
+    Raises:
+        UserError: the name is taken, or the declaration contradicts itself.
+    """
+
+    def enter(function: Function) -> Function:
+        path = f"{function.__module__}:{function.__qualname__}"
+        OBJECTIVES.add(
+            name,
+            Objective(path, reads, per, teacher, settings, options or {}, layers, needs, project, across_batch),
+        )
+        return function
+
+    return enter
