@@ -1,1 +1,0 @@
-"""Models: encoders with classification heads, student initialisation, attention before dropout."""
