@@ -1,44 +1,15 @@
-"""The table of tasks: what each GLUE task is called, where its columns lie and how it is scored; and all metrics.
+"""The GLUE tasks: what each is called, where its columns lie and how it is scored.
 
-Sources: the official GLUE folder and its starter code for the TSV layouts, the Parquet layout of ``nyu-mll/glue``
-on the Hugging Face hub for the column names, Wang et al. 2018 for the metrics. This module imports nothing heavy:
-the Snakefile and ``internal-kd --help`` read it.
+Sources: the official GLUE folder and its starter code for the TSV layouts, the Parquet layout of ``nyu-mll/glue`` on
+the Hugging Face hub for the column names, Wang et al. 2018 for the metrics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import cast
 
-
-@dataclass(frozen=True)
-class Metric:
-    """What predictions may be scored by; ``function`` is given labels and predicted classes or values, (examples,)."""
-
-    function: str
-    regression: bool = False
-    higher_is_better: bool = True
-
-    def resolve(self) -> Callable[..., float]:
-        """Import and return the function."""
-        module, _, name = self.function.partition(":")
-        return cast("Callable[..., float]", getattr(import_module(module), name))
-
-
-_FUNCTIONS = "internal_kd.metrics"
-
-METRICS: dict[str, Metric] = {
-    "accuracy": Metric(f"{_FUNCTIONS}:accuracy"),
-    "f1": Metric(f"{_FUNCTIONS}:f1"),
-    "macro_f1": Metric(f"{_FUNCTIONS}:macro_f1"),
-    "matthews_correlation": Metric(f"{_FUNCTIONS}:matthews_correlation"),
-    "pearson": Metric(f"{_FUNCTIONS}:pearson", regression=True),
-    "spearman": Metric(f"{_FUNCTIONS}:spearman", regression=True),
-    "mse": Metric(f"{_FUNCTIONS}:mse", regression=True, higher_is_better=False),
-}
-HIGHER_IS_BETTER = {name: metric.higher_is_better for name, metric in METRICS.items()}
+from internal_kd.tasks.info import TaskInfo
 
 
 @dataclass(frozen=True)
@@ -58,9 +29,18 @@ class TsvLayout:
 class GlueTask:
     """One GLUE task.
 
-    ``splits`` maps our split names (train, dev, dev_mismatched, test, test_mismatched) to TSV files of the official
-    folder; ``hub_splits`` maps them to the hub's. ``labels`` is empty for a regression task. The first metric is the
-    one used in figures and for choosing between students.
+    Attributes:
+        name: its key in parameters and folders.
+        title: its name in tables.
+        folder: its folder in the official download.
+        hub_config: its configuration on the hub.
+        text: names of its one or two text columns on the hub.
+        labels: names of the classes in the order of their numbers; empty for a task of values.
+        metrics: main metric first.
+        splits: our split names (train, dev, dev_mismatched, test, test_mismatched) to TSV files of the official folder.
+        hub_splits: our split names to the hub's.
+        kind: a key of ``KINDS``.
+        label_range: lowest and highest label of a task of values.
     """
 
     name: str
@@ -73,13 +53,27 @@ class GlueTask:
     splits: dict[str, TsvLayout]
     hub_splits: dict[str, str]
     licence: str = "see the task's owners; research use"
-    regression: bool = False
+    kind: str = "classes"
     label_range: tuple[float, float] | None = None
 
-    @property
-    def classes(self) -> int:
-        """Number of output columns: the classes, or 1 for regression."""
-        return 1 if self.regression else len(self.labels)
+    def info(self, rows: Mapping[str, int], source: str) -> TaskInfo:
+        """Return the task's facts.
+
+        Args:
+            rows: number of examples by split.
+            source: where the examples came from.
+        """
+        return TaskInfo(
+            name=self.name,
+            title=self.title,
+            kind=self.kind,
+            labels=self.labels,
+            metrics=self.metrics,
+            texts=len(self.text),
+            rows=dict(rows),
+            licence=self.licence,
+            source=source,
+        )
 
 
 _HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
@@ -140,7 +134,7 @@ GLUE: dict[str, GlueTask] = {
             metrics=("pearson", "spearman"),
             splits=_tsv(("sentence1", "sentence2"), "score", train="train.tsv", dev="dev.tsv", test="test.tsv"),
             hub_splits=_HUB_SPLITS,
-            regression=True,
+            kind="values",
             label_range=(0.0, 5.0),
         ),
         GlueTask(

@@ -1,0 +1,4 @@
+"""What a task is: its kind, its facts, how it is scored, and the GLUE tasks.
+
+metrics.py: one definition of each metric; kinds.py: classes and values; info.py: a task's facts; glue.py: GLUE's table.
+"""

@@ -1,0 +1,246 @@
+"""The metrics: each defined once, by what it counts of every example and what it makes of the sums.
+
+A score is ``value(statistics.sum(0))``, a bootstrap ``value(weights @ statistics)``, leaving example i out
+``value(statistics.sum(0) - statistics[i])``. Values are in natural units: 0.83, not 83. Importing this module imports
+no numpy.
+
+Shapes: N examples, K statistics, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from internal_kd.errors import UserError
+from internal_kd.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Array: TypeAlias = "np.ndarray"
+# (N, K): an array, or scipy's csr_array where most counts are 0.
+Statistics: TypeAlias = Any
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        kind: the kind of task that it scores, a key of ``KINDS``.
+        statistics: from labels (N,), predicted classes or values (N,), and the number of classes to what is counted of
+            every example, (N, K) of float64: an array, or a sparse ``csr_array`` if K grows with the classes.
+        value: from sums over examples (..., K) to the metric (...); NaN where it is not defined.
+        bounds: lowest and highest possible value.
+        higher_is_better: False for errors.
+        left_out: from labels (N,) and predictions (N,) to the metric without each example, (N,); only for a metric
+            that sums cannot express, because it depends on ranks.
+
+    Example:
+        >>> def errors(labels, predicted, classes):
+        ...     return np.stack([labels != predicted, np.ones(len(labels))], axis=1)
+        >>> METRICS.add("error", Metric("classes", errors, lambda s: s[..., 0] / s[..., 1], higher_is_better=False))
+    """
+
+    kind: str
+    statistics: Callable[[Array, Array, int], Statistics]
+    value: Callable[[Array], Array]
+    bounds: tuple[float, float] = (0.0, 1.0)
+    higher_is_better: bool = True
+    left_out: Callable[[Array, Array], Array] | None = None
+
+
+def score(labels: Array, predicted: Array, metric: str, classes: int | None = None) -> float:
+    """Return a metric in natural units.
+
+    Args:
+        labels: gold classes or values, (N,).
+        predicted: predicted classes or values, (N,).
+        metric: a key of ``METRICS``.
+        classes: number of classes; by default the highest that occurs and one, at least two. Ignored for values.
+
+    Raises:
+        UserError: the metric is unknown, or the arrays are not what it scores.
+
+    Example:
+        >>> score([0, 1, 1, 0], [0, 1, 0, 0], "accuracy")
+        0.75
+    """
+    import numpy as np
+
+    labels, predicted = checked(metric, labels, predicted)
+    chosen = METRICS[metric]
+    counted = chosen.statistics(labels, predicted, classes or classes_of(labels, predicted))
+    return float(chosen.value(np.asarray(counted.sum(0))))
+
+
+def classes_of(*answers: Array) -> int:
+    """Return how many classes occur in labels and predictions: the highest number and one, at least two."""
+    return max(2, *(1 + int(array.max()) for array in answers))
+
+
+def checked(metric: str, labels: Any, predicted: Any) -> tuple[Array, Array]:
+    """Return labels (N, ...) and predictions (..., N, ...) as the arrays that a metric's statistics take.
+
+    Raises:
+        UserError: the metric is unknown, there are no examples, or the arrays hold something that it cannot score.
+    """
+    import numpy as np
+
+    kind = METRICS[metric].kind
+    arrays = {"labels": np.asarray(labels), "predictions": np.asarray(predicted)}
+    for what, array in arrays.items():
+        if not array.size:
+            raise UserError(f"{metric}: the {what} are empty")
+        if array.dtype.kind not in "biuf":
+            raise UserError(f"{metric}: the {what} are not numbers but {array.dtype}")
+        if not np.isfinite(array).all():
+            raise UserError(f"{metric}: the {what} contain NaN or infinity")
+        if kind == "values":
+            arrays[what] = array.astype(float)
+            continue
+        if array.dtype.kind == "f" and (array % 1).any():
+            raise UserError(f"{metric}: the {what} contain {array[array % 1 != 0][0]:g}, which is not a class number")
+        arrays[what] = array.astype(np.int64)
+        if kind == "classes" and array.min() < 0:
+            raise UserError(f"{metric}: the {what} contain {array.min():g}; class numbers start at 0")
+    labels, predicted = arrays["labels"], arrays["predictions"]
+    if predicted.shape[-labels.ndim :] != labels.shape:
+        raise UserError(f"{metric}: labels of shape {labels.shape} and predictions of shape {predicted.shape}")
+    return labels, predicted
+
+
+def _right(labels: Array, predicted: Array, classes: int) -> Statistics:
+    import numpy as np
+
+    return np.stack([labels == predicted, np.ones(len(labels))], axis=1).astype(float)
+
+
+def _share(sums: Array) -> Array:
+    return sums[..., 0] / sums[..., 1]
+
+
+def _positives(labels: Array, predicted: Array, classes: int) -> Statistics:
+    import numpy as np
+
+    if classes > 2:
+        return np.full((len(labels), 2), np.nan)
+    gold, found = labels == 1, predicted == 1
+    return np.stack([gold & found, gold.astype(float) + found], axis=1).astype(float)
+
+
+def _f1(sums: Array) -> Array:
+    import numpy as np
+
+    hits, gold_and_found = sums[..., 0], sums[..., 1]
+    # 0 where class 1 neither occurs nor is predicted, as in scikit-learn with zero_division=0.
+    return np.where(gold_and_found == 0, 0.0, 2 * hits / np.where(gold_and_found == 0, 1.0, gold_and_found))
+
+
+def _class_counts(labels: Array, predicted: Array, classes: int) -> Statistics:
+    # Columns: right (C), predicted (C), gold (C); sparse, since thousands of classes occur.
+    import numpy as np
+    from scipy.sparse import csr_array
+
+    rows = np.arange(len(labels))
+    right = labels == predicted
+    at_row = np.concatenate([rows[right], rows, rows])
+    at_column = np.concatenate([labels[right], classes + predicted, 2 * classes + labels]).astype(np.int64)
+    return csr_array((np.ones(len(at_row)), (at_row, at_column)), shape=(len(labels), 3 * classes))
+
+
+def _thirds(sums: Array) -> tuple[Array, Array, Array]:
+    import numpy as np
+
+    right, predicted, gold = np.split(np.asarray(sums), 3, axis=-1)
+    return right, predicted, gold
+
+
+def _macro_f1(sums: Array) -> Array:
+    import numpy as np
+
+    right, predicted, gold = _thirds(sums)
+    either = predicted + gold
+    f1 = 2 * right / np.where(either > 0, either, 1.0)
+    return f1.sum(-1) / (either > 0).sum(-1)
+
+
+def _matthews(sums: Array) -> Array:
+    # Gorodkin 2004; 0 for constant predictions or labels, as in scikit-learn.
+    import numpy as np
+
+    right, predicted, gold = _thirds(sums)
+    total = gold.sum(-1)
+    covariance = right.sum(-1) * total - (predicted * gold).sum(-1)
+    spread = (total**2 - (predicted**2).sum(-1)) * (total**2 - (gold**2).sum(-1))
+    return np.where(spread > 0, covariance / np.sqrt(np.where(spread > 0, spread, 1.0)), 0.0)
+
+
+def _moments(labels: Array, predicted: Array, classes: int) -> Statistics:
+    # About the medians: a correlation does not depend on the origin, and a constant becomes exactly 0.
+    import numpy as np
+
+    y, x = (values - np.median(values) for values in (labels.astype(float), predicted.astype(float)))
+    return np.stack([np.ones(len(y)), x, y, x * x, y * y, x * y], axis=1)
+
+
+def _correlation(sums: Array) -> Array:
+    import numpy as np
+
+    n, x, y, xx, yy, xy = np.moveaxis(np.asarray(sums), -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_x, of_y = xx - x * x / n, yy - y * y / n
+        # What rounding leaves of a constant is no spread.
+        varies = (of_x > 1e-10 * xx) & (of_y > 1e-10 * yy)
+        return np.where(varies, (xy - x * y / n) / np.sqrt(of_x * of_y), np.nan)
+
+
+def _ranks(labels: Array, predicted: Array, classes: int) -> Statistics:
+    from scipy.stats import rankdata
+
+    return _moments(rankdata(labels), rankdata(predicted), classes)
+
+
+def _spearman_left_out(labels: Array, predicted: Array) -> Array:
+    # Without example i, everybody above it moves down by one rank and everybody level with it by a half.
+    import numpy as np
+    from scipy.stats import rankdata
+
+    n = len(labels)
+    y, x = (rankdata(values) - (n + 1) / 2 for values in (labels, predicted))
+    out = np.empty(n)
+    chunk = max(1, 2_000_000 // n)
+    for start in range(0, n, chunk):
+        rows = slice(start, start + chunk)
+        down = [(v > v[rows, None]) + 0.5 * (v == v[rows, None]) for v in (x, y)]
+        moved_x, moved_y = x - down[0], y - down[1]
+        own = np.arange(len(moved_x)), np.arange(n)[rows]
+        sums = [moved_x, moved_y, moved_x**2, moved_y**2, moved_x * moved_y]
+        left = np.stack([np.full(len(moved_x), n - 1.0), *(part.sum(1) - part[own] for part in sums)], axis=1)
+        out[rows] = _correlation(left)
+    return out
+
+
+def _squared_errors(labels: Array, predicted: Array, classes: int) -> Statistics:
+    import numpy as np
+
+    return np.stack([(labels - predicted) ** 2, np.ones(len(labels))], axis=1).astype(float)
+
+
+_BOTH_SIGNS = (-1.0, 1.0)
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    {
+        "accuracy": Metric("classes", _right, _share),
+        "f1": Metric("classes", _positives, _f1),
+        "macro_f1": Metric("classes", _class_counts, _macro_f1),
+        "matthews_correlation": Metric("classes", _class_counts, _matthews, bounds=_BOTH_SIGNS),
+        "pearson": Metric("values", _moments, _correlation, bounds=_BOTH_SIGNS),
+        "spearman": Metric("values", _ranks, _correlation, bounds=_BOTH_SIGNS, left_out=_spearman_left_out),
+        "mse": Metric("values", _squared_errors, _share, bounds=(0.0, inf), higher_is_better=False),
+    },
+)
