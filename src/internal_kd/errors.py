@@ -1,8 +1,13 @@
 """The errors a person is meant to read."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
-    """A mistake a user can mend: one line that names the thing, its value and the way out.
+    """A mistake a user can fix: one line that names the thing, its value and the way out.
 
     The command line prints it without a traceback and exits with code 1. What it quotes may come from a broken file:
     line ends become spaces, other characters that a terminal would obey are escaped, and the rest of a long one is cut.
@@ -26,3 +31,12 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
 
     match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+@contextmanager
+def named(where: str) -> Iterator[None]:
+    """Put the parameter in front of any UserError raised inside the block."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None

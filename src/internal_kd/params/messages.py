@@ -1,4 +1,4 @@
-"""What is wrong with parameters, in the words of those who write YAML and not in pydantic's."""
+"""What is wrong with parameters, in the words of YAML and not in pydantic's."""
 
 from __future__ import annotations
 

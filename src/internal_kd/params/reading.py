@@ -13,8 +13,8 @@ from internal_kd.errors import UserError
 from internal_kd.params.messages import refusal
 from internal_kd.params.study import Params
 
-# The deepest parameter, a layer of a method's layer map, stands at 5.
-DEEPEST = 12
+# The deepest parameter, an option of a phase of a task's own method, stands at 8.
+DEEPEST = 14
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     """Read one YAML mapping.
 
     Raises:
-        UserError: the file is missing, is no YAML, names a key twice, or is no mapping.
+        UserError: the file is missing, is not YAML, names a key twice, or is not a mapping.
     """
     path = Path(path)
     try:
@@ -43,7 +43,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if not isinstance(value, dict):
         held = "nothing" if value is None else "a list" if isinstance(value, list) else "a single value"
-        raise UserError(f"{path} should hold `key: value` lines, and holds {held}")
+        raise UserError(f"{path} should contain `key: value` lines, and contains {held}")
     _check_structure(value, str(path))
     return value
 
@@ -58,7 +58,7 @@ class _UniqueKeys(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             if isinstance(key, str):
                 seen.add(key)
         return super().construct_mapping(node, deep)
@@ -103,14 +103,14 @@ def _check_structure(values: Mapping[str, Any], origin: str) -> None:
     def look(value: Any, where: tuple[str, ...]) -> None:
         named = f"{origin}: {'.'.join(where)}: " if where else f"{origin}: "
         if isinstance(value, str) and any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
-            raise UserError(f"{named}{value[:40]!a} holds a character that is none")
+            raise UserError(f"{named}{value[:40]!a} contains an invalid character (NUL or a lone surrogate)")
         if isinstance(value, int) and value.bit_length() > 64:
             # Before anything writes it: Python refuses to where there are more than 4300 digits.
-            raise UserError(f"{named}a number of {value.bit_length()} bits is larger than any that is meant here")
+            raise UserError(f"{named}number too large (more than 64 bits)")
         if not isinstance(value, Mapping | list | tuple) or id(value) in looked_at:
             return
         if id(value) in around:
-            raise UserError(f"{named}an alias stands inside what it stands for")
+            raise UserError(f"{named}an alias refers to itself")
         if len(where) > DEEPEST:
             raise UserError(f"{origin}: {'.'.join(where[:3])}: the values are nested too deeply")
         around.add(id(value))

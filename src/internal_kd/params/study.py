@@ -1,4 +1,4 @@
-"""A whole study: which runs are wanted, from what, trained how, on which machine."""
+"""A complete study: which runs are requested, from what, trained how, on which machine."""
 
 from __future__ import annotations
 
@@ -8,40 +8,44 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from internal_kd.errors import nearest
-from internal_kd.params.sources import DataParams, EncoderParams, GlueEntry, TaskEntry
-from internal_kd.params.training import MethodParams, StudentParams, TeacherParams
-from internal_kd.fields import Count, Frozen, Name, Positive, Seed, Share, Whole, unique
-from internal_kd.tasks import GLUE
+from internal_kd.fields import Count, FilePath, Frozen, Name, NotNegative, Positive, Seed, Share, Whole, unique
+from internal_kd.params.data import DataParams, EncoderParams, GlueEntry, TaskEntry
+from internal_kd.params.method import MethodParams
+from internal_kd.tasks.glue import GLUE
 
-Depth = Annotated[Count, Field(le=1000)]
+RESERVED = ("encoder", "none", "random")
 
 
 class StudyParams(Frozen):
-    """Which runs are wanted: tasks x methods x depths x examples x seeds."""
+    """Which runs are requested: tasks x methods x varied values x seeds."""
 
     name: Name = Field(description="the results go to results/<name>/")
     tasks: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)] | None = Field(
-        None, description="entries of `tasks`; all of them when left out"
+        None, description="entries of `tasks`; all of them if left out"
     )
-    methods: Annotated[tuple[Name, ...], AfterValidator(unique)] = Field(
-        description="entries of `methods`, in the order of the table; the teacher's row is always there"
+    methods: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(unique)] | None = Field(
+        None, description="entries of `methods`, in the order of the tables; all of them if left out"
     )
-    depths: Annotated[tuple[Depth, ...], AfterValidator(unique)] = Field(min_length=1, description="student layers")
-    examples: Annotated[tuple[Count | Literal["full"], ...], AfterValidator(unique)] = Field(
-        ("full",), min_length=1, description="training-set sizes for students: nested subsets, or `full`"
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(unique)] = Field(
+        description="one training each of every method, task and varied value"
     )
-    seeds: Annotated[tuple[Seed, ...], AfterValidator(unique)] = Field(min_length=1, description="student seeds")
-
-
-class TokenParams(Frozen):
-    """Tokenisation."""
-
-    max_length: Annotated[Count, Field(ge=4)] = Field(64, description="longest sequence, special tokens included")
+    vary: dict[str, Annotated[tuple[Any, ...], Field(min_length=1), AfterValidator(unique)]] = Field(
+        default_factory=dict,
+        description="values of keys of a method, such as `learner.layers: [3, 6]`; methods that teach others, and "
+        "methods that give the key themselves, keep their own",
+    )
 
 
 class AnalysisParams(Frozen):
-    """How tables weigh what they show; moves no run."""
+    """How the results are judged and shown; changes no run."""
 
+    primary: dict[Literal["rows", "baseline"], Any] = Field(
+        default_factory=dict,
+        description="the study's question: `rows` against `baseline`; every row with a layer term against row 3.0 if "
+        "left out",
+    )
+    alpha: Annotated[Share, Field(gt=0, lt=1)] = Field(0.05, description="level of the tests after Holm's correction")
+    margin: NotNegative = Field(1.0, description="points within which two methods count as equal")
     distillation_alpha: Share = Field(
         0.5, description="weight of the size in the distillation score; the rest is that of the accuracy lost"
     )
@@ -61,11 +65,12 @@ class MachineParams(Frozen):
 
     jobs_per_gpu: Count = 1
     disk_budget_gb: Positive = Field(
-        50.0,
-        description="for the teacher's recorded attention maps of one task; further layers are computed in training",
+        50.0, description="for the recorded answers of one teacher on one task; the rest is computed while training"
     )
     checkpoint_minutes: Positive = 10.0
-    keep_models: Literal["all", "first-seed", "none"] = Field("all", description="student weights that are kept")
+    keep_models: Literal["all", "first-seed", "none"] = Field(
+        "all", description="weights that are kept of the runs that teach nobody"
+    )
     light: ResourceParams = ResourceParams()
     teacher: ResourceParams = ResourceParams(gpu=1, mem_mb=12000, runtime=240)
     recording: ResourceParams = ResourceParams(gpu=1, mem_mb=12000, runtime=120)
@@ -73,18 +78,19 @@ class MachineParams(Frozen):
 
 
 class Params(Frozen):
-    """A whole study."""
+    """A complete study."""
 
     study: StudyParams
     data: DataParams = DataParams()
     tasks: dict[Name, TaskEntry] = Field(min_length=1)
     encoder: EncoderParams
-    tokens: TokenParams = TokenParams()
-    teacher: TeacherParams
-    student: StudentParams
+    defaults: MethodParams = MethodParams()
     methods: dict[Name, MethodParams] = Field(min_length=1)
     analysis: AnalysisParams = AnalysisParams()
     machine: MachineParams = MachineParams()
+    plugins: tuple[FilePath, ...] = Field(
+        (), description="Python files with objectives, learners, curricula or metrics of your own"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -100,35 +106,42 @@ class Params(Frozen):
 
     @model_validator(mode="after")
     def _names_agree(self) -> Params:
-        for task in self.study.tasks or ():
-            if task not in self.tasks:
-                raise ValueError(
-                    f"study.tasks: unknown task {task!r}{nearest(task, list(self.tasks))}; entries of `tasks`: "
-                    f"{', '.join(self.tasks)}"
-                )
-        for name in self.study.methods:
-            if name not in self.methods:
-                raise ValueError(f"study.methods: unknown method {name!r}{nearest(name, list(self.methods))}")
-        self._rows_are_told_apart()
         if self.study.name == "runs":
             raise ValueError("study.name: results/runs/ holds the runs of all studies: choose another name")
-        if "teacher" in self.methods:
-            raise ValueError("methods: 'teacher' is the name of row 1.0: choose another name")
+        for kind, known in (("tasks", self.tasks), ("methods", self.methods)):
+            for name in getattr(self.study, kind) or ():
+                if name not in known:
+                    raise ValueError(
+                        f"study.{kind}: unknown {kind[:-1]} {name!r}{nearest(name, list(known))}; entries of `{kind}`: "
+                        f"{', '.join(known)}"
+                    )
+        for name in self.methods:
+            if name in RESERVED:
+                raise ValueError(f"methods: {name!r} has a meaning of its own as a teacher or as first weights; rename it")
         for name, entry in self.tasks.items():
             if isinstance(entry, GlueEntry) and (entry.glue or name) not in GLUE:
                 raise ValueError(
-                    f"tasks.{name}: {name!r} is no GLUE task{nearest(name, list(GLUE))}; say `glue:` or another "
+                    f"tasks.{name}: {name!r} is not a GLUE task{nearest(name, list(GLUE))}; give `glue:` or another "
                     "`source:` (files, generator)"
                 )
+            for method in entry.methods:
+                if method not in self.methods:
+                    raise ValueError(
+                        f"tasks.{name}.methods: unknown method {method!r}{nearest(method, list(self.methods))}"
+                    )
+        for axis in self.study.vary:
+            if axis.partition(".")[0] not in MethodParams.model_fields:
+                known = list(MethodParams.model_fields)
+                raise ValueError(f"study.vary: {axis!r} is not a key of a method{nearest(axis, known)}")
         return self
 
-    def _rows_are_told_apart(self) -> None:
-        rows: dict[str, str] = {"1.0": "teacher"}
-        for name in self.study.methods:
-            if (first := rows.setdefault(self.methods[name].id, name)) != name:
-                raise ValueError(
-                    f"methods.{name}.id: {self.methods[name].id!r} is the row of {first!r} already: choose another id"
-                )
+    @model_validator(mode="after")
+    def _rows_are_told_apart(self) -> Params:
+        rows: dict[str, str] = {}
+        for name in self.study.methods or self.methods:
+            row = self.methods[name].id
+            if row is not None and (first := rows.setdefault(row, name)) != name:
+                raise ValueError(f"methods.{name}.id: {row!r} is the row of {first!r} already: choose another id")
         for name, method in self.methods.items():
             for other in method.compare_with or ():
                 if other == name or other not in self.methods:
@@ -137,3 +150,4 @@ class Params(Frozen):
                         f"methods.{name}.compare_with: unknown method {other!r}{nearest(other, others)}; other "
                         f"methods: {', '.join(others)}"
                     )
+        return self

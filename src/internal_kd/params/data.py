@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from internal_kd.fields import Count, FilePath, Frozen, Integer, Name, Revision, Seed, Sha256, Text, unique
-from internal_kd.tasks import METRICS
+from internal_kd.params.method import MethodParams
+from internal_kd.tasks.metrics import METRICS
 
 if TYPE_CHECKING:
     MetricName = str
@@ -23,15 +24,19 @@ class DataParams(Frozen):
     root: FilePath | None = Field(None, description="a local GLUE folder (CoLA/, RTE/, ...); used instead of the hub")
 
 
-class TaskTraining(Frozen):
-    """What one task may train differently from the rest."""
+class TaskCommon(Frozen):
+    """What every task may have: texts without labels, and training values of its own."""
 
-    max_length: Annotated[Count, Field(ge=4)] | None = Field(None, description="instead of tokens.max_length")
-    teacher_epochs: Count | None = Field(None, description="instead of teacher.epochs")
-    student_epochs: Count | None = Field(None, description="instead of student.epochs")
+    unlabelled: FilePath | None = Field(
+        None, description="more texts, without labels: answered by the teacher, trained on by every term but `hard`"
+    )
+    defaults: MethodParams = Field(MethodParams(), description="laid over `defaults` for this task")
+    methods: dict[Name, MethodParams] = Field(
+        default_factory=dict, description="laid over the entries of `methods` for this task"
+    )
 
 
-class GlueEntry(TaskTraining):
+class GlueEntry(TaskCommon):
     """A GLUE task; `glue` names it when the entry is called otherwise."""
 
     source: Literal["glue"] = "glue"
@@ -39,7 +44,7 @@ class GlueEntry(TaskTraining):
     folder: FilePath | None = Field(None, description="subfolder of data.root, when not the official name")
 
 
-class FilesEntry(TaskTraining):
+class FilesEntry(TaskCommon):
     """Your own data: CSV, TSV, JSON Lines or Parquet files with named columns."""
 
     source: Literal["files"]
@@ -51,7 +56,7 @@ class FilesEntry(TaskTraining):
     labels: tuple[str | Integer, ...] | None = Field(
         None, min_length=2, description="classes in order; found when absent"
     )
-    type: Literal["classification", "regression"] = "classification"
+    kind: Literal["classes", "values"] = Field("classes", description="values: numbers to predict (regression)")
     metrics: tuple[MetricName, ...] = Field(
         (), description=f"of {', '.join(METRICS)}; the first is the main one; asked when scoring, moves no run"
     )
@@ -68,16 +73,16 @@ class FilesEntry(TaskTraining):
         return self
 
     @model_validator(mode="after")
-    def _metrics_suit_the_type(self) -> FilesEntry:
+    def _metrics_suit_the_kind(self) -> FilesEntry:
         for metric in self.metrics:
-            if METRICS[metric].regression != (self.type == "regression"):
-                raise ValueError(f"metric {metric!r} does not suit a {self.type} task")
-        if self.type == "regression" and self.labels:
-            raise ValueError("a regression task has no `labels`")
+            if METRICS[metric].kind != self.kind:
+                raise ValueError(f"metric {metric!r} does not suit a task of {self.kind}")
+        if self.kind == "values" and self.labels:
+            raise ValueError("a task of `values` has no `labels`")
         return self
 
 
-class GeneratorEntry(TaskTraining):
+class GeneratorEntry(TaskCommon):
     """Built-in grammar-based English: works without any download."""
 
     source: Literal["generator"]

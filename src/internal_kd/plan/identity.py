@@ -46,7 +46,7 @@ def fingerprint(step: str, recipe: int, params: Mapping[str, Any], inputs: Mappi
 
 
 class ContentHashes:
-    """SHA-256 of local files, remembered by path, size and modification time so that planning stays quick."""
+    """SHA-256 of local files, remembered by path, size, times and inode so that planning stays quick."""
 
     def __init__(self, cache: Path = WORK / "hashes.json") -> None:
         """Read the cache; one that cannot be read counts as empty."""
@@ -63,8 +63,9 @@ class ContentHashes:
         except OSError:
             raise UserError(f"{named}: {path} does not exist; give the path of an existing file") from None
         if not path.is_file():
-            raise UserError(f"{named}: {path} is no file; give the path of a file")
-        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+            raise UserError(f"{named}: {path} is not a file; give the path of a file")
+        # The change time too: a file of the same size can be given any modification time, but not that one.
+        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{stat.st_ino}"
         if key not in self._known:
             self._known[key] = sha256_file(path)
             self._save()

@@ -1,4 +1,4 @@
-"""Records of what is finished: reading a run's ``run.json`` and telling whole runs from broken ones."""
+"""What is finished: reading a run's ``run.json`` and finding what is missing, incomplete or damaged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from internal_kd.artefacts import Artefact, Run
+from internal_kd.plan.artefacts import Artefact, Run
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping, sha256_file
 
@@ -19,7 +19,7 @@ def read_record(run: Run) -> dict[str, Any]:
     """Return a run's ``run.json``.
 
     Raises:
-        UserError: it is missing, cut short or no JSON object.
+        UserError: it is missing, truncated or not a JSON object.
     """
     return read_mapping(run.marker)
 
@@ -27,7 +27,7 @@ def read_record(run: Run) -> dict[str, Any]:
 def problem_with(artefact: Artefact, *, checksums: bool = False) -> str | None:
     """Return None for a complete artefact, "missing" where there is none, or what is broken about it.
 
-    Files are compared by size, which catches what was cut short and costs one ``stat`` each; with ``checksums`` by
+    Files are compared by size, which catches what was truncated and costs one ``stat`` each; with ``checksums`` by
     content too, which is what a table asks before it believes a run.
     """
     if not artefact.marker.exists():
@@ -35,15 +35,15 @@ def problem_with(artefact: Artefact, *, checksums: bool = False) -> str | None:
     try:
         record = read_mapping(artefact.marker)
     except UserError:
-        return f"{artefact.marker.name} is cut short"
+        return f"{artefact.marker.name} is truncated"
     if record.get("fingerprint") != artefact.fingerprint:
         return f"{artefact.marker.name} belongs to another run"
     files = record.get("files")
     if not isinstance(files, dict):
-        return f"{artefact.marker.name} is cut short"
+        return f"{artefact.marker.name} is truncated"
     for name, expected in files.items():
         if not isinstance(expected, dict):
-            return f"{artefact.marker.name} is cut short"
+            return f"{artefact.marker.name} is truncated"
         if problem := _problem_with_file(artefact.folder / name, name, expected, checksums):
             return problem
     return None
@@ -55,7 +55,7 @@ def _problem_with_file(path: Path, name: str, expected: dict[str, Any], checksum
     except (OSError, ValueError):  # a name no file can have is a ValueError
         return None if name.startswith(OPTIONAL_PREFIX) else f"{name} is missing"
     if not stat.S_ISREG(found.st_mode):
-        return f"{name} is no file"
+        return f"{name} is not a file"
     if found.st_size != expected.get("bytes"):
         return f"{name} has {found.st_size} bytes instead of {expected.get('bytes')}"
     # No table is made of weights: what a size says of them is enough.

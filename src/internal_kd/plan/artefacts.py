@@ -1,0 +1,396 @@
+"""What the pipeline makes, each thing with its fingerprint, its folder and the file that marks it complete.
+
+Shapes of the tree (docs/reference/files.md)::
+
+    data/tasks/<task>-<fp>/            train, dev, ... .parquet   manifest.json
+    data/encoders/<name>-<fp>/         config, tokenizer, weights  manifest.json
+    work/inputs/<task>-<fp>/           ragged token ids            manifest.json
+    work/initial/<encoder>-<shape>-<fp>/  first weights of a learner  manifest.json
+    work/answers/<task>-<fp>/<needs>/  recorded answers            manifest.json
+    results/runs/<task>/<method>/<variant>/seed<k>-<fp>/
+        model/  predictions.parquet  history.jsonl  run.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from internal_kd.data import generator
+from internal_kd.files import sha256_text
+from internal_kd.learners.learner import Learner
+from internal_kd.params.data import DataParams, EncoderParams, FilesEntry, TaskEntry
+from internal_kd.params.method import Method
+from internal_kd.plan.identity import DATA, RUNS, WORK, fingerprint
+from internal_kd.tasks.glue import GLUE
+
+# What an encoder's folder may hold, on the hub as well as locally.
+ENCODER_FILES = (
+    "config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt", "*.model",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """Anything with a fingerprint. ``recipe`` is the version of the step that makes it."""
+
+    recipe: int
+
+    step = ""
+
+    def params(self) -> dict[str, Any]:
+        """Return the resolved parameters that determine the result."""
+        raise TypeError(type(self).__name__)
+
+    def reads(self) -> dict[str, Artefact]:
+        """Return what the step reads, by role."""
+        return {}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that stand for everything that determines this."""
+        inputs = {role: artefact.fingerprint for role, artefact in self.reads().items()}
+        return fingerprint(self.step, self.recipe, self.params(), inputs)
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies, relative to the project root."""
+        raise TypeError(type(self).__name__)
+
+    @property
+    def marker(self) -> Path:
+        """The file written last: if it exists, everything does."""
+        return self.folder / "manifest.json"
+
+    @property
+    def label(self) -> str:
+        """A name for people."""
+        return self.folder.name
+
+
+@dataclass(frozen=True)
+class Data(Artefact):
+    """A task's examples as verified Parquet.
+
+    ``content`` maps the local source files to their SHA-256 and is empty for other sources; ``files`` says where those
+    files lie on this machine, which does not count.
+    """
+
+    name: str
+    entry: TaskEntry
+    glue: str | None
+    hub: DataParams | None
+    content: dict[str, str]
+    files: dict[str, Path]
+
+    step = "fetch_task"
+
+    def params(self) -> dict[str, Any]:
+        """Return what is fetched: content for local files, id and revision for the hub, the recipe of a generator."""
+        more = {"unlabelled": self.content["unlabelled"]} if "unlabelled" in self.content else {}
+        if self.entry.source == "generator":
+            grammar = self.entry.model_dump(include={"source", "grammar", "train", "dev", "seed"})
+            if self.entry.phenomena is not None:
+                grammar["phenomena"] = sorted(self.entry.phenomena)
+            return {**grammar, "grammar_recipe": generator.RECIPE, **more}
+        if self.entry.source == "files":
+            # Neither metrics nor licence: they change no example, so the parameters are asked when they are needed.
+            return {**self.entry.model_dump(include={"source", "text", "label", "labels", "kind"}), "content": self.content}
+        if self.hub is None:
+            return {"source": "glue", "glue": self.glue, "content": self.content}
+        return {"source": "glue", "glue": self.glue, "repository": self.hub.repository, "revision": self.hub.revision, **more}
+
+    @property
+    def kind(self) -> str:
+        """The task's kind: classes or values."""
+        if isinstance(self.entry, FilesEntry):
+            return self.entry.kind
+        return GLUE[self.glue].kind if self.glue is not None else "classes"
+
+    @cached_property
+    def folder(self) -> Path:
+        """``data/tasks/<task>-<fp>``."""
+        return DATA / "tasks" / f"{self.name}-{self.fingerprint}"
+
+
+@dataclass(frozen=True)
+class Encoder(Artefact):
+    """A pre-trained encoder, or a model that somebody fine-tuned, with its tokenizer.
+
+    ``content`` and ``path`` as ``content`` and ``files`` of Data.
+    """
+
+    encoder: EncoderParams
+    content: dict[str, str]
+    path: Path | None
+
+    step = "fetch_encoder"
+
+    def params(self) -> dict[str, Any]:
+        """Return id and revision for the hub, content otherwise."""
+        if self.encoder.source == "hub":
+            return self.encoder.model_dump(include={"source", "id", "revision"})
+        return {"content": self.content}
+
+    @property
+    def name(self) -> str:
+        """Its name in paths."""
+        return self.encoder.name
+
+    @cached_property
+    def folder(self) -> Path:
+        """``data/encoders/<name>-<fp>``."""
+        return DATA / "encoders" / f"{self.name}-{self.fingerprint}"
+
+
+@dataclass(frozen=True)
+class Inputs(Artefact):
+    """A task's examples as token ids of one encoder."""
+
+    data: Data
+    encoder: Encoder
+    max_length: int
+
+    step = "encode_task"
+
+    def params(self) -> dict[str, Any]:
+        """Return the longest length."""
+        return {"max_length": self.max_length}
+
+    def reads(self) -> dict[str, Artefact]:
+        """Return the examples and the encoder."""
+        return {"data": self.data, "encoder": self.encoder}
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.data.name
+
+    @cached_property
+    def folder(self) -> Path:
+        """``work/inputs/<task>-<fp>``."""
+        return WORK / "inputs" / f"{self.task}-{self.fingerprint}"
+
+
+@dataclass(frozen=True)
+class AnswersFile:
+    """A user's file of answers; ``content`` is its SHA-256."""
+
+    path: Path
+    content: str
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one method reads of a teacher: its terms, and the depth and map that say of which layers.
+
+    ``options`` are those of the terms, as a sorted tuple of pairs; ``layers`` the student's depth, None without layers.
+    """
+
+    terms: tuple[str, ...]
+    options: str
+    layer_map: str | tuple[int | None, ...]
+    layers: int | str | None
+    keep: int | float | str
+
+
+@dataclass(frozen=True)
+class Answers(Artefact):
+    """What a frozen teacher answers about every training example: logits and, where asked for, its internals.
+
+    ``of`` is one run, several of which the best by its held-out examples answers, the pre-trained encoder, or a file.
+    ``needs`` says how much of it is recorded, not what the values are: it names the folder and does not count.
+    """
+
+    of: tuple[Run, ...] | Encoder | AnswersFile
+    inputs: Inputs
+    needs: frozenset[Need] = field(default=frozenset(), compare=False)
+
+    step = "record_answers"
+
+    def params(self) -> dict[str, Any]:
+        """Return the content of a file; a run or an encoder says it all."""
+        return {"file": self.of.content} if isinstance(self.of, AnswersFile) else {}
+
+    def reads(self) -> dict[str, Artefact]:
+        """Return the teachers and what they are fed with."""
+        if isinstance(self.of, AnswersFile):
+            return {"data": self.inputs.data}
+        if isinstance(self.of, Encoder):
+            return {"encoder": self.of, "inputs": self.inputs}
+        return {"inputs": self.inputs, **{f"teacher{i}": run for i, run in enumerate(self.of)}}
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs that may answer; none for an encoder or a file."""
+        return self.of if isinstance(self.of, tuple) else ()
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.inputs.task
+
+    @cached_property
+    def folder(self) -> Path:
+        """``work/answers/<task>-<fp>/<needs>``: a study that needs more of the same teacher records beside it."""
+        needs = sha256_text(repr(sorted(self.needs, key=repr)))[:8]
+        return WORK / "answers" / f"{self.task}-{self.fingerprint}" / needs
+
+    @property
+    def label(self) -> str:
+        """A name for people."""
+        return f"answers of {self.who}"
+
+    @property
+    def who(self) -> str:
+        """Who answers, for people."""
+        if isinstance(self.of, tuple):
+            return " or ".join(run.label for run in self.of)
+        return str(self.of.path) if isinstance(self.of, AnswersFile) else self.of.name
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several teachers whose answers are combined while a student trains; each is recorded by itself."""
+
+    parts: tuple[Answers, ...]
+    combine: str
+    internals: str
+
+    @property
+    def who(self) -> str:
+        """Who answers, for people."""
+        return f"the mean of {', '.join(part.who for part in self.parts)}"
+
+
+@dataclass(frozen=True)
+class FirstWeights(Artefact):
+    """A learner before its training: embeddings, some layers and, if the source has them, pooler and head.
+
+    ``source`` is set if the weights come from a run; ``seed`` if they, or a part of them, are random.
+    """
+
+    encoder: Encoder
+    learner: Learner
+    source: Run | None
+    seed: int | None
+
+    step = "initialize_student"
+
+    def params(self) -> dict[str, Any]:
+        """Return the learner, and the seed of random weights."""
+        return {"learner": self.learner.identity(), **({"seed": self.seed} if self.seed is not None else {})}
+
+    def reads(self) -> dict[str, Artefact]:
+        """Return the encoder and the run that the weights come from."""
+        return {"encoder": self.encoder, **({"source": self.source} if self.source else {})}
+
+    @cached_property
+    def folder(self) -> Path:
+        """``work/initial/<encoder>-<shape>-<fp>``."""
+        return WORK / "initial" / f"{self.encoder.name}-{self.learner.short_name}-{self.fingerprint}"
+
+
+@dataclass(frozen=True)
+class Run(Artefact):
+    """A training, or a finished model that is taken as it is: a learner, its examples, its terms and whom it listens to.
+
+    ``first`` is None where a learner starts from the encoder as it is. ``answers`` is None where no term asks a teacher.
+    ``depth`` is its number of layers, None for a learner without layers or of an encoder that nobody has seen yet;
+    ``teaches`` says that others listen to it, so that its weights are needed. Neither counts: both follow from the rest.
+    """
+
+    method: Method
+    inputs: Inputs
+    first: FirstWeights | None
+    answers: Answers | Ensemble | None
+    seed: int
+    depth: int | None = field(default=None, compare=False)
+    teaches: bool = field(default=False, compare=False)
+
+    step = "train"
+
+    def params(self) -> dict[str, Any]:
+        """Return the method's own parameters, how answers are combined, and the seed."""
+        ensemble = isinstance(self.answers, Ensemble)
+        combine = {"combine": self.answers.combine, "internals": self.answers.internals} if ensemble else {}  # type: ignore[union-attr]
+        return {**self.method.identity, **combine, "seed": self.seed}
+
+    def reads(self) -> dict[str, Artefact]:
+        """Return the inputs, the first weights and the answers."""
+        needed: dict[str, Artefact] = {"inputs": self.inputs, "encoder": self.inputs.encoder}
+        if self.first is not None:
+            needed["first"] = self.first
+        return needed | {f"answers{i}": part for i, part in enumerate(self.parts)}
+
+    @property
+    def parts(self) -> tuple[Answers, ...]:
+        """The answers it listens to, one by one."""
+        if self.answers is None:
+            return ()
+        return self.answers.parts if isinstance(self.answers, Ensemble) else (self.answers,)
+
+    @property
+    def teachers(self) -> tuple[Run, ...]:
+        """The runs it listens to; several for an ensemble, or where the best is chosen later."""
+        return tuple(run for part in self.parts for run in part.runs)
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return self.inputs.task
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder that reads its texts."""
+        return self.inputs.encoder
+
+    @property
+    def examples(self) -> str:
+        """How many training examples it sees, as text: a number, a share, or ``full``."""
+        return str(self.method.settings.select.keep)
+
+    @property
+    def label(self) -> str:
+        """A name for people."""
+        return f"{self.task} {self.method.name} {self.method.variant} s{self.seed}"
+
+    @cached_property
+    def folder(self) -> Path:
+        """``results/runs/<task>/<method>/<variant>/seed<k>-<fp>``."""
+        return RUNS / self.task / self.method.name / self.method.variant / f"seed{self.seed}-{self.fingerprint}"
+
+    @cached_property
+    def marker(self) -> Path:
+        """``run.json``, written last."""
+        return self.folder / "run.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie while it trains: by fingerprint, so they never cross parameters."""
+        return WORK / "checkpoints" / self.fingerprint
+
+    @property
+    def rule(self) -> str:
+        """The rule of the workflow that makes it."""
+        if self.method.layer_terms:
+            return "distill_internals"
+        if self.answers is None and (self.teaches or self.first is None):
+            return "train_teacher"
+        return "distill_labels"
+
+
+def everything_below(artefacts: Iterator[Artefact] | tuple[Artefact, ...]) -> dict[str, Artefact]:
+    """Return the artefacts and all that they rest on, by fingerprint."""
+    found: dict[str, Artefact] = {}
+    waiting = list(artefacts)
+    while waiting:
+        artefact = waiting.pop()
+        if artefact.fingerprint not in found:
+            found[artefact.fingerprint] = artefact
+            waiting.extend(artefact.reads().values())
+    return found

@@ -1,0 +1,248 @@
+"""What a study is refused for while it is planned, before anything is computed: one line that names the parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from internal_kd.data.generator import grammar_of
+from internal_kd.distillation.curricula import climbing_epochs
+from internal_kd.distillation.objectives import Facts, check_needs
+from internal_kd.errors import UserError, named, nearest
+from internal_kd.files import read_mapping
+from internal_kd.learners.layers import layer_map
+from internal_kd.learners.learner import Shape
+from internal_kd.params.data import GeneratorEntry
+from internal_kd.params.method import Method, TeacherParams
+from internal_kd.plan.artefacts import Answers, Data, Encoder, Ensemble, Run
+from internal_kd.plan.sources import config_of, positions_of, shape_of
+from internal_kd.tasks.glue import GLUE
+
+if TYPE_CHECKING:
+    from internal_kd.plan.study import Study
+
+
+def check_study(study: Study) -> None:
+    """Refuse a study that cannot work.
+
+    Raises:
+        UserError: see the checks below.
+    """
+    for name, inputs in study.tasks.items():
+        _check_generated(name, inputs.data)
+    seen: set[tuple[Any, ...]] = set()
+    for run in study.runs:
+        key = (run.task, run.method.name, *run.method.point.items())
+        if key in seen:
+            continue
+        seen.add(key)  # other seeds differ in nothing that is checked here
+        with named(f"methods.{run.method.name}"):
+            _check_length(run)
+            _check_learner(run)
+            _check_examples(run)
+            _check_answers(run)
+            _check_layers(run)
+            _check_epochs(run)
+            _check_terms(run)
+    _check_distinct(study)
+
+
+def unknown_method(name: str, asked_by: str, known: tuple[str, ...]) -> str:
+    """Return the line for a teacher that is not a method."""
+    return (
+        f"methods.{asked_by}.teacher: {name!r} is not a method{nearest(name, list(known))}; methods: {', '.join(known)}"
+    )
+
+
+def check_ensemble(method: Method, teacher: TeacherParams) -> None:
+    """Refuse layer terms for an ensemble, whose internals nobody can average."""
+    if method.layer_terms and teacher.internals == "none":
+        raise UserError(
+            f"methods.{method.name}.teacher: {', '.join(method.layer_terms)} compare layers, and those of several "
+            "teachers have no mean; add `internals: first`, or leave the layer terms out"
+        )
+
+
+def known_rows(data: Data) -> dict[str, int] | None:
+    """Return examples by split of what is fetched or to be generated, None while they are unknown."""
+    try:
+        return {split: int(rows) for split, rows in read_mapping(data.marker)["info"]["rows"].items()}
+    except (UserError, KeyError, TypeError, ValueError, AttributeError):
+        # Not there, or damaged: what is damaged is fetched again.
+        return {"train": data.entry.train, "dev": data.entry.dev} if isinstance(data.entry, GeneratorEntry) else None
+
+
+def known_labels(data: Data) -> tuple[str, ...] | None:
+    """Return a task's classes where they are known before it is fetched, None otherwise."""
+    if data.glue is not None:
+        return GLUE[data.glue].labels
+    try:
+        return tuple(read_mapping(data.marker)["info"]["labels"])
+    except (UserError, KeyError, TypeError):
+        labels = getattr(data.entry, "labels", None)
+        return None if labels is None else tuple(map(str, labels))
+
+
+def shape_of_run(run: Run) -> Shape:
+    """Return the sizes of a run's network as far as they are known."""
+    return run.method.learner.shape(shape_of(run.encoder))
+
+
+def _check_generated(name: str, data: Data) -> None:
+    entry = data.entry
+    if not isinstance(entry, GeneratorEntry):
+        return
+    with named(f"tasks.{name}.phenomena"):
+        grammar = grammar_of(entry.grammar, entry.phenomena)
+    if entry.train + entry.dev > grammar.capacity:
+        raise UserError(
+            f"tasks.{name}: train {entry.train} + dev {entry.dev} are more examples than the {grammar.capacity} that "
+            f"{entry.grammar} is sure to have; ask for fewer"
+        )
+
+
+def _check_length(run: Run) -> None:
+    config = config_of(run.encoder)
+    if config is None:
+        return
+    positions = positions_of(config)
+    if run.inputs.max_length > positions:
+        raise UserError(
+            f"max_length: {run.inputs.max_length} is more than the {positions} positions of {run.encoder.name}"
+        )
+
+
+def _check_learner(run: Run) -> None:
+    source = shape_of(run.encoder)
+    if run.first is not None and run.first.source is not None:
+        source = shape_of_run(run.first.source)
+    with named("learner"):
+        run.method.learner.shape(source)
+
+
+def _check_examples(run: Run) -> None:
+    keep, rows = run.method.settings.select.keep, known_rows(run.inputs.data)
+    if isinstance(keep, int) and rows and keep > rows["train"]:
+        raise UserError(f"select.keep: {keep} is more than the {rows['train']} training examples of {run.task}; use `full`")
+
+
+def _check_answers(run: Run) -> None:
+    for part in run.parts:
+        if isinstance(part.of, Encoder) and any(term.per == "output" and term.teacher for term in run.method.objectives.values()):
+            raise UserError("teacher: a pre-trained encoder has no classes to answer; weigh layer terms, or name a method")
+        if not run.method.layer_terms:
+            continue
+        if not isinstance(part.of, Encoder | tuple):
+            raise UserError(
+                f"teacher: {', '.join(run.method.layer_terms)} compare layers, and a file of answers has none; weigh "
+                "`soft` or `hard` alone"
+            )
+        if part.inputs.encoder.fingerprint != run.encoder.fingerprint and not _same_tokenizer(part.inputs.encoder, run.encoder):
+            raise UserError(
+                f"teacher: {part.who} reads texts with another tokenizer than {run.encoder.name}, so that only its "
+                f"logits can be compared; leave out {', '.join(run.method.layer_terms)}"
+            )
+        if part.inputs.max_length != run.inputs.max_length:
+            raise UserError(
+                f"max_length: the student reads {run.inputs.max_length} tokens and {part.who} {part.inputs.max_length}; "
+                f"{', '.join(run.method.layer_terms)} compare tokens, so give both the same"
+            )
+
+
+def _same_tokenizer(one: Encoder, other: Encoder) -> bool:
+    """Whether two encoders have the same vocabulary files, as a model fine-tuned elsewhere has its encoder's."""
+    names = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
+    first, second = ({name: source.content[name] for name in names if name in source.content} for source in (one, other))
+    return bool(first) and first == second
+
+
+def _check_layers(run: Run) -> None:
+    method = run.method
+    if not method.layer_terms or isinstance(run.answers, Ensemble) and run.answers.internals == "none":
+        return
+    student, teacher = shape_of_run(run).layers, _teacher_shape(run.parts[0]).layers
+    if student and teacher:
+        with named("layer_map"):
+            layer_map(method.settings.layer_map, teacher, student)
+
+
+def _teacher_shape(answers: Answers) -> Shape:
+    return shape_of_run(answers.of[0]) if isinstance(answers.of, tuple) else shape_of(answers.inputs.encoder)
+
+
+def _check_epochs(run: Run) -> None:
+    settings, depth = run.method.settings, run.depth
+    if settings.curriculum == "all" or depth is None:
+        return
+    climbing = climbing_epochs(settings.curriculum, settings.classification, depth, settings.epochs_per_layer)
+    if climbing >= settings.epochs:
+        raise UserError(
+            f"epochs: {settings.epochs} leave none for the last stage, since those before it take up to {climbing}; "
+            "raise epochs or lower epochs_per_layer"
+        )
+
+
+def _check_terms(run: Run) -> None:
+    student = shape_of_run(run)
+    teacher = _teacher_shape(run.parts[0]) if run.parts else Shape()
+
+    def both(name: str) -> tuple[int, int] | None:
+        one, other = getattr(student, name), getattr(teacher, name)
+        return (one, other) if one and other else None
+
+    labels = known_labels(run.inputs.data)
+    outputs = 1 if run.inputs.data.kind == "values" else len(labels) if labels else None
+    facts = Facts(run.inputs.data.kind, outputs, both("heads"), both("width"))
+    for term, objective in run.method.objectives.items():
+        check_needs(term, facts, run.method.options(term))
+        missing = [kind for kind in objective.kinds if kind not in student.hands_out]
+        if missing:
+            raise UserError(f"weights.{term}: reads {missing[0]!r}, which a learner of kind {run.method.learner.kind!r} lacks")
+
+
+def _check_distinct(study: Study) -> None:
+    """Refuse two names for one thing: two jobs would write its checkpoints, and tables would count it twice."""
+    names: dict[str, str] = {}
+    for name, inputs in study.tasks.items():
+        if (first := names.setdefault(inputs.data.fingerprint, name)) != name:
+            raise UserError(
+                f"study.tasks: {first!r} and {name!r} have the same examples: leave one of them out, or give each a "
+                "study of its own"
+            )
+    runs: dict[str, Run] = {}
+    for run in study.runs:
+        twin = runs.setdefault(run.fingerprint, run)
+        if twin is not run and twin.method.name != run.method.name:
+            raise UserError(
+                f"study.methods: {twin.method.name!r} and {run.method.name!r} would train the same model on {run.task}; "
+                "leave one of them out, or change a setting that counts"
+            )
+    kinds = {inputs.data.kind for inputs in study.tasks.values()}
+    trainings: dict[str, list[Any]] = {}
+    for run in study.runs:
+        trainings.setdefault(run.method.name, []).append(_what_counts(run))
+    methods: dict[str, str] = {}
+    for name, counts in trainings.items():
+        if (first := methods.setdefault(repr(counts), name)) != name:
+            raise UserError(
+                f"study.methods: {first!r} and {name!r} would train the same models on {', '.join(study.tasks)} "
+                f"(tasks of {' and '.join(sorted(kinds))}); leave one of them out, or change a setting that counts"
+            )
+
+
+def _what_counts(run: Run) -> list[tuple[str, Any]]:
+    """Return what determines a run in one spelling, without settings that this task or method never reads.
+
+    Finer than the fingerprint, which knows neither the task's kind nor the teacher's depth.
+    """
+    weights, settings = run.method.weights, run.method.settings
+    counts: dict[str, Any] = {**run.params(), **{role: found.fingerprint for role, found in run.reads().items()}}
+    if run.inputs.data.kind == "values" and "soft" in weights:
+        counts.pop("temperature", None)
+    if "cls_cosine" not in weights:
+        counts.pop("cosine_threshold", None)
+    student = shape_of_run(run).layers
+    teacher = _teacher_shape(run.parts[0]).layers if run.parts else None
+    if run.method.layer_terms and student and teacher:
+        counts["layer_map"] = layer_map(settings.layer_map, teacher, student)
+    return sorted(counts.items())

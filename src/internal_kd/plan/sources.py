@@ -1,0 +1,231 @@
+"""Where data and encoders come from: which files are meant, what they held when they were fetched.
+
+Runs on local data or a local encoder are identified by its content. A clone that pulled the fetched copy need not have
+the source: ``data/tasks/sources.json`` and ``data/encoders/sources.json`` lie beside the copies, travel with them, and
+record for every source, by the words of the parameters that name it, what it held.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from internal_kd.errors import UserError
+from internal_kd.files import read_mapping, write_json
+from internal_kd.learners.learner import Shape
+from internal_kd.params import Params
+from internal_kd.params.data import EncoderParams, FilesEntry, GlueEntry, TaskEntry
+from internal_kd.plan.artefacts import ENCODER_FILES, Data, Encoder
+from internal_kd.plan.identity import DATA, ContentHashes
+from internal_kd.plan.recipes import RECIPES
+from internal_kd.plan.store import problem_with
+from internal_kd.tasks.glue import GLUE
+
+TASKS = DATA / "tasks/sources.json"
+ENCODERS = DATA / "encoders/sources.json"
+
+# Their position ids start behind the padding id, so that many rows of the position table are never used.
+POSITIONS_BEHIND_PAD = ("camembert", "roberta", "xlm-roberta")
+
+# By name in the artefact (a split, a file of the encoder): the file's SHA-256.
+Content = dict[str, str]
+
+
+def plan_data(params: Params, name: str, hashes: ContentHashes) -> Data:
+    """Work out which examples a task means; local ones are identified by the content of their files.
+
+    Raises:
+        UserError: a file or folder is not there and was never fetched.
+    """
+    entry = params.tasks[name]
+    files: dict[str, Path] = {}
+    content: Content | None = None
+    hub, glue = None, None
+    if isinstance(entry, FilesEntry):
+        given = {"train": entry.train, "dev": entry.dev, "test": entry.test}
+        files = {split: Path(path) for split, path in given.items() if path is not None}
+    elif isinstance(entry, GlueEntry):
+        glue = entry.glue or name
+        if params.data.root is None:
+            if entry.folder is not None:
+                raise UserError(f"tasks.{name}.folder: a folder inside data.root, which is not set; set data.root too")
+            hub = params.data
+        else:
+            folder = Path(params.data.root) / (entry.folder or GLUE[glue].folder)
+            content = None if folder.is_dir() else _recall(TASKS, _name_of_task(entry, folder))
+            files = _glue_files(folder, glue, content)
+    if entry.unlabelled is not None:
+        files["unlabelled"] = Path(entry.unlabelled)
+    if content is None and files and not any(path.exists() for path in files.values()):
+        content = _recall(TASKS, _name_of_task(entry, files[next(iter(files))].parent))
+    if content is None:
+        content = {split: hashes.of_file(path, f"tasks.{name}") for split, path in files.items()}
+    return Data(RECIPES["fetch_task"], name, entry, glue, hub, content, files)
+
+
+def plan_encoder(encoder: EncoderParams, hashes: ContentHashes, where: str) -> Encoder:
+    """Work out which encoder, or which model that somebody fine-tuned, is meant.
+
+    Args:
+        encoder: its entry.
+        hashes: SHA-256 of local files.
+        where: the parameter that errors name: ``encoder`` or ``teacher``.
+
+    Raises:
+        UserError: the folder or package is not there and was never fetched, or has no configuration or no safetensors
+            weights.
+    """
+    recipe = RECIPES["fetch_encoder"]
+    if encoder.source == "hub":
+        return Encoder(recipe, encoder, {}, None)
+    try:
+        path = _encoder_path(encoder, where)
+    except UserError:
+        if content := _recall(ENCODERS, _name_of_encoder(encoder)):
+            return Encoder(recipe, encoder, content, Path(str(encoder.path or encoder.package)))
+        raise
+    found = sorted({file for pattern in ENCODER_FILES for file in path.glob(pattern)})
+    if not (path / "config.json").is_file():
+        raise UserError(f"{where}: {path} has no config.json; give the folder of a saved Hugging Face model")
+    if not any(file.suffix == ".safetensors" for file in found):
+        raise UserError(f"{where}: {path} has no .safetensors weights; convert them with save_pretrained")
+    return Encoder(recipe, encoder, hashes.of_files(found, path, where), path)
+
+
+def config_of(encoder: Encoder) -> Mapping[str, Any] | None:
+    """Return an encoder's ``config.json``, from its source or from the fetched copy; None where neither is here."""
+    for folder in (encoder.path, encoder.folder):
+        if folder is not None and (folder / "config.json").is_file():
+            try:
+                return read_mapping(folder / "config.json", "copy or download the encoder again")
+            except UserError:
+                if folder == encoder.path:
+                    raise
+    return None
+
+
+def shape_of(encoder: Encoder) -> Shape:
+    """Return the sizes of an encoder as far as they are known: from its configuration, else as stated.
+
+    Raises:
+        UserError: its configuration has a number of layers that cannot be, or another than was stated.
+    """
+    stated = encoder.encoder.layers
+    config = config_of(encoder)
+    if config is None:
+        return Shape(layers=stated)
+    layers = config.get("num_hidden_layers", config.get("n_layers"))
+    if layers is not None and (type(layers) is not int or layers < 1):
+        raise UserError(f"encoder {encoder.name}: {layers!r} layers in its config.json; copy or download it again")
+    if layers is not None and stated not in (None, layers):
+        raise UserError(f"encoder.layers: {stated} was given, but {encoder.name} has {layers}")
+
+    def number(*names: str) -> int | None:
+        return next((config[name] for name in names if isinstance(config.get(name), int)), None)
+
+    return Shape(
+        layers=layers or stated,
+        width=number("hidden_size", "dim"),
+        heads=number("num_attention_heads", "n_heads"),
+        inner=number("intermediate_size", "hidden_dim"),
+        family=str(config.get("model_type", "")),
+    )
+
+
+def positions_of(config: Mapping[str, Any]) -> int:
+    """Return the longest input that an encoder with this ``config.json`` has positions for; 512 if it does not say."""
+
+    def number(key: str, default: int) -> int:
+        value = config.get(key)
+        return value if isinstance(value, int) else default
+
+    behind = number("pad_token_id", 1) + 1 if config.get("model_type") in POSITIONS_BEHIND_PAD else 0
+    return number("max_position_embeddings", 512) - behind
+
+
+def remember(source: Data | Encoder) -> None:
+    """Write down what a local source held, once the copy of it is complete."""
+    if isinstance(source, Encoder):
+        memory, name = ENCODERS, None if source.path is None else _name_of_encoder(source.encoder)
+    elif source.files:
+        memory, name = TASKS, _name_of_task(source.entry, next(iter(source.files.values())).parent)
+    else:
+        return
+    if name is None or problem_with(source):
+        return
+    known = _read(memory)
+    if known.get(name) != source.content:
+        write_json(memory, dict(sorted({**known, name: source.content}.items())))
+
+
+def check_available(named: str, files: Mapping[str, Path]) -> None:
+    """Refuse to fetch from a source that is only remembered.
+
+    Raises:
+        UserError: a file is not there.
+    """
+    for path in files.values():
+        if not path.exists():
+            raise UserError(
+                f"{named}: {path} is not here, and neither is the copy once fetched from it; `dvc pull data` brings "
+                "the copy, or put the source there"
+            )
+
+
+def _encoder_path(encoder: EncoderParams, where: str) -> Path:
+    if encoder.source == "folder":
+        path = Path(str(encoder.path))
+        if not path.is_dir():
+            raise UserError(f"{where}: {path} is not a folder; give the folder of a saved Hugging Face model")
+        return path
+    try:
+        spec = find_spec(str(encoder.package))
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            f"encoder.package: {encoder.package!r} is not installed; pip install it, or choose another source"
+        )
+    return Path(spec.submodule_search_locations[0]) / encoder.folder
+
+
+def _glue_files(folder: Path, glue: str, recalled: Content | None) -> dict[str, Path]:
+    task = GLUE[glue]
+    if recalled is None and not folder.is_dir():
+        raise UserError(
+            f"data.root: {folder.parent} has no folder {folder.name}; give the folder that contains "
+            f"{task.folder}/train.tsv"
+        )
+    files = {split: folder / layout.file for split, layout in task.splits.items()}
+    if recalled is not None:
+        return {split: path for split, path in files.items() if split in recalled}
+    # GLUE's test files carry no labels and are needed for submissions only.
+    return {split: path for split, path in files.items() if path.exists() or not split.startswith("test")}
+
+
+def _name_of_encoder(encoder: EncoderParams) -> str:
+    if encoder.source == "folder":
+        return f"folder {encoder.path}"
+    return f"package {encoder.package} {encoder.folder}"
+
+
+def _name_of_task(entry: TaskEntry, folder: Path) -> str:
+    more = f", {entry.unlabelled}" if entry.unlabelled else ""
+    if isinstance(entry, FilesEntry):
+        return f"files {', '.join(path for path in (entry.train, entry.dev, entry.test) if path)}{more}"
+    return f"{entry.source} {folder}{more}"
+
+
+def _recall(memory: Path, name: str) -> Content | None:
+    return _read(memory).get(name)
+
+
+def _read(memory: Path) -> dict[str, Content]:
+    try:
+        known = json.loads(memory.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
