@@ -16,11 +16,17 @@ Example, ``my_losses.py`` named under ``plugins:`` in params.yaml::
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from internal_kd.distillation.source_hash import source_hash
 from internal_kd.errors import UserError, nearest
+from internal_kd.files import sha256_text
 from internal_kd.registry import Registry
 
 Per = Literal["output", "pair", "stack"]
@@ -135,13 +141,18 @@ class Objective:
         """Whether its function is given the attention mask."""
         return any(KINDS[kind].per_token for kind in self.kinds)
 
+    @property
+    def all_options(self) -> dict[str, Any]:
+        """Every option that a method may give, with its default: the function's own and those of all objectives."""
+        return {**self.options, **RESERVED}
+
     def with_options(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all keyword options of a call: the defaults with a method's own laid over; reserved ones left out.
+        """Return the keyword options of a call: the defaults with a method's own laid over; reserved ones left out.
 
         Raises:
             UserError: an option is unknown.
         """
-        known = [*self.options, *RESERVED]
+        known = list(self.all_options)
         for name in given:
             if name not in known:
                 raise UserError(
@@ -155,8 +166,6 @@ class Objective:
 
         ``options`` are the method's own for this term. Only what differs from a default is named.
         """
-        from internal_kd.distillation.source_hash import source_hash
-
         given = dict(options or {})
         plain = Objective(self.function, self.reads, self.per)
         facts = {name: value for name, value in asdict(self).items() if value != getattr(plain, name)}
@@ -294,3 +303,41 @@ def objective(
         return function
 
     return enter
+
+
+def load_plugins(paths: Iterable[Path | str]) -> None:
+    """Import each file once per process, under a module name of its own.
+
+    Raises:
+        UserError: a file does not exist, fails to import, or enters a name that is taken.
+    """
+    for path in map(Path, paths):
+        name = plugin_module(path)
+        if name in sys.modules:
+            continue
+        if not path.is_file():
+            raise UserError(f"plugins: {path} does not exist; give the path of a Python file")
+        spec = spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise UserError(f"plugins: {path} is not a Python file; its name must end in .py")
+        module = sys.modules[name] = module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException as error:
+            del sys.modules[name]
+            if not isinstance(error, Exception):
+                raise
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            raise UserError(f"plugins: {path} cannot be imported ({kind}{error})") from error
+
+
+def plugin_module(path: Path | str) -> str:
+    """Return the name under which a plugin file is imported; files of one name in two folders have two.
+
+    Example:
+        >>> plugin_module("my_losses.py").startswith("internal_kd_plugin_my_losses_")
+        True
+    """
+    path = Path(path)
+    stem = re.sub(r"\W", "_", path.stem)
+    return f"internal_kd_plugin_{stem}_{sha256_text(str(path.resolve()))[:8]}"

@@ -1,0 +1,131 @@
+"""What the losses share: real positions, means over them, divergences and directions that never become NaN.
+
+Whatever a tensor holds on padding (NaN, infinity, leftovers) is replaced by 0 before anything is computed from it:
+0 * NaN is NaN, so multiplying by the mask afterwards is too late, in the loss and in its gradient.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from internal_kd.errors import UserError
+
+# Stands for minus infinity in a softmax: its exponential is 0, and 0 times it is 0.
+VERY_LOW = -1e30
+
+
+def shape_of(tensor: Tensor) -> str:
+    """Return the shape of a tensor for a message."""
+    return str(tuple(tensor.shape))
+
+
+def require_same_shape(what: str, first: Tensor, second: Tensor, *, dimensions: int) -> None:
+    """Raise UserError unless both tensors have the same shape, with that many axes."""
+    if first.shape != second.shape or first.ndim != dimensions:
+        raise UserError(
+            f"{what} have shapes {shape_of(first)} and {shape_of(second)}; they must be equal, with {dimensions} axes"
+        )
+
+
+def require_same_tokens(what: str, first: Tensor, second: Tensor, *, dimensions: int) -> None:
+    """Raise UserError unless both tensors have the same shape but for the width, their last axis."""
+    if first.shape[:-1] != second.shape[:-1] or first.ndim != dimensions or second.ndim != dimensions:
+        raise UserError(
+            f"{what} have shapes {shape_of(first)} and {shape_of(second)}; "
+            f"they must be equal except for the last of {dimensions} axes"
+        )
+
+
+def real_positions(attention_mask: Tensor, batch: int, length: int) -> Tensor:
+    """Return which positions are real, bool (batch, length).
+
+    Raises:
+        UserError: the mask has another shape.
+    """
+    if attention_mask.shape != (batch, length):
+        raise UserError(
+            f"attention mask has shape {shape_of(attention_mask)}; "
+            f"expected {(batch, length)}, the batch and length of what it belongs to"
+        )
+    return attention_mask.bool()
+
+
+def share_of_each(counts: Tensor, real: Tensor) -> Tensor:
+    """Return what one of an example's ``counts`` values (batch,) contributes to the mean of the examples' means.
+
+    An example without a real token is not an example: it contributes nothing and does not enlarge the mean's divisor.
+    One with real tokens but no value (a single token has no neighbour) is an example whose loss is 0.
+    """
+    examples = real.any(-1).sum().clamp(min=1)
+    return (counts > 0) / (counts.clamp(min=1) * examples)
+
+
+def without_padding(vectors: Tensor, real: Tensor) -> Tensor:
+    """Return the vectors (batch, length, width) in fp32 with 0 on padding."""
+    return vectors.float().masked_fill(~real[..., None], 0.0)
+
+
+def kl_terms(student_log_probs: Tensor, teacher_log_probs: Tensor, teacher_probs: Tensor) -> Tensor:
+    """P_T * (log P_T - log P_S) elementwise, exactly 0 with zero gradient wherever teacher_probs is 0."""
+    # Where P_T is 0 the difference may be inf - inf or -(-inf): 0 times it would be NaN.
+    difference = (teacher_log_probs - student_log_probs).masked_fill_(teacher_probs == 0, 0.0)
+    return teacher_probs * difference
+
+
+def without_negative_rounding(value: Tensor) -> Tensor:
+    """Lift a divergence that rounding made slightly negative to 0; gradients pass unchanged."""
+    return value - value.detach().clamp(max=0.0)
+
+
+def unit_vectors(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Return vectors of length 1 along the last axis (zero vectors stay zero), and which ones were zero."""
+    lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    is_zero = lengths == 0
+    return vectors / lengths.masked_fill(is_zero, 1.0), is_zero.squeeze(-1)
+
+
+def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cos of fp32 vectors along the last axis.
+
+    Identical vectors give exactly 0. A zero vector has no direction: against another vector it costs 1 (cosine 0),
+    against a zero vector 0.
+    """
+    student_unit, student_is_zero = unit_vectors(student)
+    teacher_unit, teacher_is_zero = unit_vectors(teacher)
+    # For unit vectors 1 - cos = |a - b|^2 / 2. Unlike 1 - a.b it is exactly 0 at a = b, never negative, and keeps
+    # its digits when the vectors are close, which is where training ends up.
+    return 0.5 * ((student_unit - teacher_unit).square().sum(-1) + (student_is_zero != teacher_is_zero))
+
+
+def softmax_kl(student_scores: Tensor, teacher_scores: Tensor, allowed: Tensor, row_weights: Tensor) -> Tensor:
+    """Sum over rows of weight * KL(softmax(teacher row) || softmax(student row)).
+
+    Scores: fp32 (..., columns), finite; allowed: the columns that a softmax may see, bool, broadcast to the scores;
+    row_weights: (...), broadcast to the rows. A row without an allowed column costs 0.
+    """
+    return without_negative_rounding(_SoftmaxKL.apply(student_scores, teacher_scores, allowed, row_weights))
+
+
+class _SoftmaxKL(torch.autograd.Function):
+    """Its gradient is weight * (P_S - P_T): computed along with the value, so that one tensor is kept, not six."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, allowed: Tensor, row_weights: Tensor) -> Tensor:
+        hidden = ~allowed
+        student_log_probs = F.log_softmax(student.masked_fill(hidden, VERY_LOW), dim=-1)
+        teacher_log_probs = F.log_softmax(teacher.masked_fill(hidden, VERY_LOW), dim=-1)
+        teacher_probs = teacher_log_probs.exp()
+        rows = (teacher_log_probs.sub_(student_log_probs).mul_(teacher_probs)).sum(-1)
+        if ctx.needs_input_grad[0]:
+            gradient = student_log_probs.exp_().sub_(teacher_probs).mul_(row_weights[..., None])
+            ctx.save_for_backward(gradient)
+        return (rows * row_weights).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = ctx.saved_tensors
+        return gradient * gradients[0], None, None, None
