@@ -42,6 +42,7 @@ Whole = Annotated[int, Field(strict=True, ge=0, lt=2**31), BeforeValidator(_digi
 Seed = Whole
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
 Text = Annotated[str, StringConstraints(min_length=1)]

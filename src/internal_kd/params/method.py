@@ -114,7 +114,7 @@ def _teacher(value: Any) -> Any:
     return value
 
 
-LayerMap = Literal["uniform", "spread", "first", "last", "skip"] | tuple[Count | None, ...]
+LayerMap = Literal["uniform", "spread", "first", "last", "skip", "last_below_top"] | tuple[Count | None, ...]
 
 
 class MethodParams(TrainingParams):

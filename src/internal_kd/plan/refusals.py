@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.data.generator import grammar_of
-from internal_kd.distillation.curricula import climbing_epochs
-from internal_kd.distillation.objectives import Facts, check_needs
+from internal_kd.distillation.curricula import stages_of
+from internal_kd.distillation.terms import compared_layers, terms_of
 from internal_kd.errors import UserError, named, nearest
 from internal_kd.files import read_mapping
+from internal_kd.learners.configs import positions_of
 from internal_kd.learners.layers import layer_map
 from internal_kd.learners.learner import Shape
 from internal_kd.params.data import GeneratorEntry
 from internal_kd.params.method import Method, TeacherParams
-from internal_kd.plan.artefacts import Answers, Data, Encoder, Ensemble, Run
-from internal_kd.plan.sources import config_of, positions_of, shape_of
+from internal_kd.plan.artefacts import Data, Encoder, Run
+from internal_kd.plan.sources import config_of, shape_of
 from internal_kd.tasks.glue import GLUE
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ def check_study(study: Study) -> None:
             _check_learner(run)
             _check_examples(run)
             _check_answers(run)
-            _check_layers(run)
-            _check_epochs(run)
             _check_terms(run)
     _check_distinct(study)
 
@@ -156,48 +155,54 @@ def _same_tokenizer(one: Encoder, other: Encoder) -> bool:
     return bool(first) and first == second
 
 
-def _check_layers(run: Run) -> None:
-    method = run.method
-    if not method.layer_terms or isinstance(run.answers, Ensemble) and run.answers.internals == "none":
-        return
-    student, teacher = shape_of_run(run).layers, _teacher_shape(run.parts[0]).layers
-    if student and teacher:
-        with named("layer_map"):
-            layer_map(method.settings.layer_map, teacher, student)
+def teacher_shape(run: Run) -> Shape:
+    """Return the sizes of the teacher whose layers a run compares with, as far as they are known."""
+    if not run.parts:
+        return Shape()
+    first = run.parts[0]
+    return shape_of_run(first.of[0]) if isinstance(first.of, tuple) else shape_of(first.inputs.encoder)
 
 
-def _teacher_shape(answers: Answers) -> Shape:
-    return shape_of_run(answers.of[0]) if isinstance(answers.of, tuple) else shape_of(answers.inputs.encoder)
+def pairs_of(run: Run) -> tuple[tuple[int, int], ...]:
+    """Return the matched layers of a run, none while a depth is unknown.
+
+    Raises:
+        UserError: the map does not fit the two depths.
+    """
+    student, teacher = shape_of_run(run).layers, teacher_shape(run).layers
+    if not (run.method.layer_terms and student and teacher):
+        return ()
+    with named("layer_map"):
+        return layer_map(run.method.settings.layer_map, teacher, student)
 
 
-def _check_epochs(run: Run) -> None:
-    settings, depth = run.method.settings, run.depth
-    if settings.curriculum == "all" or depth is None:
-        return
-    climbing = climbing_epochs(settings.curriculum, settings.classification, depth, settings.epochs_per_layer)
-    if climbing >= settings.epochs:
+def _check_terms(run: Run) -> None:
+    method, student = run.method, shape_of_run(run)
+    pairs, settings = pairs_of(run), method.settings
+    for term, objective in method.objectives.items():
+        missing = [kind for kind in objective.kinds if kind not in student.hands_out]
+        if missing:
+            raise UserError(f"weights.{term}: reads {missing[0]!r}, which a {method.learner.kind} does not hand out")
+    if method.layer_terms and not pairs:
+        return  # depths are unknown before the encoder is fetched
+    labels = known_labels(run.inputs.data)
+    terms = terms_of(
+        method.weights,
+        layer_map=pairs,
+        student=student,
+        teacher=teacher_shape(run),
+        kind=run.inputs.data.kind,
+        outputs=1 if run.inputs.data.kind == "values" else len(labels) if labels else None,
+        settings=settings.model_dump(),
+        options=settings.options,
+    )
+    stages = stages_of(settings.curriculum, settings.classification, compared_layers(terms), tuple(method.weights))
+    climbing = settings.epochs_per_layer * sum(not stage.last for stage in stages)
+    if isinstance(settings.curriculum, str) and climbing >= settings.epochs:
         raise UserError(
             f"epochs: {settings.epochs} leave none for the last stage, since those before it take up to {climbing}; "
             "raise epochs or lower epochs_per_layer"
         )
-
-
-def _check_terms(run: Run) -> None:
-    student = shape_of_run(run)
-    teacher = _teacher_shape(run.parts[0]) if run.parts else Shape()
-
-    def both(name: str) -> tuple[int, int] | None:
-        one, other = getattr(student, name), getattr(teacher, name)
-        return (one, other) if one and other else None
-
-    labels = known_labels(run.inputs.data)
-    outputs = 1 if run.inputs.data.kind == "values" else len(labels) if labels else None
-    facts = Facts(run.inputs.data.kind, outputs, both("heads"), both("width"))
-    for term, objective in run.method.objectives.items():
-        check_needs(term, facts, run.method.options(term))
-        missing = [kind for kind in objective.kinds if kind not in student.hands_out]
-        if missing:
-            raise UserError(f"weights.{term}: reads {missing[0]!r}, which a learner of kind {run.method.learner.kind!r} lacks")
 
 
 def _check_distinct(study: Study) -> None:
@@ -235,14 +240,12 @@ def _what_counts(run: Run) -> list[tuple[str, Any]]:
 
     Finer than the fingerprint, which knows neither the task's kind nor the teacher's depth.
     """
-    weights, settings = run.method.weights, run.method.settings
+    weights = run.method.weights
     counts: dict[str, Any] = {**run.params(), **{role: found.fingerprint for role, found in run.reads().items()}}
     if run.inputs.data.kind == "values" and "soft" in weights:
         counts.pop("temperature", None)
     if "cls_cosine" not in weights:
         counts.pop("cosine_threshold", None)
-    student = shape_of_run(run).layers
-    teacher = _teacher_shape(run.parts[0]).layers if run.parts else None
-    if run.method.layer_terms and student and teacher:
-        counts["layer_map"] = layer_map(settings.layer_map, teacher, student)
+    if pairs := pairs_of(run):
+        counts["layer_map"] = pairs
     return sorted(counts.items())

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError
-from internal_kd.files import read_mapping, write_json
+from internal_kd.files import write_json
+from internal_kd.learners.configs import read_config, shape_of_config
 from internal_kd.learners.learner import Shape
 from internal_kd.params import Params
 from internal_kd.params.data import EncoderParams, FilesEntry, GlueEntry, TaskEntry
@@ -26,9 +27,6 @@ from internal_kd.tasks.glue import GLUE
 
 TASKS = DATA / "tasks/sources.json"
 ENCODERS = DATA / "encoders/sources.json"
-
-# Their position ids start behind the padding id, so that many rows of the position table are never used.
-POSITIONS_BEHIND_PAD = ("camembert", "roberta", "xlm-roberta")
 
 # By name in the artefact (a split, a file of the encoder): the file's SHA-256.
 Content = dict[str, str]
@@ -95,12 +93,16 @@ def plan_encoder(encoder: EncoderParams, hashes: ContentHashes, where: str) -> E
     return Encoder(recipe, encoder, hashes.of_files(found, path, where), path)
 
 
-def config_of(encoder: Encoder) -> Mapping[str, Any] | None:
-    """Return an encoder's ``config.json``, from its source or from the fetched copy; None where neither is here."""
+def config_of(encoder: Encoder) -> dict[str, Any] | None:
+    """Return an encoder's ``config.json``, from its source or from the fetched copy; None where neither is here.
+
+    Raises:
+        UserError: that of the source cannot be read, or names code to run.
+    """
     for folder in (encoder.path, encoder.folder):
         if folder is not None and (folder / "config.json").is_file():
             try:
-                return read_mapping(folder / "config.json", "copy or download the encoder again")
+                return read_config(folder)
             except UserError:
                 if folder == encoder.path:
                     raise
@@ -111,39 +113,15 @@ def shape_of(encoder: Encoder) -> Shape:
     """Return the sizes of an encoder as far as they are known: from its configuration, else as stated.
 
     Raises:
-        UserError: its configuration has a number of layers that cannot be, or another than was stated.
+        UserError: its configuration cannot be, or has another number of layers than was stated.
     """
-    stated = encoder.encoder.layers
-    config = config_of(encoder)
+    stated, config = encoder.encoder.layers, config_of(encoder)
     if config is None:
         return Shape(layers=stated)
-    layers = config.get("num_hidden_layers", config.get("n_layers"))
-    if layers is not None and (type(layers) is not int or layers < 1):
-        raise UserError(f"encoder {encoder.name}: {layers!r} layers in its config.json; copy or download it again")
-    if layers is not None and stated not in (None, layers):
-        raise UserError(f"encoder.layers: {stated} was given, but {encoder.name} has {layers}")
-
-    def number(*names: str) -> int | None:
-        return next((config[name] for name in names if isinstance(config.get(name), int)), None)
-
-    return Shape(
-        layers=layers or stated,
-        width=number("hidden_size", "dim"),
-        heads=number("num_attention_heads", "n_heads"),
-        inner=number("intermediate_size", "hidden_dim"),
-        family=str(config.get("model_type", "")),
-    )
-
-
-def positions_of(config: Mapping[str, Any]) -> int:
-    """Return the longest input that an encoder with this ``config.json`` has positions for; 512 if it does not say."""
-
-    def number(key: str, default: int) -> int:
-        value = config.get(key)
-        return value if isinstance(value, int) else default
-
-    behind = number("pad_token_id", 1) + 1 if config.get("model_type") in POSITIONS_BEHIND_PAD else 0
-    return number("max_position_embeddings", 512) - behind
+    shape = shape_of_config(config, f"{encoder.name}/config.json")
+    if stated is not None and shape.layers not in (None, stated):
+        raise UserError(f"encoder.layers: {stated} was given, but {encoder.name} has {shape.layers}")
+    return shape
 
 
 def remember(source: Data | Encoder) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from internal_kd.distillation.objectives import load_plugins
+from internal_kd.distillation.plugins import load_plugins
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import Learner
 from internal_kd.params import Params
@@ -217,7 +217,8 @@ class _Planner:
             return None
         if source != "teacher":
             return source
-        teacher = method.settings.teacher
+        # A method without a teacher starts where its rivals do: from the teacher of `defaults`.
+        teacher = method.settings.teacher or self.params.defaults.teacher
         if teacher is None or teacher.encoder or teacher.answers:
             raise UserError(
                 f"methods.{method.name}.learner.start.from: `teacher` needs a teacher with weights; name a method, or "
