@@ -166,6 +166,18 @@ class Learner(Protocol):
     def hands_out(self) -> frozenset[str]:
         """Return the kinds that objectives may read."""
 
+    @property
+    def short_name(self) -> str:
+        """Return its shape as a short text for paths and tables."""
+
+    @property
+    def starts_from(self) -> str:
+        """Return where first weights come from: ``encoder``, ``teacher``, ``random`` or a method's name."""
+
+    @property
+    def draws(self) -> bool:
+        """Return whether first weights, the head's left out, depend on the seed."""
+
     def identity(self) -> dict[str, Any]:
         """Return what determines the network and is not a default: equal dicts build equal networks."""
 

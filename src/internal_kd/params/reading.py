@@ -11,19 +11,37 @@ from pydantic import ValidationError
 
 from internal_kd.errors import UserError
 from internal_kd.params.messages import refusal
+from internal_kd.params.method import WHOLE
 from internal_kd.params.study import Params
 
 # The deepest parameter, an option of a phase of a task's own method, stands at 8.
 DEEPEST = 14
 
 
-def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``base`` updated by ``overlay``, mapping by mapping, as Snakemake merges its configuration."""
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return ``base`` updated by ``overlay``, mapping by mapping.
+
+    Some mappings are one thing and are replaced whole: an encoder or a task's source under another name, and a method's
+    teacher, weights and curriculum. Half of another encoder's entry, its licence for instance, would be wrong.
+    """
     merged = dict(base)
     for key, value in overlay.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = merge(merged[key], value) if both else value
+        old, here = merged.get(key), (*path, str(key))
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        merged[key] = merge(old, value, here) if both and not _is_replaced(here, old, value) else value
     return merged
+
+
+def _is_replaced(path: tuple[str, ...], old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    if path == ("encoder",):
+        return new.get("name", old.get("name")) != old.get("name")
+    if len(path) == 2 and path[0] == "tasks":
+        return new.get("source", old.get("source", "glue")) != old.get("source", "glue")
+    entry = path[2:] if path[0] == "tasks" else path
+    of_method = entry[:1] == ("defaults",) and len(entry) == 2 or entry[:1] == ("methods",) and len(entry) == 3
+    if of_method and entry[-1] == "learner":
+        return new.get("kind", old.get("kind", "encoder")) != old.get("kind", "encoder")
+    return of_method and entry[-1] in WHOLE
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from internal_kd.distillation.plugins import load_plugins
+from internal_kd.distillation.objectives import load_plugins
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import Learner
 from internal_kd.params import Params

@@ -1,0 +1,200 @@
+"""The encoder as a learner: how deep and wide it is, and where its first weights come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from internal_kd.errors import UserError, nearest
+from internal_kd.fields import Count, Frozen, Name, Whole
+from internal_kd.learners.layers import choose_layers
+from internal_kd.learners.learner import EVERYTHING, Network, Shape
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+
+class Start(Frozen):
+    """Where first weights come from.
+
+    Attributes:
+        from_: ``encoder`` (pre-trained), ``teacher`` (fine-tuned), ``random``, or a method's name: its run of the same
+            task and seed. In params.yaml it is ``from``, and ``start: random`` is short for ``start: {from: random}``.
+        layers: which of the source's layers: first, every_other, spread, last or a list.
+        slice: how what a narrower learner keeps is chosen, slices.py; ``random`` draws it from the seed.
+        reinitialize: the top layers that are drawn again, and with them the pooler (Zhang et al. 2021).
+    """
+
+    from_: Name = Field("encoder", serialization_alias="from", description="encoder, teacher, random or a method")
+    layers: Literal["first", "every_other", "spread", "last"] | tuple[Count, ...] = Field(
+        "first", description="which of the source's layers"
+    )
+    slice: Literal["importance", "random"] = Field("importance", description="what a narrower learner keeps")
+    reinitialize: Whole = Field(0, description="top layers that are drawn again")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_in_yaml(cls, values: Any) -> Any:
+        if isinstance(values, str):
+            return {"from_": values}
+        if not isinstance(values, Mapping):
+            return values
+        known = ["from", *(name for name in cls.model_fields if name != "from_")]
+        for key in values:
+            if key not in known:
+                raise ValueError(f"unknown parameter {key!r}{nearest(str(key), known)}")
+        return {"from_" if key == "from" else key: value for key, value in values.items()}
+
+
+class EncoderLearner(Frozen):
+    """An encoder with a classification head, at most as large as its source.
+
+    Attributes:
+        layers: ``all``, or how many.
+        width: of hidden states; None for the source's.
+        heads: of attention; None for the source's. Has to divide the width.
+        inner: neurons of the feed-forward part; None for the source's share of the width.
+        start: where first weights come from.
+
+    Example:
+        >>> EncoderLearner(layers=4, width=312).shape(Shape(layers=12, width=768, heads=12, inner=3072)).inner
+        1248
+    """
+
+    kind: Literal["encoder"] = "encoder"
+    layers: Count | Literal["all"] = Field("all", description="`all`, or how many")
+    width: Count | None = Field(None, description="of hidden states; the source's if left out")
+    heads: Count | None = Field(None, description="of attention; the source's if left out")
+    inner: Count | None = Field(None, description="neurons of the feed-forward part; in proportion if left out")
+    start: Start = Field(default_factory=Start, description="where first weights come from")
+
+    @property
+    def hands_out(self) -> frozenset[str]:
+        """Return the kinds that objectives may read: all of them."""
+        return EVERYTHING
+
+    @property
+    def short_name(self) -> str:
+        """Return its shape as a short text for paths and tables: ``L6``, ``L4x312``, ``all``."""
+        layers = "all" if self.layers == "all" else f"L{self.layers}"
+        return layers + (f"x{self.width}" if self.width else "")
+
+    @property
+    def starts_from(self) -> str:
+        """Return where first weights come from: ``encoder``, ``teacher``, ``random`` or a method's name."""
+        return self.start.from_
+
+    @property
+    def draws(self) -> bool:
+        """Return whether first weights, the head's left out, depend on the seed."""
+        narrower = not (self.width is self.heads is self.inner is None)
+        at_random = narrower and self.start.slice == "random"
+        return self.start.from_ == "random" or at_random or self.start.reinitialize > 0
+
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that are not defaults and have an effect."""
+        values = self.model_dump(mode="json", exclude_defaults=True, by_alias=True)
+        if self.start.from_ == "random":
+            values["start"] = {"from": "random"}
+        elif self.width is self.heads is self.inner is None:
+            values.get("start", {}).pop("slice", None)
+        return {key: value for key, value in values.items() if value != {}}
+
+    def shape(self, source: Shape) -> Shape:
+        """Return the sizes of the network built from a source of these sizes, as `Learner.shape` does.
+
+        Sizes that are not known yet are not checked.
+        """
+        layers = source.layers if self.layers == "all" else self.layers
+        width = self.width or source.width
+        heads = self.heads or source.heads
+        inner = self.inner or source.inner
+        if self.inner is None and source.inner and width and source.width:
+            inner = max(1, source.inner * width // source.width)
+        shape = Shape(layers, width, heads, inner, source.family, source.hands_out)
+        if width and heads and width % heads:
+            raise UserError(f"width {width}: {heads} heads do not divide it")
+        if self.start.from_ != "random":
+            self._require_fit(source, shape)
+        if layers is not None and self.start.reinitialize > layers:
+            raise UserError(f"start.reinitialize {self.start.reinitialize}: the learner has {layers} layers")
+        return shape
+
+    def _require_fit(self, source: Shape, shape: Shape) -> None:
+        """Refuse what cannot be cut out of a source."""
+        if source.layers is not None and shape.layers is not None:
+            try:
+                choose_layers(self.start.layers, source.layers, shape.layers)
+            except UserError as error:
+                raise UserError(f"start.layers: {error}") from None
+        for name in ("width", "heads", "inner"):
+            own, largest = getattr(shape, name), getattr(source, name)
+            if own and largest and own > largest:
+                raise UserError(f"{name} {own}: the source has {largest}; choose at most that, or start: random")
+        if shape.width and shape.heads and source.width and source.heads:
+            head, largest = shape.width // shape.heads, source.width // source.heads
+            if head > largest:
+                raise UserError(
+                    f"heads {shape.heads}: heads of {head} cannot be cut out of heads of {largest}; choose at least "
+                    f"{-(-shape.width // largest)} heads, or start: random"
+                )
+
+    def build(
+        self, source: Path | nn.Module | None, outputs: int, seed: int, *, labels: Sequence[str] = ()
+    ) -> Network:
+        """Return an encoder with its first weights, as `Learner.build` does.
+
+        From the pre-trained encoder, and from a run with another number of outputs, the head is drawn from ``seed``;
+        from any other run pooler and head are kept. For ``random`` only the source's config is read.
+
+        Example:
+            >>> learner = EncoderLearner(layers=6, start={"from": "encoder", "layers": "every_other"})
+            >>> network = learner.build(Path("data/encoders/bert"), 2, seed=1)  # doctest: +SKIP
+        """
+        from internal_kd.learners.capture import network_of
+        from internal_kd.learners.configs import shape_of_config
+        from internal_kd.learners.slices import cut_student, drawn_student
+
+        model = self._source(source, outputs, seed)
+        full = shape_of_config(model.config.to_dict(), str(source) if isinstance(source, Path) else "this model")
+        shape = self.shape(full)
+        if self.start.from_ == "random":
+            student = drawn_student(model, shape, outputs, seed)
+        else:
+            assert full.layers and shape.layers
+            student = cut_student(
+                model,
+                shape,
+                choose_layers(self.start.layers, full.layers, shape.layers),
+                outputs,
+                at_random=self.start.slice == "random",
+                reinitialize=self.start.reinitialize,
+                seed=seed,
+            )
+        if labels:
+            student.config.id2label = dict(enumerate(labels))
+            student.config.label2id = {label: column for column, label in enumerate(labels)}
+        return network_of(student)
+
+    def _source(self, source: Path | nn.Module | None, outputs: int, seed: int) -> PreTrainedModel:
+        from internal_kd.learners.weights import classifier_on_meta, load_classifier, stored_outputs
+
+        if source is None:
+            raise UserError("an encoder is built from a folder or a model: its sizes and first weights")
+        if not isinstance(source, str | Path):
+            return source  # type: ignore[return-value]
+        if self.start.from_ == "random":
+            return classifier_on_meta(source)
+        new_head = self.start.from_ == "encoder" or stored_outputs(source) != outputs
+        return load_classifier(source, outputs, seed=seed, new_head=new_head)
+
+    def load(self, folder: Path, outputs: int) -> Network:
+        """Return a finished encoder, in eval mode, as `Learner.load` does."""
+        from internal_kd.learners.capture import network_of
+        from internal_kd.learners.weights import load_classifier
+
+        return network_of(load_classifier(folder, outputs))
