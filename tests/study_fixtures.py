@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import tiny_study
-from internal_kd.study import Study
+from internal_kd.plan.study import Study
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""A whole study in miniature: this project's Snakefile and parameters, a generated task and a random encoder."""
+"""A complete study in miniature: this project's Snakefile and parameters, a generated task and a random encoder."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,29 +14,38 @@ from typing import Any
 
 import yaml
 
-from internal_kd.analysis import built
-from internal_kd.artefacts import Artefact, TeacherRun
 from internal_kd.files import describe_files, write_json
-from internal_kd.operations.catalogue import MODEL_FILES, Catalogue
-from internal_kd.params import merge, parse_params, read_yaml
-from internal_kd.study import Study, plan_study
+from internal_kd.params import load_params, merge, parse_params, read_yaml
+from internal_kd.plan.artefacts import Artefact, Run
+from internal_kd.plan.study import Study, plan_study
 
 ROOT = Path(__file__).parents[1]
 PIPELINE = ("Snakefile", "workflow", "profiles", "params.yaml")
 OVERLAY = "tiny.yaml"
+MODEL_FILES = ("model/config.json", "model/model.safetensors")
+CONFIG = {
+    "model_type": "bert",
+    "num_hidden_layers": 4,
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 32,
+}
 VALUES: dict[str, Any] = {
-    "study": {
-        "name": "tiny",
-        "tasks": ["judge"],
-        "methods": ["finetuned", "soft", "stacked"],
-        "depths": [2],
-        "seeds": [1, 2],
-    },
+    "study": {"name": "tiny", "tasks": ["judge"], "methods": ["teacher", "finetuned", "soft", "stacked"], "seeds": [1, 2]},
     "tasks": {"judge": {"source": "generator", "grammar": "acceptability", "train": 64, "dev": 48}},
     "encoder": {"name": "tiny", "source": "folder", "path": "encoder", "layers": 4, "licence": "none"},
-    "tokens": {"max_length": 24},
-    "teacher": {"epochs": 1, "batch_size": 16, "seeds": [1, 2], "precision": "fp32"},
-    "student": {"epochs": 3, "batch_size": 16, "epochs_per_layer": 1, "precision": "fp32"},
+    "defaults": {
+        "learner": {"layers": 2},
+        # A random encoder learns nothing in so few steps.
+        "teacher": {"of": "teacher", "seed": 1, "weak": "accept"},
+        "max_length": 24,
+        "epochs": 3,
+        "batch_size": 16,
+        "epochs_per_layer": 1,
+        "precision": "fp32",
+    },
+    "methods": {"teacher": {"epochs": 1}},
 }
 
 
@@ -50,7 +60,7 @@ def make_project(folder: Path, **changes: Any) -> Path:
     write_overlay(folder, **changes)
     encoder = folder / "encoder"
     encoder.mkdir()
-    (encoder / "config.json").write_text('{"num_hidden_layers": 4}')
+    (encoder / "config.json").write_text(json.dumps(CONFIG))
     (encoder / "model.safetensors").write_bytes(b"weights")
     return folder
 
@@ -98,36 +108,29 @@ def make_encoder(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
+def planned(*files: str | Path, **changes: Any) -> Study:
+    """Plan params.yaml of this project with overlays and changes laid over it; no file of its encoder is needed."""
+    values = read_yaml(ROOT / "params.yaml")
+    for file in files:
+        values = merge(values, read_yaml(file))
+    return plan_study(parse_params(merge(values, changes)))
+
+
 def plan_here() -> Study:
     """Plan the tiny study of the current directory."""
-    return plan_study(parse_params(merge(read_yaml("params.yaml"), read_yaml(OVERLAY))))
+    return plan_study(load_params("params.yaml", [OVERLAY]))
 
 
 def complete(*artefacts: Artefact, seconds: float = 60.0) -> None:
     """Write what makes artefacts count as complete, without doing their work."""
     for artefact in artefacts:
         names = ["predictions.parquet", "history.jsonl"] if artefact.marker.name == "run.json" else ["content"]
-        names += MODEL_FILES if isinstance(artefact, TeacherRun) else ()
+        names += MODEL_FILES if isinstance(artefact, Run) and artefact.teaches else ()
         for name in names:
             (artefact.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (artefact.folder / name).write_text(f"{name} of {artefact.fingerprint}")
         record = {"fingerprint": artefact.fingerprint, "recipe": artefact.recipe, "seconds": seconds}
         write_json(artefact.marker, record | {"files": describe_files(artefact.folder, names)})
-
-
-def complete_everything(study: Study) -> None:
-    """Complete all artefacts of a study, scratch included, and its results."""
-    complete(*Catalogue(study).by_fingerprint.values())
-    complete_results(study)
-
-
-def complete_results(study: Study) -> None:
-    """Write a study's results as if they had been built from the runs that are there."""
-    inputs = built.describe_inputs(study)
-    for path in (path for paths in built.outputs_of(study).values() for path in paths):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"built from {built.key_of(inputs)}")
-    write_json(built.built_from_path(study), {**inputs, "key": built.key_of(inputs)})
 
 
 def snakemake(*arguments: str, check: bool = True, overlay: str | Path = OVERLAY) -> subprocess.CompletedProcess[str]:
