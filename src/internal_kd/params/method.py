@@ -17,9 +17,21 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from internal_kd.distillation.curricula import CURRICULA, Phase, Schedule
 from internal_kd.distillation.objectives import OBJECTIVES, Objective
 from internal_kd.errors import UserError, named, nearest
-from internal_kd.fields import Count, FilePath, Frozen, Name, NotNegative, Number, Positive, Revision, Seed, Share, Text, unique
+from internal_kd.fields import (
+    Count,
+    FilePath,
+    Frozen,
+    Name,
+    NotNegative,
+    Number,
+    Positive,
+    Revision,
+    Seed,
+    Share,
+    Text,
+    unique,
+)
 from internal_kd.learners.learner import Learner, parse_learner
-
 
 
 class TrainingParams(Frozen):
@@ -71,11 +83,15 @@ class TeacherParams(Frozen):
     combine: Literal["mean_probabilities", "mean_logits"] = Field(
         "mean_probabilities", description="how the answers of an ensemble become one"
     )
-    internals: Literal["none", "first"] = Field("none", description="first: an ensemble's first member hands out its own")
+    internals: Literal["none", "first"] = Field(
+        "none", description="first: an ensemble's first member hands out its own"
+    )
     folder: FilePath | None = Field(None, description="a model that was fine-tuned elsewhere, in transformers' layout")
     hub: Text | None = Field(None, description="the same on the hub: its id")
     revision: Revision | None = Field(None, description="its commit, 40 hexadecimal digits")
-    labels: tuple[str, ...] | None = Field(None, description="the classes in that model's own order, if it has no names")
+    labels: tuple[str, ...] | None = Field(
+        None, description="the classes in that model's own order, if it has no names"
+    )
     answers: FilePath | None = Field(None, description="CSV, JSON Lines or Parquet with an answer for each text")
     encoder: bool = Field(False, description="the pre-trained encoder: its internals alone")
     weak: Literal["refuse", "accept"] = Field(
@@ -84,7 +100,13 @@ class TeacherParams(Frozen):
 
     @model_validator(mode="after")
     def _names_one_source(self) -> TeacherParams:
-        sources = {"of": self.of, "folder": self.folder, "hub": self.hub, "answers": self.answers, "encoder": self.encoder}
+        sources = {
+            "of": self.of,
+            "folder": self.folder,
+            "hub": self.hub,
+            "answers": self.answers,
+            "encoder": self.encoder,
+        }
         given = [name for name, value in sources.items() if value]
         if len(given) > 1:
             raise ValueError(f"names {' and '.join(f'`{name}`' for name in given)}: give one of them")
@@ -242,15 +264,19 @@ class Method:
 
 
 def lay_over(base: Mapping[str, Any], layer: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """Return ``base`` with a layer's values, mapping by mapping; those of ``WHOLE`` and other learners replace it."""
+    """Return ``base`` with a layer's values, mapping by mapping, but one thing as a whole."""
     merged = dict(base)
     for key, value in layer.items():
         old = merged.get(key)
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        whole = not where and key in WHOLE
-        other_kind = both and key == "learner" and value.get("kind", "encoder") != old.get("kind", "encoder")
-        merged[key] = lay_over(old, value, key) if both and not whole and not other_kind else value
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and not (not where and is_whole(key, old, value)):
+            value = lay_over(old, value, key)
+        merged[key] = value
     return merged
+
+
+def is_whole(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a method's mapping is replaced by a later layer: one thing, or a learner of another kind."""
+    return key in WHOLE or (key == "learner" and new.get("kind", "encoder") != old.get("kind", "encoder"))
 
 
 def given_in(entry: MethodParams) -> dict[str, Any]:
@@ -268,7 +294,7 @@ def says(entry: Mapping[str, Any], path: str) -> bool:
 
 
 def at(path: str, value: Any) -> dict[str, Any]:
-    """Return the nested mapping that a dotted path stands for: ``at("learner.layers", 3)`` is {learner: {layers: 3}}."""
+    """Return the mapping that a dotted path stands for: ``at("learner.layers", 3)`` is {learner: {layers: 3}}."""
     for part in reversed(path.split(".")):
         value = {part: value}
     return value

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from internal_kd.errors import UserError
 from internal_kd.params.messages import refusal
-from internal_kd.params.method import WHOLE
+from internal_kd.params.method import is_whole
 from internal_kd.params.study import Params
 
 # The deepest parameter, an option of a phase of a task's own method, stands at 8.
@@ -27,8 +27,9 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any], path: tuple[str, 
     merged = dict(base)
     for key, value in overlay.items():
         old, here = merged.get(key), (*path, str(key))
-        both = isinstance(value, Mapping) and isinstance(old, Mapping)
-        merged[key] = merge(old, value, here) if both and not _is_replaced(here, old, value) else value
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and not _is_replaced(here, old, value):
+            value = merge(old, value, here)
+        merged[key] = value
     return merged
 
 
@@ -38,10 +39,8 @@ def _is_replaced(path: tuple[str, ...], old: Mapping[str, Any], new: Mapping[str
     if len(path) == 2 and path[0] == "tasks":
         return new.get("source", old.get("source", "glue")) != old.get("source", "glue")
     entry = path[2:] if path[0] == "tasks" else path
-    of_method = entry[:1] == ("defaults",) and len(entry) == 2 or entry[:1] == ("methods",) and len(entry) == 3
-    if of_method and entry[-1] == "learner":
-        return new.get("kind", old.get("kind", "encoder")) != old.get("kind", "encoder")
-    return of_method and entry[-1] in WHOLE
+    of_method = (entry[:1] == ("defaults",) and len(entry) == 2) or (entry[:1] == ("methods",) and len(entry) == 3)
+    return of_method and is_whole(entry[-1], old, new)
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:

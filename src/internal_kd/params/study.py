@@ -108,16 +108,18 @@ class Params(Frozen):
     def _names_agree(self) -> Params:
         if self.study.name == "runs":
             raise ValueError("study.name: results/runs/ holds the runs of all studies: choose another name")
-        for kind, known in (("tasks", self.tasks), ("methods", self.methods)):
+        for kind, known in (("tasks", list(self.tasks)), ("methods", list(self.methods))):
             for name in getattr(self.study, kind) or ():
                 if name not in known:
                     raise ValueError(
-                        f"study.{kind}: unknown {kind[:-1]} {name!r}{nearest(name, list(known))}; entries of `{kind}`: "
+                        f"study.{kind}: unknown {kind[:-1]} {name!r}{nearest(name, known)}; entries of `{kind}`: "
                         f"{', '.join(known)}"
                     )
         for name in self.methods:
             if name in RESERVED:
-                raise ValueError(f"methods: {name!r} has a meaning of its own as a teacher or as first weights; rename it")
+                raise ValueError(
+                    f"methods: {name!r} has a meaning of its own as a teacher or as first weights; rename it"
+                )
         for name, entry in self.tasks.items():
             if isinstance(entry, GlueEntry) and (entry.glue or name) not in GLUE:
                 raise ValueError(
@@ -131,8 +133,8 @@ class Params(Frozen):
                     )
         for axis in self.study.vary:
             if axis.partition(".")[0] not in MethodParams.model_fields:
-                known = list(MethodParams.model_fields)
-                raise ValueError(f"study.vary: {axis!r} is not a key of a method{nearest(axis, known)}")
+                near = nearest(axis, list(MethodParams.model_fields))
+                raise ValueError(f"study.vary: {axis!r} is not a key of a method{near}")
         return self
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ from typing import Any
 
 from internal_kd.data import generator
 from internal_kd.files import sha256_text
-from internal_kd.learners.learner import Learner
+from internal_kd.learners.learner import Learner, Shape
 from internal_kd.params.data import DataParams, EncoderParams, FilesEntry, TaskEntry
 from internal_kd.params.method import Method
 from internal_kd.plan.identity import DATA, RUNS, WORK, fingerprint
@@ -99,10 +99,19 @@ class Data(Artefact):
             return {**grammar, "grammar_recipe": generator.RECIPE, **more}
         if self.entry.source == "files":
             # Neither metrics nor licence: they change no example, so the parameters are asked when they are needed.
-            return {**self.entry.model_dump(include={"source", "text", "label", "labels", "kind"}), "content": self.content}
+            return {
+                **self.entry.model_dump(include={"source", "text", "label", "labels", "kind"}),
+                "content": self.content,
+            }
         if self.hub is None:
             return {"source": "glue", "glue": self.glue, "content": self.content}
-        return {"source": "glue", "glue": self.glue, "repository": self.hub.repository, "revision": self.hub.revision, **more}
+        return {
+            "source": "glue",
+            "glue": self.glue,
+            "repository": self.hub.repository,
+            "revision": self.hub.revision,
+            **more,
+        }
 
     @property
     def kind(self) -> str:
@@ -297,11 +306,10 @@ class FirstWeights(Artefact):
 
 @dataclass(frozen=True)
 class Run(Artefact):
-    """A training, or a finished model that is taken as it is: a learner, its examples, its terms and whom it listens to.
+    """A training, or a finished model taken as it is: a learner, its examples, its terms and whom it listens to.
 
     ``first`` is None where a learner starts from the encoder as it is. ``answers`` is None where no term asks a teacher.
-    ``depth`` is its number of layers, None for a learner without layers or of an encoder that nobody has seen yet;
-    ``teaches`` says that others listen to it, so that its weights are needed. Neither counts: both follow from the rest.
+    ``shape`` is that of its network, as far as it is known before the encoder is fetched; ``teaches`` says that others listen to it, so that its weights are needed. Neither counts: both follow from the rest.
     """
 
     method: Method
@@ -309,7 +317,7 @@ class Run(Artefact):
     first: FirstWeights | None
     answers: Answers | Ensemble | None
     seed: int
-    depth: int | None = field(default=None, compare=False)
+    shape: Shape = field(default=Shape(), compare=False)
     teaches: bool = field(default=False, compare=False)
 
     step = "train"
@@ -348,6 +356,11 @@ class Run(Artefact):
     def encoder(self) -> Encoder:
         """The encoder that reads its texts."""
         return self.inputs.encoder
+
+    @property
+    def depth(self) -> int | None:
+        """Its layers; None for a learner without layers, or of an encoder that nobody has seen yet."""
+        return self.shape.layers or None
 
     @property
     def examples(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.data.generator import grammar_of
@@ -39,7 +38,6 @@ def check_study(study: Study) -> None:
         seen.add(key)  # other seeds differ in nothing that is checked here
         with named(f"methods.{run.method.name}"):
             _check_length(run)
-            _check_learner(run)
             _check_examples(run)
             _check_answers(run)
             _check_terms(run)
@@ -82,11 +80,6 @@ def known_labels(data: Data) -> tuple[str, ...] | None:
         return None if labels is None else tuple(map(str, labels))
 
 
-def shape_of_run(run: Run) -> Shape:
-    """Return the sizes of a run's network as far as they are known."""
-    return run.method.learner.shape(shape_of(run.encoder))
-
-
 def _check_generated(name: str, data: Data) -> None:
     entry = data.entry
     if not isinstance(entry, GeneratorEntry):
@@ -111,24 +104,22 @@ def _check_length(run: Run) -> None:
         )
 
 
-def _check_learner(run: Run) -> None:
-    source = shape_of(run.encoder)
-    if run.first is not None and run.first.source is not None:
-        source = shape_of_run(run.first.source)
-    with named("learner"):
-        run.method.learner.shape(source)
-
-
 def _check_examples(run: Run) -> None:
     keep, rows = run.method.settings.select.keep, known_rows(run.inputs.data)
     if isinstance(keep, int) and rows and keep > rows["train"]:
-        raise UserError(f"select.keep: {keep} is more than the {rows['train']} training examples of {run.task}; use `full`")
+        raise UserError(
+            f"select.keep: {keep} is more than the {rows['train']} training examples of {run.task}; use `full`"
+        )
 
 
 def _check_answers(run: Run) -> None:
     for part in run.parts:
-        if isinstance(part.of, Encoder) and any(term.per == "output" and term.teacher for term in run.method.objectives.values()):
-            raise UserError("teacher: a pre-trained encoder has no classes to answer; weigh layer terms, or name a method")
+        if isinstance(part.of, Encoder) and any(
+            term.per == "output" and term.teacher for term in run.method.objectives.values()
+        ):
+            raise UserError(
+                "teacher: a pre-trained encoder has no classes to answer; weigh layer terms, or name a method"
+            )
         if not run.method.layer_terms:
             continue
         if not isinstance(part.of, Encoder | tuple):
@@ -136,7 +127,9 @@ def _check_answers(run: Run) -> None:
                 f"teacher: {', '.join(run.method.layer_terms)} compare layers, and a file of answers has none; weigh "
                 "`soft` or `hard` alone"
             )
-        if part.inputs.encoder.fingerprint != run.encoder.fingerprint and not _same_tokenizer(part.inputs.encoder, run.encoder):
+        if part.inputs.encoder.fingerprint != run.encoder.fingerprint and not _same_tokenizer(
+            part.inputs.encoder, run.encoder
+        ):
             raise UserError(
                 f"teacher: {part.who} reads texts with another tokenizer than {run.encoder.name}, so that only its "
                 f"logits can be compared; leave out {', '.join(run.method.layer_terms)}"
@@ -151,7 +144,9 @@ def _check_answers(run: Run) -> None:
 def _same_tokenizer(one: Encoder, other: Encoder) -> bool:
     """Whether two encoders have the same vocabulary files, as a model fine-tuned elsewhere has its encoder's."""
     names = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
-    first, second = ({name: source.content[name] for name in names if name in source.content} for source in (one, other))
+    first, second = (
+        {name: source.content[name] for name in names if name in source.content} for source in (one, other)
+    )
     return bool(first) and first == second
 
 
@@ -160,7 +155,7 @@ def teacher_shape(run: Run) -> Shape:
     if not run.parts:
         return Shape()
     first = run.parts[0]
-    return shape_of_run(first.of[0]) if isinstance(first.of, tuple) else shape_of(first.inputs.encoder)
+    return first.of[0].shape if isinstance(first.of, tuple) else shape_of(first.inputs.encoder)
 
 
 def pairs_of(run: Run) -> tuple[tuple[int, int], ...]:
@@ -169,7 +164,7 @@ def pairs_of(run: Run) -> tuple[tuple[int, int], ...]:
     Raises:
         UserError: the map does not fit the two depths.
     """
-    student, teacher = shape_of_run(run).layers, teacher_shape(run).layers
+    student, teacher = run.shape.layers, teacher_shape(run).layers
     if not (run.method.layer_terms and student and teacher):
         return ()
     with named("layer_map"):
@@ -177,7 +172,7 @@ def pairs_of(run: Run) -> tuple[tuple[int, int], ...]:
 
 
 def _check_terms(run: Run) -> None:
-    method, student = run.method, shape_of_run(run)
+    method, student = run.method, run.shape
     pairs, settings = pairs_of(run), method.settings
     for term, objective in method.objectives.items():
         missing = [kind for kind in objective.kinds if kind not in student.hands_out]

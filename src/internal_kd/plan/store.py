@@ -6,9 +6,9 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from internal_kd.plan.artefacts import Artefact, Run
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping, sha256_file
+from internal_kd.plan.artefacts import Artefact, Run
 
 # Weights may be left out (machine.keep_models, a partial pull) without making a run look missing.
 OPTIONAL_PREFIX = "model/"

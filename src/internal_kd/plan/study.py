@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from internal_kd.distillation.objectives import load_plugins
-from internal_kd.errors import UserError
+from internal_kd.errors import UserError, named
+from internal_kd.learners.configs import own_max_length
 from internal_kd.learners.learner import Learner
 from internal_kd.params import Params
 from internal_kd.params.data import EncoderParams
@@ -119,7 +120,6 @@ class _Planner:
         self.params = params
         self.hashes = ContentHashes()
         self.encoder = plan_encoder(params.encoder, self.hashes, "encoder")
-        self.shape = shape_of(self.encoder)
         self.names = tuple(params.tasks) if params.study.tasks is None else params.study.tasks
         self.given = {name: given_in(entry) for name, entry in params.methods.items()}
         self.defaults = given_in(params.defaults)
@@ -134,7 +134,8 @@ class _Planner:
         """Plan everything."""
         self._name_models()
         order = self._in_order()
-        points = [dict(zip(self.params.study.vary, values, strict=True)) for values in product(*self.params.study.vary.values())]
+        axes = self.params.study.vary
+        points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
         chosen = {(t, name): self._points(t, name, points) for t in self.names for name in order}
         for (task, _), methods in chosen.items():
             for method in methods:
@@ -144,8 +145,8 @@ class _Planner:
                 for seed in self._seeds(task, name):
                     self._run(task, method, seed)
         tasks = {name: self._inputs(name, self.encoder, self._longest(name, order)) for name in self.names}
-        methods = {name: chosen[self.names[0], name][0] for name in order}
-        study = Study(self.params, tasks, methods, tuple(self.runs.values()))
+        rows = {name: chosen[self.names[0], name][0] for name in order}
+        study = Study(self.params, tasks, rows, tuple(self.runs.values()))
         refusals.check_study(study)
         return study
 
@@ -290,14 +291,15 @@ class _Planner:
     def _inputs_of(self, task: str, method: Method) -> Inputs:
         if not _finished(method.learner):
             return self._inputs(task, self.encoder, method.settings.max_length)
-        return self._inputs(task, self._model(method.learner), method.learner.max_length or method.settings.max_length)
+        return self._inputs(task, self._model(method.learner), _longest_of(self._model(method.learner), method))
 
     def _model(self, learner: Any) -> Encoder:
         """Return somebody's fine-tuned model as files with a tokenizer, like an encoder."""
         name = Path(learner.folder).name if learner.folder else learner.hub.rpartition("/")[2]
         if name not in self.models:
-            source = {"source": "folder", "path": learner.folder} if learner.folder else {
-                "source": "hub", "id": learner.hub, "revision": learner.revision}  # fmt: skip
+            source = {"source": "folder", "path": learner.folder}
+            if learner.hub:
+                source = {"source": "hub", "id": learner.hub, "revision": learner.revision}
             entry = EncoderParams.model_validate({"name": name, **source})
             self.models[name] = plan_encoder(entry, self.hashes, "teacher")
         return self.models[name]
@@ -335,14 +337,16 @@ class _Planner:
             tuple(sorted(name for name, objective in method.objectives.items() if objective.teacher)),
             repr(sorted((name, sorted(method.options(name).items())) for name in method.weights)),
             method.settings.layer_map,
-            method.learner.shape(self.shape).layers or "all",
+            getattr(method.learner, "layers", None),
             method.settings.select.keep,
         )
         for seed in self._seeds(task, method.name):
             for number, key in enumerate(self._teacher_key(task, method, seed)):
                 ensemble = len(self._teacher_key(task, method, seed)) > 1
                 outputs = tuple(term for term in need.terms if method.objectives[term].per == "output")
-                inside = not ensemble or (number == 0 and method.settings.teacher.internals == "first")  # type: ignore[union-attr]
+                teacher = method.teacher
+                assert teacher is not None
+                inside = not ensemble or (number == 0 and teacher.internals == "first")
                 self.needs.setdefault(key, set()).add(need if inside else replace(need, terms=outputs))
 
     def _answers(self, task: str, method: Method, seed: int) -> Answers | Ensemble | None:
@@ -375,8 +379,10 @@ class _Planner:
             answers = self._answers(task, method, seed)
             first = self._first(task, method, seed)
             teaches = method.name in self._teaching
-            depth = method.learner.shape(shape_of(inputs.encoder)).layers or None
-            self.runs[key] = Run(RECIPES["train"], method, inputs, first, answers, seed, depth, teaches)
+            source = first.source.shape if first is not None and first.source is not None else shape_of(inputs.encoder)
+            with named(f"methods.{method.name}.learner"):
+                shape = method.learner.shape(source)
+            self.runs[key] = Run(RECIPES["train"], method, inputs, first, answers, seed, shape, teaches)
         return self.runs[key]
 
     def _first(self, task: str, method: Method, seed: int) -> FirstWeights | None:
@@ -384,8 +390,12 @@ class _Planner:
         if _finished(learner) or not learner.identity():
             return None
         name = self._source_method(method)
-        source = None if name is None else self._run(task, self._method(task, name, {}), self._source_seed(task, method, name, seed))
-        return FirstWeights(RECIPES["initialize_student"], self.encoder, learner, source, seed if learner.draws else None)
+        source = None
+        if name is not None:
+            source = self._run(task, self._method(task, name, {}), self._source_seed(task, method, name, seed))
+        return FirstWeights(
+            RECIPES["initialize_student"], self.encoder, learner, source, seed if learner.draws else None
+        )
 
     def _source_seed(self, task: str, method: Method, name: str, seed: int) -> int:
         """Return the run whose weights a learner starts from: its teacher, else the one of its own seed."""
@@ -400,6 +410,14 @@ def model_name(teacher: TeacherParams) -> str:
     """Return the name of the method that stands for a model that was fine-tuned elsewhere."""
     given = Path(str(teacher.folder)).name if teacher.folder else str(teacher.hub).rpartition("/")[2]
     return "".join(c if c.isalnum() or c in "_.-" else "_" for c in given) or "model"
+
+
+def _longest_of(model: Encoder, method: Method) -> int:
+    """Return how many tokens somebody's model reads: as many as it was made for, else what the method says."""
+    for folder in (model.path, model.folder):
+        if folder is not None and (folder / "config.json").is_file():
+            return own_max_length(folder)
+    return method.settings.max_length
 
 
 def _finished(learner: Learner) -> bool:

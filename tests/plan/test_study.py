@@ -1,0 +1,284 @@
+"""The planner: which runs a study needs, who listens to whom, and what fingerprints depend on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import tiny_study
+from internal_kd.errors import UserError
+from internal_kd.params import merge, parse_params
+from internal_kd.plan import recipes
+from internal_kd.plan.artefacts import Ensemble
+from internal_kd.plan.study import Study, plan_study
+from tiny_study import VALUES
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tiny_study.make_project(tmp_path)
+
+
+def plan(**changes: Any) -> Study:
+    return tiny_study.planned(**merge(VALUES, changes))
+
+
+def fingerprints(study: Study) -> dict[str, str]:
+    return {run.label: run.fingerprint for run in study.runs}
+
+
+def moved(**changes: Any) -> set[str]:
+    """The labels of the runs whose fingerprint a change moves."""
+    before, after = fingerprints(plan()), fingerprints(plan(**changes))
+    return {label for label in before if before[label] != after.get(label)}
+
+
+def students(*methods: str) -> set[str]:
+    return {f"judge {method} L2 s{seed}" for method in methods for seed in (1, 2)}
+
+
+TEACHERS = {"judge teacher all s1", "judge teacher all s2"}
+
+
+def test_the_papers_study_is_ten_rows_over_four_tasks_and_five_seeds():
+    study = tiny_study.planned()
+    assert list(study.tasks) == ["cola", "qqp", "mrpc", "rte"]
+    assert len(study.runs) == 4 * 10 * 5
+    rows = ["1.0", "2.0", "3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7"]
+    assert [method.id for method in study.methods.values()] == rows
+
+
+def test_a_study_that_names_no_tasks_has_all_of_them():
+    more = {"second": {**VALUES["tasks"]["judge"], "seed": 1}}
+    assert list(plan(study={"tasks": None}, tasks=more).tasks) == ["cola", "qqp", "mrpc", "rte", "judge", "second"]
+
+
+def test_one_methods_weight_moves_that_methods_runs_only():
+    assert moved(methods={"stacked": {"weights": {"soft": 1, "cls_cosine": 2.0}}}) == students("stacked")
+
+
+def test_a_learning_rate_of_the_teacher_moves_teachers_and_the_students_they_teach():
+    assert moved(methods={"teacher": {"learning_rate": 3e-5}}) == TEACHERS | students("soft", "stacked")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"study": {"name": "other"}},
+        {"methods": {"soft": {"title": "another title", "id": "9.9"}}},
+        {"methods": {"soft": {"compare_with": []}, "stacked": {"compare_with": ["soft", "soft_kl"]}}},
+        {"machine": {"disk_budget_gb": 1, "keep_models": "none", "student": {"threads": 7}}},
+        {"defaults": {"layer_map": "last"}, "methods": {"stacked": {"layer_map": "uniform"}}},
+        {"defaults": {"temperature": 1.0}},
+        {"defaults": {"momentum": 0.5}},
+        {"encoder": {"licence": "another"}},
+        {"analysis": {"alpha": 0.01}},
+    ],
+)  # fmt: skip
+def test_what_changes_no_result_moves_no_fingerprint(changes):
+    assert moved(**changes) == set()
+
+
+def test_a_task_may_train_differently_than_the_rest():
+    study = plan(tasks={"judge": {"defaults": {"epochs": 5}, "methods": {"teacher": {"epochs": 7}}}})
+    assert {run.method.name: run.method.settings.epochs for run in study.runs} == {
+        "teacher": 7, "finetuned": 5, "soft": 5, "stacked": 5,
+    }  # fmt: skip
+
+
+def test_a_study_written_out_means_the_same_runs():
+    study = plan(methods={"stacked": {"compare_with": ["soft_kl", "soft"]}}, study={"vary": {"learner.layers": [1, 2]}})
+    own = parse_params(yaml.safe_load(study.as_yaml()))
+    assert own.methods["stacked"].compare_with == ("soft",)
+    assert list(plan_study(own).by_fingerprint) == list(study.by_fingerprint)
+
+
+def test_curriculum_settings_move_the_methods_that_climb():
+    assert moved(defaults={"cosine_threshold": 0.5}) == students("stacked")
+
+
+def test_a_run_is_what_it_is_wherever_its_encoder_lies(project):
+    before = fingerprints(plan())
+    shutil.copytree(project / "encoder", project / "elsewhere")
+    assert fingerprints(plan(encoder={"path": "elsewhere"})) == before
+
+
+def test_an_encoder_with_other_weights_moves_everything(project):
+    before = fingerprints(plan())
+    (project / "encoder/model.safetensors").write_bytes(b"others!")
+    after = fingerprints(plan())
+    assert all(before[label] != after[label] for label in before)
+
+
+def test_a_seed_more_adds_its_runs_only():
+    before, after = fingerprints(plan()), fingerprints(plan(study={"seeds": [1, 2, 3]}))
+    assert before.items() <= after.items() and len(after) == len(before) + 4
+
+
+def test_a_recipe_raised_moves_its_step_and_what_follows(monkeypatch):
+    before = fingerprints(plan())
+    monkeypatch.setitem(recipes.RECIPES, "record_answers", 99)
+    after = fingerprints(plan())
+    assert {label for label in before if before[label] != after[label]} == students("soft", "stacked")
+
+
+def test_paths_show_what_a_run_is():
+    run = plan(defaults={"select": {"keep": 32}}, methods={"teacher": {"select": {"keep": "full"}}}).runs[2]
+    assert str(run.folder) == f"results/runs/judge/finetuned/L2-n32/seed1-{run.fingerprint}"
+
+
+def test_values_vary_for_the_methods_that_teach_nobody():
+    study = plan(study={"vary": {"learner.layers": [1, 2], "select.keep": [32, "full"]}, "seeds": [1]})
+    points = {(run.method.name, run.depth, run.examples) for run in study.runs}
+    many = {(m, d, k) for m in ("finetuned", "soft", "stacked") for d in (1, 2) for k in ("32", "full")}
+    assert points == many | {("teacher", 4, "full")}
+
+
+def test_a_method_that_gives_the_key_itself_does_not_vary():
+    study = plan(study={"vary": {"temperature": [1.0, 2.0]}}, methods={"soft": {"temperature": 4.0}})
+    assert {run.method.settings.temperature for run in study.runs if run.method.name == "soft"} == {4.0}
+    assert {run.method.settings.temperature for run in study.runs if run.method.name == "stacked"} == {1.0, 2.0}
+
+
+def test_an_assistant_is_made_before_those_it_teaches_and_moves_them_alone():
+    assistant = {"id": "4.0", "learner": {"layers": 3, "start": {"layers": "spread"}}, "weights": {"soft": 1}}
+    via = {
+        "id": "4.1",
+        "weights": {"soft": 1},
+        "teacher": {"of": "assistant", "seed": "same"},
+        "learner": {"layers": 1},
+    }
+    changes = {"study": {"methods": ["teacher", "soft", "via"]}, "methods": {"assistant": assistant, "via": via}}
+    study = plan(**changes)
+    assert [run.method.name for run in study.runs] == ["teacher"] * 2 + ["soft"] * 2 + ["assistant"] * 2 + ["via"] * 2
+    assert [run.teachers[0].seed for run in study.runs if run.method.name == "via"] == [1, 2]
+    before = fingerprints(study)
+    after = fingerprints(plan(**merge(changes, {"methods": {"assistant": {"learning_rate": 1e-3}}})))
+    expected = {"judge assistant L3 s1", "judge assistant L3 s2", "judge via L1 s1", "judge via L1 s2"}
+    assert {label for label in before if before[label] != after[label]} == expected
+
+
+def test_several_teachers_answer_as_one_and_each_is_recorded_once():
+    study = plan(methods={"soft": {"teacher": {"of": "teacher", "seeds": [1, 2], "weak": "accept"}}})
+    taught = [run for run in study.runs if run.method.name == "soft"]
+    assert all(isinstance(run.answers, Ensemble) for run in taught)
+    recorded = {part.fingerprint for run in study.runs for part in run.parts}
+    assert len(recorded) == 2
+    assert {run.seed for run in taught[0].teachers} == {1, 2}
+
+
+def test_the_best_teacher_is_one_of_all_of_them():
+    study = plan(methods={"soft": {"teacher": {"of": "teacher", "seed": "best", "weak": "accept"}},
+                          "teacher": {"select": {"hold_out": 0.1}}})  # fmt: skip
+    run = next(run for run in study.runs if run.method.name == "soft")
+    assert [teacher.seed for teacher in run.teachers] == [1, 2] and len(run.parts) == 1
+
+
+def test_generations_follow_each_other():
+    born = {"learner": {"layers": "all"}, "weights": {"soft": 0.5, "hard": 0.5}}
+    study = plan(
+        study={"methods": ["gen2"]},
+        methods={
+            "gen1": {"id": "5.1", **born, "teacher": {"of": "teacher", "seed": "same"}},
+            "gen2": {"id": "5.2", **born, "teacher": {"of": "gen1", "seed": "same"}},
+        },
+    )
+    assert [run.method.name for run in study.runs] == ["teacher"] * 2 + ["gen1"] * 2 + ["gen2"] * 2
+    last = study.runs[-1]
+    assert last.teachers[0].teachers[0].method.name == "teacher" and last.teachers[0].seed == last.seed == 2
+
+
+def test_answers_in_a_file_count_by_their_content(project):
+    (project / "llm.csv").write_text("text,label\nsome text,acceptable\n")
+    changes = {"methods": {"soft": {"teacher": {"answers": "llm.csv"}}}}
+    before = fingerprints(plan(**changes))
+    (project / "llm.csv").write_text("text,label\nother text,acceptable\n")
+    after = fingerprints(plan(**changes))
+    assert {label for label in before if before[label] != after[label]} == students("soft")
+
+
+def test_a_model_folder_has_a_row_of_its_own(project):
+    shutil.copytree(project / "encoder", project / "ours")
+    study = plan(
+        study={"methods": ["finetuned", "soft"]},
+        methods={"soft": {"teacher": {"folder": "ours", "labels": ["unacceptable", "acceptable"]}}},
+    )
+    model = study.methods["ours"]
+    assert model.learner.kind == "finished" and model.id == "1.1"
+    run = next(run for run in study.runs if run.method.name == "soft")
+    assert [teacher.method.name for teacher in run.teachers] == ["ours"]
+    assert len([run for run in study.runs if run.method.name == "ours"]) == 1
+
+
+def test_a_plugin_that_is_edited_moves_the_methods_that_weigh_it(project):
+    source = """
+from internal_kd.distillation.objectives import objective
+
+@objective("moved_{n}", reads=("cls",), per="pair")
+def moved(student, teacher):
+    return {factor} * (student - teacher).square().mean()
+"""
+    (project / "mine.py").write_text(source.format(n=1, factor=1))
+    changes = {"plugins": ["mine.py"], "methods": {"stacked": {"weights": {"soft": 1, "moved_1": 1}}}}
+    before = fingerprints(plan(**changes))
+    (project / "mine.py").write_text(source.format(n=1, factor=10))
+    after = fingerprints(plan(**changes))
+    assert {label for label in before if before[label] != after[label]} == students("stacked")
+
+
+def test_each_recording_has_what_its_students_read(project):
+    study = plan()
+    needs = {need for run in study.runs for part in run.parts for need in part.needs}
+    assert {need.terms for need in needs} == {("soft",), ("attention_kl", "cls_cosine", "soft")}
+
+
+EVERY_OTHER = {"start": {"layers": "every_other"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "keywords"),
+    [
+        ({"defaults": {"learner": {"layers": 5}}}, ["methods.finetuned", "5 layers", "4"]),
+        ({"defaults": {"learner": {"layers": 3}}}, ["methods.stacked", "layer_map", "'uniform'", "divides"]),
+        ({"defaults": {"epochs": 2}}, ["methods.stacked", "epochs", "2"]),
+        ({"encoder": {"layers": 12}}, ["encoder.layers", "12", "4"]),
+        ({"encoder": {"path": "nowhere"}}, ["encoder", "nowhere is not a folder"]),
+        ({"encoder": {"source": "package", "package": "no_such_package"}}, ["'no_such_package' is not installed"]),
+        ({"methods": {"stacked": {"layer_map": [4, 2]}}}, ["methods.stacked", "layer_map", "[4, 2]"]),
+        ({"methods": {"soft": {"learner": {"start": {"layers": [1, 9]}}}}}, ["methods.soft", "start.layers", "9"]),
+        ({"methods": {"soft": {"learner": {"width": 30}}}}, ["methods.soft", "width 30", "4 heads"]),
+        ({"methods": {"soft": {"teacher": "nobody"}}}, ["methods.soft.teacher", "'nobody' is not a method"]),
+        ({"methods": {"soft": {"teacher": "stacked"}, "stacked": {"teacher": "soft"}}}, ["circle", "soft -> stacked"]),
+        ({"methods": {"soft": {"teacher": {"of": "teacher", "seed": 7}}}}, ["methods.soft.teacher", "seed 7", "1, 2"]),
+        ({"methods": {"stacked": {"teacher": {"of": "teacher", "seeds": [1, 2]}}}}, ["internals: first"]),
+        ({"methods": {"stacked": {"teacher": {"answers": "a.csv"}}}}, ["a.csv does not exist"]),
+        ({"methods": {"soft": {"teacher": "encoder"}}}, ["methods.soft", "no classes"]),
+        ({"methods": {"soft": {"teacher": "none"}}}, ["methods.soft.teacher", "soft"]),
+        ({"methods": {"soft": {"weights": {"sotf": 1}}}}, ["methods.soft", "'sotf'", "did you mean 'soft'?"]),
+        ({"methods": {"soft": {"options": {"soft": {"heat": 1}}}}}, ["methods.soft.options.soft", "'heat'"]),
+        ({"methods": {"soft": {"curriculum": "staked"}}}, ["curriculum", "did you mean 'stacked'?"]),
+        ({"methods": {"soft": {"learner": {"kind": "encodr"}}}}, ["methods.soft.learner.kind", "'encodr'"]),
+        ({"tasks": {"judge": {"phenomena": ["foo"]}}}, ["tasks.judge.phenomena", "'foo'"]),
+        ({"tasks": {"judge": {"train": 10**9}}}, ["tasks.judge", "1000000000"]),
+        ({"defaults": {"select": {"keep": 65}}}, ["select.keep", "65", "64"]),
+        ({"defaults": {"max_length": 33}}, ["max_length", "33", "32 positions"]),
+        ({"tasks": {"own": {"source": "files", "train": "a.csv", "dev": "b.csv", "text": ["t"]}},
+          "study": {"tasks": ["own"]}}, ["tasks.own", "a.csv does not exist"]),
+        ({"data": {"root": "glue"}, "study": {"tasks": ["rte"]}}, ["data.root", "RTE"]),
+        ({"methods": {"twin": {"id": "9.0", "weights": {"soft": 1}}}, "study": {"methods": ["soft", "twin"]}},
+         ["'soft' and 'twin' would train the same model"]),
+        ({"plugins": ["absent.py"]}, ["plugins", "absent.py"]),
+        ({"methods": {"soft": {"max_length": 20}, "stacked": {"max_length": 20}}}, ["methods.stacked", "max_length"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_in_one_line(changes, keywords):
+    with pytest.raises(UserError) as refused:
+        plan(**changes)
+    for keyword in keywords:
+        assert keyword in str(refused.value)
+    assert "\n" not in str(refused.value)
