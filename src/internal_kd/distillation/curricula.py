@@ -148,6 +148,8 @@ def stages_of(
     stages = CURRICULA[curriculum](tuple(layers), classification == "always")
     if [stage.last for stage in stages] != [False] * (len(stages) - 1) + [True]:
         raise UserError(f"curriculum {curriculum!r} has no end: give its final stage, and no other, last=True")
+    if any(stage.restarts or stage.batch_size for stage in stages) and any(stage.epochs is None for stage in stages):
+        raise UserError(f"curriculum {curriculum!r}: stages with a batch size or a restart need epochs, all of them")
     return stages
 
 
@@ -175,9 +177,10 @@ def _phases(phases: tuple[Phase, ...], layers: tuple[int, ...], terms: Collectio
     )
 
 
-def epochs_of(curriculum: str | Sequence[Phase], epochs: int) -> int:
-    """Return how many epochs a training has: those of its phases together, or else the method's ``epochs``."""
-    return epochs if isinstance(curriculum, str) else sum(phase.epochs for phase in curriculum)
+def epochs_of(stages: Sequence[Stage], epochs: int) -> int:
+    """Return how many epochs a training has: those that its stages name together, or else the method's ``epochs``."""
+    named = [stage.epochs for stage in stages if stage.epochs is not None]
+    return sum(named) if len(named) == len(stages) else epochs
 
 
 @dataclass

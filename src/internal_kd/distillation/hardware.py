@@ -1,13 +1,14 @@
-"""Which device a job computes on, in which precision, and how much of a batch at a time."""
+"""Which devices a job computes on, in which precision, and how much of a batch at a time."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,10 +20,18 @@ OF_THIS_PROCESS = Path("/proc/self")
 
 @dataclass(frozen=True)
 class Hardware:
-    """A device and the precision of its matrix products; weights and losses stay in fp32."""
+    """A device and the precision of its matrix products; weights and losses stay in fp32.
+
+    Attributes:
+        device: of this process.
+        precision: "fp32" or "bf16".
+        rank, world: number of this process and how many train together, as `accelerate launch` started them.
+    """
 
     device: torch.device
-    precision: str
+    precision: str = "fp32"
+    rank: int = 0
+    world: int = 1
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return bf16 autocast, or nothing in fp32."""
@@ -32,30 +41,55 @@ class Hardware:
 
     @property
     def name(self) -> str:
-        """What a reader of run.json wants to know: the GPU's name, or the CPU with its threads."""
+        """The GPU's name, or the CPU with its threads."""
         if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
+            several = f"{self.world} x " if self.world > 1 else ""
+            return several + torch.cuda.get_device_name(self.device)
         return f"cpu, {torch.get_num_threads()} threads"
 
-    def place(self, model: torch.nn.Module) -> None:
-        """Move a model's weights to the device."""
-        model.to(self.device)
+    def place(self, module: torch.nn.Module) -> None:
+        """Move a module's weights to the device."""
+        module.to(self.device)
 
     def peak_memory(self) -> int:
-        """Return the most bytes held since the hardware was chosen: on the GPU where there is one, else here."""
+        """Return the most bytes held since the hardware was chosen: on the GPU if there is one, else in memory."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
         return process_memory()
 
+    def gather(self, value: Any) -> list[Any]:
+        """Return the plain values of all processes, in the order of their ranks."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        torch.distributed.all_gather_object(found, value)
+        return found
+
+    def add_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Add up the gradients of all processes; a parameter that has none anywhere keeps none."""
+        if self.world == 1:
+            return
+        mine = torch.tensor([weight.grad is not None for weight in parameters], dtype=torch.uint8, device=self.device)
+        torch.distributed.all_reduce(mine, torch.distributed.ReduceOp.MAX)
+        pending = []
+        for weight, used in zip(parameters, mine.tolist(), strict=True):
+            if used:
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+                pending.append(torch.distributed.all_reduce(weight.grad, async_op=True))
+        for work in pending:
+            work.wait()
+
 
 def choose_hardware(precision: str) -> Hardware:
-    """Take the GPU where there is one; ``auto`` precision is bf16 where the hardware computes it natively.
+    """Take the device that accelerate finds; ``auto`` precision is bf16 where the hardware computes it natively.
 
     Every step begins with it, so the peak of memory is that of the step alone.
     """
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    from accelerate import PartialState
+
+    state = PartialState()
     forget_process_memory()
-    return Hardware(device, precision_on(device, precision))
+    return Hardware(state.device, precision_on(state.device, precision), state.process_index, state.num_processes)
 
 
 def precision_on(device: torch.device, precision: str) -> str:
@@ -79,14 +113,14 @@ def process_memory() -> int:
 
 
 def forget_process_memory() -> None:
-    """Let the peak begin anew at what the process holds now; kernels that do not know how keep the old one."""
+    """Reset the peak to what the process holds now; kernels that cannot do it keep the old one."""
     with contextlib.suppress(OSError):
         # 5: reset the peak resident set size (proc(5)).
         (OF_THIS_PROCESS / "clear_refs").write_text("5")
 
 
 def in_micro_batches(rows: np.ndarray, size: int, work: Callable[[np.ndarray], object]) -> None:
-    """Do ``work`` on ``rows``, so many at a time and in their order; out of GPU memory, on half as many from there on.
+    """Do ``work`` on ``size`` of ``rows`` at a time, in their order; out of GPU memory, on half as many from there on.
 
     Raises:
         UserError: memory runs out with one row.
@@ -106,13 +140,13 @@ def in_micro_batches(rows: np.ndarray, size: int, work: Callable[[np.ndarray], o
 
 
 def halved(micro_batch_size: int) -> int:
-    """Return half of a micro-batch that did not fit into the GPU's memory, and say so.
+    """Return half of a micro-batch that did not fit into the GPU's memory, and print it.
 
     Raises:
         UserError: it was one example.
     """
     if micro_batch_size == 1:
-        raise UserError("out of GPU memory with one example at a time: lower tokens.max_length") from None
+        raise UserError("out of GPU memory with one example at a time: lower max_length") from None
     half = (micro_batch_size + 1) // 2
     print(f"out of GPU memory: continuing with micro-batches of {half}", flush=True)
     return half

@@ -1,50 +1,40 @@
-"""Logits of a classifier for every example of a split."""
+"""Logits of a network for every example of a split."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
+from internal_kd.distillation.batches import Examples
 from internal_kd.distillation.hardware import Hardware, in_micro_batches
-from internal_kd.distillation.teachers import model_inputs
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from internal_kd.data.tokens import TokenSplit
+from internal_kd.learners.learner import Network
 
 
-def predict_logits(model: PreTrainedModel, split: TokenSplit, hardware: Hardware, batch_size: int = 64) -> np.ndarray:
-    """Return (examples, classes) fp32 logits in the order of the split; longest first: memory peaks early.
+def predict_logits(network: Network, examples: Examples, hardware: Hardware, batch_size: int = 64) -> np.ndarray:
+    """Return (examples, outputs) fp32 logits in the order of the examples; longest first: memory peaks early.
+
+    The network is read in eval mode, without dropout, and left in the mode it was in.
 
     Raises:
         UserError: memory runs out with one example at a time.
+
+    Example:
+        >>> predict_logits(network, examples, hardware).shape  # doctest: +SKIP
+        (277, 2)
     """
-    was_training = model.training
-    model.eval()
-    order = np.argsort(-np.asarray(split.lengths), kind="stable")
+    was_training = network.module.training
+    network.module.eval()
+    order = np.argsort(-np.asarray(examples.lengths), kind="stable")
     parts: list[np.ndarray] = []
 
     def predict(positions: np.ndarray) -> None:
-        batch = split.batch(positions)
-        parts.append(model(**model_inputs(batch, hardware.device)).logits.float().cpu().numpy())
+        batch = {name: tensor.to(hardware.device) for name, tensor in examples.batch(positions).items()}
+        parts.append(network.read(batch)["logits", 0].float().cpu().numpy())
 
     with torch.no_grad(), hardware.autocast():
         in_micro_batches(order, batch_size, predict)
-    model.train(was_training)
+    network.module.train(was_training)
     predicted = np.concatenate(parts)
     logits = np.empty_like(predicted)
     logits[order] = predicted
     return logits
-
-
-def predictions_frame(split: TokenSplit, logits: np.ndarray) -> pd.DataFrame:
-    """Return a table with idx, label, logit_0, ... one row per example."""
-    import pandas as pd
-
-    columns: dict[str, Any] = {"idx": np.asarray(split.idx), "label": np.asarray(split.labels)}
-    columns |= {f"logit_{i}": logits[:, i] for i in range(logits.shape[1])}
-    return pd.DataFrame(columns)

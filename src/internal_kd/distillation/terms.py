@@ -83,7 +83,7 @@ def terms_of(
         UserError: an objective or option is unknown, a need is not met, a layer does not exist.
 
     Example:
-        >>> [term.pairs for term in terms_of({"soft": 1.0, "cls_cosine": 1.0}, layer_map=[(1, 2), (2, 4)])]
+        >>> [term.pairs for term in terms_of({"hard": 1.0, "cls_cosine": 1.0}, layer_map=[(1, 2), (2, 4)])]
         [(), ((1, 2), (2, 4))]
     """
     student, teacher = student or Shape(), teacher or Shape()

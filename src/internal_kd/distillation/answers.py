@@ -1,0 +1,213 @@
+"""Where a student's batch finds its teacher's answers: computed while training, recorded, in a file, of several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from internal_kd.distillation.batches import Batch, Examples
+from internal_kd.distillation.hardware import Hardware
+from internal_kd.distillation.objectives import KINDS
+from internal_kd.distillation.recording import RecordingReader, as_recorded, stored
+from internal_kd.errors import UserError
+from internal_kd.learners.learner import Captured, Network, Wanted
+
+Combine = Literal["mean_probabilities", "mean_logits"]
+_LOGITS = ("logits", 0)
+
+
+class Answers(Protocol):
+    """Anything that answers a student's batch as a teacher."""
+
+    def answers(self, batch: Batch, wanted: Wanted) -> Captured:
+        """Return exactly what is asked for, padded like the batch, on the training's device, without gradient.
+
+        Raises:
+            UserError: it has no answer for an example, or does not hand out what is asked for.
+        """
+
+
+class Live:
+    """A network that answers while the student trains; it is frozen, and runs only as far up as needed.
+
+    Args:
+        network: the teacher, on the device.
+        hardware: device and the teacher's own precision.
+        examples: the same examples, looked up by id, as the teacher's own tokenizer and maximum length give them; it
+            then hands out logits only. None: the teacher reads the student's batch.
+    """
+
+    def __init__(self, network: Network, hardware: Hardware, examples: Examples | None = None) -> None:
+        self._network, self._hardware = network.freeze(), hardware
+        self._examples = examples
+        self._places = None if examples is None else _Places(np.asarray(examples.idx))
+
+    def answers(self, batch: Batch, wanted: Wanted) -> Captured:
+        """Return the network's outputs and internals for a batch."""
+        if self._examples is not None and self._places is not None:
+            _require_logits(wanted, "a teacher with a tokenizer or maximum length of its own")
+            own = self._examples.batch(self._places.of(batch["idx"].cpu().numpy()))
+            batch = {name: tensor.to(self._hardware.device, non_blocking=True) for name, tensor in own.items()}
+        with torch.no_grad(), self._hardware.autocast():
+            captured = self._network.read(batch, wanted)
+        if _LOGITS in captured:
+            captured[_LOGITS] = captured[_LOGITS].float()
+        return captured
+
+
+class Recorded:
+    """Reads what was recorded and computes what was not, as when attention maps exceed the disk budget.
+
+    What is computed is rounded like what was recorded: the budget decides where answers come from, not what they are.
+
+    Args:
+        reader: of the recording.
+        live: in the precision of the recording; None if everything asked for was recorded.
+        hardware: the device that answers are brought to.
+    """
+
+    def __init__(self, reader: RecordingReader, live: Answers | None, hardware: Hardware) -> None:
+        self._reader, self._live, self._hardware = reader, live, hardware
+
+    def missing(self, wanted: Wanted) -> Wanted:
+        """Return what of ``wanted`` was not recorded and has to be computed while training."""
+        return frozenset(one for one in stored(wanted) if not self._reader.has(*one))
+
+    def answers(self, batch: Batch, wanted: Wanted) -> Captured:
+        """Return recorded and computed answers for a batch."""
+        parts, missing = stored(wanted), self.missing(wanted)
+        length = batch["input_ids"].shape[1] if "input_ids" in batch else 0
+        device = self._hardware.device
+        read = self._reader.read(batch["idx"], length, parts - missing, pinned=device.type == "cuda")
+        found = {one: tensor.to(device, non_blocking=True) for one, tensor in read.items()}
+        if missing:
+            if self._live is None:
+                kind, layer = min(missing)
+                raise UserError(f"{kind} of layer {layer} was not recorded, and no teacher is loaded to compute it")
+            computed = self._live.answers(batch, missing)
+            found |= {one: as_recorded(one[0], tensor) for one, tensor in computed.items()}
+        return {one: found[one] if one in found else _sum_of_parts(*one, found) for one in wanted}
+
+
+class Mean:
+    """Several teachers as one.
+
+    Args:
+        members: at least one.
+        combine: the mean of their probabilities, handed out as logits log(p), or of their logits; for one column
+            (values) both are the mean of the values.
+        internals: the member (from 0) that hands out everything but logits; None: internals are refused, since layers
+            of models that were trained apart do not correspond.
+    """
+
+    def __init__(self, members: Sequence[Answers], combine: Combine, internals: int | None = None) -> None:
+        if not members:
+            raise UserError("teacher: an ensemble of no member answers nothing; name at least one")
+        self._members, self._combine, self._internals = list(members), combine, internals
+
+    def answers(self, batch: Batch, wanted: Wanted) -> Captured:
+        """Return the combined logits and one member's internals."""
+        inner = wanted - {_LOGITS}
+        if inner and self._internals is None:
+            _require_logits(wanted, "an ensemble without `internals`")
+        found: Captured = {}
+        every: list[Tensor] = []
+        for number, member in enumerate(self._members):
+            asked = (wanted & {_LOGITS}) | (inner if number == self._internals else frozenset())
+            if not asked:
+                continue
+            answered = member.answers(batch, asked)
+            if _LOGITS in answered:
+                every.append(answered.pop(_LOGITS).float())
+            found |= answered
+        if every:
+            found[_LOGITS] = mean_answer(torch.stack(every), self._combine)
+        return found
+
+
+class FromArrays:
+    """Answers that lie in memory, as those of a file.
+
+    Args:
+        ids: example ids, (N,), each once.
+        values: (N, C) logits or probabilities, in the order of the student's classes.
+        hardware: the device that answers are brought to.
+        probabilities: whether ``values`` are probabilities; they are handed out as logits log(p).
+
+    Raises:
+        UserError: an id occurs twice, or a value is NaN.
+    """
+
+    def __init__(self, ids: np.ndarray, values: np.ndarray, hardware: Hardware, *, probabilities: bool = False) -> None:
+        self._places = _Places(np.asarray(ids))
+        logits = np.asarray(values, dtype=np.float32)
+        if logits.ndim != 2 or len(logits) != len(ids):
+            raise UserError(f"answers: {len(ids)} ids and values of shape {logits.shape}; expected (examples, classes)")
+        if not np.isfinite(logits).all():
+            row = int(np.argmin(np.isfinite(logits).all(1)))
+            raise UserError(f"answers: example {np.asarray(ids)[row]} has a value that is not a number")
+        if probabilities:
+            logits = np.log(np.maximum(logits, np.finfo(np.float32).tiny))
+        self._logits, self._hardware = torch.from_numpy(logits), hardware
+
+    def covers(self, ids: np.ndarray) -> np.ndarray:
+        """Return for every example id whether there is an answer, (examples,) bool."""
+        return self._places.known(np.asarray(ids))
+
+    def answers(self, batch: Batch, wanted: Wanted) -> Captured:
+        """Return the logits of a batch."""
+        _require_logits(wanted, "a file of answers")
+        rows = self._logits[self._places.of(batch["idx"].cpu().numpy())]
+        return {_LOGITS: rows.to(self._hardware.device, non_blocking=True)}
+
+
+def mean_answer(logits: Tensor, combine: Combine) -> Tensor:
+    """Combine several teachers' logits (members, B, C) into one's (B, C).
+
+    Example:
+        >>> mean_answer(torch.tensor([[[0.0, 0.0]], [[2.0, 4.0]]]), "mean_logits")
+        tensor([[1., 2.]])
+    """
+    if combine == "mean_logits" or logits.shape[-1] == 1:
+        return logits.mean(0)
+    return F.log_softmax(logits, dim=-1).logsumexp(0) - float(np.log(len(logits)))
+
+
+def _sum_of_parts(kind: str, layer: int, found: Captured) -> Tensor:
+    first, second = (found[part, layer].float() for part in KINDS[kind].made_of)
+    # attention (B, H, n, n) and attention_lse (B, H, n), one value for each row.
+    return first + second.unsqueeze(-1)
+
+
+def _require_logits(wanted: Wanted, what: str) -> None:
+    if inner := sorted(wanted - {_LOGITS}):
+        kind, layer = inner[0]
+        raise UserError(f"{what} hands out logits only, but a term reads {kind} of layer {layer}")
+
+
+class _Places:
+    """Positions of example ids."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        self._order = np.argsort(ids, kind="stable")
+        self._sorted = ids[self._order]
+        if (repeated := self._sorted[1:][self._sorted[1:] == self._sorted[:-1]]).size:
+            raise UserError(f"answers: example {repeated[0]} occurs twice")
+
+    def known(self, ids: np.ndarray) -> np.ndarray:
+        if not len(self._sorted):
+            return np.zeros(len(ids), dtype=bool)
+        return self._sorted[self._find(ids)] == ids
+
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        if not (known := self.known(ids)).all():
+            raise UserError(f"answers: there is none for example {ids[~known][0]}")
+        return self._order[self._find(ids)]
+
+    def _find(self, ids: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._sorted, ids).clip(max=len(self._sorted) - 1)

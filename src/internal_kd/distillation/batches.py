@@ -1,0 +1,140 @@
+"""Which examples make up a batch, and how a batch is cut into parts that fit a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# Examples are sorted by length within pools of this many batches: enough for little padding, few enough for chance.
+POOL_BATCHES = 50
+
+Batch = dict[str, "Tensor"]
+
+
+class Examples(Protocol):
+    """The examples of one split, encoded.
+
+    Attributes:
+        idx: example ids, (examples,) int64.
+        labels: (examples, ...) class numbers, or float targets; -1 or NaN for an example without a label.
+        lengths: tokens of each example with special tokens, (examples,) int64.
+    """
+
+    idx: np.ndarray
+    labels: np.ndarray
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+
+    def batch(self, positions: np.ndarray) -> Batch:
+        """Return a batch: what the network takes, (B, n) each, and ``labels`` (B, ...) and ``idx`` (B,)."""
+
+    def vocabulary(self, positions: np.ndarray) -> np.ndarray:
+        """Return the token ids that batches of these examples can hold, ascending."""
+
+
+class LengthBuckets:
+    """Batches of examples of about the same length, in an order that depends on seed and epoch alone.
+
+    Each epoch shuffles the examples, sorts pools of 50 batches by length, cuts them into batches and shuffles those;
+    padded over real tokens comes to about 1.2 or less. Every example occurs once; the last, smaller batch is kept.
+
+    Args:
+        lengths: real tokens of each example, (examples,).
+        batch_size: examples in a batch.
+        seed: of the order.
+
+    Example:
+        >>> [batch.tolist() for batch in LengthBuckets(np.array([3, 9, 4, 8]), batch_size=2, seed=1).epoch(0)]
+        [[2, 0], [3, 1]]
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
+        self._lengths, self._batch_size, self._seed = np.asarray(lengths), batch_size, seed
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+        return -(-len(self._lengths) // self._batch_size)
+
+    def epoch(self, number: int) -> list[np.ndarray]:
+        """Return the batches of epoch ``number`` (from 0), as positions into ``lengths``."""
+        rng = np.random.Generator(np.random.PCG64([self._seed, number]))
+        order = rng.permutation(len(self._lengths))
+        pool = self._batch_size * POOL_BATCHES
+        batches = []
+        for start in range(0, len(order), pool):
+            members = order[start : start + pool]
+            # A stable sort leaves examples of one length in their shuffled order.
+            members = members[np.argsort(self._lengths[members], kind="stable")]
+            batches += [members[at : at + self._batch_size] for at in range(0, len(members), self._batch_size)]
+        return [batches[number] for number in rng.permutation(len(batches))]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Examples of a batch that are computed at once: a micro-batch, or one device's share.
+
+    Attributes:
+        batch: tensors by name, (examples, ...) each; ``idx`` stays on the CPU, where answers are looked up by it.
+        labelled: rows that have a label; None: all.
+        share, labelled_share: of the batch's examples, and of its labelled ones.
+    """
+
+    batch: Batch
+    labelled: Tensor | None = None
+    share: float = 1.0
+    labelled_share: float = 1.0
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.batch["idx"])
+
+    @property
+    def labelled_count(self) -> int:
+        """How many examples have a label."""
+        return len(self) if self.labelled is None else len(self.labelled)
+
+    def to(self, device: torch.device) -> Part:
+        """Return the part with its tensors on a device."""
+        if device.type == "cpu":
+            return self
+        moved = {
+            name: tensor if name == "idx" else tensor.pin_memory().to(device, non_blocking=True)
+            for name, tensor in self.batch.items()
+        }
+        rows = None if self.labelled is None else self.labelled.to(device, non_blocking=True)
+        return replace(self, batch=moved, labelled=rows)
+
+
+def parts_of(batch: Batch, size: int | None = None, *, rank: int = 0, world: int = 1) -> Iterator[Part]:
+    """Cut a batch on the CPU into parts of at most ``size`` examples, of every ``world``-th one from ``rank`` on.
+
+    The shares of all parts of all ranks add up to 1, so a mean over the batch is the sum of share times mean.
+    """
+    real = _labelled(batch["labels"])
+    examples, labelled = len(batch["idx"]), int(real.sum())
+    if world > 1:
+        batch = {name: tensor[rank::world] for name, tensor in batch.items()}
+        real = real[rank::world]
+    mine = len(batch["idx"])
+    size = size or max(mine, 1)
+    for start in range(0, mine, size):
+        part = {name: tensor[start : start + size] for name, tensor in batch.items()} if size < mine else batch
+        here = real[start : start + size]
+        count = int(here.sum())
+        rows = None if count == len(here) else here.nonzero().squeeze(1)
+        yield Part(part, rows, len(here) / examples, count / max(labelled, 1))
+
+
+def _labelled(labels: Tensor) -> Tensor:
+    """Which examples have a label, (B,) bool: a number that is not NaN, a class that is not negative."""
+    real = ~labels.isnan() if labels.is_floating_point() else labels >= 0
+    return real.flatten(1).any(1) if real.ndim > 1 else real
