@@ -1,4 +1,8 @@
-"""Files that are either whole or absent: everything is written beside its place and renamed into it."""
+"""Files that are either complete or absent, and compared with their recorded checksums before they are used.
+
+Everything is written beside its place and renamed into it. What was written is recorded with size and SHA-256, and
+``verified`` compares both, once per process, before anybody reads the file.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,27 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError
+
+
+class Damaged(UserError):
+    """A file of ours that is not what was written: its artefact has to be made again.
+
+    Attributes:
+        folder: the artefact's folder.
+    """
+
+    def __init__(self, folder: Path, problem: str) -> None:
+        """Take the folder and what is wrong in it."""
+        super().__init__(f"{folder}: {problem}; delete this folder and run again")
+        self.folder = folder
+
 
 # What replacing and staging_folder call what they write first.
 _TEMPORARY = re.compile(r"^\.(.+)\.\d+\.[0-9a-f]{6}\.tmp$")
@@ -78,12 +97,25 @@ def require_space(folder: Path, needed: int, what: str) -> None:
         raise UserError(f"{what} take {needed / 1e9:.2f} GB, but the disk of {folder} has {free / 1e9:.2f} GB left")
 
 
+def publish(staged: Path, target: Path, record: Mapping[str, Any], marker: str = "manifest.json") -> None:
+    """Publish a staged folder with a record of its files: the marker has ``record`` and, as ``files``, all the others.
+
+    Raises:
+        UserError: the disk is full or cannot be written.
+    """
+    names = [str(path.relative_to(staged)) for path in staged.rglob("*") if path.is_file()]
+    write_json(staged / marker, {**record, "files": describe_files(staged, names)})
+    publish_folder(staged, target, last=marker)
+
+
 def publish_folder(staged: Path, target: Path, last: str) -> None:
     """Move the files of ``staged`` into ``target``, the file named ``last`` at the end.
 
-    ``last`` is the marker that says the folder is complete, so a reader that finds it finds everything. The target
-    may exist already (Snakemake makes the folders of declared outputs before a job starts).
+    ``last`` is the marker of a complete folder, so a reader that finds it finds everything. The target may exist
+    already (Snakemake makes the folders of declared outputs before a job starts). Every file becomes as readable as
+    the umask allows: safetensors writes files that only their owner can read.
     """
+    _open_to_others(staged)
     files = sorted(path.relative_to(staged) for path in staged.rglob("*") if path.is_file())
     (target / last).unlink(missing_ok=True)
     for relative in [*(f for f in files if str(f) != last), Path(last)]:
@@ -94,12 +126,21 @@ def publish_folder(staged: Path, target: Path, last: str) -> None:
 
 
 def replace_folder(staged: Path, target: Path) -> None:
-    """Rename ``staged`` to ``target``, a folder as a whole: what bears the name survives a power failure."""
+    """Rename ``staged`` to ``target``, the folder in one piece: what has the name survives a power failure."""
+    _open_to_others(staged)
     for path in (*(path for path in staged.rglob("*") if path.is_file()), staged):
         _sync(path)
     shutil.rmtree(target, ignore_errors=True)
     staged.rename(target)
     _sync(target.parent)
+
+
+def _open_to_others(folder: Path) -> None:
+    # The folder itself was made with the umask; asking for the umask would mean changing it for all threads.
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o666 != mode:
+            path.chmod(mode)
 
 
 def _sync(path: Path) -> None:
@@ -130,7 +171,7 @@ def remove(path: Path) -> None:
 
 
 def writing_failed(path: Path, error: OSError) -> UserError:
-    """Turn an OSError met while writing into one line with the way out, naming the place that was meant in the end."""
+    """Turn an OSError met while writing into one line with the way out, naming the final place."""
     path = Path(*(_TEMPORARY.sub(r"\1", part) for part in path.parts))
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"the disk is full: {path} could not be written; free some space and start again")
@@ -140,7 +181,7 @@ def writing_failed(path: Path, error: OSError) -> UserError:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write text as UTF-8, whole or not at all."""
+    """Write text as UTF-8, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -154,7 +195,7 @@ def read_json(path: Path | str, way_out: str = "delete it and run again") -> Any
     """Read a JSON file; ``way_out`` ends the error line, for files that are not ours to delete.
 
     Raises:
-        UserError: the file is missing, cannot be read or is cut short.
+        UserError: the file is missing, cannot be read or is truncated.
     """
     path = Path(path)
     try:
@@ -164,14 +205,14 @@ def read_json(path: Path | str, way_out: str = "delete it and run again") -> Any
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not whole JSON ({error}): {way_out}") from None
+        raise UserError(f"{path} is truncated or not JSON ({error}): {way_out}") from None
 
 
 def read_mapping(path: Path | str, way_out: str = "delete it and run again") -> dict[str, Any]:
-    """Read a JSON file that holds an object; arguments and errors as ``read_json``, and another value is refused."""
+    """Read a JSON file that holds an object; arguments and errors as ``read_json``; another value is refused."""
     value = read_json(path, way_out)
     if not isinstance(value, dict):
-        raise UserError(f"{path} holds no JSON object: {way_out}")
+        raise UserError(f"{path} is not a JSON object: {way_out}")
     return value
 
 
@@ -189,3 +230,72 @@ def sha256_file(path: Path | str) -> str:
 def describe_files(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     """Return ``{name: {"bytes": n, "sha256": hex}}`` for files of a folder, names relative to it."""
     return {n: {"bytes": (folder / n).stat().st_size, "sha256": sha256_file(folder / n)} for n in sorted(names)}
+
+
+def signature(path: Path) -> str:
+    """Return what tells a file from another, or from an edited one, without reading it.
+
+    Size and modification time are not enough: ``cp -p``, ``rsync -t`` and archives set the time. The inode changes when
+    another file takes the place, and the time of the last change of the inode (ctime) cannot be set by anybody.
+    """
+    found = path.stat()
+    return f"{found.st_dev}|{found.st_ino}|{found.st_size}|{found.st_mtime_ns}|{found.st_ctime_ns}"
+
+
+# What this process has hashed already: path and signature -> SHA-256.
+_hashed: dict[tuple[str, str], str] = {}
+
+
+def sha256_once(path: Path) -> str:
+    """Return a file's SHA-256, computed once per process as long as the file is not changed."""
+    key = str(path.absolute()), signature(path)
+    if key not in _hashed:
+        _hashed[key] = sha256_file(path)
+    return _hashed[key]
+
+
+def problem_with_file(folder: Path, name: str, expected: Any, *, content: bool) -> str | None:
+    """Compare one file with its entry in a record.
+
+    Args:
+        folder: the artefact's folder.
+        name: the file's path in it.
+        expected: ``{"bytes": n, "sha256": hex}``.
+        content: whether to compare the SHA-256 too.
+
+    Returns:
+        None for a file that is as recorded, ``"<name> is missing"``, or what else is wrong with it.
+    """
+    if not isinstance(expected, Mapping):
+        return f"the record of {name} is damaged"
+    path = folder / name
+    try:
+        found = path.stat()
+    except (OSError, ValueError):  # a name that no file can have is a ValueError
+        return f"{name} is missing"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{name} is not a file"
+    if found.st_size != expected.get("bytes"):
+        return f"{name} has {found.st_size} bytes instead of {expected.get('bytes')}"
+    if content and sha256_once(path) != expected.get("sha256"):
+        return f"{name} differs from its recorded SHA-256: it was damaged or edited"
+    return None
+
+
+def verified(folder: Path, record: Mapping[str, Any], names: Iterable[str] | None = None) -> None:
+    """Compare files with size and SHA-256 in their record before they are used, each once per process.
+
+    Args:
+        folder: the artefact's folder.
+        record: its manifest.json or run.json.
+        names: the files that are about to be read; all that are recorded if None.
+
+    Raises:
+        Damaged: a file is missing, or another one than was recorded.
+    """
+    files = record.get("files")
+    if not isinstance(files, Mapping):
+        raise Damaged(folder, "its record lists no files")
+    for name in files if names is None else names:
+        if problem := problem_with_file(folder, name, files.get(name), content=True):
+            raise Damaged(folder, problem)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from internal_kd.artefacts import TaskData
-from internal_kd.data.tasks_on_disk import UNLABELLED, Examples, FetchedTask, examples_of
+from internal_kd.data.examples import Examples, FetchedTask, examples_of, rows_by_split
+from internal_kd.data.file_kinds import check_file_kind
 from internal_kd.errors import UserError
-from internal_kd.params.sources import GlueEntry
-from internal_kd.tasks import GLUE, GlueTask, TsvLayout
+from internal_kd.params.data import GlueEntry
+from internal_kd.plan.artefacts import Data
+from internal_kd.tasks.glue import GLUE, GlueTask, TsvLayout
 
 # These files spell their labels out; the others write the class index.
 LABELS_IN_WORDS = ("mnli", "qnli", "rte")
@@ -27,14 +28,14 @@ MISSING_FIELDS, NO_GOLD_LABEL = "missing fields", "no gold label"
 
 @dataclass(frozen=True)
 class _Columns:
-    """Positions of the columns of one file; ``width`` is the number of fields a row should have."""
+    """Positions of the columns of one file; ``width`` is the number of fields of a row."""
 
     text: tuple[int, ...]
     label: int | None
     idx: int | None
     width: int
 
-    def row_is_whole(self, fields: list[str]) -> bool:
+    def complete(self, fields: list[str]) -> bool:
         """Whether every needed field is there.
 
         A field too many is harmless behind the label; where texts come last it is a tab inside one of them.
@@ -45,26 +46,20 @@ class _Columns:
         return len(fields) <= self.width or self.label == max(needed)
 
 
-def read_glue_folder(data: TaskData) -> FetchedTask:
+def read_glue_folder(data: Data) -> FetchedTask:
     """Read a GLUE task from its official TSV files.
 
     Raises:
-        UserError: a file that is not UTF-8 or has no rows, a missing column, a row without its fields, or a label
-            that is none of the task's; the line names file and line.
+        UserError: a file that is not UTF-8 or has no rows, a missing column, a row without its fields, or a label that
+            is not one of the task's; the line names file and line.
     """
     assert data.glue is not None and isinstance(data.entry, GlueEntry)
     task = GLUE[data.glue]
-    splits = {split: _read_split(task, task.splits[split], path) for split, path in data.files.items()}
+    files = {split: path for split, path in data.files.items() if split in task.splits}
+    splits = {split: _read_split(task, task.splits[split], path) for split, path in files.items()}
+    info = replace(task.info(rows_by_split(splits), "local files"), name=data.name)
     folder = data.entry.folder
-    return FetchedTask(
-        title=task.title if folder in (None, task.folder) else Path(str(folder)).name,
-        source="local files",
-        licence=task.licence,
-        labels=task.labels,
-        metrics=task.metrics,
-        regression=task.regression,
-        splits=splits,
-    )
+    return FetchedTask(info if folder in (None, task.folder) else replace(info, title=Path(str(folder)).name), splits)
 
 
 def _read_split(task: GlueTask, layout: TsvLayout, path: Path) -> Examples:
@@ -77,34 +72,36 @@ def _read_split(task: GlueTask, layout: TsvLayout, path: Path) -> Examples:
     labels: list[float] = []
     for row, (number, line) in enumerate(lines):
         fields = line.split("\t")
-        if not columns.row_is_whole(fields):
+        if not columns.complete(fields):
             if task.name not in BROKEN_ROWS_KNOWN:
                 raise UserError(
-                    f"{path} line {number} has {len(fields)} fields instead of {columns.width}: mend or remove it"
+                    f"{path} line {number} has {len(fields)} fields instead of {columns.width}: fix or remove it"
                 )
             dropped[MISSING_FIELDS] += 1
             continue
         if task.name == "mnli" and columns.label is not None and fields[columns.label] == "-":
             dropped[NO_GOLD_LABEL] += 1
             continue
-        labels.append(UNLABELLED if columns.label is None else _label(task, fields[columns.label], path, number))
+        if columns.label is not None:
+            labels.append(_label(task, fields[columns.label], path, number))
         rows.append(row)
         own_idx.append("" if columns.idx is None else "".join(fields[columns.idx : columns.idx + 1]))
         for column, position in zip(texts, columns.text, strict=True):
             column.append(fields[position])
-    values = labels if task.regression else [int(label) for label in labels]
-    return examples_of(_idx(own_idx, rows), texts, values, regression=task.regression, dropped=dict(dropped))
+    values = None if columns.label is None else labels if task.kind == "values" else [int(label) for label in labels]
+    return examples_of(_idx(own_idx, rows), texts, values, kind=task.kind, dropped=dict(dropped))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    # Texts hold characters that str.splitlines would break at, so only LF and CRLF end a line.
+    # Texts contain characters that str.splitlines would break at, so only LF and CRLF end a line.
+    check_file_kind(path, expected="text")
     try:
         with path.open(encoding="utf-8-sig", newline="\n") as handle:
             for number, line in enumerate(handle, start=1):
                 if line := line.removesuffix("\n").removesuffix("\r"):
                     yield number, line
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): convert it to UTF-8") from None
+        raise UserError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): convert it") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -112,9 +109,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _columns(layout: TsvLayout, path: Path, lines: Iterator[tuple[int, str]]) -> _Columns:
     if not layout.header:
         positions = (*layout.text, *(() if layout.label is None else (layout.label,)))
-        whole = [p for p in positions if isinstance(p, int)]
+        numbers = [p for p in positions if isinstance(p, int)]
         label = layout.label if isinstance(layout.label, int) else None
-        return _Columns(tuple(p for p in layout.text if isinstance(p, int)), label, None, max(whole) + 1)
+        return _Columns(tuple(p for p in layout.text if isinstance(p, int)), label, None, max(numbers) + 1)
     header = next(lines, (0, ""))[1].split("\t")
     if header == [""]:
         raise UserError(f"{path} is empty; put the official file in its place")
@@ -133,18 +130,18 @@ def _columns(layout: TsvLayout, path: Path, lines: Iterator[tuple[int, str]]) ->
 
 
 def _label(task: GlueTask, text: str, path: Path, number: int) -> float:
-    if task.regression:
+    if task.kind == "values":
         low, high = task.label_range or (float("-inf"), float("inf"))
         try:
             value = float(text)
         except ValueError:
             value = float("nan")
         if not low <= value <= high:
-            raise UserError(f"{path} line {number}: score {text[:40]!r} is no number from {low:g} to {high:g}")
+            raise UserError(f"{path} line {number}: score {text[:40]!r} is not a number from {low:g} to {high:g}")
         return value
     known = task.labels if task.name in LABELS_IN_WORDS else tuple(str(i) for i in range(len(task.labels)))
     if text not in known:
-        raise UserError(f"{path} line {number}: label {text[:40]!r} is none of {task.title}'s: {', '.join(known)}")
+        raise UserError(f"{path} line {number}: label {text[:40]!r} is not one of {task.title}'s: {', '.join(known)}")
     return known.index(text)
 
 

@@ -1,7 +1,7 @@
-"""Downloads from the Hugging Face hub at a pinned revision, checked, and one line for whatever goes wrong.
+"""Downloads from the Hugging Face hub at a pinned revision, with checksums and one line for whatever goes wrong.
 
-``huggingface_hub`` retries a server that is not there for 23 seconds, and one that drops packets for minutes; so the
-hub is knocked at first, with a short limit. Without an answer only its local cache is used.
+``huggingface_hub`` retries a missing server for 23 seconds, and one that drops packets for minutes. So the hub is asked
+for a sign of life first, with a short limit; without an answer only its local cache is used.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ANSWER_WITHIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Wanted:
+class HubFiles:
     """Some files of a hub repository at a pinned commit. ``way_out`` ends the line when they cannot be had."""
 
     kind: str
@@ -32,14 +32,14 @@ class Wanted:
         return f"{'data set' if self.kind == 'dataset' else 'model'} {self.repository} at {self.revision}"
 
 
-def download(wanted: Wanted) -> dict[str, Path]:
+def download(requested: HubFiles) -> dict[str, Path]:
     """Download files, or take them from the hub's local cache, and check them against their names in that cache.
 
     Returns:
         ``{path inside the repository: path of the file}``.
 
     Raises:
-        UserError: no network, no such repository, revision or file, or a file that is not what the hub says it is.
+        UserError: no network, no such repository, revision or file, or a file that does not have the hub's checksum.
     """
     import httpx2
     from huggingface_hub import snapshot_download
@@ -54,31 +54,31 @@ def download(wanted: Wanted) -> dict[str, Path]:
     unreachable = _unreachable()
     try:
         folder = snapshot_download(
-            wanted.repository,
-            repo_type=wanted.kind,
-            revision=wanted.revision,
-            allow_patterns=list(wanted.patterns),
-            ignore_patterns=list(wanted.ignored),
+            requested.repository,
+            repo_type=requested.kind,
+            revision=requested.revision,
+            allow_patterns=list(requested.patterns),
+            ignore_patterns=list(requested.ignored),
             local_files_only=unreachable is not None,
         )
     except RevisionNotFoundError:
-        raise UserError(f"{wanted}: the hub has no such revision; take a commit of its history") from None
+        raise UserError(f"{requested}: the hub has no such revision; take a commit of its history") from None
     except GatedRepoError:
-        raise UserError(f"{wanted}: access must be granted on the hub first; then set HF_TOKEN") from None
+        raise UserError(f"{requested}: access must be granted on the hub first; then set HF_TOKEN") from None
     except RepositoryNotFoundError:
-        raise UserError(f"{wanted}: the hub has no such repository (or it is private: set HF_TOKEN)") from None
+        raise UserError(f"{requested}: the hub has no such repository (or it is private: set HF_TOKEN)") from None
     except LocalEntryNotFoundError as error:
         reason = unreachable or f"the hub gave no usable answer: {_first_line(error)}"
-        raise UserError(f"{wanted} cannot be downloaded ({reason}); {wanted.way_out}") from None
+        raise UserError(f"{requested} cannot be downloaded ({reason}); {requested.way_out}") from None
     except HfHubHTTPError as error:
-        raise UserError(f"{wanted} cannot be downloaded ({_first_line(error)}); {wanted.way_out}") from None
+        raise UserError(f"{requested} cannot be downloaded ({_first_line(error)}); {requested.way_out}") from None
     except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
         raise UserError(
-            f"{wanted}: the download broke off ({_first_line(error)}); start again, or {wanted.way_out}"
+            f"{requested}: the download broke off ({_first_line(error)}); start again, or {requested.way_out}"
         ) from None
-    found = {str(path.relative_to(folder)): path for path in _wanted_files(Path(folder), wanted)}
+    found = {str(path.relative_to(folder)): path for path in _requested_files(Path(folder), requested)}
     for path in found.values():
-        _check_content(path, wanted)
+        _check_content(path, requested)
     return found
 
 
@@ -89,7 +89,7 @@ def _unreachable() -> str | None:
     from huggingface_hub.utils import get_session
 
     if constants.is_offline_mode():
-        return "HF_HUB_OFFLINE is set and the local cache does not hold it"
+        return "HF_HUB_OFFLINE is set and the local cache does not have it"
     try:
         get_session().head(constants.ENDPOINT, timeout=ANSWER_WITHIN_SECONDS)
     except httpx2.HTTPError as error:
@@ -97,15 +97,17 @@ def _unreachable() -> str | None:
     return None
 
 
-def _wanted_files(folder: Path, wanted: Wanted) -> Iterable[Path]:
+def _requested_files(folder: Path, requested: HubFiles) -> Iterable[Path]:
     from huggingface_hub.utils import filter_repo_objects
 
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    chosen = filter_repo_objects(names, allow_patterns=list(wanted.patterns), ignore_patterns=list(wanted.ignored))
+    chosen = filter_repo_objects(
+        names, allow_patterns=list(requested.patterns), ignore_patterns=list(requested.ignored)
+    )
     return [folder / name for name in chosen]
 
 
-def _check_content(path: Path, wanted: Wanted) -> None:
+def _check_content(path: Path, requested: HubFiles) -> None:
     """Compare a file with its name in the hub's cache: its SHA-256, or git's SHA-1 for a small file."""
     blob = path.resolve()
     expected = blob.name
@@ -119,13 +121,13 @@ def _check_content(path: Path, wanted: Wanted) -> None:
         while chunk := handle.read(1 << 20):
             digest.update(chunk)
     if digest.hexdigest() != expected:
-        # Under that name nobody can want these bytes; without them the next start downloads the file anew.
+        # These bytes are of no use under that name; without them the next start downloads the file again.
         with suppress(OSError):
             blob.unlink()
             path.unlink()
         raise UserError(
-            f"{wanted}: {path.name} has not the hub's checksum {expected} but {digest.hexdigest()}; start again, and "
-            f"if it stays so, {wanted.way_out}"
+            f"{requested}: {path.name} does not have the hub's checksum {expected} but {digest.hexdigest()}; start "
+            f"again, and if that does not help, {requested.way_out}"
         )
 
 

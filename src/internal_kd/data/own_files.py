@@ -1,239 +1,195 @@
-"""One's own data: CSV, TSV, JSON Lines or Parquet files with named columns.
+"""Your own data: a train, a dev and maybe a test file with named columns, as a task.
 
-Texts are kept as they stand: "NA" and "null" are words. CSV follows its standard quoting; in TSV a quote is a
-character like any other, as in GLUE. Rows are counted from 0 and that number is the example's id.
+Rows are counted from 0 and that number is the example's id. What would train a wrong model is refused (labels that are
+numbers to predict, ids, two spellings of a class); what may be meant is reported (equal or overlapping splits).
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import partial
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from internal_kd.artefacts import TaskData
-from internal_kd.data.tasks_on_disk import UNLABELLED, Examples, FetchedTask, check_task, examples_of, metrics_of
-from internal_kd.errors import UserError, nearest
-from internal_kd.params.sources import FilesEntry
-
-# Python reads no longer whole number; nobody means one as a class.
-LONGEST_NUMBER = 4000
-
-# A row: where it stands (for the error line) and its values by column.
-Row = tuple[str, dict[str, Any]]
+from internal_kd.data.examples import FetchedTask, examples_of, metrics_of, rows_by_split
+from internal_kd.data.labels import class_indices, class_names, label_text, label_warnings, spell_alike, target_value
+from internal_kd.data.tables import check_ending, columns_of, rows_of, shown, text_value
+from internal_kd.errors import UserError
+from internal_kd.params.data import FilesEntry
+from internal_kd.plan.artefacts import Data
+from internal_kd.tasks.info import TaskInfo
 
 
 @dataclass(frozen=True)
-class _Split:
-    """One file as read: texts by column, and labels as text (None for a test file without them)."""
+class OwnFiles:
+    """What the parameters say about a user's files.
+
+    Attributes:
+        task: the task's name, for error lines.
+        files: by split: train, dev and, if given, test.
+        text: one or two columns.
+        label: the label's column.
+        kind: "classes" or "values".
+        labels: the classes in their order; found in the training file if None.
+    """
+
+    task: str
+    files: Mapping[str, Path]
+    text: tuple[str, ...]
+    label: str
+    kind: str = "classes"
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class OwnSplit:
+    """One file: texts by column, and class indices or values by row; None for a test file."""
+
+    texts: list[list[str]]
+    labels: list[int] | list[float] | None
+
+
+@dataclass(frozen=True)
+class OwnTask:
+    """What the files hold: classes (none for values), splits, and what is suspicious, one line each."""
+
+    labels: tuple[str, ...]
+    splits: dict[str, OwnSplit]
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One file as read: where each row is, texts by column, and the label's column, empty for a test file."""
 
     path: Path
-    where: list[str]
+    places: list[str]
     texts: list[list[str]]
-    labels: list[str] | None
+    labels: list[str]
+    targets: list[float]
 
 
-def read_own_files(data: TaskData) -> FetchedTask:
+def read_own_files(given: OwnFiles) -> OwnTask:
     """Read a task from the user's files.
 
     Raises:
-        UserError: a file cannot be read, a column is missing, a text is empty, or a label or target is not one; the
-            line names the file and, where there is one, the line or row. Or nothing can be learnt from the train file.
+        UserError: a file cannot be read, a column is missing, a text is empty, a label or target is not one, the labels
+            look like numbers or ids, or the training file has fewer than two labels or values. The line names the file
+            and, if there is one, the line or row.
     """
+    read = {split: _read(path, given, labelled=not split.startswith("test")) for split, path in given.files.items()}
+    # The training file first: if it has no examples or one class, the dev file would seem to be wrong.
+    _check_train(given, read["train"])
+    if given.kind == "values":
+        return OwnTask((), {split: OwnSplit(rows.texts, rows.targets or None) for split, rows in read.items()})
+    names = given.labels or class_names(given.task, given.files["train"], read["train"].labels)
+    splits = {split: OwnSplit(rows.texts, _indices(rows, names, given)) for split, rows in read.items()}
+    counts = Counter(read["train"].labels)
+    return OwnTask(names, splits, label_warnings(names, counts, listed=given.labels is not None))
+
+
+def fetch_own_files(data: Data) -> FetchedTask:
+    """Read the task that the parameters describe; errors as ``read_own_files``."""
     entry = data.entry
     assert isinstance(entry, FilesEntry)
-    read = {split: _read(path, entry, data.name, labelled=split != "test") for split, path in data.files.items()}
-    regression = entry.type == "regression"
-    names = () if regression else _label_names(entry, read["train"])
-    task = FetchedTask(
-        title=data.name,
-        source="own files",
-        licence=entry.licence,
-        labels=names,
-        metrics=metrics_of(data.name, entry, 1 if regression else len(names)),
-        regression=regression,
-        splits={"train": _examples(read.pop("train"), names, entry, data.name)},
+    given = OwnFiles(
+        task=data.name,
+        files={split: path for split, path in data.files.items() if split != "unlabelled"},
+        text=entry.text,
+        label=entry.label,
+        kind=entry.kind,
+        labels=None if entry.labels is None else tuple(map(str, entry.labels)),
     )
-    # Before the others: of a train file without examples or with one class, the dev file would be found at fault.
-    check_task(data.name, task)
-    others = {split: _examples(rows, names, entry, data.name) for split, rows in read.items()}
-    return replace(task, splits=task.splits | others)
+    read = read_own_files(given)
+    splits = {
+        split: examples_of(range(len(rows.texts[0])), rows.texts, rows.labels, kind=entry.kind)
+        for split, rows in read.splits.items()
+    }
+    info = TaskInfo(
+        name=data.name,
+        title=data.name,
+        kind=entry.kind,
+        labels=read.labels,
+        metrics=metrics_of(entry, read.labels),
+        texts=len(entry.text),
+        rows=rows_by_split(splits),
+        licence=entry.licence,
+        source="own files",
+    )
+    return FetchedTask(info, splits, tuple(read.warnings))
 
 
-def _label_names(entry: FilesEntry, train: _Split) -> tuple[str, ...]:
-    """Return the classes as given, or those found in train: whole numbers in their order, other labels sorted."""
-    if entry.labels is not None:
-        return tuple(str(label) for label in entry.labels)
-    found = set(train.labels or ())
-    if all(label.removeprefix("-").isdecimal() and len(label) < LONGEST_NUMBER for label in found):
-        return tuple(sorted(found, key=lambda label: (int(label), label)))
-    return tuple(sorted(found))
+def read_texts(path: Path, choices: Sequence[tuple[str, ...]]) -> list[list[str]]:
+    """Read texts without labels; other columns are not read.
+
+    Args:
+        path: a .csv, .tsv, .jsonl or .parquet file.
+        choices: what the one or two text columns may be called, best first.
+
+    Returns:
+        One list per column.
+
+    Raises:
+        UserError: the file cannot be read, has none of these columns or no rows, or a text is empty.
+    """
+    found = columns_of(path)
+    columns = next((choice for choice in choices if set(choice) <= set(found)), None)
+    if columns is None:
+        wanted = " or ".join(" and ".join(map(repr, choice)) for choice in choices)
+        if len(choices) == 1:  # the reader's own line has the nearest name
+            columns = choices[0]
+        else:
+            raise UserError(f"{path}: no column {wanted}; it has {shown(found)}")
+    texts: list[list[str]] = [[] for _ in columns]
+    for place, values in rows_of(path, columns):
+        for column_texts, text in zip(texts, _texts(values, columns, path, place), strict=True):
+            column_texts.append(text)
+    if not texts[0]:
+        raise UserError(f"{path} has no rows; give a file with texts")
+    return texts
 
 
-def _examples(split: _Split, names: tuple[str, ...], entry: FilesEntry, task: str) -> Examples:
-    regression = entry.type == "regression"
-    idx = range(len(split.where))
-    if split.labels is None:
-        return examples_of(idx, split.texts, [UNLABELLED] * len(idx), regression=regression)
-    if regression:
-        targets = [_target(text, split.path, where) for text, where in zip(split.labels, split.where, strict=True)]
-        return examples_of(idx, split.texts, targets, regression=True)
-    index = {name: number for number, name in enumerate(names)}
-    for label, where in zip(split.labels, split.where, strict=True):
-        if label not in index:
-            known = "those given" if entry.labels else "those in the train file"
-            raise UserError(
-                f"{split.path} {where}: label {label[:40]!r} is none of {known} ({_shown(names)})"
-                f"{nearest(label, names)}; list every class under tasks.{task}.labels"
-            )
-    return examples_of(idx, split.texts, [index[label] for label in split.labels])
+def _check_train(given: OwnFiles, train: _Read) -> None:
+    if not train.places:
+        raise UserError(f"tasks.{given.task}: train has no examples; give a file with rows")
+    seen = set(train.targets) if given.kind == "values" else set(train.labels)
+    if len(seen) < 2:
+        what = "value" if given.kind == "values" else "label"
+        raise UserError(
+            f"tasks.{given.task}: all {len(train.places)} training examples have the {what} {next(iter(seen))!r}; "
+            "training needs at least two"
+        )
 
 
-def _target(text: str, path: Path, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UserError(f"{path} {where}: target {text[:40]!r} is no number; a regression task needs one in every row")
-    return value
+def _indices(rows: _Read, names: Sequence[str], given: OwnFiles) -> list[int] | None:
+    if not rows.labels:
+        return None
+    return class_indices(rows.labels, rows.places, names, rows.path, given.task, listed=given.labels is not None)
 
 
-def _read(path: Path, entry: FilesEntry, task: str, *, labelled: bool) -> _Split:
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UserError(f"tasks.{task}: {path} is none of {', '.join(_READERS)}; convert it or rename it to what it is")
-    wanted = (*entry.text, entry.label) if labelled else entry.text
-    where: list[str] = []
-    texts: list[list[str]] = [[] for _ in entry.text]
-    labels: list[str] = []
-    try:
-        for place, row in reader(path):
-            for column in wanted:
-                if column not in row:
-                    raise UserError(
-                        f"{path} {place}: no column {column!r}{nearest(column, list(row))}; it has {_shown(tuple(row))}"
-                    )
-            values = [_text(row[column], path, place, column) for column in entry.text]
-            if not any(value.strip() for value in values):
-                raise UserError(f"{path} {place}: {' and '.join(entry.text)} empty; give a text or remove the row")
-            where.append(place)
-            for column_texts, value in zip(texts, values, strict=True):
-                column_texts.append(value)
-            if labelled:
-                labels.append(_label(row[entry.label], path, place, entry.label))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): convert it to UTF-8") from None
-    except csv.Error as error:
-        raise UserError(f"{path} is no whole {path.suffix[1:].upper()} file ({error}): mend it") from None
-    except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} cannot be read ({reason}): is it whole, and what its name says?") from None
-    return _Split(path, where, texts, labels if labelled else None)
+def _read(path: Path, given: OwnFiles, *, labelled: bool) -> _Read:
+    check_ending(path)
+    read = _Read(path, [], [[] for _ in given.text], [], [])
+    columns = (*given.text, given.label) if labelled else given.text
+    known = given.labels or ()
+    for place, values in rows_of(path, columns):
+        texts = _texts(values[: len(given.text)], given.text, path, place)
+        read.places.append(place)
+        for column_texts, text in zip(read.texts, texts, strict=True):
+            column_texts.append(text)
+        if labelled and given.kind == "values":
+            read.targets.append(target_value(values[-1], path, place, given.label))
+        elif labelled:
+            read.labels.append(label_text(values[-1], path, place, given.label, known))
+    read.labels[:] = spell_alike(read.labels, known)
+    return read
 
 
-def _text(value: Any, path: Path, place: str, column: str) -> str:
-    if isinstance(value, float) and math.isnan(value):
-        value = None  # how tables of numbers write a missing value
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        kind = "empty (null)" if value is None else f"no text but {type(value).__name__}"
-        raise UserError(f"{path} {place}: column {column!r} is {kind}; give a text")
-    return _unicode(str(value), path, place, column)
-
-
-def _unicode(text: str, path: Path, place: str, column: str) -> str:
-    # JSON can spell half of a surrogate pair, which no file of UTF-8 can hold.
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise UserError(f"{path} {place}: column {column!r} holds half a character (a lone surrogate); mend it")
-    return text
-
-
-def _label(value: Any, path: Path, place: str, column: str) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # Parquet and JSON may hold class 1 as 1.0
-    if value is None or str(value).strip() in ("", "nan") or not isinstance(value, str | int | float):
-        raise UserError(f"{path} {place}: no label in column {column!r}; give one or remove the row")
-    return _unicode(str(value).strip(), path, place, column)
-
-
-def _separated(path: Path, separator: str, quoting: int) -> Iterator[Row]:
-    csv.field_size_limit(2**31 - 1)
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        reader = csv.reader(handle, delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
-        header = next(reader, [])
-        if repeated := sorted({name for name in header if header.count(name) > 1}):
-            raise UserError(f"{path} has the column {repeated[0]!r} twice: rename one")
-        for fields in reader:
-            if not fields:
-                continue
-            place = f"line {reader.line_num}"
-            if len(fields) != len(header):
-                raise UserError(
-                    f"{path} {place} has {len(fields)} fields, its header {len(header)}: quote or remove what separates"
-                )
-            yield place, dict(zip(header, fields, strict=True))
-
-
-def _csv(path: Path) -> Iterator[Row]:
-    return _separated(path, ",", csv.QUOTE_MINIMAL)
-
-
-def _tsv(path: Path) -> Iterator[Row]:
-    return _separated(path, "\t", csv.QUOTE_NONE)
-
-
-def _json_lines(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="\n") as handle:
-        for number, line in enumerate(handle, start=1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line, object_pairs_hook=partial(_object, f"{path} line {number}"))
-            except (ValueError, RecursionError) as error:
-                raise UserError(
-                    f"{path} line {number} is no JSON ({error}): JSON Lines has one object a line"
-                ) from None
-            if not isinstance(value, dict):
-                raise UserError(f"{path} line {number} is no JSON object: JSON Lines has one object a line")
-            yield f"line {number}", value
-
-
-def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{where} has the column {repeated!r} twice: rename one")
-    return made
-
-
-def _parquet(path: Path) -> Iterator[Row]:
-    with pq.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise UserError(f"{path} has the column {repeated[0]!r} twice: rename one")
-        row = 0
-        for batch in file.iter_batches(8192):
-            for value in batch.to_pylist():
-                yield f"row {row}", value
-                row += 1
-
-
-_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    ".csv": _csv,
-    ".tsv": _tsv,
-    ".jsonl": _json_lines,
-    ".parquet": _parquet,
-}
-
-
-def _shown(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:12])
-    return f"{shown}, ... ({len(names)})" if len(names) > 12 else shown
+def _texts(values: Sequence[object], columns: Sequence[str], path: Path, place: str) -> list[str]:
+    pair = len(columns) == 2
+    found = [
+        text_value(value, path, place, column, may_be_empty=pair) for value, column in zip(values, columns, strict=True)
+    ]
+    if not any(text.strip() for text in found):
+        raise UserError(f"{path} {place}: {' and '.join(columns)} empty; give a text or remove the row")
+    return found

@@ -1,73 +1,86 @@
-"""An encoder's tokenizer, from its folder alone: no network, no remote code, nothing padded."""
+"""An encoder's tokenizer, from its folder alone: no network, no code of its own, nothing padded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.errors import UserError
-from internal_kd.files import read_json
+from internal_kd.files import sha256_text
+from internal_kd.learners.configs import positions_of, read_config
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# Their position ids start behind the padding id, so that many rows of the position table are never used.
-POSITIONS_BEHIND_PAD = ("camembert", "roberta", "xlm-roberta")
 # DistilBERT's forward pass takes no token_type_ids, whatever its tokenizer makes.
 WITHOUT_TYPES = ("distilbert",)
 
 
 @dataclass(frozen=True)
 class EncoderTokenizer:
-    """A fast tokenizer that truncates pairs longest first, and what the encoder's config says about its input."""
+    """A fast tokenizer that truncates pairs longest first, and what the encoder's config states about its input.
+
+    Attributes:
+        tokenizer: set to truncate to ``max_length`` and to pad nothing.
+        max_length: in tokens, special tokens included.
+        pad_id: the padding token's id.
+        vocabulary: embeddings of the encoder.
+        uses_types: whether the encoder tells the two texts of a pair apart.
+        identity: SHA-256 of everything that decides which ids a text becomes. Two folders with one identity give the
+            same ids for every text, whatever files their tokenizers were saved in.
+    """
 
     tokenizer: Tokenizer
     max_length: int
     pad_id: int
     vocabulary: int
     uses_types: bool
+    identity: str
 
 
 def load_tokenizer(folder: Path, name: str, max_length: int) -> EncoderTokenizer:
-    """Load a fetched encoder's tokenizer, set to truncate to ``max_length`` with special tokens included.
+    """Load a fetched encoder's tokenizer.
+
+    Args:
+        folder: with the tokenizer and ``config.json``.
+        name: the encoder's, for error lines.
+        max_length: to truncate to, special tokens included.
 
     Raises:
         UserError: there is no tokenizer that can be read, it has no padding token, or ``max_length`` is more than the
             encoder has positions for.
     """
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     auto = _read(folder, name)
     pad_id = auto.pad_token_id if auto.pad_token_id is not None else config.get("pad_token_id")
     if pad_id is None:
         raise UserError(f"encoder {name}: its tokenizer has no padding token; set pad_token in tokenizer_config.json")
     positions = positions_of(config)
     if max_length > positions:
-        raise UserError(f"tokens.max_length: {max_length} is more than the {positions} positions of encoder {name}")
+        raise UserError(f"max_length: {max_length} is more than the {positions} positions of encoder {name}")
     tokenizer = auto.backend_tokenizer
-    # tokenizer.json may carry settings of its own (MiniLM's pads everything to 128).
+    # tokenizer.json may have settings of its own (MiniLM's pads everything to 128).
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length, stride=0, strategy="longest_first", direction="right")
+    tokenizer.no_truncation()
     types = config.get("type_vocab_size", 1) > 1 and config["model_type"] not in WITHOUT_TYPES
-    return EncoderTokenizer(tokenizer, max_length, pad_id, config["vocab_size"], types)
-
-
-def positions_of(config: Mapping[str, Any]) -> int:
-    """Return the longest input an encoder with this ``config.json`` has positions for; 512 if that says nothing."""
-
-    def number(key: str, default: int) -> int:
-        value = config.get(key)
-        return value if isinstance(value, int) else default
-
-    behind = number("pad_token_id", 1) + 1 if config.get("model_type") in POSITIONS_BEHIND_PAD else 0
-    return number("max_position_embeddings", 512) - behind
+    identity = _identity(tokenizer)
+    tokenizer.enable_truncation(max_length, stride=0, strategy="longest_first", direction="right")
+    return EncoderTokenizer(tokenizer, max_length, pad_id, config.get("vocab_size", len(auto)), types, identity)
 
 
 def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:
-    """Return every token as people read it: without the sign for a space that some vocabularies put before words."""
+    """Return every token as people read it: without the mark of a space that some vocabularies put before words."""
     texts = (tokenizer.decode([token], skip_special_tokens=False).strip() for token in ids)
     return [text or str(tokenizer.id_to_token(token)) for text, token in zip(texts, ids, strict=True)]
+
+
+def _identity(tokenizer: Tokenizer) -> str:
+    parts = json.loads(tokenizer.to_str())
+    deciding = {key: part for key, part in parts.items() if key not in ("version", "truncation", "padding", "decoder")}
+    return sha256_text(json.dumps(deciding, sort_keys=True))
 
 
 def _read(folder: Path, name: str) -> Any:

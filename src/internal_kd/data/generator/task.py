@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from internal_kd.data.examples import Examples, FetchedTask, examples_of, rows_by_split
 from internal_kd.data.generator import GRAMMARS, RECIPE, Example, generate
-from internal_kd.data.tasks_on_disk import Examples, FetchedTask, examples_of
-from internal_kd.params.sources import GeneratorEntry
+from internal_kd.params.data import GeneratorEntry
+from internal_kd.tasks.info import TaskInfo
 
-# As in the GLUE tasks they imitate.
+# As in the GLUE tasks that they imitate.
 METRICS = {"acceptability": ("matthews_correlation", "accuracy"), "entailment": ("accuracy",)}
 
 
-def generate_task(entry: GeneratorEntry) -> FetchedTask:
-    """Generate a task's examples.
+def generate_task(name: str, entry: GeneratorEntry) -> FetchedTask:
+    """Generate the examples of the task ``name``.
 
     Raises:
         UserError: an unknown phenomenon, or more examples than the grammar has.
     """
-    splits = generate(entry.grammar, entry.train, entry.dev, entry.seed, entry.phenomena)
+    generated = generate(entry.grammar, entry.train, entry.dev, entry.seed, entry.phenomena)
+    splits = {split: _examples(rows) for split, rows in generated.items()}
     only = f" ({', '.join(entry.phenomena)})" if entry.phenomena else ""
-    return FetchedTask(
+    info = TaskInfo(
+        name=name,
         title=f"{entry.grammar.capitalize()} (generated)",
-        source=f"built-in generator: {entry.grammar}{only}, seed {entry.seed}, recipe {RECIPE}",
-        licence="Apache-2.0",
+        kind="classes",
         labels=GRAMMARS[entry.grammar].label_names,
         metrics=METRICS[entry.grammar],
-        regression=False,
-        splits={split: _examples(rows) for split, rows in splits.items()},
+        texts=2 if "text_b" in splits["train"].table.column_names else 1,
+        rows=rows_by_split(splits),
+        licence="Apache-2.0",
+        source=f"built-in generator: {entry.grammar}{only}, seed {entry.seed}, recipe {RECIPE}",
     )
+    return FetchedTask(info, splits)
 
 
 def _examples(rows: list[Example]) -> Examples:

@@ -1,4 +1,4 @@
-"""Writing a tokenised split chunk by chunk, so that a split of any size fits into memory."""
+"""Writing a split as token ids chunk by chunk, so that a split of any size fits into memory."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from internal_kd.data.tasks_on_disk import reading
 from internal_kd.data.tokenizers import EncoderTokenizer
 from internal_kd.errors import UserError
+from internal_kd.tasks.kinds import KINDS
 
 CHUNK = 4096
 
@@ -48,21 +48,25 @@ class GrowingArray:
         return self._handle.tell()
 
 
-def write_split(
-    folder: Path, split: str, parquet: Path, encoder: EncoderTokenizer, *, regression: bool
-) -> dict[str, Any]:
+def write_split(folder: Path, split: str, parquet: Path, encoder: EncoderTokenizer, *, kind: str) -> dict[str, Any]:
     """Tokenise one split into ``folder``.
 
+    Args:
+        folder: where the arrays go.
+        split: the split's name.
+        parquet: its examples.
+        encoder: the tokenizer.
+        kind: the task's kind.
+
     Returns:
-        Number of rows and of tokens, the longest length, how many texts were as long as the limit allows, and whether
-        token types were kept.
+        Number of rows and of tokens, the longest length, how many examples are as long as the limit allows, most of
+        which were truncated, and whether token types were kept.
 
     Raises:
         UserError: the tokenizer makes ids that the encoder has no embedding for.
     """
-    columns = ("idx", "labels", "ids", "types", "offsets")
-    kinds = {"idx": "<i8", "labels": "<f4" if regression else "<i8", "ids": "<i4", "types": "|u1", "offsets": "<i8"}
-    arrays = {name: GrowingArray(folder / f"{split}.{name}.npy", kinds[name]) for name in columns}
+    dtypes = {"idx": "<i8", "labels": KINDS[kind].label_type, "ids": "<i4", "types": "|u1", "offsets": "<i8"}
+    arrays = {name: GrowingArray(folder / f"{split}.{name}.npy", dtype) for name, dtype in dtypes.items()}
     arrays["offsets"].append([0])
     total = longest = at_limit = 0
     any_type = False
@@ -88,7 +92,7 @@ def write_split(
         at_limit += int((lengths == encoder.max_length).sum())
     for array in arrays.values():
         array.close()
-    if not any_type:  # the encoder takes zeros by itself
+    if not any_type:  # the encoder's own default is zeros
         arrays["types"].path.unlink()
     rows = arrays["idx"].length
     return {"rows": rows, "tokens": total, "longest": longest, "at_limit": at_limit, "token_type_ids": any_type}
@@ -96,9 +100,10 @@ def write_split(
 
 def _chunks(parquet: Path) -> Iterator[tuple[np.ndarray, np.ndarray, list[Any]]]:
     """Yield ids, labels and texts (pairs as tuples) of up to CHUNK rows."""
-    with reading(parquet), pq.ParquetFile(parquet) as file:
+    with pq.ParquetFile(parquet) as file:
         pairs = "text_b" in file.schema_arrow.names
         for batch in file.iter_batches(CHUNK):
             first = batch["text_a"].to_pylist()
             texts = list(zip(first, batch["text_b"].to_pylist(), strict=True)) if pairs else first
-            yield batch["idx"].to_numpy(), batch["label"].to_numpy(), texts
+            # A missing value becomes NaN.
+            yield batch["idx"].to_numpy(), batch["label"].to_numpy(zero_copy_only=False), texts

@@ -1,0 +1,157 @@
+"""A file of answers, for example of a large language model, aligned with a task's examples.
+
+One row per text, as CSV, TSV, JSON Lines or Parquet. Which example a row is about:
+
+- ``idx`` (or ``id``): the example's id. Ids of a user's own files are row numbers from 0; those of ``unlabelled`` go on
+  where train ends. If the file has the texts too, both must agree.
+- the text, exactly as in the task: in the task's own columns, or ``text``, or ``text_a`` and ``text_b`` for pairs.
+
+What the answer is, the first of these that a row has; classes are always named, never numbered:
+
+- ``logits``: an object by class name, or a column ``logit_<class>`` for every class. ``logprobs`` means the same.
+- ``probabilities``: an object by class name, or a column ``probability_<class>`` or ``<class>`` for every class. A
+  class that a row does not name has probability 0; less than 1e-6 counts as 1e-6, so that logits are finite.
+- ``label``: a class. It becomes a distribution with 0.9 on the class and the rest shared by the others (Szegedy et al.
+  2016 smooth gold labels so), because who wrote the file is not always right.
+- for a task of values: ``value`` or ``label``, a number.
+
+``answers_match.align`` matches what ``read_answers`` read with examples, and counts what does not match.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from internal_kd.data.answer_forms import form_of
+from internal_kd.data.answers_match import AnswerRows, FileAnswers, Key, align, alike
+from internal_kd.data.tables import columns_of, rows_of, shown, text_value
+from internal_kd.errors import UserError
+from internal_kd.files import write_text
+
+if TYPE_CHECKING:
+    from internal_kd.data.examples import TaskOnDisk
+
+ID_COLUMNS = ("idx", "id")
+
+
+def read_answers(path: Path, kind: str, labels: Sequence[str], texts: Sequence[tuple[str, ...]]) -> AnswerRows:
+    """Read a file of answers.
+
+    Args:
+        path: the file.
+        kind: the task's kind, "classes" or "values".
+        labels: the task's classes.
+        texts: what the text columns may be called, best first.
+
+    Raises:
+        UserError: the file cannot be read; it has no column that names examples, or none with answers; an answer is
+            missing, NaN, of an unknown class, or probabilities do not sum to 1; an id occurs twice with different
+            answers. The line names the file and the row.
+
+    Example:
+        >>> rows = read_answers(Path("llm.csv"), "classes", ("no", "yes"), [("text",)])  # doctest: +SKIP
+    """
+    found = columns_of(path)
+    by, key, text = _keys_of(path, found, texts)
+    form = form_of(path, found, kind, labels)
+    columns = list(dict.fromkeys([*key, *text, *form.columns]))
+    position = {column: number for number, column in enumerate(columns)}
+    keys: list[Key] = []
+    read_texts: list[tuple[str, ...]] = []
+    places: list[str] = []
+    logits: list[np.ndarray] = []
+    for place, values in rows_of(path, columns):
+        of_text = tuple(
+            text_value(values[position[name]], path, place, name, may_be_empty=len(text) == 2) for name in text
+        )
+        keys.append(_id(values[position[key[0]]], path, place) if by == "id" else of_text)
+        if text:
+            read_texts.append(of_text)
+        places.append(place)
+        logits.append(form.read({name: values[position[name]] for name in form.columns}, place))
+    if not keys:
+        raise UserError(f"{path} has no rows; give a file with answers")
+    rows = AnswerRows(path, by, keys, read_texts, places, np.array(logits), dict(form.counts), frozenset(form.named))
+    if by == "id":
+        _refuse_contradicting_ids(rows)
+    return rows
+
+
+def write_answers(path: Path, idx: Sequence[int], logits: np.ndarray, labels: Sequence[str]) -> None:
+    """Write logits as a file of answers that ``read_answers`` reads, in JSON Lines.
+
+    Args:
+        path: the file, ending in .jsonl.
+        idx: ids of the examples, (answers,).
+        logits: (answers, outputs).
+        labels: the task's classes; empty for values.
+    """
+    lines = []
+    for example, row in zip(idx, logits.tolist(), strict=True):
+        answer = {"logits": dict(zip(labels, row, strict=True))} if labels else {"value": row[0]}
+        lines.append(json.dumps({"idx": int(example), **answer}, ensure_ascii=False))
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def answers_from_file(path: Path, task: TaskOnDisk, columns: Sequence[tuple[str, ...]] = ()) -> FileAnswers:
+    """Read a file of answers and match it with a task's examples of train and, if there are some, unlabelled.
+
+    Args:
+        path: the file.
+        task: the task.
+        columns: what the task calls its own text columns, in addition to ``text`` and ``text_a``, ``text_b``.
+
+    Raises:
+        UserError: as ``read_answers`` and ``align``.
+    """
+    info = task.info
+    generic = [("text_a", "text_b")] if info.texts == 2 else [("text",), ("text_a",)]
+    rows = read_answers(path, info.kind, info.labels, [*columns, *generic])
+    idx: list[int] = []
+    texts: list[tuple[str, ...]] = []
+    for split in ("train", "unlabelled"):
+        if split in info.rows:
+            table = task.table(split)
+            idx += table["idx"].to_pylist()
+            parts = [table[name].to_pylist() for name in ("text_a", "text_b")[: info.texts]]
+            texts += list(zip(*parts, strict=True))
+    return align(rows, idx, texts, info.labels)
+
+
+def _keys_of(
+    path: Path, found: Sequence[str], texts: Sequence[tuple[str, ...]]
+) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Return how rows are matched, the columns of the key, and those of the texts."""
+    text = next((choice for choice in texts if set(choice) <= set(found)), ())
+    if "idx" in found:
+        return "id", ("idx",), text
+    # A column `id` may be of the user's own numbering; texts are sure.
+    if text:
+        return "text", text, text
+    if "id" in found:
+        return "id", ("id",), ()
+    names = " or ".join(" and ".join(map(repr, choice)) for choice in texts)
+    raise UserError(f"{path} names no examples: it needs a column 'idx', or {names}; it has {shown(found)}")
+
+
+def _id(value: object, path: Path, place: str) -> int:
+    text = "" if value is None else str(value).strip().removesuffix(".0")
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise UserError(f"{path} {place}: id {text[:40]!r} is not the whole number of an example; give the text")
+    return int(text)
+
+
+def _refuse_contradicting_ids(rows: AnswerRows) -> None:
+    first: dict[Key, int] = {}
+    for number, key in enumerate(rows.keys):
+        earlier = first.setdefault(key, number)
+        if not alike(rows.logits[[earlier, number]]):
+            raise UserError(
+                f"{rows.path}: id {key} occurs twice with different answers ({rows.places[earlier]} and "
+                f"{rows.places[number]}): keep one of them"
+            )

@@ -1,0 +1,229 @@
+"""A task's examples as verified Parquet: what ``fetch_task`` writes and everything later reads.
+
+``data/tasks/<task>-<fp>/<split>.parquet`` has the columns idx (int64, unique over train and unlabelled, and in every
+other split), text_a, text_b (pairs only), label (int64 class index, -1 if there is none; or float64, null if there is
+none) and, for generated tasks, phenomenon. ``manifest.json`` has the task's facts and the share of every label; licence
+and metrics of a user's own files are parameters, where they may change at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from internal_kd.errors import UserError
+from internal_kd.files import publish, read_mapping, sha256_file, staging_folder, verified
+from internal_kd.params.data import FilesEntry
+from internal_kd.plan.artefacts import Artefact, Data
+from internal_kd.plan.identity import plain
+from internal_kd.tasks.info import TaskInfo
+from internal_kd.tasks.kinds import KINDS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# The class index of an example without a label.
+NO_CLASS = -1
+# Small row groups let the tokenizer stream a split without all of it in memory.
+ROW_GROUP = 8192
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The rows of one split, and how many were left out, by reason."""
+
+    table: pa.Table
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FetchedTask:
+    """A task as read from its source; ``warnings`` are what is suspicious about it, one line each."""
+
+    info: TaskInfo
+    splits: dict[str, Examples]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TaskOnDisk:
+    """A fetched task.
+
+    Attributes:
+        folder: where it lies.
+        info: the task's facts; metrics and licence of a user's own files as the parameters state them now.
+        sha256: of each split's file.
+        warnings: what is suspicious about the examples, one line each.
+    """
+
+    folder: Path
+    info: TaskInfo
+    sha256: dict[str, str]
+    warnings: tuple[str, ...]
+    manifest: dict[str, Any]
+
+    def path(self, split: str) -> Path:
+        """Return a split's Parquet file, compared with its checksum once per process.
+
+        Raises:
+            UserError: the task has no such split.
+            Damaged: the file is not what was written.
+        """
+        if split not in self.info.rows:
+            raise UserError(f"task {self.info.name} has no split {split!r}; it has {', '.join(self.info.rows)}")
+        verified(self.folder, self.manifest, [f"{split}.parquet"])
+        return self.folder / f"{split}.parquet"
+
+    def table(self, split: str) -> pa.Table:
+        """Return a split's rows as an Arrow table; errors as ``path``."""
+        return pq.read_table(self.path(split))
+
+    def frame(self, split: str) -> pd.DataFrame:
+        """Return a split's rows; errors as ``path``."""
+        return self.table(split).to_pandas()
+
+
+def manifest_of(artefact: Artefact) -> dict[str, Any]:
+    """Return what every manifest begins with: what the artefact is and what it was made from."""
+    return {
+        "fingerprint": artefact.fingerprint,
+        "recipe": artefact.recipe,
+        "params": plain(artefact.params()),
+        "inputs": {role: read.fingerprint for role, read in artefact.reads().items()},
+    }
+
+
+def examples_of(
+    idx: Sequence[int],
+    texts: Sequence[Sequence[str]],
+    labels: Sequence[int] | Sequence[float] | None,
+    *,
+    kind: str = "classes",
+    dropped: dict[str, int] | None = None,
+    phenomena: Sequence[str] | None = None,
+) -> Examples:
+    """Return the rows of a split with the columns in their order.
+
+    Args:
+        idx: example ids, one per row.
+        texts: one or two columns.
+        labels: class indices or values, one per row; None for a split without labels.
+        kind: the task's kind.
+        dropped: how many rows were left out, by reason.
+        phenomena: of a generated task.
+    """
+    columns: dict[str, pa.Array] = {"idx": pa.array(idx, pa.int64())}
+    columns |= {name: pa.array(text, pa.string()) for name, text in zip(("text_a", "text_b"), texts, strict=False)}
+    floating = KINDS[kind].label_type == "float32"
+    without: list[Any] = [None if floating else NO_CLASS] * len(idx)
+    columns["label"] = pa.array(without if labels is None else labels, pa.float64() if floating else pa.int64())
+    if phenomena is not None:
+        columns["phenomenon"] = pa.array(phenomena, pa.string())
+    return Examples(pa.table(columns), {reason: count for reason, count in (dropped or {}).items() if count})
+
+
+def with_unlabelled(task: FetchedTask, texts: Sequence[Sequence[str]]) -> FetchedTask:
+    """Return a task with more texts, without labels, as the split "unlabelled".
+
+    Its ids continue those of train, so that an id means one example of the two.
+
+    Raises:
+        UserError: the texts have one column and the task's have two, or the other way round.
+    """
+    if len(texts) != task.info.texts:
+        raise UserError(f"tasks.{task.info.name}.unlabelled has {len(texts)} text columns, the task {task.info.texts}")
+    first = pc.max(task.splits["train"].table["idx"]).as_py() + 1
+    added = examples_of(range(first, first + len(texts[0])), texts, None, kind=task.info.kind)
+    info = replace(task.info, rows={**task.info.rows, "unlabelled": len(texts[0])})
+    return replace(task, info=info, splits={**task.splits, "unlabelled": added})
+
+
+def rows_by_split(splits: dict[str, Examples]) -> dict[str, int]:
+    """Return the number of rows of every split."""
+    return {split: examples.table.num_rows for split, examples in splits.items()}
+
+
+def check_task(task: FetchedTask) -> None:
+    """Refuse what nothing can be learned from or scored on.
+
+    Raises:
+        UserError: a split without rows, training examples of one class or of one value, or an id that occurs twice.
+    """
+    name, info = task.info.name, task.info
+    for split, examples in task.splits.items():
+        table = examples.table
+        if table.num_rows == 0:
+            raise UserError(f"tasks.{name}: {split} has no examples; give a file with rows")
+        if pc.count_distinct(table["idx"]).as_py() != table.num_rows:
+            raise UserError(f"tasks.{name}: {split} has an example id twice; every row needs its own")
+    train = task.splits["train"].table
+    seen = pc.unique(train["label"]).to_pylist()
+    if len(seen) < 2:
+        what = f"label {info.labels[seen[0]]!r}" if info.labels else f"value {seen[0]}"
+        raise UserError(
+            f"tasks.{name}: all {train.num_rows} training examples have the {what}; training needs at least two"
+        )
+
+
+def write_task(data: Data, task: FetchedTask) -> None:
+    """Write a task's splits and its manifest, completely or not at all.
+
+    Raises:
+        UserError: the disk is full, or a file that was read back has other rows than were written.
+    """
+    facts = task.info.to_json()
+    if isinstance(data.entry, FilesEntry):
+        del facts["licence"], facts["metrics"]
+    with staging_folder(data.folder) as staged:
+        splits = {split: _write_split(staged, split, examples, task.info) for split, examples in task.splits.items()}
+        record = {**manifest_of(data), "task": facts, "splits": splits, "warnings": list(task.warnings)}
+        publish(staged, data.folder, record)
+
+
+def _write_split(staged: Path, split: str, examples: Examples, info: TaskInfo) -> dict[str, Any]:
+    path = staged / f"{split}.parquet"
+    pq.write_table(examples.table, path, row_group_size=ROW_GROUP)
+    if not pq.read_table(path).equals(examples.table):
+        raise UserError(f"{path.name} read back differs from what was written: check the disk and start again")
+    return {
+        "rows": examples.table.num_rows,
+        "sha256": sha256_file(path),
+        "label_shares": _label_shares(examples.table, info),
+        "dropped": dict(sorted(examples.dropped.items())),
+    }
+
+
+def _label_shares(table: pa.Table, info: TaskInfo) -> dict[str, float]:
+    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(table["label"]).to_pylist()}
+    if not info.labels or NO_CLASS in counts:
+        return {}
+    return {label: counts.get(index, 0) / table.num_rows for index, label in enumerate(info.labels)}
+
+
+def read_task(data: Data) -> TaskOnDisk:
+    """Read the manifest of a fetched task.
+
+    Raises:
+        UserError: the task was not fetched, its manifest is damaged, or a metric does not suit it.
+    """
+    manifest = read_mapping(data.marker)
+    try:
+        facts = dict(manifest["task"])
+        sha256 = {split: str(entry["sha256"]) for split, entry in manifest["splits"].items()}
+        warnings = tuple(map(str, manifest["warnings"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{data.marker} is truncated or damaged ({error}): delete it and run again") from None
+    if isinstance(data.entry, FilesEntry):
+        facts |= {"licence": data.entry.licence, "metrics": list(metrics_of(data.entry, tuple(facts["labels"])))}
+    return TaskOnDisk(data.folder, TaskInfo.from_json(facts), sha256, warnings, manifest)
+
+
+def metrics_of(entry: FilesEntry, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what a user's own task is scored by, main metric first."""
+    return entry.metrics or KINDS[entry.kind].default_metrics(labels)

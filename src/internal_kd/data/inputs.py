@@ -1,0 +1,190 @@
+"""A task as token ids on disk: ragged arrays that are memory-mapped, and batches made from them.
+
+Each split has ``<split>.idx.npy`` (int64, one per example), ``<split>.labels.npy`` (int64 class index, -1 without a
+label; or float32 value, NaN without), ``<split>.offsets.npy`` (int64, one more than examples), ``<split>.ids.npy``
+(int32, the token ids of all examples in a row) and, if the encoder tells the two texts of a pair apart,
+``<split>.types.npy`` (uint8, as long as ids). Every array is compared with its recorded SHA-256 once per process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from internal_kd.errors import UserError
+from internal_kd.files import Damaged, read_mapping, sha256_text, verified
+from internal_kd.tasks.info import TaskInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from internal_kd.plan.artefacts import Inputs
+
+_EXAMPLES_AT_ONCE = 10_000
+UNLABELLED = "unlabelled"
+
+
+class _Ragged:
+    """The token ids of one split; nothing is read before it is asked for."""
+
+    def __init__(self, folder: Path, split: str, manifest: Mapping[str, Any]) -> None:
+        has_types = bool(manifest["splits"][split]["token_type_ids"])
+        kinds = ["idx", "labels", "offsets", "ids", *(["types"] if has_types else [])]
+        verified(folder, manifest, [f"{split}.{kind}.npy" for kind in kinds])
+        arrays = {kind: _mapped(folder, f"{split}.{kind}.npy") for kind in kinds}
+        self.idx, self.labels, self.offsets = arrays["idx"], arrays["labels"], arrays["offsets"]
+        self.ids, self.types = arrays["ids"], arrays.get("types")
+        if not len(self.idx) == len(self.labels) == len(self.offsets) - 1 or len(self.ids) != self.offsets[-1]:
+            raise Damaged(folder, f"the arrays of {split} do not fit together")
+
+
+class EncodedExamples:
+    """The token ids, labels and example ids of a split, or of train and unlabelled together.
+
+    Attributes:
+        name: of the split.
+        idx: example ids, (examples,), int64.
+        labels: class indices (int64, -1 without a label) or values (float32, NaN without), (examples,).
+        lengths: tokens of each example, special tokens included, (examples,), int64.
+        labelled: whether an example has a label, (examples,), bool.
+    """
+
+    def __init__(self, name: str, parts: Sequence[_Ragged], pad_id: int) -> None:
+        self.name = name
+        self.idx = np.concatenate([part.idx for part in parts])
+        self.labels = np.concatenate([part.labels for part in parts])
+        self.lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+        self.labelled = ~np.isnan(self.labels) if self.labels.dtype.kind == "f" else self.labels >= 0
+        self._parts = parts
+        self._first = np.cumsum([0, *(len(part.idx) for part in parts)])
+        self._pad_id = pad_id
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self.idx)
+
+    def ids(self, position: int) -> np.ndarray:
+        """Return the token ids of one example, (length,), int32."""
+        number = int(np.searchsorted(self._first, position, side="right")) - 1
+        part, at = self._parts[number], position - self._first[number]
+        return part.ids[part.offsets[at] : part.offsets[at + 1]]
+
+    def vocabulary(self, positions: np.ndarray) -> np.ndarray:
+        """Return the token ids that batches of these examples can contain, ascending, padding included, int64."""
+        used = {self._pad_id}
+        for start in range(0, len(positions), _EXAMPLES_AT_ONCE):
+            chosen = positions[start : start + _EXAMPLES_AT_ONCE]
+            used.update(np.unique(np.concatenate([self.ids(position) for position in chosen])).tolist())
+        return np.array(sorted(used), dtype=np.int64)
+
+    def batch(self, positions: np.ndarray | Sequence[int]) -> dict[str, Tensor]:
+        """Return a batch, padded on the right to its longest example.
+
+        Returns:
+            input_ids, attention_mask and, if the encoder uses them, token_type_ids: (batch, longest), int64;
+            labels: (batch,), int64 or float32; idx: (batch,), int64.
+        """
+        import torch
+
+        chosen = np.asarray(positions, dtype=np.int64)
+        lengths = self.lengths[chosen]
+        real = np.arange(lengths.max()) < lengths[:, None]
+        made = {"input_ids": np.full(real.shape, self._pad_id, np.int64), "attention_mask": real.astype(np.int64)}
+        if any(part.types is not None for part in self._parts):
+            made["token_type_ids"] = np.zeros(real.shape, np.int64)
+        for part, first, end in zip(self._parts, self._first, self._first[1:], strict=False):
+            rows = np.flatnonzero((chosen >= first) & (chosen < end))
+            # Where every real token of these rows is in the flat array, row by row.
+            flat = (part.offsets[chosen[rows] - first][:, None] + np.arange(real.shape[1]))[real[rows]]
+            _fill(made["input_ids"], rows, real, part.ids[flat])
+            if part.types is not None:
+                _fill(made["token_type_ids"], rows, real, part.types[flat])
+        made |= {"labels": self.labels[chosen], "idx": self.idx[chosen]}
+        return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in made.items()}
+
+
+class EncodedTask:
+    """A task's inputs on disk.
+
+    Attributes:
+        info: the task's facts; with ``of`` as the parameters state them now.
+        splits: names of the splits.
+        max_length: longest input, in tokens.
+        pad_id: the padding token.
+        tokenizer: what decides which ids a text becomes; see ``EncoderTokenizer.identity``.
+        data_sha256: one hash for all examples of the task, for a run's record.
+
+    Example:
+        >>> EncodedTask("work/inputs/rte-0123456789ab").split("train").batch([0, 1])  # doctest: +SKIP
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        """Read the manifest.
+
+        Raises:
+            UserError: the folder has none, or a damaged one.
+        """
+        self.folder = Path(folder)
+        path = self.folder / "manifest.json"
+        self._manifest = read_mapping(path)
+        try:
+            self.info = TaskInfo.from_json(self._manifest["task"])
+            self.splits: tuple[str, ...] = tuple(self._manifest["splits"])
+            self.max_length: int = self._manifest["max_length"]
+            self.pad_id: int = self._manifest["pad_id"]
+            self.tokenizer: str = self._manifest["tokenizer"]
+            sums = sorted(self._manifest["data_sha256"].items())
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is truncated or damaged ({error}): delete it and run again") from None
+        self.data_sha256 = sha256_text(" ".join(f"{split}:{sha256}" for split, sha256 in sums))
+        self._ragged = cache(self._open)
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> EncodedTask:
+        """Open planned inputs; metrics and licence of the task may have changed since they were made.
+
+        Raises:
+            UserError: as for a folder, or the task's data is not here.
+        """
+        from internal_kd.data.examples import read_task
+
+        task = cls(inputs.folder)
+        task.info = read_task(inputs.data).info
+        return task
+
+    def split(self, name: str) -> EncodedExamples:
+        """Return a split's examples.
+
+        Raises:
+            UserError: there is no such split.
+            Damaged: an array is not what was written.
+        """
+        return EncodedExamples(name, [self._ragged(name)], self.pad_id)
+
+    def training(self) -> EncodedExamples:
+        """Return the examples of train and, after them, of unlabelled if there is such a split; errors as ``split``."""
+        names = ["train", *([UNLABELLED] if UNLABELLED in self.splits else [])]
+        return EncodedExamples("train", [self._ragged(name) for name in names], self.pad_id)
+
+    def _open(self, name: str) -> _Ragged:
+        if name not in self.splits:
+            raise UserError(f"task {self.info.name} has no split {name!r}; it has {', '.join(self.splits)}")
+        return _Ragged(self.folder, name, self._manifest)
+
+
+def _fill(into: np.ndarray, rows: np.ndarray, real: np.ndarray, values: np.ndarray) -> None:
+    """Put the real tokens of some rows, flat, in their places."""
+    where = np.zeros_like(real)
+    where[rows] = real[rows]
+    into[where] = values
+
+
+def _mapped(folder: Path, name: str) -> np.ndarray:
+    try:
+        return np.load(folder / name, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise Damaged(folder, f"{name} cannot be read ({error})") from None

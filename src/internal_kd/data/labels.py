@@ -1,0 +1,205 @@
+"""Labels of a user's own files: one spelling per class, and what is not a class although it stands in that column.
+
+A label that many tools write for a missing one, labels that differ only in capitals or invisible characters, numbers to
+predict and ids are refused or reported. ``labels:`` in the parameters has the last word: what it lists is a class.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from internal_kd.data.tables import named_type, shown, unicode_value
+from internal_kd.errors import UserError, nearest
+
+# How tables, spreadsheets and programs write "no value", in small letters. SNLI and MNLI write "-".
+MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>", "#n/a", "nat", "nil", "-"})
+
+# Python reads no longer whole number, and nobody names a class by one.
+_LONGEST_NUMBER = 4000
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
+# From this many rows on, a label in every second row is an id; from this many classes on, whole numbers may be values.
+_ROWS_TO_JUDGE = 20
+_MANY_CLASSES = 20
+_FEW_CLASSES = 200
+
+
+def label_text(value: Any, path: Path, place: str, column: str, known: Iterable[str] = ()) -> str:
+    """Return a cell as the name of a class.
+
+    Args:
+        value: what the file has.
+        path, place, column: where, for the error line.
+        known: classes given by the user, among which may be words that otherwise mean "missing".
+
+    Raises:
+        UserError: it is missing, or of a type that names no class, such as a list.
+    """
+    if isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # Parquet and JSON may hold class 1 as 1.0
+    if isinstance(value, float) and math.isnan(value):
+        value = None
+    if value is not None and not isinstance(value, str | int | float):
+        several = ": several labels per row are not supported" if isinstance(value, list | tuple | dict) else ""
+        raise UserError(f"{path} {place}: column {column!r} is not a label but {named_type(value)}{several}")
+    text = "" if value is None else unicode_value(str(value).strip(), path, place, column)
+    if text.lower() in MISSING and text not in known:
+        how = f" ({text!r} counts as missing; list it under `labels` if it is a class)" if text else ""
+        raise UserError(f"{path} {place}: no label in column {column!r}{how}; give one or remove the row")
+    return text
+
+
+def target_value(value: Any, path: Path, place: str, column: str) -> float:
+    """Return a cell as a number to predict.
+
+    Raises:
+        UserError: it is missing, not finite or not a number.
+    """
+    text = "" if value is None else str(value).strip()
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        number = math.nan
+    else:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+    if math.isfinite(number):
+        return number
+    if text.lower() in MISSING:
+        raise UserError(f"{path} {place}: no number in column {column!r}; give one or remove the row")
+    comma = ": write it with a decimal point" if _NUMBER.fullmatch(text.replace(",", ".", 1)) else ""
+    raise UserError(f"{path} {place}: target {text[:40]!r} is not a number{comma}; a task of values needs one per row")
+
+
+def spell_alike(labels: Sequence[str], known: Iterable[str] = ()) -> list[str]:
+    """Return labels with one spelling for every whole number: "1.0" becomes "1" if all labels are whole numbers.
+
+    Classes that the user listed, ``known``, stay as they are.
+    """
+    kept, different = set(known), set(labels)
+    if not all(_is_whole(label) for label in different | kept):
+        return list(labels)
+    short = {label: label if label in kept else label.split(".")[0] for label in different}
+    return [short[label] for label in labels]
+
+
+def class_names(task: str, path: Path, labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes of a training file: whole numbers in their order, other labels sorted.
+
+    Raises:
+        UserError: the labels look like numbers to predict or like ids, or two of them differ only in how they are
+            written. What to enter if they are classes after all ends the line.
+    """
+    counts = Counter(labels)
+    found = sorted(counts)
+    way_out = f"list every class under tasks.{task}.labels"
+    values = f"set tasks.{task}.kind: values to predict them"
+    numbers = [float(label) for label in found if _NUMBER.fullmatch(label)]
+    if len(numbers) == len(found) and any(not number.is_integer() for number in numbers):
+        raise UserError(
+            f"{path}: the labels look like numbers to predict ({len(found)} different, {min(numbers):g} to "
+            f"{max(numbers):g}): {values}; if they are classes, {way_out}"
+        )
+    if len(labels) >= _ROWS_TO_JUDGE and len(found) * 2 > len(labels):
+        kind, hint = (
+            ("numbers to predict", values) if len(numbers) == len(found) else ("ids", "name the label's column")
+        )
+        raise UserError(
+            f"{path}: the labels look like {kind}, not like classes ({len(found)} different in {len(labels)} rows: "
+            f"{shown(found, 4)}): {hint}; if they are classes, {way_out}"
+        )
+    written: dict[Any, str] = {}
+    for label in found:
+        other = written.setdefault(_essence(label), label)
+        if other != label:
+            raise UserError(
+                f"{path}: labels {_visible(other)} and {_visible(label)} differ only in {_difference(other, label)} "
+                f"({counts[other]} and {counts[label]} rows): write them alike; if they are two classes, {way_out}"
+            )
+    if all(_is_whole(label) for label in found):
+        found.sort(key=lambda label: (int(label), label))
+    return tuple(found)
+
+
+def label_warnings(names: Sequence[str], counts: Counter[str], *, listed: bool) -> list[str]:
+    """Return what is suspicious about the classes of a training set, each in one line.
+
+    Args:
+        names: the classes.
+        counts: training examples by class.
+        listed: whether the user listed the classes: then their number and spelling are not questioned.
+    """
+    lines = []
+    if unseen := [name for name in names if not counts[name]]:
+        lines.append(f"no training example has the label {shown(map(repr, unseen), 4)}")
+    if listed:
+        return lines
+    if "-1" in names and "0" in names:
+        lines.append(f"label '-1' counts as a class ({counts['-1']} rows): if it means 'no label', remove the rows")
+    if len(names) > _MANY_CLASSES and all(_is_whole(name) for name in names):
+        lines.append(
+            f"{len(names)} classes named by whole numbers ({names[0]} to {names[-1]}): if these are numbers to "
+            "predict, set kind: values"
+        )
+    rare = [name for name in names if counts[name] == 1]
+    if rare and sum(counts.values()) >= _ROWS_TO_JUDGE:
+        others = [name for name in names if counts[name] > 1] if len(names) <= _FEW_CLASSES else []
+        lines.append(
+            f"{len(rare)} of {len(names)} classes have a single training example: "
+            + ", ".join(f"{name!r}{nearest(name, others)}" for name in rare[:4])
+            + (", ..." if len(rare) > 4 else "")
+        )
+    return lines
+
+
+def class_indices(
+    labels: Sequence[str], places: Sequence[str], names: Sequence[str], path: Path, task: str, *, listed: bool
+) -> list[int]:
+    """Return labels as indices of classes.
+
+    Raises:
+        UserError: a label is not one of the classes; the line has the nearest.
+    """
+    index = {name: number for number, name in enumerate(names)}
+    for label, place in zip(labels, places, strict=True):
+        if label not in index:
+            known = "those listed" if listed else "those in the train file"
+            meant = "; -1 often means that there is no label: give a labelled file" if label == "-1" else ""
+            raise UserError(
+                f"{path} {place}: label {label[:40]!r} is not one of {known} ({shown(names)})"
+                f"{nearest(label, list(names)[:_FEW_CLASSES])}{meant}; list every class under tasks.{task}.labels"
+            )
+    return [index[label] for label in labels]
+
+
+def _is_whole(label: str) -> bool:
+    return len(label) < _LONGEST_NUMBER and re.fullmatch(r"-?[0-9]+(\.0*)?", label) is not None
+
+
+def _essence(label: str) -> Any:
+    """What is left of a label without capitals, invisible characters, spaces and forms of the same letter."""
+    if len(label) < 300 and _NUMBER.fullmatch(label):
+        return float(label)
+    folded = unicodedata.normalize("NFKC", label).casefold()
+    return " ".join("".join(c for c in folded if unicodedata.category(c) not in ("Cf", "Cc")).split())
+
+
+def _difference(first: str, second: str) -> str:
+    if first.casefold() == second.casefold():
+        return "capital letters"
+    if any(unicodedata.category(c) in ("Cf", "Cc") for c in first + second):
+        return "an invisible character"
+    return "how they are written"
+
+
+def _visible(label: str) -> str:
+    """A label in quotes, with characters that nobody sees as escapes."""
+    return ascii(label) if any(unicodedata.category(c) in ("Cf", "Cc") for c in label) else repr(label)

@@ -1,0 +1,310 @@
+"""Tables that people bring: CSV, TSV, JSON Lines and Parquet with named columns, read row by row.
+
+Only the columns asked for are read: a broken value elsewhere does no harm. Texts are kept as they are, so "NA" and
+"null" are words. CSV follows its standard quoting; in TSV a quotation mark is a character like any other, as in GLUE.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from internal_kd.data.file_kinds import check_file_kind
+from internal_kd.errors import UserError, nearest
+
+# Where a row is ("line 7" of a text file, "row 6" of Parquet) and its values, in the order of the columns asked for.
+Row = tuple[str, tuple[Any, ...]]
+
+_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+_LATIN = "convert it: iconv -f windows-1252 -t utf-8"
+_EXCELS_FIRST_LINE = re.compile(r'"?sep=(.)"?')
+
+
+def columns_of(path: Path) -> tuple[str, ...]:
+    """Return the names of a table's columns; for JSON Lines those of its first object.
+
+    Raises:
+        UserError: as for ``rows_of``.
+    """
+    with _in_one_line(path):
+        return _kind_of(path)[0](path)
+
+
+def rows_of(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of a table.
+
+    Args:
+        path: a .csv, .tsv, .jsonl or .parquet file.
+        columns: the columns to read.
+
+    Raises:
+        UserError: the file cannot be read, or a column is missing or there twice; the line names the file and, if
+            there is one, the line or row.
+
+    Example:
+        >>> Path("a.csv").write_text("text,label,note\\nfine,pos,x\\n")
+        >>> list(rows_of(Path("a.csv"), ["label", "text"]))
+        [('line 2', ('pos', 'fine'))]
+    """
+    with _in_one_line(path):
+        yield from _kind_of(path)[1](path, columns)
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a file that is of no kind read here, by its name alone.
+
+    Raises:
+        UserError: its name has another ending.
+    """
+    if path.suffix.lower() not in _KINDS:
+        if path.exists():
+            check_file_kind(path, expected="text")
+        raise UserError(f"{path} is not one of {', '.join(_KINDS)}: convert it, or rename it to what it is")
+
+
+def shown(names: Iterable[Any], most: int = 12) -> str:
+    """Return names for an error line, the rest of many counted."""
+    listed = [str(name) for name in names]
+    first = ", ".join(name if len(name) <= 40 else f"{name[:40]}..." for name in listed[:most])
+    return f"{first}, ... ({len(listed)})" if len(listed) > most else first
+
+
+def _kind_of(path: Path) -> tuple[Callable[[Path], tuple[str, ...]], Callable[[Path, Sequence[str]], Iterator[Row]]]:
+    check_ending(path)
+    check_file_kind(path, expected="parquet" if path.suffix.lower() == ".parquet" else "text")
+    return _KINDS[path.suffix.lower()]
+
+
+@contextmanager
+def _in_one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): {_LATIN}") from None
+    except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} cannot be read ({reason}): is it complete, and what its name says?") from None
+
+
+def _check_columns(path: Path, found: Sequence[str], columns: Sequence[str], place: str = "") -> None:
+    counts = Counter(found)
+    for column in columns:
+        if column not in counts:
+            where = f"{path} {place}".strip()
+            raise UserError(f"{where}: no column {column!r}{nearest(column, list(found)[:200])}; it has {shown(found)}")
+        if counts[column] > 1:
+            raise UserError(f"{path} has the column {column!r} twice: rename one")
+
+
+# CSV and TSV.
+
+
+def _opened(path: Path) -> TextIO:
+    # Bytes that are not UTF-8 become lone surrogates, so that they matter only in the columns asked for; and only a
+    # line feed ends a line, because texts contain characters that look like line ends to others.
+    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+
+
+def _positions(path: Path, header: list[str], columns: Sequence[str], separator: str) -> list[int]:
+    if match := _EXCELS_FIRST_LINE.fullmatch(separator.join(header).strip()):
+        kind = _SEPARATORS.get(match[1], repr(match[1]))
+        raise UserError(f"{path} begins with Excel's line sep={match[1]}: remove it, and save with commas, not {kind}")
+    names = [name.strip() for name in header]
+    if not set(columns) <= set(names):
+        for other, kind in _SEPARATORS.items():
+            split = [name.strip().strip('"') for name in separator.join(header).split(other)]
+            if other != separator and set(columns) <= set(split):
+                way_out = {"\t": "rename it to .tsv", ",": "rename it to .csv"}.get(
+                    other, "save it with commas (Excel: CSV UTF-8; LibreOffice: field delimiter ,)"
+                )
+                raise UserError(f"{path} is separated by {kind}, not {_SEPARATORS[separator]}: {way_out}")
+    _check_columns(path, names, columns)
+    return [names.index(column) for column in columns]
+
+
+def _check_width(path: Path, place: str, found: int, header: int, separator: str) -> None:
+    if found != header:
+        way_out = "quote or remove what separates" if separator == "," else "remove the tab or line end inside a text"
+        raise UserError(f"{path} {place} has {found} fields, its header {header}: {way_out}")
+
+
+class _Lines:
+    """The lines of a file, the last of which can be looked at again."""
+
+    def __init__(self, handle: TextIO) -> None:
+        self._handle = handle
+        self.last = ""
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._handle:
+            self.last = line
+            yield line
+
+
+def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the line that each record ends in, and its fields; the first is the header."""
+    csv.field_size_limit(2**31 - 1)
+    with _opened(path) as handle:
+        lines = _Lines(handle)
+        reader = csv.reader(lines, strict=True)
+        done = 0
+        try:
+            for fields in reader:
+                yield reader.line_num, fields
+                done = reader.line_num
+        except csv.Error as error:
+            if "\r" in lines.last.removesuffix("\n").removesuffix("\r") and '"' not in lines.last:
+                raise _carriage_return(path, reader.line_num, lines.last, "quote the text, or replace it") from None
+            if "end of data" in str(error):
+                raise UserError(f"{path}: a quotation mark opened in line {done + 1} is never closed: fix it") from None
+            raise UserError(f"{path} line {reader.line_num} is not CSV ({error}): fix the line") from None
+
+
+def _tsv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    with _opened(path) as handle:
+        for number, line in enumerate(handle, start=1):
+            content = line.removesuffix("\n").removesuffix("\r")
+            if "\r" in content:
+                raise _carriage_return(path, number, line, "replace it: tr '\\r' ' '")
+            yield number, content.split("\t") if content else []
+
+
+def _carriage_return(path: Path, number: int, line: str, way_out: str) -> UserError:
+    if number == 1 and not line.endswith("\n"):
+        return UserError(f"{path} ends its lines with a carriage return alone: convert it: tr '\\r' '\\n'")
+    return UserError(f"{path} line {number} has a carriage return inside a text: {way_out}")
+
+
+def _separated(
+    records: Callable[[Path], Iterator[tuple[int, list[str]]]], separator: str, path: Path, columns: Sequence[str]
+) -> Iterator[Row]:
+    reading = records(path)
+    header = next(reading, (0, []))[1]
+    positions = _positions(path, header, columns, separator)
+    for number, fields in reading:
+        if fields:
+            place = f"line {number}"
+            _check_width(path, place, len(fields), len(header), separator)
+            yield place, tuple(fields[position] for position in positions)
+
+
+def _header(records: Callable[[Path], Iterator[tuple[int, list[str]]]], path: Path) -> tuple[str, ...]:
+    return tuple(name.strip() for name in next(records(path), (0, []))[1])
+
+
+# JSON Lines.
+
+
+def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    with _opened(path) as handle:
+        for number, line in enumerate(handle, start=1):
+            if not line.strip():
+                continue
+            place = f"line {number}"
+            try:
+                value = json.loads(line, object_pairs_hook=partial(_object, f"{path} {place}"))
+            except (ValueError, RecursionError) as error:
+                hint = "; is it one JSON array?" if number == 1 and line.lstrip().startswith("[") else ""
+                raise UserError(
+                    f"{path} {place} is not JSON ({error}): JSON Lines has one object per line{hint}"
+                ) from None
+            if not isinstance(value, dict):
+                kind = "a JSON array" if isinstance(value, list) else "not a JSON object"
+                raise UserError(f"{path} {place} is {kind}: JSON Lines has one object per line (jq -c '.[]')")
+            yield place, value
+
+
+def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        repeated = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise UserError(f"{where} has the column {repeated!r} twice: rename one")
+    return made
+
+
+def _json_lines(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    for place, value in _objects(path):
+        _check_columns(path, list(value), columns, place)
+        yield place, tuple(value[column] for column in columns)
+
+
+def _first_keys(path: Path) -> tuple[str, ...]:
+    return tuple(next(_objects(path), ("", {}))[1])
+
+
+# Parquet.
+
+
+def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    with pq.ParquetFile(path) as file:
+        _check_columns(path, file.schema_arrow.names, columns)
+        row = 0
+        for batch in file.iter_batches(8192, columns=list(columns)):
+            for values in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
+                yield f"row {row}", values
+                row += 1
+
+
+def _parquet_names(path: Path) -> tuple[str, ...]:
+    with pq.ParquetFile(path) as file:
+        return tuple(file.schema_arrow.names)
+
+
+_KINDS: dict[str, tuple[Callable[[Path], tuple[str, ...]], Callable[[Path, Sequence[str]], Iterator[Row]]]] = {
+    ".csv": (partial(_header, _csv_records), partial(_separated, _csv_records, ",")),
+    ".tsv": (partial(_header, _tsv_records), partial(_separated, _tsv_records, "\t")),
+    ".jsonl": (_first_keys, _json_lines),
+    ".parquet": (_parquet_names, _parquet),
+}
+
+
+# Values.
+
+
+def text_value(value: Any, path: Path, place: str, column: str, *, may_be_empty: bool = False) -> str:
+    """Return a cell as text, as it is; a missing one is an empty text if it may be.
+
+    Raises:
+        UserError: it is missing, of another type, or not Unicode.
+    """
+    if value is None or (isinstance(value, float) and value != value):
+        if may_be_empty:
+            return ""
+        raise UserError(f"{path} {place}: column {column!r} is empty (null); give a text or remove the row")
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UserError(f"{path} {place}: column {column!r} is not a text but {named_type(value)}; give a text")
+    return unicode_value(str(value), path, place, column)
+
+
+def unicode_value(text: str, path: Path, place: str, column: str) -> str:
+    """Return a text, refusing half characters: bytes that were not UTF-8, or what JSON spells as ``\\ud800``.
+
+    Raises:
+        UserError: there is one.
+    """
+    if not text.isascii():
+        for character in text:
+            if "\udc80" <= character <= "\udcff":
+                byte = f"byte 0x{ord(character) - 0xDC00:02x}"
+                raise UserError(f"{path} {place}: column {column!r} is not UTF-8 ({byte}): {_LATIN}")
+            if "\ud800" <= character <= "\udfff":
+                raise UserError(f"{path} {place}: column {column!r} has half a character (a lone surrogate): fix it")
+    return text
+
+
+def named_type(value: Any) -> str:
+    """Return a value's type with its article, for error lines."""
+    name = {"dict": "object", "Decimal": "decimal number", "bytes": "bytes value"}.get(
+        type(value).__name__, type(value).__name__
+    )
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

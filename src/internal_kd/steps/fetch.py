@@ -1,0 +1,97 @@
+"""Fetch a task's examples and the pre-trained encoder, from wherever they come, into verified files of the project."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from internal_kd.data.examples import FetchedTask
+    from internal_kd.plan.artefacts import Data, Encoder
+
+
+def fetch_task(data: Data) -> None:
+    """Write ``data/tasks/<task>-<fp>/``: one verified Parquet file per split and a manifest.
+
+    What is suspicious about the examples is printed and recorded, one line each.
+
+    Raises:
+        UserError: the source cannot be reached or read, changed since the study was planned, or has nothing to learn.
+    """
+    from dataclasses import replace
+
+    from internal_kd.data.examples import check_task, with_unlabelled, write_task
+
+    task = _read_source(data)
+    if "unlabelled" in data.files:
+        task = with_unlabelled(task, _unlabelled(data, task))
+    check_task(task)
+    task = replace(task, warnings=(*task.warnings, *_overlaps(task)))
+    write_task(data, task)
+    for line in task.warnings:
+        print(f"warning: tasks.{data.name}: {line}", file=sys.stderr, flush=True)
+
+
+def fetch_encoder(encoder: Encoder) -> None:
+    """Write ``data/encoders/<name>-<fp>/``: configuration, tokenizer, safetensors weights and a manifest.
+
+    Raises:
+        UserError: the source cannot be reached, has no such file, another checksum or number of layers than stated, or
+            is of a kind that is not supported or cannot be built.
+    """
+    import shutil
+
+    from internal_kd.data.encoder_files import check_encoder, find_encoder
+    from internal_kd.data.examples import manifest_of
+    from internal_kd.files import publish, staging_folder
+    from internal_kd.plan.sources import check_available
+
+    if encoder.path is not None:
+        check_available("encoder", {name: encoder.path / name for name in encoder.content})
+    found = find_encoder(encoder)
+    with staging_folder(encoder.folder) as staged:
+        for name, path in found.items():
+            shutil.copyfile(path, staged / name)
+        facts = check_encoder(encoder, staged)
+        publish(staged, encoder.folder, {**manifest_of(encoder), **facts})
+
+
+def _read_source(data: Data) -> FetchedTask:
+    from internal_kd.data.generator.task import generate_task
+    from internal_kd.data.glue_files import read_glue_folder
+    from internal_kd.data.glue_hub import download_glue
+    from internal_kd.data.own_files import fetch_own_files
+    from internal_kd.errors import UserError
+    from internal_kd.files import sha256_once
+    from internal_kd.plan.sources import check_available
+
+    check_available(f"tasks.{data.name}", data.files)
+    for split, path in data.files.items():
+        if sha256_once(path) != data.content[split]:
+            raise UserError(f"{path} changed since the study was planned; start again")
+    if data.entry.source == "generator":
+        return generate_task(data.name, data.entry)
+    if data.entry.source == "files":
+        return fetch_own_files(data)
+    return read_glue_folder(data) if data.hub is None else download_glue(data)
+
+
+def _unlabelled(data: Data, task: FetchedTask) -> list[list[str]]:
+    from internal_kd.data.own_files import read_texts
+    from internal_kd.tasks.glue import GLUE
+
+    generic = [("text_a", "text_b")] if task.info.texts == 2 else [("text",), ("text_a",)]
+    if data.entry.source == "files":
+        return read_texts(data.files["unlabelled"], [data.entry.text])
+    own = [GLUE[data.glue].text] if data.glue is not None else []
+    return read_texts(data.files["unlabelled"], [*own, *generic])
+
+
+def _overlaps(task: FetchedTask) -> list[str]:
+    from internal_kd.data.overlaps import overlap_warnings
+
+    splits = {}
+    for name, examples in task.splits.items():
+        texts = [examples.table[column].to_pylist() for column in ("text_a", "text_b")[: task.info.texts]]
+        splits[name] = (list(zip(*texts, strict=True)), examples.table["label"].to_pylist())
+    return overlap_warnings(splits)
