@@ -23,7 +23,7 @@ from internal_kd.data import generator
 from internal_kd.files import sha256_text
 from internal_kd.learners.learner import Learner, Shape
 from internal_kd.params.data import DataParams, EncoderParams, FilesEntry, TaskEntry
-from internal_kd.params.method import Method
+from internal_kd.params.method import Method, SelectParams
 from internal_kd.plan.identity import DATA, RUNS, WORK, fingerprint
 from internal_kd.tasks.glue import GLUE
 
@@ -195,16 +195,23 @@ class AnswersFile:
 
 @dataclass(frozen=True)
 class Need:
-    """What one method reads of a teacher: its terms, and the depth and map that say of which layers.
+    """What one method reads of a teacher, in the words of its parameters: layers are numbered once a teacher is loaded.
 
-    ``options`` are those of the terms, as a sorted tuple of pairs; ``layers`` the student's depth, None without layers.
+    Attributes:
+        terms: the terms that ask a teacher.
+        options: those of the terms, as JSON.
+        layer_map: as the method has it.
+        layers: the student's depth, ``all``, or None for a learner without layers.
+        select: the examples it is trained on.
+        accepts_weak: whether it listens to a teacher that is no better than the majority class.
     """
 
     terms: tuple[str, ...]
     options: str
     layer_map: str | tuple[int | None, ...]
     layers: int | str | None
-    keep: int | float | str
+    select: SelectParams
+    accepts_weak: bool
 
 
 @dataclass(frozen=True)
@@ -308,8 +315,9 @@ class FirstWeights(Artefact):
 class Run(Artefact):
     """A training, or a finished model taken as it is: a learner, its examples, its terms and whom it listens to.
 
-    ``first`` is None where a learner starts from the encoder as it is. ``answers`` is None where no term asks a teacher.
-    ``shape`` is that of its network, as far as it is known before the encoder is fetched; ``teaches`` says that others listen to it, so that its weights are needed. Neither counts: both follow from the rest.
+    ``first`` is None if the learner starts from the encoder as it is; ``answers`` is None if no term asks a teacher.
+    ``shape`` is that of its network, as far as it is known before the encoder is fetched; ``teaches`` says that others
+    listen to it, so that its weights are needed. Neither counts: both follow from the rest.
     """
 
     method: Method

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from internal_kd.errors import UserError
-from internal_kd.files import read_mapping, sha256_file, sha256_text, write_text
+from internal_kd.files import read_mapping, sha256_file, sha256_text, signature, write_text
 
 FINGERPRINT_LENGTH = 12
 FINGERPRINT_PATTERN = f"[0-9a-f]{{{FINGERPRINT_LENGTH}}}"
@@ -58,14 +58,11 @@ class ContentHashes:
 
     def of_file(self, path: Path, named: str) -> str:
         """Return a file's SHA-256; ``named`` is the parameter that led here, for the error line."""
-        try:
-            stat = path.stat()
-        except OSError:
-            raise UserError(f"{named}: {path} does not exist; give the path of an existing file") from None
+        if not path.exists():
+            raise UserError(f"{named}: {path} does not exist; give the path of an existing file")
         if not path.is_file():
             raise UserError(f"{named}: {path} is not a file; give the path of a file")
-        # The change time too: a file of the same size can be given any modification time, but not that one.
-        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{stat.st_ino}"
+        key = f"{path.resolve()}|{signature(path)}"
         if key not in self._known:
             self._known[key] = sha256_file(path)
             self._save()

@@ -63,7 +63,7 @@ def check_ensemble(method: Method, teacher: TeacherParams) -> None:
 def known_rows(data: Data) -> dict[str, int] | None:
     """Return examples by split of what is fetched or to be generated, None while they are unknown."""
     try:
-        return {split: int(rows) for split, rows in read_mapping(data.marker)["info"]["rows"].items()}
+        return {split: int(rows) for split, rows in read_mapping(data.marker)["task"]["rows"].items()}
     except (UserError, KeyError, TypeError, ValueError, AttributeError):
         # Not there, or damaged: what is damaged is fetched again.
         return {"train": data.entry.train, "dev": data.entry.dev} if isinstance(data.entry, GeneratorEntry) else None
@@ -74,7 +74,7 @@ def known_labels(data: Data) -> tuple[str, ...] | None:
     if data.glue is not None:
         return GLUE[data.glue].labels
     try:
-        return tuple(read_mapping(data.marker)["info"]["labels"])
+        return tuple(read_mapping(data.marker)["task"]["labels"])
     except (UserError, KeyError, TypeError):
         labels = getattr(data.entry, "labels", None)
         return None if labels is None else tuple(map(str, labels))
@@ -136,7 +136,7 @@ def _check_answers(run: Run) -> None:
             )
         if part.inputs.max_length != run.inputs.max_length:
             raise UserError(
-                f"max_length: the student reads {run.inputs.max_length} tokens and {part.who} {part.inputs.max_length}; "
+                f"max_length: the student reads {run.inputs.max_length} tokens, {part.who} {part.inputs.max_length}; "
                 f"{', '.join(run.method.layer_terms)} compare tokens, so give both the same"
             )
 
@@ -214,8 +214,8 @@ def _check_distinct(study: Study) -> None:
         twin = runs.setdefault(run.fingerprint, run)
         if twin is not run and twin.method.name != run.method.name:
             raise UserError(
-                f"study.methods: {twin.method.name!r} and {run.method.name!r} would train the same model on {run.task}; "
-                "leave one of them out, or change a setting that counts"
+                f"study.methods: {twin.method.name!r} and {run.method.name!r} would train the same model on "
+                f"{run.task}; leave one of them out, or change a setting that counts"
             )
     kinds = {inputs.data.kind for inputs in study.tasks.values()}
     trainings: dict[str, list[Any]] = {}

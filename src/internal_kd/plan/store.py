@@ -1,18 +1,19 @@
-"""What is finished: reading a run's ``run.json`` and finding what is missing, incomplete or damaged."""
+"""What is finished: reading records, and finding what is missing, incomplete or damaged."""
 
 from __future__ import annotations
 
-import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError
-from internal_kd.files import read_mapping, sha256_file
+from internal_kd.files import problem_with_file, read_mapping, verified
 from internal_kd.plan.artefacts import Artefact, Run
 
 # Weights may be left out (machine.keep_models, a partial pull) without making a run look missing.
 OPTIONAL_PREFIX = "model/"
 WEIGHTS = "model/model.safetensors"
+WITHOUT_WEIGHTS = f"{WEIGHTS} is missing"
 
 
 def read_record(run: Run) -> dict[str, Any]:
@@ -25,10 +26,10 @@ def read_record(run: Run) -> dict[str, Any]:
 
 
 def problem_with(artefact: Artefact, *, checksums: bool = False) -> str | None:
-    """Return None for a complete artefact, "missing" where there is none, or what is broken about it.
+    """Return None for a complete artefact, "missing" if there is none, or what is wrong with it.
 
-    Files are compared by size, which catches what was truncated and costs one ``stat`` each; with ``checksums`` by
-    content too, which is what a table asks before it believes a run.
+    Files are compared by size, which finds what was truncated and costs one ``stat`` each; with ``checksums`` by
+    content too, as a table does before it believes a run. Weights may be missing, and are compared where they are.
     """
     if not artefact.marker.exists():
         return "missing"
@@ -37,33 +38,62 @@ def problem_with(artefact: Artefact, *, checksums: bool = False) -> str | None:
     except UserError:
         return f"{artefact.marker.name} is truncated"
     if record.get("fingerprint") != artefact.fingerprint:
-        return f"{artefact.marker.name} belongs to another run"
+        return f"{artefact.marker.name} belongs to another fingerprint"
     files = record.get("files")
     if not isinstance(files, dict):
         return f"{artefact.marker.name} is truncated"
     for name, expected in files.items():
-        if not isinstance(expected, dict):
-            return f"{artefact.marker.name} is truncated"
-        if problem := _problem_with_file(artefact.folder / name, name, expected, checksums):
+        optional = name.startswith(OPTIONAL_PREFIX)
+        # No table is made of weights; whoever loads them compares them.
+        problem = problem_with_file(artefact.folder, name, expected, content=checksums and not optional)
+        if problem and not (optional and problem == f"{name} is missing"):
             return problem
     return None
 
 
-def _problem_with_file(path: Path, name: str, expected: dict[str, Any], checksums: bool) -> str | None:
-    try:
-        found = path.stat()
-    except (OSError, ValueError):  # a name no file can have is a ValueError
-        return None if name.startswith(OPTIONAL_PREFIX) else f"{name} is missing"
-    if not stat.S_ISREG(found.st_mode):
-        return f"{name} is not a file"
-    if found.st_size != expected.get("bytes"):
-        return f"{name} has {found.st_size} bytes instead of {expected.get('bytes')}"
-    # No table is made of weights: what a size says of them is enough.
-    if checksums and not name.startswith(OPTIONAL_PREFIX) and sha256_file(path) != expected.get("sha256"):
-        return f"{name} does not have its recorded checksum"
+def problem_for_readers(artefact: Artefact) -> str | None:
+    """Return None for an artefact that other steps can read, else what is wrong with it.
+
+    A run that teaches is complete without its weights, but nothing can be recorded from it.
+    """
+    if problem := problem_with(artefact):
+        return problem
+    if isinstance(artefact, Run) and artefact.teaches and not (artefact.folder / WEIGHTS).is_file():
+        return WITHOUT_WEIGHTS
     return None
 
 
 def is_complete(artefact: Artefact) -> bool:
-    """Whether everything the artefact promises is there."""
+    """Whether everything that the artefact records is there."""
     return problem_with(artefact) is None
+
+
+def verified_folder(artefact: Artefact, part: str = "") -> Path:
+    """Return a subfolder of an artefact once its files have been compared with their checksums.
+
+    Args:
+        artefact: what is about to be read.
+        part: the subfolder, such as ``model``; empty for all of it.
+
+    Raises:
+        UserError: the record cannot be read.
+        Damaged: a file is missing, or is not what was written.
+
+    Example:
+        >>> verified_folder(run, "model")  # doctest: +SKIP
+        PosixPath('results/runs/rte/teacher/all/seed1-0123456789ab/model')
+    """
+    record = read_mapping(artefact.marker)
+    prefix = f"{part}/" if part else ""
+    verified(artefact.folder, record, [name for name in record.get("files", {}) if name.startswith(prefix)])
+    return artefact.folder / part if part else artefact.folder
+
+
+def verifier(artefact: Artefact) -> Callable[[Path], None]:
+    """Return a function that compares one file of an artefact with its checksum, once per process."""
+    record = read_mapping(artefact.marker)
+
+    def verify(path: Path) -> None:
+        verified(artefact.folder, record, [path.name])
+
+    return verify

@@ -6,6 +6,7 @@ MLflow all ask it, so they name the same run by the same fingerprint.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -333,21 +334,24 @@ class _Planner:
         return tuple(found)
 
     def _note_needs(self, task: str, method: Method) -> None:
+        teacher = method.teacher
+        if teacher is None:
+            return
+        asking = tuple(sorted(name for name, objective in method.objectives.items() if objective.teacher))
         need = Need(
-            tuple(sorted(name for name, objective in method.objectives.items() if objective.teacher)),
-            repr(sorted((name, sorted(method.options(name).items())) for name in method.weights)),
+            asking,
+            json.dumps({name: method.options(name) for name in asking}, sort_keys=True),
             method.settings.layer_map,
             getattr(method.learner, "layers", None),
-            method.settings.select.keep,
+            method.settings.select,
+            teacher.weak == "accept",
         )
+        of_outputs = tuple(name for name in asking if method.objectives[name].per == "output")
         for seed in self._seeds(task, method.name):
-            for number, key in enumerate(self._teacher_key(task, method, seed)):
-                ensemble = len(self._teacher_key(task, method, seed)) > 1
-                outputs = tuple(term for term in need.terms if method.objectives[term].per == "output")
-                teacher = method.teacher
-                assert teacher is not None
-                inside = not ensemble or (number == 0 and teacher.internals == "first")
-                self.needs.setdefault(key, set()).add(need if inside else replace(need, terms=outputs))
+            keys = self._teacher_key(task, method, seed)
+            for number, key in enumerate(keys):
+                inside = len(keys) == 1 or (number == 0 and teacher.internals == "first")
+                self.needs.setdefault(key, set()).add(need if inside else replace(need, terms=of_outputs))
 
     def _answers(self, task: str, method: Method, seed: int) -> Answers | Ensemble | None:
         parts = tuple(self._part(key, task, method) for key in self._teacher_key(task, method, seed))

@@ -1,4 +1,5 @@
-"""One module per verb of the pipeline: each carries the step's RECIPE and the function that does it.
+"""What each rule of the workflow does: join the plan, which knows folders, with the parts that compute.
 
-The modules import torch and its friends only when they work, so that planning stays quick.
+The modules import torch and its friends only when they work, so that planning stays quick. The versions of the steps
+are in plan/recipes.py.
 """

@@ -1,0 +1,225 @@
+"""Record a teacher once for all students: its answers, and what of its internals they compare, by example id."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from internal_kd.distillation.terms import asked_of_teacher, terms_of
+from internal_kd.errors import UserError
+from internal_kd.files import publish, read_mapping, require_space, staging_folder
+from internal_kd.learners.layers import layer_map
+from internal_kd.learners.learner import Shape, Wanted
+from internal_kd.params.study import MachineParams
+from internal_kd.plan.artefacts import Answers, AnswersFile, Encoder, Run
+from internal_kd.plan.store import read_record, verified_folder
+from internal_kd.tasks.metrics import METRICS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from internal_kd.data.inputs import EncodedTask
+    from internal_kd.distillation.batches import Examples
+    from internal_kd.distillation.hardware import Hardware
+    from internal_kd.learners.learner import Network
+    from internal_kd.tasks.info import TaskInfo
+
+BATCH_SIZE = 32
+
+
+def record_answers(answers: Answers, machine: MachineParams) -> None:
+    """Write ``work/answers/...``; what exceeds the disk budget is left for training to compute.
+
+    Raises:
+        UserError: the teacher learned nothing and nobody accepts that, its weights are missing, a file of answers
+            cannot be used, the disk is full, or memory runs out with one example at a time.
+    """
+    from internal_kd.data.inputs import EncodedTask
+
+    data = EncodedTask.of(answers.inputs)
+    if isinstance(answers.of, AnswersFile):
+        _record_file(answers, answers.of, data)
+        return
+    teacher = choose_teacher(answers)
+    refuse_weak(answers, teacher)
+    _record_network(answers, teacher, data, machine)
+
+
+def choose_teacher(answers: Answers) -> Run | None:
+    """Return the run that answers: of several the one with the best score on its held-out training examples.
+
+    None stands for the pre-trained encoder.
+    """
+    if not answers.runs:
+        return None
+    if len(answers.runs) == 1:
+        return answers.runs[0]
+    from internal_kd.data.examples import read_task
+
+    metric = read_task(answers.inputs.data).info.metrics[0]
+    main = METRICS[metric]
+
+    def merit(run: Run) -> float:
+        found = (read_record(run).get("held_out") or {}).get(metric)
+        if found is None:
+            raise UserError(
+                f"methods.{run.method.name}: has no held-out score, by which `seed: best` chooses; give it "
+                "`select: {hold_out: 0.1}`"
+            )
+        return found if main.higher_is_better else -found
+
+    return max(answers.runs, key=merit)
+
+
+def refuse_weak(answers: Answers, teacher: Run | None) -> None:
+    """Refuse a teacher that is no better than always giving the majority class, unless its students accept that.
+
+    Raises:
+        UserError: it learned nothing.
+    """
+    if teacher is None or all(need.accepts_weak for need in answers.needs):
+        return
+    record = read_record(teacher)
+    scores = record["scores"]
+    metric, score = next(iter(scores.items()))
+    floor, higher = record["majority"], METRICS[metric].higher_is_better
+    if score is not None and not math.isnan(score) and (score > floor if higher else score < floor):
+        return
+    shown = "undefined" if score is None else f"{100 * score:.1f}"
+    raise UserError(
+        f"{teacher.label} learned nothing: {metric} {shown}, and {100 * floor:.1f} is what always predicting the "
+        f"majority gives. Train it longer or with a smaller learning rate, take `teacher: {{of: "
+        f"{teacher.method.name}, seed: best}}`, or accept it with `weak: accept`"
+    )
+
+
+def open_network(teacher: Run | None, encoder: Encoder, info: TaskInfo) -> Network:
+    """Load a teacher's network, frozen; None stands for the pre-trained encoder, whose head means nothing."""
+    from internal_kd.learners.encoder import EncoderLearner
+
+    if teacher is None:
+        return EncoderLearner().build(verified_folder(encoder), info.outputs, seed=0).freeze()
+    return teacher.method.learner.load(verified_folder(teacher, "model"), info.outputs).freeze()
+
+
+def teacher_hardware(teacher: Run | None) -> Hardware:
+    """Return the hardware in the teacher's own precision, which a recording has and need not be the student's."""
+    from internal_kd.distillation.hardware import choose_hardware
+
+    return choose_hardware("auto" if teacher is None else teacher.method.settings.precision)
+
+
+def asked(answers: Answers, info: TaskInfo, teacher: Shape, encoder_layers: int | None) -> Wanted:
+    """Return everything that the students of a study read of a teacher of this shape."""
+    found: set[tuple[str, int]] = set()
+    for need in answers.needs:
+        depth = encoder_layers if need.layers == "all" else need.layers
+        pairs = layer_map(need.layer_map, teacher.layers, depth) if _compares_layers(need.terms, depth, teacher) else ()
+        terms = terms_of(
+            dict.fromkeys(need.terms, 1.0),
+            layer_map=pairs,
+            student=Shape(layers=depth if isinstance(depth, int) else None),
+            teacher=Shape(layers=teacher.layers),
+            kind=info.kind,
+            settings={"temperature": 1.0},
+            options=json.loads(need.options),
+        )
+        found |= asked_of_teacher(terms)
+    return frozenset(found)
+
+
+def _compares_layers(terms: tuple[str, ...], depth: Any, teacher: Shape) -> bool:
+    from internal_kd.distillation.objectives import OBJECTIVES
+
+    return bool(depth and teacher.layers) and any(OBJECTIVES[term].per != "output" for term in terms)
+
+
+def _record_network(answers: Answers, teacher: Run | None, data: EncodedTask, machine: MachineParams) -> None:
+    import numpy as np
+
+    from internal_kd.data.examples import manifest_of
+    from internal_kd.distillation.answers import Live
+    from internal_kd.distillation.hardware import in_micro_batches
+    from internal_kd.distillation.recording import RecordingWriter, affordable, recording_bytes
+
+    hardware, examples, info = teacher_hardware(teacher), data.training(), data.info
+    network = open_network(teacher, answers.inputs.encoder, info)
+    hardware.place(network.module)
+    shape = Shape(network.layers, network.width, network.heads)
+    rows = _rows(answers, examples)
+    lengths = np.asarray(examples.lengths)[rows]
+    sizes = {"classes": info.outputs, "width": network.width, "inner": network.width, "heads": network.heads}
+    wanted = asked(answers, info, shape, _layers_of(answers))
+    kept = affordable(wanted, lengths, sizes, machine.disk_budget_gb)
+    _announce(wanted, kept, lengths, sizes, machine.disk_budget_gb)
+    require_space(answers.folder, recording_bytes(kept, lengths, sizes), f"the answers on {answers.task}")
+    with staging_folder(answers.folder) as staged:
+        writer = RecordingWriter(staged, np.asarray(examples.idx)[rows], lengths, kept, sizes)
+        live = Live(network, hardware)
+
+        def record(places: np.ndarray) -> None:
+            writer.write(places, live.answers(_on(hardware, examples.batch(rows[places])), writer.wanted))
+
+        in_micro_batches(np.argsort(-lengths, kind="stable"), BATCH_SIZE, record)
+        writer.flush()
+        facts = {"teacher": teacher.fingerprint if teacher else None, "recorded": sorted(map(list, kept))}
+        facts["shape"] = {"layers": network.layers, "width": network.width, "heads": network.heads}
+        publish(staged, answers.folder, {**manifest_of(answers), **facts, "examples": len(rows)})
+
+
+def _on(hardware: Hardware, batch: dict[str, Any]) -> dict[str, Any]:
+    return {name: tensor.to(hardware.device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def _layers_of(answers: Answers) -> int | None:
+    return read_mapping(answers.inputs.encoder.marker).get("layers")
+
+
+def _rows(answers: Answers, examples: Examples) -> np.ndarray:
+    """Return the positions of the examples that any student of the study is trained on."""
+    import numpy as np
+
+    from internal_kd.steps.train import training_positions
+
+    chosen = [training_positions(examples, need.select)[0] for need in answers.needs]
+    return np.unique(np.concatenate(chosen))
+
+
+def _announce(wanted: Wanted, kept: Wanted, lengths: np.ndarray, sizes: dict[str, int], budget_gb: float) -> None:
+    from internal_kd.distillation.recording import recording_bytes, stored
+
+    size = f"{recording_bytes(wanted, lengths, sizes) / 1e9:.2f} GB for {len(lengths)} examples"
+    left = len(stored(wanted)) - len(kept)
+    if not left:
+        print(f"recording {size} (budget {budget_gb:g} GB)", flush=True)
+        return
+    print(
+        f"{size} exceed machine.disk_budget_gb of {budget_gb:g}: {left} of {len(stored(wanted))} arrays are computed "
+        "while training",
+        flush=True,
+    )
+
+
+def _record_file(answers: Answers, file: AnswersFile, data: EncodedTask) -> None:
+    import numpy as np
+    import torch
+
+    from internal_kd.data.answers_file import answers_from_file
+    from internal_kd.data.examples import manifest_of, read_task
+    from internal_kd.distillation.recording import RecordingWriter
+    from internal_kd.params.data import FilesEntry
+
+    entry = answers.inputs.data.entry
+    columns = [entry.text] if isinstance(entry, FilesEntry) else []
+    found = answers_from_file(file.path, read_task(answers.inputs.data), columns)
+    for line in found.report.lines():
+        print(f"{file.path}: {line}", flush=True)
+    wanted: Wanted = frozenset({("logits", 0)})
+    with staging_folder(answers.folder) as staged:
+        ones = np.ones(len(found.idx), dtype=np.int64)
+        writer = RecordingWriter(staged, found.idx, ones, wanted, {"classes": data.info.outputs})
+        writer.write(np.arange(len(found.idx)), {("logits", 0): torch.from_numpy(found.logits)})
+        writer.flush()
+        facts = {"teacher": None, "recorded": [["logits", 0]], "shape": None, "examples": len(found.idx)}
+        publish(staged, answers.folder, {**manifest_of(answers), **facts, "report": found.report.lines()})

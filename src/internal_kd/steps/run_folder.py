@@ -1,0 +1,203 @@
+"""A run's folder: what is scored, what is recorded about the job, and the files that make the run complete."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from internal_kd.distillation.history import Clock
+from internal_kd.files import publish, read_mapping, remove, sha256_file, staging_folder, write_json, write_text
+from internal_kd.plan.artefacts import Run
+from internal_kd.plan.identity import WORK
+from internal_kd.tasks.info import TaskInfo
+from internal_kd.tasks.kinds import KINDS
+from internal_kd.tasks.metrics import score
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from internal_kd.data.inputs import EncodedTask
+    from internal_kd.distillation.batches import Examples
+    from internal_kd.distillation.hardware import Hardware
+    from internal_kd.distillation.loop import TrainingResult
+    from internal_kd.learners.learner import Network
+
+Scores = dict[str, float | None]
+
+
+class DevSet:
+    """Scores a network on a task's dev set and writes its predictions."""
+
+    def __init__(self, network: Network, data: EncodedTask, info: TaskInfo, hardware: Hardware) -> None:
+        """Keep what scoring needs; ``network`` may still be training."""
+        self._network, self._data, self.info, self._hardware = network, data, info, hardware
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The task's metrics, the main one first."""
+        return self.info.metrics
+
+    def scores(self) -> Scores:
+        """Return the present dev scores by metric, in natural units; None where a correlation is not defined."""
+        return self.scores_on(self._data.split("dev"))
+
+    def scores_on(self, examples: Examples, positions: np.ndarray | None = None) -> Scores:
+        """Return the scores on examples, or on those at some positions."""
+        import numpy as np
+
+        from internal_kd.distillation.predicting import predict_logits
+
+        logits = predict_logits(self._network, examples, self._hardware, positions=positions)
+        labels = np.asarray(examples.labels) if positions is None else np.asarray(examples.labels)[positions]
+        predicted = KINDS[self.info.kind].predicted(logits)
+        found = {metric: score(labels, predicted, metric, self.info.outputs) for metric in self.metrics}
+        return {metric: value if math.isfinite(value) else None for metric, value in found.items()}
+
+    def majority(self) -> float:
+        """Return the main metric of always predicting the most frequent class, or the mean, of the training set.
+
+        0 for a correlation, which constant predictions leave undefined.
+        """
+        import numpy as np
+
+        train, dev = self._data.split("train"), self._data.split("dev")
+        known = train.labels[train.labelled]
+        if self.info.kind == "values":
+            constant = float(known.mean())
+        else:
+            constant = int(np.bincount(known).argmax())
+        labels = np.asarray(dev.labels)
+        value = score(labels, np.full_like(labels, constant), self.metrics[0], self.info.outputs)
+        return value if math.isfinite(value) else 0.0
+
+    def write(self, folder: Path) -> None:
+        """Write predictions.parquet, and one more file for a second dev set (MNLI)."""
+        from internal_kd.distillation.predicting import predict_logits, predictions_frame
+
+        for split in self._data.splits:
+            if split.startswith("dev"):
+                suffix = "" if split == "dev" else f"_{split}"
+                examples = self._data.split(split)
+                frame = predictions_frame(examples, predict_logits(self._network, examples, self._hardware))
+                frame.to_parquet(folder / f"predictions{suffix}.parquet", index=False)
+
+
+class JobRecord:
+    """What is recorded when a job starts - the time, the code it runs - and the progress it reports from then on.
+
+    Attributes:
+        clock: the time of the training, earlier attempts included once a checkpoint was read.
+        provenance: recorded at the start, so that later edits are not credited with this model.
+    """
+
+    def __init__(self, run: Run) -> None:
+        """Start."""
+        self.clock, self.provenance = Clock(), provenance()
+        self._run, self._history = run, 0
+        self._progress = WORK / "progress" / f"{run.fingerprint}.json"
+        self._epochs = WORK / "progress" / f"{run.fingerprint}.jsonl"
+
+    def report(self, progress: dict[str, Any]) -> None:
+        """Write how far the run has come, for ``internal-kd status``."""
+        times = {"started": self.clock.started.isoformat(), "updated": datetime.now(UTC).isoformat()}
+        who = {"fingerprint": self._run.fingerprint, "label": self._run.label}
+        write_json(self._progress, {**who, **progress, **times})
+
+    def epoch(self, history: Sequence[dict[str, Any]]) -> None:
+        """Write the epochs so far, for ``internal-kd status`` and MLflow."""
+        write_text(self._epochs, _lines(history))
+
+    def finish(self) -> None:
+        """Remove the progress."""
+        remove(self._progress)
+        remove(self._epochs)
+
+
+def write_run(
+    run: Run,
+    network: Network,
+    dev: DevSet,
+    hardware: Hardware,
+    result: TrainingResult | None,
+    job: JobRecord,
+    *,
+    keep_model: bool,
+    held_out: tuple[Examples, np.ndarray] | None = None,
+) -> None:
+    """Write model, predictions, history and, last, run.json into the run's folder.
+
+    ``result`` is None for a model that was trained elsewhere; ``held_out`` are the examples that were kept aside.
+    """
+    from internal_kd.data.examples import manifest_of
+
+    with staging_folder(run.folder) as staged:
+        if keep_model:
+            network.save(staged / "model")
+        dev.write(staged)
+        history = result.history if result else []
+        write_text(staged / "history.jsonl", _lines(history))
+        encoder_parameters, total_parameters = network.count_parameters()
+        aside = held_out is not None and len(held_out[1]) > 0
+        record = {
+            **manifest_of(run),
+            "step": run.step,
+            "label": run.label,
+            "task": run.task,
+            "method": run.method.name,
+            "data_sha256": {
+                name: file["sha256"] for name, file in read_mapping(run.inputs.data.marker)["files"].items()
+            },
+            **job.provenance,
+            "device": hardware.name,
+            "precision": hardware.precision,
+            "seconds": job.clock.seconds,
+            "peak_memory": hardware.peak_memory(),
+            "examples_per_second": result.examples_per_second if result else None,
+            "encoder_parameters": encoder_parameters,
+            "total_parameters": total_parameters,
+            "epochs": len(history),
+            "micro_batch_size": result.micro_batch_size if result else None,
+            "accumulation": result.accumulation if result else None,
+            "started": job.clock.started.isoformat(),
+            "finished": datetime.now(UTC).isoformat(),
+            "scores": dev.scores(),
+            "held_out": dev.scores_on(*held_out) if aside and held_out else None,
+            "majority": dev.majority(),
+        }
+        publish(staged, run.folder, record, run.marker.name)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+    job.finish()
+
+
+def _lines(history: Sequence[dict[str, Any]]) -> str:
+    return "".join(json.dumps(epoch, ensure_ascii=False, allow_nan=False) + "\n" for epoch in history)
+
+
+def provenance() -> dict[str, Any]:
+    """Return git commit and dirty flag, the lock's SHA-256 and the versions that matter; None for what is not known."""
+    lock = Path("requirements.lock")
+    packages = ("torch", "transformers", "internal-kd")
+    versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
+    changed = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": None if changed is None else bool(changed),
+        "lock_sha256": sha256_file(lock) if lock.exists() else None,
+        "versions": versions,
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

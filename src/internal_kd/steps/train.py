@@ -1,0 +1,192 @@
+"""Train a learner, or take a model that somebody trained, and write the run's folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from internal_kd.distillation.curricula import CurriculumState, stages_of
+from internal_kd.distillation.terms import Term, asked_of_teacher, compared_layers, terms_of
+from internal_kd.errors import UserError
+from internal_kd.files import publish, read_mapping, staging_folder
+from internal_kd.learners.layers import layer_map
+from internal_kd.learners.learner import Shape, Wanted
+from internal_kd.params.method import SelectParams
+from internal_kd.params.study import MachineParams
+from internal_kd.plan.artefacts import Answers, AnswersFile, Ensemble, FirstWeights, Run
+from internal_kd.plan.store import verified_folder, verifier
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from internal_kd.data.inputs import EncodedExamples
+    from internal_kd.distillation.answers import Answers as Answering
+    from internal_kd.distillation.hardware import Hardware
+    from internal_kd.learners.learner import Network
+    from internal_kd.tasks.info import TaskInfo
+
+
+def initialize_student(first: FirstWeights) -> None:
+    """Write ``work/initial/...``: of the pre-trained encoder without a head, of a run with its pooler and head.
+
+    A head that the source lacks is drawn later, from the seed of each run.
+
+    Raises:
+        UserError: the source's weights are missing, the learner does not suit it, or the disk is full.
+    """
+    from internal_kd.data.examples import manifest_of, read_task
+    from internal_kd.learners.weights import save_classifier
+
+    outputs = read_task(first.source.inputs.data).info.outputs if first.source else 2
+    source = verified_folder(first.source, "model") if first.source else verified_folder(first.encoder)
+    network = first.learner.build(source, outputs, first.seed or 0)
+    with_head = first.source is not None and first.learner.starts_from != "random"
+    with staging_folder(first.folder) as staged:
+        save_classifier(network.module if with_head else network.module.base_model, staged / "model")
+        publish(staged, first.folder, manifest_of(first))
+
+
+def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> None:
+    """Train a run and write ``results/runs/...``.
+
+    Raises:
+        UserError: more examples are asked for than there are, no example has an answer, the loss became NaN, memory
+            ran out, the disk is full.
+        Interrupted: a signal asked to stop; the next call goes on from the checkpoint.
+    """
+    import numpy as np
+
+    from internal_kd.data.inputs import EncodedTask
+    from internal_kd.distillation.hardware import choose_hardware
+    from internal_kd.distillation.loop import train
+    from internal_kd.distillation.loss import DistillationLoss
+    from internal_kd.steps.run_folder import DevSet, JobRecord, write_run
+
+    job, settings = JobRecord(run), run.method.settings
+    hardware = choose_hardware(settings.precision)
+    data = EncodedTask.of(run.inputs)
+    info, examples = data.info, data.training()
+    network = _network(run, info)
+    dev = DevSet(network, data, info, hardware)
+    if run.method.learner.kind == "finished":
+        hardware.place(network.module)
+        write_run(run, network, dev, hardware, None, job, keep_model=keep_model)
+        return
+    positions, held_out = training_positions(examples, settings.select)
+    terms = _terms(run, network, info)
+    answers, answered = _answers(run, terms, info, hardware)
+    if answered is not None:
+        positions = positions[np.isin(np.asarray(examples.idx)[positions], answered)]
+    else:
+        positions = positions[examples.labelled[positions]]
+    if not len(positions):
+        raise UserError(f"{run.label}: no training example has an answer")
+    stages = stages_of(settings.curriculum, settings.classification, compared_layers(terms), tuple(run.method.weights))
+    result = train(
+        network,
+        DistillationLoss(network, terms, answers, hardware, run.seed),
+        examples=examples,
+        positions=positions,
+        curriculum=CurriculumState(stages, settings.epochs_per_layer, settings.cosine_threshold),
+        training=settings,
+        seed=run.seed,
+        hardware=hardware,
+        scratch=run.checkpoints,
+        checkpoint_minutes=machine.checkpoint_minutes,
+        scorer=dev,
+        report=job.report,
+        on_epoch=job.epoch,
+        clock=job.clock,
+    )
+    write_run(run, network, dev, hardware, result, job, keep_model=keep_model, held_out=(examples, held_out))
+
+
+def training_positions(examples: EncodedExamples, chosen: SelectParams) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of the examples that are trained on, unlabelled ones included, and of those held out."""
+    import numpy as np
+
+    from internal_kd.distillation.selectors import select
+
+    labelled = np.flatnonzero(examples.labelled)
+    found = select(np.asarray(examples.idx)[labelled], by=chosen.by, keep=chosen.keep, hold_out=chosen.hold_out)
+    return np.concatenate([labelled[found.train], np.flatnonzero(~examples.labelled)]), labelled[found.held_out]
+
+
+def _network(run: Run, info: TaskInfo) -> Network:
+    if run.first is None:
+        return run.method.learner.build(verified_folder(run.encoder), info.outputs, run.seed, labels=info.labels)
+    from internal_kd.learners.capture import network_of
+    from internal_kd.learners.weights import load_classifier, name_labels
+
+    model = load_classifier(verified_folder(run.first, "model"), info.outputs, seed=run.seed)
+    name_labels(model, info.labels)
+    return network_of(model)
+
+
+def _terms(run: Run, network: Network, info: TaskInfo) -> tuple[Term, ...]:
+    settings, teacher = run.method.settings, _teacher_shape(run)
+    pairs = ()
+    if run.method.layer_terms and teacher.layers:
+        pairs = layer_map(settings.layer_map, teacher.layers, network.layers)
+    return terms_of(
+        run.method.weights,
+        layer_map=pairs,
+        student=Shape(network.layers, network.width, network.heads),
+        teacher=teacher,
+        kind=info.kind,
+        outputs=info.outputs,
+        settings=settings.model_dump(),
+        options=settings.options,
+    )
+
+
+def _teacher_shape(run: Run) -> Shape:
+    """Return the shape of the teacher whose internals are compared: the first of an ensemble."""
+    if not run.parts:
+        return Shape()
+    recorded = read_mapping(run.parts[0].marker).get("shape")
+    return Shape(**recorded) if recorded else Shape()
+
+
+def _answers(
+    run: Run, terms: tuple[Term, ...], info: TaskInfo, hardware: Hardware
+) -> tuple[Answering | None, np.ndarray | None]:
+    """Return who answers, and the ids of the examples that have an answer; None and None without a teacher."""
+    import numpy as np
+
+    from internal_kd.distillation.answers import Mean
+
+    if not run.parts:
+        return None, None
+    everything = asked_of_teacher(terms)
+    outputs = frozenset(one for one in everything if one[0] == "logits")
+    ensemble = run.answers if isinstance(run.answers, Ensemble) else None
+    asked = [everything if number == 0 else outputs for number in range(len(run.parts))]
+    if ensemble and ensemble.internals == "none":
+        asked = [outputs] * len(run.parts)
+    members, ids = [], None
+    for part, wanted in zip(run.parts, asked, strict=True):
+        member, answered = _recorded(part, wanted, info, hardware)
+        members.append(member)
+        ids = answered if ids is None else np.intersect1d(ids, answered)
+    if ensemble is None:
+        return members[0], ids
+    return Mean(members, ensemble.combine, internals=0 if ensemble.internals == "first" else None), ids
+
+
+def _recorded(part: Answers, wanted: Wanted, info: TaskInfo, hardware: Hardware) -> tuple[Answering, np.ndarray]:
+    from dataclasses import replace
+
+    from internal_kd.distillation.answers import Live, Recorded
+    from internal_kd.distillation.recording import RecordingReader
+    from internal_kd.steps.record import open_network, teacher_hardware
+
+    reader = RecordingReader(part.folder, verify=verifier(part))
+    recorded = Recorded(reader, None, hardware)
+    if isinstance(part.of, AnswersFile) or not recorded.missing(wanted):
+        return recorded, reader.ids
+    chosen = read_mapping(part.marker)["teacher"]
+    teacher = next((run for run in part.runs if run.fingerprint == chosen), None)
+    network = open_network(teacher, part.inputs.encoder, info)
+    hardware.place(network.module)
+    live = Live(network, replace(hardware, precision=teacher_hardware(teacher).precision))
+    return Recorded(reader, live, hardware), reader.ids
