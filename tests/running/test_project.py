@@ -1,149 +1,140 @@
-import socket
+"""One Snakemake at a time works in a folder: who it is, who follows it, what a killed one leaves."""
+
+from __future__ import annotations
+
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 
+from internal_kd import held
 from internal_kd.errors import UserError
-from internal_kd.files import write_json
-from internal_kd.operations import owners
-from internal_kd.operations.locks import LOCKS, another_at_work, clear_dead_locks, snakemakes_here
-from internal_kd.operations.owners import Owner, claim, record_of, release
-from internal_kd.processes import start_of
+from internal_kd.held import InUse, read_note, wait_for
+from internal_kd.running.project import (
+    INHERITED,
+    RUN,
+    SNAKEMAKE,
+    STALE,
+    at_work,
+    clear_stale_locks,
+    end_work,
+    group_at_work,
+    start_work,
+    take_project,
+)
+
+# What a Snakefile does, in a process that ends with its input.
+WORK = """
+import os, sys
+from internal_kd.running.project import start_work, end_work
+start_work("work/params/abc.yaml", print)
+print(os.getpid(), flush=True)
+sys.stdin.read()
+end_work()
+"""
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _in_a_folder(project: Path) -> Iterator[None]:
+    yield
+    end_work()
 
 
-@pytest.fixture
-def worker() -> Iterator[psutil.Popen]:
-    """A living process that works in this folder and calls itself snakemake."""
-    Path("snakemake").write_text("import time; time.sleep(120)")
-    process = psutil.Popen([sys.executable, "snakemake"])
-    yield process
-    process.kill()
-    process.wait()
+@contextmanager
+def snakemake(inherited: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A process that works as Snakemake does, in a group of its own, with the lock it inherits or takes."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WORK],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **({} if inherited is None else {INHERITED: str(inherited)})},
+        pass_fds=[] if inherited is None else [inherited],
+    ) as process:
+        assert process.stdout and process.stdout.readline().strip() == str(process.pid)
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
-def lock() -> None:
-    LOCKS.mkdir(parents=True)
-    (LOCKS / "0.output.lock").write_text("results/run.json\n")
+def test_nobody_is_at_work_before_or_after() -> None:
+    assert at_work() is None
+    start_work("work/params/abc.yaml", print)
+    found = at_work()
+    assert found and found["what"] == "snakemake" and found["params"] == "work/params/abc.yaml"
+    end_work()
+    assert at_work() is None and not SNAKEMAKE.exists()
 
 
-def record(pid: int, process: str | None = "long ago", host: str | None = None) -> None:
-    owner = Owner(host or socket.gethostname(), pid, str(process), "2026-01-01 12:00:00", "params.yaml")
-    write_json(record_of(owner.host, pid), asdict(owner))
+def test_a_second_one_is_refused_with_the_firsts_name() -> None:
+    with snakemake(), pytest.raises(UserError, match=r"^snakemake, since .* is at work in this folder"):
+        start_work("params.yaml", print)
+    start_work("params.yaml", print)
 
 
-def test_without_locks_there_is_nothing_to_clear() -> None:
-    assert clear_dead_locks() is None
+def test_the_lock_that_a_run_hands_down_outlives_the_run_and_not_the_snakemake() -> None:
+    hold = take_project({"what": "internal-kd run"})
+    with snakemake(hold.descriptor) as process:
+        os.close(hold.descriptor)  # as when the run is killed
+        found = at_work()
+        assert found and (found["what"], found["params"]) == ("internal-kd run", "work/params/abc.yaml")
+        assert group_at_work(found) == process.pid
+        with pytest.raises(InUse):
+            take_project({})
+        process.kill()
+        wait_for(SNAKEMAKE)
+    assert at_work() is None
 
 
-def test_locks_of_a_dead_owner_are_cleared_with_a_line() -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    lock()
-    record(ended.pid)
-    assert "cleared" in str(clear_dead_locks())
-    assert not LOCKS.exists() and owners.owners() == []
+def test_jobs_do_not_inherit_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = take_project({"what": "internal-kd run"})
+    os.set_inheritable(hold.descriptor, True)
+    monkeypatch.setenv(INHERITED, str(hold.descriptor))
+    start_work("params.yaml", print)
+    assert not os.get_inheritable(hold.descriptor)
 
 
-def test_locks_without_any_record_are_cleared_when_no_snakemake_works_here() -> None:
-    lock()
-    assert "cleared" in str(clear_dead_locks())
+@pytest.mark.parametrize("value", ["0", "-1", "999", "none", str(10**30)])
+def test_a_variable_that_does_not_name_the_lock_hands_nothing_down(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv(INHERITED, value)
+    start_work("params.yaml", print)
+    found = at_work()
+    assert found and found["what"] == "snakemake"
+    with pytest.raises(InUse):
+        take_project({})
 
 
-def test_locks_of_a_living_owner_stay(worker: psutil.Popen) -> None:
-    lock()
-    record(worker.pid, start_of(worker.pid))
-    with pytest.raises(UserError, match=rf"at work in this folder \(process {worker.pid}, started"):
-        clear_dead_locks()
-    assert LOCKS.exists()
+@pytest.mark.parametrize("path", [SNAKEMAKE, RUN])
+def test_what_another_machine_left_on_a_shared_disk_is_left_to_people(
+    monkeypatch: pytest.MonkeyPatch, path: Path
+) -> None:
+    monkeypatch.setattr(held, "_kind_of_disk", lambda path: "nfs4")
+    path.parent.mkdir()
+    path.write_text(json.dumps({"what": "snakemake", "host": "node7", "started": "2026-01-01"}))
+    with pytest.raises(UserError, match=rf"node7.*delete {SNAKEMAKE} and {RUN}"):
+        take_project({})
+    assert read_note(path)["host"] == "node7"
 
 
-def test_a_living_snakemake_without_a_record_is_seen(worker: psutil.Popen) -> None:
-    lock()
-    assert snakemakes_here() == [worker.pid]
-    with pytest.raises(UserError, match=rf"process {worker.pid}"):
-        clear_dead_locks()
-    assert LOCKS.exists()
+def test_signals_go_to_no_group_that_does_not_hold_the_lock() -> None:
+    with snakemake() as process:
+        note = {"what": "internal-kd run", "group": process.pid}
+        assert group_at_work(note) == process.pid
+        assert group_at_work({**note, "what": "snakemake"}) is None  # somebody's terminal is in this group
+    for group in (os.getppid(), process.pid, 1, -1, 0, 10**30, "1", None):
+        assert group_at_work({**note, "group": group}) is None
 
 
-def test_another_one_at_work_is_named_once_recorded_or_not(worker: psutil.Popen) -> None:
-    line = f"another snakemake is at work in this folder (process {worker.pid}"
-    assert str(another_at_work()).startswith(f"{line}): wait for it, or end it, and start again")
-    record(worker.pid, start_of(worker.pid))
-    assert str(another_at_work()).startswith(f"{line}, started 2026-01-01 12:00:00): wait")
-
-
-def test_alone_or_with_the_dead_nobody_else_is_at_work() -> None:
-    claim(Path("work/params/abc.yaml"))
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    record(ended.pid)
-    assert another_at_work() is None
-
-
-def test_a_number_given_to_another_process_since_does_not_count(worker: psutil.Popen, tmp_path_factory) -> None:
-    lock()
-    record(worker.pid)
-    assert not owners.owners()[0].alive
-
-
-def test_a_clock_that_is_set_makes_no_living_owner_dead(worker: psutil.Popen, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock()
-    record(worker.pid, start_of(worker.pid))
-    claim(Path("work/params/abc.yaml"))
-    before = worker.create_time()
-    # Every time psutil tells is the boot's plus what has passed since, and the boot's moves with the clock.
-    shifted = psutil._psplatform.boot_time() + 7200
-    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: shifted)
-    assert psutil.Process(worker.pid).create_time() == pytest.approx(before + 7200, abs=2)
-    assert [owner.alive for owner in owners.owners()] == [True, True]
-    with pytest.raises(UserError, match="at work in this folder"):
-        clear_dead_locks()
-    assert LOCKS.exists()
-
-
-@pytest.mark.parametrize("text", ["[1]", "null", "{", '{"host": "here"}', '{"pid": "x"}'])
-def test_what_is_no_record_stands_in_nobodys_way(text: str) -> None:
-    lock()
-    owners.OWNERS.mkdir(parents=True)
-    (owners.OWNERS / "here-1.json").write_text(text)
-    assert owners.owners() == []
-    assert "cleared" in str(clear_dead_locks())
-    assert list(owners.OWNERS.iterdir()) == []
-
-
-def test_an_owner_on_another_machine_is_left_to_people() -> None:
-    lock()
-    record(1, host="elsewhere")
-    with pytest.raises(UserError, match=r"process 1 on elsewhere.*snakemake --unlock"):
-        clear_dead_locks()
-    assert LOCKS.exists()
-
-
-def test_a_claim_names_this_process_until_it_is_released() -> None:
-    claim(Path("work/params/abc.yaml"))
-    (owner,) = owners.owners()
-    assert owner.alive and owner.here and owner.params == "work/params/abc.yaml"
-    release()
-    assert owners.owners() == []
-
-
-def test_a_process_that_a_clusters_queue_has_started_here_is_no_owner() -> None:
-    Path("snakemake").write_text("import time; time.sleep(120)")
-    worker = psutil.Popen([sys.executable, "snakemake", "--mode", "remote"])
-    try:
-        lock()
-        assert snakemakes_here() == []
-        assert "cleared" in str(clear_dead_locks())
-    finally:
-        worker.kill()
-        worker.wait()
+def test_snakemakes_own_locks_are_removed_with_a_line() -> None:
+    assert clear_stale_locks() is None
+    STALE.mkdir(parents=True)
+    assert clear_stale_locks() is None
+    (STALE / "0.output.lock").write_text("results/run.json\n")
+    assert "killed" in str(clear_stale_locks()) and not STALE.exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from internal_kd.errors import UserError
-from internal_kd.operations import slurm
+from internal_kd.running import slurm
 
 UUID = "68398414-6aa5-43db-a754-69450a473fa1"
 

@@ -1,72 +1,39 @@
-"""The configuration that Snakemake reads, looked at before Snakemake does.
-
-Snakemake takes a file with ``__use_yte__: true`` for a template, runs the Python in it and drops the key; of two equal
-keys it keeps the last. So a file is read strictly first, and a key at its top that is no section of a study is refused.
-What is given to ``snakemake --configfile`` itself is read before the Snakefile, and can only be refused afterwards.
-"""
+"""The files that describe a study, before Snakemake reads them, and the option that names them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
-from internal_kd.errors import UserError, nearest
-from internal_kd.params import Params, read_yaml
+from internal_kd.errors import UserError
+from internal_kd.params import read_yaml
 
 MAIN = Path("params.yaml")
-# `--configfile` and `--configfiles`, also cut short: no other option of Snakemake begins like this.
-OVERLAYS = "--configf"
-VALUES = ("--config", "-C")
+OVERLAY_FLAGS = ("--overlay", "--configfile", "--configfiles")
 
 
-def check_config_files(overlays: Iterable[Path | str]) -> None:
-    """Read params.yaml, where there is one, and overlays as strictly as if nobody else would read them.
+def add_overlay_option(parser: argparse._ActionsContainer) -> None:
+    """Add ``--overlay FILE``, which may be given several times, to a parser; ``--configfile`` means the same."""
+    parser.add_argument(
+        *OVERLAY_FLAGS,
+        dest="overlay",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="laid over params.yaml; may be given more than once (--configfile means the same)",
+    )
+
+
+def check_config_files(overlays: Iterable[Path | str] = ()) -> None:
+    """Read params.yaml, if there is one, and overlays as strictly as internal-kd itself does.
+
+    Snakemake takes a file with ``__use_yte__: true`` for a template and runs the Python in it; no study needs that.
 
     Raises:
-        UserError: one cannot be read, or holds a key that no study has.
+        UserError: a file cannot be read, or is such a template.
     """
     for path in (*filter(Path.exists, (MAIN,)), *overlays):
         for key in read_yaml(path):
-            _check_section(key, str(path))
-
-
-def check_arguments(arguments: Sequence[str]) -> None:
-    """Check the configuration that arguments of Snakemake name.
-
-    Raises:
-        UserError: as check_config_files does, or a value of ``--config`` is no ``key=value``.
-    """
-    check_config_files(value for option, value in _values(arguments) if option.startswith(OVERLAYS))
-    for option, value in _values(arguments):
-        if option in VALUES:
-            key, equals, _ = value.partition("=")
-            if not equals:
-                raise UserError(f"{option} {value}: should be key=value, such as --config study='{{seeds: [1, 2]}}'")
-            _check_section(key, option)
-
-
-def _values(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield every value with its option, read as Snakemake reads them: an option has all that follow it."""
-    option = ""
-    for argument in arguments:
-        if argument == "--":
-            return
-        if argument.startswith("--") and "=" in argument:
-            name, _, value = argument.partition("=")
-            option = ""
-            yield name, value
-        elif argument.startswith("-C") and len(argument) > 2:
-            option = ""
-            yield "-C", argument[2:].removeprefix("=")
-        elif argument.startswith("-"):
-            option = argument
-        elif option:
-            yield option, argument
-
-
-def _check_section(key: object, origin: str) -> None:
-    known = list(Params.model_fields)
-    if key not in known:
-        raise UserError(
-            f"{origin}: unknown parameter {key!r}{nearest(str(key), known)}; at the top stand {', '.join(known)}"
-        )
+            if str(key).startswith("__"):
+                raise UserError(f"{path}: {key} makes this a template that runs Python: remove it and write plain YAML")

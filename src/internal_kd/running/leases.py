@@ -1,13 +1,15 @@
 """GPU leases: parallel jobs on one machine get different GPUs, although Snakemake only counts them.
 
-A lease is a file lock held for the life of the job, so the kernel frees it even after SIGKILL. It is taken before torch
-is imported and sets ``CUDA_VISIBLE_DEVICES``. A ``CUDA_VISIBLE_DEVICES`` that is set already is the list to choose
-from; inside a SLURM job the scheduler has chosen, and only where it gave several is one of them leased.
+A lease is a lock held for the life of the job, one file for each slot of a GPU, so the kernel frees it even after
+SIGKILL. It is taken before torch is imported and sets ``CUDA_VISIBLE_DEVICES``. If that is set already, it is the list
+to choose from; inside a SLURM job the scheduler has chosen, and only if it gave several is one of them leased.
 """
 
 from __future__ import annotations
 
 import os
+import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -15,16 +17,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from internal_kd.held import Hold, InUse, take
+from internal_kd.plan.identity import WORK
 
 POLL_SECONDS = 1.0
 
 
 @contextmanager
 def lease_gpu(jobs_per_gpu: int, folder: Path | None = None) -> Iterator[str | None]:
-    """Hold one GPU during the block and yield its id; yield None where there is nothing to lease.
+    """Hold one GPU during the block and yield its id; yield None if there is no GPU to lease.
 
     Waits while all GPUs are taken. ``folder`` holds the locks; all clones of one user on a machine share it.
+
+    Raises:
+        UserError: the folder of the locks cannot be written.
     """
     job = os.environ.get("SLURM_JOB_ID")
     # A GPU of the node that SLURM has not given to this job is somebody else's.
@@ -39,12 +45,12 @@ def lease_gpu(jobs_per_gpu: int, folder: Path | None = None) -> Iterator[str | N
         return
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     # Jobs on one node may all call their GPUs 0 and 1 and mean different ones.
-    gpu, lock = _take_one(gpus, jobs_per_gpu, (folder or default_folder()) / (f"slurm-{job}" if job else ""))
+    gpu, lease = _take_one(gpus, jobs_per_gpu, (folder or lease_folder()) / (f"slurm-{job}" if job else ""))
     os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     try:
         yield gpu
     finally:
-        lock.release()
+        lease.release()
         if before is None:
             del os.environ["CUDA_VISIBLE_DEVICES"]
         else:
@@ -64,25 +70,38 @@ def available_gpus() -> list[str]:
     return [str(number) for number in range(len(lines))]
 
 
-def default_folder() -> Path:
-    """Return the folder of a user's locks on this machine; a user may have a number and no name, as in a container."""
-    return Path(tempfile.gettempdir()) / f"internal-kd-gpus-{os.getuid()}"
+def lease_folder() -> Path:
+    """Return the folder of this user's leases on this machine, one that nobody else can write.
+
+    The name tells it in a folder that all users share, so another user may have taken it: then the project's own
+    folder is used, and only its jobs know of each other.
+    """
+    folder = Path(tempfile.gettempdir()) / f"internal-kd-gpus-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+            folder.chmod(0o700)
+            return folder
+        problem = "it belongs to another user or is not a folder"
+    except OSError as error:
+        problem = str(error.strerror)
+    own = WORK / "gpus" / socket.gethostname()
+    print(f"{folder} cannot be used ({problem}): GPUs are leased in {own}, to this project's jobs only", flush=True)
+    return own
 
 
-def _take_one(gpus: list[str], jobs_per_gpu: int, folder: Path) -> tuple[str, FileLock]:
-    folder.mkdir(parents=True, exist_ok=True)
-    told = False
+def _take_one(gpus: list[str], jobs_per_gpu: int, folder: Path) -> tuple[str, Hold]:
+    announced = False
     while True:
         # Every GPU gets its first job before any gets its second.
         for slot in range(jobs_per_gpu):
             for gpu in gpus:
-                lock = FileLock(folder / f"{gpu.replace('/', '_')}.{slot}.lock")
                 try:
-                    lock.acquire(timeout=0)
-                except Timeout:
+                    return gpu, take(folder / f"{gpu.replace('/', '_')}.{slot}.lock", {"what": f"GPU {gpu}"})
+                except InUse:
                     continue
-                return gpu, lock
-        if not told:
-            print(f"all of {len(gpus)} GPUs are taken: waiting for one", flush=True)
-            told = True
+        if not announced:
+            print(f"waiting for a free GPU (all {len(gpus)} in use)", flush=True)
+            announced = True
         time.sleep(POLL_SECONDS)

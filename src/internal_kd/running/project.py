@@ -1,102 +1,121 @@
-"""Who is at work in this folder: one small record per Snakemake, written when it starts and removed when it ends."""
+"""One Snakemake at a time works in a project's folder, and everybody can see which.
+
+``work/snakemake.lock`` is held by the Snakemake at work, ``work/run.lock`` by the ``internal-kd run`` that follows it.
+A Snakemake inherits its lock from the ``internal-kd run`` that starts it, so it still counts as at work when that is
+killed; one that is started by hand takes it itself, in the Snakefile's ``onstart``.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-
-from pydantic import PositiveInt, TypeAdapter, ValidationError
+from typing import Any
 
 from internal_kd.errors import UserError
-from internal_kd.files import read_mapping, remove, write_json
-from internal_kd.identity import WORK
-from internal_kd.processes import is_alive, start_of
+from internal_kd.files import writing_failed
+from internal_kd.held import Hold, InUse, describe, is_held, read_note, take, untested
+from internal_kd.plan.identity import WORK
+from internal_kd.running.slurm import end_orphans
 
-OWNERS = WORK / "owners"
+RUN = WORK / "run.lock"
+SNAKEMAKE = WORK / "snakemake.lock"
+# The environment variable that names the descriptor by which Snakemake inherits its lock.
+INHERITED = "INTERNAL_KD_LOCK"
+# Snakemake's own lock files name no process, so those of a Snakemake that was killed stay.
+STALE = Path(".snakemake/locks")
+
+_holds: list[Hold] = []
 
 
-@dataclass(frozen=True)
-class Owner:
-    """A Snakemake process: where it runs, since when, and the configuration it works on.
+def start_work(params: Path | str, say: Callable[[str], None]) -> None:
+    """Hold the project's lock until ``end_work``; called by the Snakefile when its jobs are about to start.
 
-    ``process`` tells it from a later one that was given the same number (``processes.start_of``).
+    ``params`` is the file of the study that is made, for those who look at the progress.
+
+    Raises:
+        UserError: another Snakemake is at work in this folder.
     """
-
-    host: str
-    pid: PositiveInt
-    process: str
-    started: str
-    params: str
-
-    @property
-    def here(self) -> bool:
-        """Whether it runs, or ran, on this machine."""
-        return self.host == socket.gethostname()
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process is still there; one on another machine counts as alive, for nobody here can tell."""
-        return not self.here or is_alive(self.pid, self.process)
-
-    def __str__(self) -> str:
-        where = "" if self.here else f" on {self.host}"
-        return f"process {self.pid}{where}, started {self.started}"
+    note = {"what": "internal-kd run", "params": str(params), "group": os.getpgrp()}
+    if hold := _inherited():
+        hold.write(note)
+    else:
+        try:
+            hold = take_project({**note, "what": "snakemake"})
+        except InUse as error:
+            raise UserError(
+                f"{describe(error.note)} is at work in this folder: wait until it has ended, or end it, and start "
+                "again; `internal-kd status` shows how far it is"
+            ) from None
+        end_orphans(say)
+    _holds.append(hold)
 
 
-RECORD = TypeAdapter(Owner)
+def end_work() -> None:
+    """Let go of the project's lock; called by the Snakefile when its jobs have ended."""
+    while _holds:
+        _holds.pop().release()
 
 
-def claim(params: Path) -> None:
-    """Record that this process is at work with the configuration ``params``."""
+def take_project(note: Mapping[str, Any]) -> Hold:
+    """Take the lock of the Snakemake that works in this folder.
+
+    Raises:
+        InUse: one is at work.
+        UserError: one may be at work on another machine, which cannot be seen from here.
+    """
+    for path in (SNAKEMAKE, RUN):
+        if left := untested(path):
+            raise UserError(
+                f"{describe(left)} may still be at work in this folder, which cannot be tested from "
+                f"{socket.gethostname()}: if it has ended, delete {SNAKEMAKE} and {RUN}, and start again"
+            )
+    return take(SNAKEMAKE, note)
+
+
+def at_work() -> dict[str, Any] | None:
+    """Return the note of whoever works in this folder, or None: what, host, started and, once jobs start, params."""
+    for path in (SNAKEMAKE, RUN):
+        if is_held(path):
+            return read_note(path) or {"what": "snakemake"}
+    return None
+
+
+def clear_stale_locks() -> str | None:
+    """Remove Snakemake's own lock files and return a line that says so, or None; for those who hold the project."""
+    if not STALE.is_dir() or not any(STALE.iterdir()):
+        return None
+    try:
+        shutil.rmtree(STALE)
+    except OSError as error:
+        raise writing_failed(STALE, error) from error
+    return "the locks of a Snakemake that was killed are removed"
+
+
+def group_at_work(note: Mapping[str, Any]) -> int | None:
+    """Return the process group of a Snakemake that ``internal-kd run`` has started; None if it cannot be reached.
+
+    The number in its note counts only if that process has the lock's file open.
+    """
     import psutil
 
-    process = str(start_of(os.getpid()))
-    created = datetime.fromtimestamp(psutil.Process().create_time(), UTC).astimezone()
-    owner = Owner(socket.gethostname(), os.getpid(), process, f"{created:%Y-%m-%d %H:%M:%S}", str(params))
-    write_json(_own_record(), asdict(owner))
+    group = note.get("group")
+    if note.get("what") != "internal-kd run" or not isinstance(group, int):
+        return None
+    with suppress(psutil.Error, OSError, ValueError, OverflowError):
+        if any(Path(file.path) == SNAKEMAKE.resolve() for file in psutil.Process(group).open_files()):
+            return group
+    return None
 
 
-def release() -> None:
-    """Remove this process's record."""
-    remove(_own_record())
-
-
-def owners() -> list[Owner]:
-    """Return everyone recorded, dead or alive."""
-    return [owner for owner in _records().values() if owner]
-
-
-def forget_the_dead() -> None:
-    """Remove the records of processes that have ended without doing so, and what is no record."""
-    for path, owner in _records().items():
-        if owner is None or not owner.alive:
-            remove(path)
-
-
-def forget_those_elsewhere() -> None:
-    """Remove the records of other machines: for people who say that what worked from there has ended."""
-    for path, owner in _records().items():
-        if owner and not owner.here:
-            remove(path)
-
-
-def _records() -> dict[Path, Owner | None]:
-    found: dict[Path, Owner | None] = {}
-    for path in sorted(OWNERS.glob("*.json")):
-        try:
-            found[path] = RECORD.validate_python(read_mapping(path))
-        except (UserError, ValidationError):
-            found[path] = None
-    return found
-
-
-def record_of(host: str, pid: int) -> Path:
-    """``work/owners/<host>-<pid>.json``."""
-    return OWNERS / f"{host}-{pid}.json"
-
-
-def _own_record() -> Path:
-    return record_of(socket.gethostname(), os.getpid())
+def _inherited() -> Hold | None:
+    """Return the lock as ``internal-kd run`` has handed it down, or None; the jobs do not get it."""
+    with suppress(OSError, ValueError, OverflowError):
+        descriptor = int(os.environ[INHERITED]) if INHERITED in os.environ else -1
+        if os.path.samestat(os.fstat(descriptor), SNAKEMAKE.stat()):
+            os.set_inheritable(descriptor, False)
+            return Hold(SNAKEMAKE, descriptor)
+    return None

@@ -1,69 +1,102 @@
-"""``internal-kd run``: Snakemake, after what a killed one left is cleared away, and a line on progress meanwhile."""
+"""``internal-kd run``: Snakemake, after what a killed one left is cleared away, and a line on progress meanwhile.
+
+    internal-kd run --cores 8 --resources gpu=2
+    internal-kd run --overlay config/demo.yaml           in any folder at work: waits for its turn, shows the progress
+    internal-kd run --workflow-profile profiles/slurm    on a cluster
+
+Everything but ``--overlay`` and ``--no-wait`` goes to snakemake as it is, and after it what the environment variable
+INTERNAL_KD_RUN holds, for where no arguments can be given: the stages of dvc.yaml know no machine.
+"""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from internal_kd.errors import UserError
-from internal_kd.files import writing_failed
-from internal_kd.identity import WORK
-from internal_kd.operations.config_files import check_arguments
-from internal_kd.operations.locks import clear_dead_locks
-from internal_kd.operations.owners import owners
-from internal_kd.operations.preloaded import preloading
-from internal_kd.operations.progress import StudyState, look, summary
-from internal_kd.operations.slurm import end_orphans
-from internal_kd.params import load_params
-from internal_kd.study import plan_study
+from internal_kd.held import Hold, InUse, describe, held, wait_for
+from internal_kd.running.config_files import check_config_files
+from internal_kd.running.project import (
+    INHERITED,
+    RUN,
+    SNAKEMAKE,
+    at_work,
+    clear_stale_locks,
+    group_at_work,
+    take_project,
+)
+from internal_kd.running.slurm import end_orphans
+from internal_kd.running.warm import warm_worker
+
+# The progress of the study in a parameter file, in one line; None if there is nothing to show.
+Progress = Callable[[Path], str | None]
 
 EVERY_SECONDS = 30.0
-# With these, steps may run on other machines.
-ELSEWHERE = ("--profile", "--workflow-profile", "--executor", "-e")
-CORES = ("--cores", "-c", "--jobs", "-j", *ELSEWHERE)
-# Such as "--cores 8 --resources gpu=2", for where none can be given: the stages of dvc.yaml know no machine.
 STANDING_ARGUMENTS = "INTERNAL_KD_RUN"
-DRY = ("-n", "--dry-run", "--dryrun")
+# With these, steps may run on other machines.
+ELSEWHERE = frozenset({"--profile", "--workflow-profile", "--executor", "-e"})
+CORES = ELSEWHERE | {"--cores", "-c", "--jobs", "-j"}
+# Also among other letters: `-np` is how Snakemake's own documentation asks for a dry run.
+DRY = re.compile(r"--dry-run|--dryrun|-[pFk]*n[a-zA-Z]*")
 
 
-def run(options: argparse.Namespace) -> int:
+def run_parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments that are not Snakemake's."""
+    parser = argparse.ArgumentParser(prog="internal-kd run", add_help=False, allow_abbrev=False)
+    parser.add_argument("--overlay", action="append", default=[], metavar="FILE", help="laid over params.yaml")
+    parser.add_argument("--configfile", "--configfiles", dest="overlay", action="extend", nargs="+", metavar="FILE")
+    parser.add_argument("--no-wait", action="store_true", help="end at once if a run is at work in this folder")
+    return parser
+
+
+def run(arguments: Sequence[str], progress: Progress = lambda params: None) -> int:
     """Run Snakemake with the given arguments and return its exit code.
 
+    While another ``internal-kd run`` is at work in this folder, its progress is shown and its end awaited; a Snakemake
+    whose ``internal-kd run`` was killed is taken over: signals reach it, and what it leaves is made afterwards.
+
     Raises:
-        UserError: an argument or a configuration file is none that Snakemake should see, or another run is at work.
+        UserError: this is not a project's folder, a parameter file cannot be read, or with ``--no-wait`` somebody is
+            at work.
     """
-    arguments = [*options.arguments, *_standing_arguments()]
-    command = snakemake_command(arguments)
-    if not Path("Snakefile").is_file():
-        raise UserError(f"{Path.cwd()} holds no Snakefile: change into the project's folder")
-    check_arguments(arguments)
-    if any(argument in DRY for argument in arguments):
+    options, passed = run_parser().parse_known_args([*arguments, *_standing_arguments()])
+    _check_folder()
+    check_config_files(options.overlay)
+    command = snakemake_command(passed, options.overlay)
+    if any(DRY.fullmatch(argument) for argument in passed):
         return _attend(command)
-    with _only_one():
-        if line := clear_dead_locks():
+    with _own_turn(options.no_wait, progress) as hold:
+        if not hold.locked:
+            _say(f"the disk of {SNAKEMAKE.parent}/ has no file locks: make sure that nobody else starts a run here")
+        if line := clear_stale_locks():
             _say(line)
         end_orphans(_say)
-        if {argument.split("=")[0] for argument in arguments} & set(ELSEWHERE):
-            return _attend(command)
-        with preloading() as surroundings:
-            return _attend(command, surroundings)
+        with nullcontext() if _flags(passed) & ELSEWHERE else warm_worker() as warm:
+            return _attend(command, {**(warm or {}), INHERITED: str(hold.descriptor)}, hold, progress)
 
 
-def snakemake_command(arguments: Sequence[str]) -> list[str]:
+def snakemake_command(arguments: Sequence[str], overlays: Sequence[str] = ()) -> list[str]:
     """Return the command line of Snakemake; without a number of cores or a profile, all cores."""
-    given = {argument.split("=")[0] for argument in arguments}
-    short = any(argument[:2] in ("-c", "-j") and argument[2:].isdigit() for argument in arguments)
-    cores = [] if short or given & set(CORES) else ["--cores", "all"]
-    return [sys.executable, "-m", "snakemake", *arguments, *cores]
+    short = any(re.fullmatch(r"-[cj]\d+", argument) for argument in arguments)
+    cores = [] if short or _flags(arguments) & CORES else ["--cores", "all"]
+    # Last, and each with its own values: these options take all that follows them, targets too.
+    files = ["--configfile", *overlays] if overlays else []
+    return [sys.executable, "-m", "snakemake", *arguments, *files, *cores]
+
+
+def _flags(arguments: Sequence[str]) -> set[str]:
+    return {argument.split("=")[0] for argument in arguments}
 
 
 def _standing_arguments() -> list[str]:
@@ -74,71 +107,145 @@ def _standing_arguments() -> list[str]:
         raise UserError(f"{STANDING_ARGUMENTS}={text}: {error}; write it as on a command line") from None
 
 
-@contextlib.contextmanager
-def _only_one() -> Iterator[None]:
-    """Hold this folder's lock; the kernel lets go of it when the process ends, however it ends."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(WORK / "run.lock")
+def _check_folder() -> None:
     try:
-        WORK.mkdir(exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = next((f" ({owner})" for owner in owners() if owner.alive), "")
+        text = Path("Snakefile").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
         raise UserError(
-            f"another `internal-kd run` is at work in this folder{who}; `internal-kd status` shows how far it is"
+            f"{Path.cwd()} has no Snakefile, so it is not an internal-kd project: change into the folder that holds "
+            "your Snakefile and params.yaml, or make one by cloning the repository"
         ) from None
     except OSError as error:
-        raise writing_failed(WORK / "run.lock", error) from error
-    try:
-        yield
-    finally:
-        lock.release()
+        raise UserError(f"Snakefile cannot be read ({error.strerror}): make it readable and start again") from None
+    if not re.search("internal.kd", text):
+        raise UserError(
+            f"the Snakefile in {Path.cwd()} belongs to another project: start that one with `snakemake`, or change "
+            "into your internal-kd project"
+        )
 
 
-def _attend(command: Sequence[str], surroundings: Mapping[str, str] | None = None) -> int:
-    """Run Snakemake in a process group of its own, hand signals on to the group, and tell how it goes."""
+@contextmanager
+def _own_turn(no_wait: bool, progress: Progress) -> Iterator[Hold]:
+    """Hold this folder's two locks, after those who hold them have ended."""
+    with ExitStack() as locks:
+        note = {"what": "internal-kd run"}
+        while True:
+            try:
+                locks.enter_context(held(RUN, note))
+                break
+            except InUse as error:
+                _refuse_or_announce(error, no_wait)
+                _wait(RUN, progress)
+        while True:
+            try:
+                hold = take_project(note)
+                break
+            except InUse as error:
+                # Nobody follows this Snakemake: it was started by hand, or the run that started it was killed.
+                _refuse_or_announce(error, no_wait)
+                _follow(error.note, progress)
+        locks.callback(hold.release)
+        yield hold
+
+
+def _refuse_or_announce(error: InUse, no_wait: bool) -> None:
+    who = describe(at_work() or error.note)
+    if no_wait:
+        raise UserError(f"{who} is at work in this folder: `internal-kd status` shows how far it is") from None
+    _say(f"{who} is at work in this folder: waiting for its end (--no-wait: do not wait)")
+
+
+def _follow(note: Mapping[str, Any], progress: Progress) -> None:
+    """Wait for a Snakemake's end, as its own ``internal-kd run`` would: signals are handed on to it."""
+    group = group_at_work(note)
+    if group is None:
+        _wait(SNAKEMAKE, progress)
+        return
+    _say("the run that started it was killed: taken over, Ctrl-C ends it")
+    with _signals_to(lambda number: os.killpg(group, number)) as received:
+        _wait(SNAKEMAKE, progress)
+    if received:
+        raise SystemExit(128 + received[0])
+
+
+def _wait(path: Path, progress: Progress) -> None:
+    """Wait until nobody holds a lock, and show the progress of whoever does."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        with suppress(UserError, OSError):
+            wait_for(path)
+        ended.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    _show(progress, ended)
+
+
+def _attend(
+    command: Sequence[str],
+    surroundings: Mapping[str, str] | None = None,
+    hold: Hold | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Run Snakemake in a process group of its own, hand signals on to the group, and show the progress.
+
+    The child inherits the lock ``hold`` and goes on holding it if this process is killed.
+    """
     child: subprocess.Popen[bytes] | None = None
     early: list[int] = []
 
-    def hand_on(number: int, frame: FrameType | None) -> None:
+    def hand_on(number: int) -> None:
         if child is None:
             early.append(number)
         else:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, number)
+            os.killpg(child.pid, number)
 
-    # Before the child starts: shells let background commands ignore Ctrl-C, and children inherit that from who does.
-    former = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    child = subprocess.Popen(command, start_new_session=True, env={**os.environ, **(surroundings or {})})
-    for number in early:
-        hand_on(number, None)
-    ended = threading.Event()
-    teller = threading.Thread(target=_tell, args=(child.pid, ended), daemon=True)
-    teller.start()
-    try:
-        code = child.wait()
-    finally:
-        ended.set()
-        for number, handler in former.items():
-            signal.signal(number, handler)
+    # Before the child starts: shells let background commands ignore Ctrl-C, and children inherit that.
+    with _signals_to(hand_on):
+        child = subprocess.Popen(
+            command,
+            start_new_session=True,
+            env={**os.environ, **(surroundings or {})},
+            pass_fds=[hold.descriptor] if hold else [],
+        )
+        for number in early:
+            os.killpg(child.pid, number)
+        ended = threading.Event()
+        if progress:
+            threading.Thread(target=_show, args=(progress, ended), daemon=True).start()
+        try:
+            code = child.wait()
+        finally:
+            ended.set()
     # A negative code is the signal that ended it; shells write that as 128 + number.
     return code if code >= 0 else 128 - code
 
 
-def _tell(pid: int, ended: threading.Event) -> None:
-    """Print one line on progress from time to time; whatever goes wrong here is no reason to stop."""
-    state: StudyState | None = None
+@contextmanager
+def _signals_to(hand_on: Callable[[int], None]) -> Iterator[list[int]]:
+    """Hand SIGINT and SIGTERM on during the block; yield the list of those that came."""
+    received: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        with suppress(ProcessLookupError):
+            hand_on(number)
+
+    former = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, before in former.items():
+            signal.signal(number, before)
+
+
+def _show(progress: Progress, ended: threading.Event) -> None:
+    """Print a line on progress from time to time until the event is set; nothing that fails here stops a run."""
     while not ended.wait(EVERY_SECONDS):
-        with contextlib.suppress(UserError, OSError):
-            if state is None:
-                owner = next((owner for owner in owners() if owner.here and owner.pid == pid), None)
-                if owner is None:
-                    continue
-                state = look(plan_study(load_params(owner.params)))
-            else:
-                state = look(state.study, before=state)
-            _say(summary(state))
+        with suppress(UserError, OSError):
+            params = (at_work() or {}).get("params")
+            if params and (line := progress(Path(params))):
+                _say(line)
 
 
 def _say(line: str) -> None:

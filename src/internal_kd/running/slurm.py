@@ -1,7 +1,7 @@
 """SLURM jobs whose Snakemake is gone: found by folder and name, ended before the same work is submitted again.
 
-A Snakemake that is killed leaves its jobs in the queue. A later one would submit them once more, and the old ones, when
-their turn comes, would delete and make again what has been made meanwhile.
+A Snakemake that is killed leaves its jobs in the queue. A later one would submit the same work a second time, and the
+old jobs, when their turn comes, would delete and make again what has been made in the meantime.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internal_kd.errors import UserError
-from internal_kd.operations.locks import snakemakes_here
-from internal_kd.operations.owners import owners
 
 # The executor plugin names jobs after a Snakemake's start, `<prefix>_<uuid>` or `<uuid>`; their comment names the rule.
 NAME = re.compile(r"(?:^|_)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -43,19 +41,19 @@ class SlurmJob:
 def end_orphans(say: Callable[[str], None]) -> None:
     """End the jobs that a Snakemake which is gone has left in SLURM's queue for this folder, and wait for their end.
 
-    Jobs that wait are cancelled; trainings that run are asked by SIGTERM to write a checkpoint first. While another
-    Snakemake may be at work in this folder nothing is done: the jobs may be its own.
+    Jobs that wait are cancelled; trainings that run are asked by SIGTERM to write a checkpoint first. Call it while you
+    hold the project's lock: otherwise the jobs may be those of a Snakemake at work.
 
     Raises:
         UserError: SLURM does not answer although it has been used from here, or the jobs do not end.
     """
     jobs = jobs_here()
-    if not jobs or any(owner.alive for owner in owners()) or snakemakes_here():
+    if not jobs:
         return
     running = [job for job in jobs if job.state == "RUNNING"]
     say(
         f"{_count(jobs)} of a Snakemake that was killed {'is' if len(jobs) == 1 else 'are'} still in SLURM's queue, "
-        f"{len(running)} running: ended before anything is submitted again; trainings write a checkpoint first"
+        f"{len(running)} running: they are ended before anything is submitted again; trainings write a checkpoint first"
     )
     _scancel([job for job in jobs if job.state != "RUNNING"])
     _scancel(running, "--signal=TERM")
@@ -63,7 +61,9 @@ def end_orphans(say: Callable[[str], None]) -> None:
         _scancel(jobs_here())
         if not _gone_within(CANCEL_SECONDS):
             numbers = ", ".join(job.number for job in jobs_here())
-            raise UserError(f"SLURM jobs {numbers} of an earlier Snakemake do not end: see `squeue`, then start again")
+            raise UserError(
+                f"SLURM jobs {numbers} of an earlier Snakemake do not end: look at `squeue`, then start again"
+            )
     say("they have ended")
 
 

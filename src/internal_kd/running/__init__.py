@@ -1,0 +1,1 @@
+"""When and where things are made: Snakemake, this machine's GPUs, a cluster's queue."""
