@@ -1,55 +1,32 @@
-"""What the losses promise, against formulas written from the method's definitions."""
+"""Losses on logits against formulas written from their definitions."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from internal_kd.distillation.losses import attention_kl, cls_cosine, hard_label_loss, soft_label_loss
+from internal_kd.distillation.losses import (
+    confidence_penalty,
+    dist,
+    dkd,
+    hard_label_loss,
+    label_smoothing,
+    soft_label_loss,
+)
 from internal_kd.errors import UserError
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
-# [CLS]
+def logits(seed: int, batch: int, classes: int) -> Tensor:
+    return 2 * torch.randn(batch, classes, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_identical_cls_vectors_cost_exactly_zero(dtype: torch.dtype) -> None:
-    vectors = (torch.randn(16, 768, generator=torch.Generator().manual_seed(0)) * 5).to(dtype)
-    loss = cls_cosine(vectors, vectors.clone())
-    assert loss.item() == 0.0 and loss.dtype == torch.float32
-
-
-def test_cls_cosine_is_one_minus_the_cosine() -> None:
-    student = torch.randn(8, 32, generator=torch.Generator().manual_seed(1))
-    teacher = torch.randn(8, 32, generator=torch.Generator().manual_seed(2))
-    expected = (1 - torch.nn.functional.cosine_similarity(student.double(), teacher.double())).mean()
-    assert cls_cosine(student, teacher).item() == pytest.approx(expected.item(), abs=1e-6)
-    assert cls_cosine(3 * student, student).item() == pytest.approx(0.0, abs=1e-6)
-    assert cls_cosine(student, -student).item() == pytest.approx(2.0, abs=1e-6)
-
-
-def test_cls_cosine_gradient_is_that_of_the_cosine() -> None:
-    student = torch.randn(4, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    teacher = torch.randn(4, 8, generator=torch.Generator().manual_seed(2))
-    (ours,) = torch.autograd.grad(cls_cosine(student, teacher), student)
-    plain = (1 - torch.nn.functional.cosine_similarity(student, teacher)).mean()
-    assert torch.allclose(ours, torch.autograd.grad(plain, student)[0], atol=1e-6)
-
-
-def test_zero_vectors_give_numbers_and_bounded_gradients() -> None:
-    student = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]], requires_grad=True)
-    teacher = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
-    loss = cls_cosine(student, teacher)
-    loss.backward()
-    assert loss.item() == pytest.approx((1 + 1 + 0) / 3)
-    assert student.grad is not None and student.grad.abs().max() <= 1.0
-
-
-# Logits
+# Soft and hard labels
 
 
 def test_soft_label_loss_is_temperature_squared_times_the_divergence() -> None:
@@ -112,52 +89,132 @@ def test_hard_label_loss_is_cross_entropy_in_fp32() -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-6) and loss.dtype == torch.float32
 
 
-# All
+# Smoothed labels, confidence
 
 
-def test_the_teacher_receives_no_gradient_from_any_loss() -> None:
-    student_logits, teacher_logits = torch.randn(2, 2, requires_grad=True), torch.randn(2, 2, requires_grad=True)
-    student_maps = torch.randn(2, 1, 3, 3).log_softmax(-1).requires_grad_()
-    teacher_maps = torch.randn(2, 1, 3, 3).log_softmax(-1).requires_grad_()
-    total = (
-        soft_label_loss(student_logits, teacher_logits, 2.0)
-        + cls_cosine(student_logits, teacher_logits)
-        + attention_kl(student_maps, teacher_maps, torch.ones(2, 3))
+def test_label_smoothing_spreads_a_share_of_the_label_over_all_classes() -> None:
+    student, labels = logits(1, 4, 3), torch.tensor([0, 2, 1, 1])
+    targets = 0.9 * torch.nn.functional.one_hot(labels, 3) + 0.1 / 3
+    expected = -(targets * student.double().log_softmax(-1)).sum(-1).mean()
+    assert label_smoothing(student, labels, 0.1).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert label_smoothing(student, labels, 0.0).item() == pytest.approx(hard_label_loss(student, labels).item())
+
+
+def test_confidence_penalty_has_the_gradient_of_minus_the_entropy() -> None:
+    student = logits(1, 5, 4).requires_grad_()
+    loss = confidence_penalty(student, 0.3)
+    negative_entropy = 0.3 * (student.softmax(-1) * student.log_softmax(-1)).sum(-1).mean()
+    assert loss.item() == pytest.approx(negative_entropy.item() + 0.3 * math.log(4), rel=1e-5)
+    (ours,), (theirs,) = (torch.autograd.grad(value, student) for value in (loss, negative_entropy))
+    assert torch.allclose(ours, theirs, atol=1e-7)
+    assert confidence_penalty(torch.full((2, 3), 7.0), 0.3).item() == 0.0
+
+
+# Decoupled
+
+
+def dkd_by_definition(student: Tensor, teacher: Tensor, labels: Tensor, temperature: float) -> tuple[float, float]:
+    parts = np.zeros(2)
+    for z_s, z_t, gold in zip(student.double().numpy(), teacher.double().numpy(), labels.tolist(), strict=True):
+        q, p = (np.exp(z / temperature) / np.exp(z / temperature).sum() for z in (z_s, z_t))
+        pairs = [np.array([x[gold], 1 - x[gold]]) for x in (p, q)]
+        others = [np.delete(x, gold) / (1 - x[gold]) for x in (p, q)]
+        parts += [float((a * np.log(a / b)).sum()) * temperature**2 / len(labels) for a, b in (pairs, others)]
+    return float(parts[0]), float(parts[1])
+
+
+def test_dkd_is_the_two_parts_of_its_definition() -> None:
+    student, teacher, labels = logits(1, 6, 4), logits(2, 6, 4), torch.tensor([0, 1, 2, 3, 3, 0])
+    gold_part, others_part = dkd_by_definition(student, teacher, labels, 4.0)
+    assert dkd(student, teacher, labels, 4.0, 1.0, 0.0).item() == pytest.approx(gold_part, rel=1e-4)
+    assert dkd(student, teacher, labels, 4.0, 0.0, 1.0).item() == pytest.approx(others_part, rel=1e-4)
+    assert dkd(student, teacher, labels, 4.0, 2.0, 8.0).item() == pytest.approx(
+        2 * gold_part + 8 * others_part, rel=1e-4
     )
-    total.backward()
-    assert teacher_logits.grad is None and teacher_maps.grad is None
-    assert student_logits.grad is not None and student_maps.grad is not None
 
 
-def test_a_teacher_run_in_inference_mode_can_teach() -> None:
-    with torch.inference_mode():
-        logits, maps = torch.randn(2, 3), torch.randn(2, 1, 3, 3).log_softmax(-1)
-    student, student_maps = torch.randn(2, 3, requires_grad=True), torch.randn(2, 1, 3, 3, requires_grad=True)
-    total = (
-        soft_label_loss(student, logits, 2.0)
-        + soft_label_loss(student[:, :1], logits[:, :1], 2.0)
-        + cls_cosine(student, logits)
-        + attention_kl(student_maps.log_softmax(-1), maps, torch.tensor([[1, 1, 1], [1, 1, 0]]))
-    )
-    total.backward()
-    assert student.grad is not None and student_maps.grad is not None
+def test_dkd_with_the_teachers_doubt_as_beta_is_soft_labels() -> None:
+    student, teacher, labels = logits(1, 1, 5), logits(2, 1, 5), torch.tensor([3])
+    doubt = 1 - (teacher / 2).softmax(-1)[0, 3].item()
+    expected = soft_label_loss(student, teacher, 2.0).item()
+    assert dkd(student, teacher, labels, 2.0, 1.0, doubt).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_with_two_classes_dkd_is_alpha_times_soft_labels() -> None:
+    student, teacher, labels = logits(1, 6, 2).requires_grad_(), logits(2, 6, 2), torch.tensor([0, 1, 1, 0, 1, 0])
+    loss, expected = dkd(student, teacher, labels, 4.0, 1.5, 8.0), 1.5 * soft_label_loss(student, teacher, 4.0)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    (ours,), (theirs,) = (torch.autograd.grad(value, student) for value in (loss, expected))
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_dkd_of_confident_models_is_finite() -> None:
+    student = torch.tensor([[300.0, 0.0, -300.0], [-300.0, 0.0, 300.0]], requires_grad=True)
+    teacher = torch.tensor([[-300.0, 0.0, 300.0], [-300.0, 0.0, 300.0]])
+    loss = dkd(student, teacher, torch.tensor([0, 2]), 1.0, 1.0, 8.0)
+    assert loss.isfinite() and torch.autograd.grad(loss, student)[0].isfinite().all()
+
+
+# Correlations
+
+
+def dist_by_definition(student: Tensor, teacher: Tensor, temperature: float) -> tuple[float, float]:
+    q, p = ((z.double() / temperature).softmax(-1).numpy() for z in (student, teacher))
+    inter = [np.corrcoef(a, b)[0, 1] for a, b in zip(q, p, strict=True)]
+    intra = [np.corrcoef(a, b)[0, 1] for a, b in zip(q.T, p.T, strict=True)]
+    return 1 - float(np.mean(inter)), 1 - float(np.mean(intra))
+
+
+def test_dist_is_one_minus_the_correlations() -> None:
+    student, teacher = logits(1, 7, 4), logits(2, 7, 4)
+    inter, intra = dist_by_definition(student, teacher, 3.0)
+    assert dist(student, teacher, 3.0, 1.0, 0.0).item() == pytest.approx(inter, rel=1e-4)
+    assert dist(student, teacher, 3.0, 0.0, 1.0).item() == pytest.approx(intra, rel=1e-4)
+    assert dist(student, teacher, 3.0, 2.0, 0.5).item() == pytest.approx(2 * inter + 0.5 * intra, rel=1e-4)
+
+
+def test_with_two_classes_the_correlation_over_classes_teaches_nothing() -> None:
+    student = logits(1, 6, 2).requires_grad_()
+    assert torch.autograd.grad(dist(student, logits(2, 6, 2), 1.0, 1.0, 0.0), student)[0].abs().max() < 1e-5
+    assert torch.autograd.grad(dist(student, logits(2, 6, 2), 1.0, 0.0, 1.0), student)[0].abs().max() > 1e-3
+
+
+def test_with_one_example_there_is_no_correlation_over_examples() -> None:
+    student = logits(1, 1, 4).requires_grad_()
+    loss = dist(student, logits(2, 1, 4), 1.0, 0.0, 2.0)
+    assert loss.item() == 0.0 and torch.autograd.grad(loss, student)[0].abs().sum() == 0
+
+
+def test_constant_probabilities_correlate_with_nothing() -> None:
+    # The same answer to every example, as of a model that has collapsed; its columns are constant but for rounding.
+    student = torch.tensor([[0.3, 1.1, -0.7]]).repeat(5, 1).requires_grad_()
+    loss = dist(student, logits(2, 5, 3), 1.0, 0.0, 1.0)
+    assert loss.item() == pytest.approx(1.0) and torch.autograd.grad(loss, student)[0].abs().sum() == 0
+
+
+# Errors
 
 
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: attention_kl(torch.zeros(1, 2, 3, 3), torch.zeros(1, 4, 3, 3), torch.ones(1, 3)), "(1, 4, 3, 3)"),
-        (lambda: attention_kl(torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 3, 3), torch.ones(1, 5)), "(1, 5)"),
-        (lambda: attention_kl(torch.zeros(2, 3, 3), torch.zeros(2, 3, 3), torch.ones(1, 3)), "4 axes"),
-        (lambda: cls_cosine(torch.zeros(2, 8), torch.zeros(2, 16)), "(2, 16)"),
         (lambda: soft_label_loss(torch.zeros(2, 2), torch.zeros(2, 3), 1.0), "(2, 3)"),
         (lambda: soft_label_loss(torch.zeros(2, 2), torch.zeros(2, 2), 0.0), "temperature is 0.0"),
         (lambda: hard_label_loss(torch.zeros(2, 2), torch.zeros(3, dtype=torch.long)), "(3,)"),
         (lambda: hard_label_loss(torch.zeros(2, 1), torch.zeros(3)), "(3, 1)"),
         (lambda: hard_label_loss(torch.zeros(2), torch.zeros(2)), "(batch, classes)"),
+        (lambda: label_smoothing(torch.zeros(2, 3), torch.zeros(2, dtype=torch.long), 1.0), "smoothing is 1.0"),
+        (lambda: label_smoothing(torch.zeros(2, 1), torch.zeros(2), 0.1), "(2, 1)"),
+        (lambda: label_smoothing(torch.zeros(2, 3), torch.zeros(2), 0.1), "torch.float32"),
+        (lambda: confidence_penalty(torch.zeros(2, 1), 0.1), "(2, 1)"),
+        (lambda: dkd(torch.zeros(2, 1), torch.zeros(2, 1), torch.zeros(2), 1.0, 1.0, 1.0), "(2, 1)"),
+        (lambda: dkd(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(3).long(), 1.0, 1.0, 1.0), "(3,)"),
+        (lambda: dkd(torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2).long(), -1.0, 1.0, 1.0), "temperature is -1"),
+        (lambda: dist(torch.zeros(2, 1), torch.zeros(2, 1), 1.0, 1.0, 1.0), "(2, 1)"),
+        (lambda: dist(torch.zeros(2, 3), torch.zeros(2, 4), 1.0, 1.0, 1.0), "(2, 4)"),
     ],
 )
-def test_shapes_that_do_not_match_are_named(call, named: str) -> None:
+def test_what_does_not_fit_is_named(call, named: str) -> None:
     with pytest.raises(UserError) as error:
         call()
     assert named in str(error.value) and "\n" not in str(error.value)

@@ -6,6 +6,7 @@ Whatever a tensor holds on padding (NaN, infinity, leftovers) is replaced by 0 b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from internal_kd.errors import UserError
 
 # Stands for minus infinity in a softmax: its exponential is 0, and 0 times it is 0.
 VERY_LOW = -1e30
+# Values of a tensor that is worked on in a CPU's cache: 1 MiB of fp32.
+CACHED = 2**18
 
 
 def shape_of(tensor: Tensor) -> str:
@@ -107,25 +110,44 @@ def softmax_kl(student_scores: Tensor, teacher_scores: Tensor, allowed: Tensor, 
     Scores: fp32 (..., columns), finite; allowed: the columns that a softmax may see, bool, broadcast to the scores;
     row_weights: (...), broadcast to the rows. A row without an allowed column costs 0.
     """
-    return without_negative_rounding(_SoftmaxKL.apply(student_scores, teacher_scores, allowed, row_weights))
+    return without_negative_rounding(_SoftmaxKL.apply(student_scores, teacher_scores, ~allowed, row_weights))
+
+
+def kl_and_gradient(
+    student: Tensor, teacher: Tensor, excluded: Tensor, row_weights: Tensor, gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the value of `softmax_kl` and, on demand, its gradient in the student's scores, weight * (P_S - P_T)."""
+    student, teacher = student.masked_fill(excluded, VERY_LOW), teacher.masked_fill(excluded, VERY_LOW)
+    difference = F.log_softmax(teacher, dim=-1).sub_(F.log_softmax(student, dim=-1))
+    # Not exp(log_softmax): exp is some ten times slower where its result underflows.
+    teacher_probs = F.softmax(teacher, dim=-1)
+    value = (difference.mul_(teacher_probs).sum(-1) * row_weights).sum()
+    if not gradient:
+        return value, None
+    return value, F.softmax(student, dim=-1).sub_(teacher_probs).mul_(row_weights[..., None])
 
 
 class _SoftmaxKL(torch.autograd.Function):
-    """Its gradient is weight * (P_S - P_T): computed along with the value, so that one tensor is kept, not six."""
+    """The gradient is computed along with the value, so that one tensor is kept for it instead of six."""
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, allowed: Tensor, row_weights: Tensor) -> Tensor:
-        hidden = ~allowed
-        student_log_probs = F.log_softmax(student.masked_fill(hidden, VERY_LOW), dim=-1)
-        teacher_log_probs = F.log_softmax(teacher.masked_fill(hidden, VERY_LOW), dim=-1)
-        teacher_probs = teacher_log_probs.exp()
-        rows = (teacher_log_probs.sub_(student_log_probs).mul_(teacher_probs)).sum(-1)
-        if ctx.needs_input_grad[0]:
-            gradient = student_log_probs.exp_().sub_(teacher_probs).mul_(row_weights[..., None])
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, excluded: Tensor, row_weights: Tensor) -> Tensor:
+        value, gradient = kl_and_gradient(student, teacher, excluded, row_weights, ctx.needs_input_grad[0])
+        if gradient is not None:
             ctx.save_for_backward(gradient)
-        return (rows * row_weights).sum()
+        return value
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         (gradient,) = ctx.saved_tensors
         return gradient * gradients[0], None, None, None
+
+
+def slices(examples: int, numbers: int, device: torch.device) -> Iterator[slice]:
+    """Yield parts of a batch whose intermediate tensors, of ``numbers`` values an example, stay in a processor's cache.
+
+    A GPU gets the batch in one part, unless it is huge.
+    """
+    size = max(1, (CACHED if device.type == "cpu" else 2**26) // max(1, numbers))
+    for start in range(0, examples, size):
+        yield slice(start, start + size)

@@ -8,18 +8,23 @@ is detached. `rkd` alone reads across the examples of a batch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from internal_kd.distillation.arithmetic import (
+    kl_and_gradient,
     real_positions,
     require_same_tokens,
     share_of_each,
+    slices,
     softmax_kl,
+    without_negative_rounding,
     without_padding,
 )
-from internal_kd.distillation.gram import angle_loss, cosines, gram, share_of_triples, squared_distances, window_angle_loss
+from internal_kd.distillation.gram import angle_loss, cosines, gram, level_gram, squared_distances, window_angle_loss
 from internal_kd.errors import UserError
 
 
@@ -38,15 +43,47 @@ def relation_kl(student_vectors: Tensor, teacher_vectors: Tensor, attention_mask
     student = _relations(student_vectors, real, heads, "student")
     teacher = _relations(teacher_vectors.detach(), real, heads, "teacher")
     shares = share_of_each(real.sum(-1), real)[:, None] * real / heads
-    return softmax_kl(student, teacher, real[:, None, None], shares[:, None])
+    return without_negative_rounding(_RelationKL.apply(student, teacher, ~real, shares))
 
 
 def _relations(vectors: Tensor, real: Tensor, heads: int, whose: str) -> Tensor:
+    """Vectors split into heads, (batch, heads, length, width of a head), whose inner products are the scores."""
     batch, length, width = vectors.shape
     if heads < 1 or width % heads:
         raise UserError(f"{heads} relation heads do not divide the {whose}'s width of {width}")
-    parts = without_padding(vectors, real).view(batch, length, heads, width // heads).transpose(1, 2)
-    return gram(parts * (width // heads) ** -0.25)
+    parts = without_padding(vectors, real) * (width // heads) ** -0.25
+    return parts.view(batch, length, heads, width // heads).transpose(1, 2)
+
+
+class _RelationKL(torch.autograd.Function):
+    """Scores, softmax, divergence and gradient of a few examples at a time, so that all of it stays in the cache."""
+
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, padding: Tensor, row_weights: Tensor) -> Tensor:
+        value = student.new_zeros(())
+        gradient = torch.empty_like(student) if ctx.needs_input_grad[0] else None
+        _, heads, length, _ = student.shape
+        with torch.autocast(student.device.type, enabled=False):
+            for part in slices(len(student), heads * length**2, student.device):
+                ours, theirs = student[part], teacher[part]
+                divergence, slope = kl_and_gradient(
+                    ours @ ours.mT,
+                    theirs @ theirs.mT,
+                    padding[part, None, None],
+                    row_weights[part, None],
+                    gradient is not None,
+                )
+                value += divergence
+                if gradient is not None and slope is not None:
+                    gradient[part] = (slope + slope.mT) @ ours
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,) = ctx.saved_tensors
+        return gradient * gradients[0], None, None, None
 
 
 def word_relation(
@@ -98,10 +135,7 @@ def _layer_products(student: Tensor, teacher: Tensor, attention_mask: Tensor) ->
     require_same_tokens("student and teacher hidden states", student, teacher, dimensions=4)
     batch, _, length, _ = student.shape
     real = real_positions(attention_mask, batch, length)
-    # (batch, length, levels, width): the levels of each token.
-    tokens = [without_padding(stack.transpose(1, 2).flatten(2), real).view(batch, length, stack.shape[1], -1)
-              for stack in (student, teacher.detach())]
-    return gram(tokens[0]), gram(tokens[1]), real
+    return level_gram(student, real), level_gram(teacher.detach(), real), real
 
 
 def _layer_distance(student: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
@@ -114,8 +148,41 @@ def _layer_angle(student: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
     levels = student.shape[-1]
     triples = levels * (levels - 1) * (levels - 2)
     shares = share_of_each(real.sum(-1) * triples, real)[:, None] * real
-    return angle_loss(student, teacher, shares)
+    return angle_loss(student.flatten(0, 1), teacher.flatten(0, 1), shares.flatten())
 
 
 def _diagonal(products: Tensor) -> Tensor:
     return torch.eye(products.shape[-1], dtype=torch.bool, device=products.device)
+
+
+def rkd(student_cls: Tensor, teacher_cls: Tensor) -> tuple[Tensor, Tensor]:
+    """Relations between the examples of a batch: (distance, angle).
+
+    [CLS] vectors: (batch, width); widths may differ. Distance: distances between examples divided by their mean over
+    pairs that differ; smooth L1 error, averaged over batch^2. Angle: cosine of the angle at one example between two
+    others; smooth L1 error, averaged over batch^3. Both are 0 for a single example, and depend on which examples share
+    a batch, so that micro-batches change them. Memory grows with batch^3.
+    Source: Park et al. 2019, Relational Knowledge Distillation (arXiv 1904.05068), equations 3 to 9.
+    Raises UserError when the batches differ.
+    """
+    require_same_tokens("student and teacher [CLS] vectors", student_cls, teacher_cls, dimensions=2)
+    student, teacher = _example_products(student_cls), _example_products(teacher_cls.detach())
+    distance = F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
+    # `angle_loss` sums the smooth L1 errors twice.
+    weight = student.new_full((1,), 0.5 / max(1, student.shape[-1] ** 3))
+    return distance, angle_loss(student, teacher, weight, smooth=True)
+
+
+def _example_products(vectors: Tensor) -> Tensor:
+    """Inner products (1, batch, batch) after subtracting the mean: those of similar vectors would lose digits."""
+    vectors = vectors.float()
+    return gram((vectors - vectors.mean(0))[None])
+
+
+def _relative_distances(products: Tensor) -> Tensor:
+    squares = squared_distances(products)
+    apart = squares > 0
+    # The square root has no slope at 0.
+    distances = squares.masked_fill(~apart, 1.0).sqrt().masked_fill(~apart, 0.0)
+    mean = distances.sum() / apart.sum().clamp(min=1)
+    return distances / torch.where(apart.any(), mean, 1.0)
