@@ -1,21 +1,23 @@
-"""Attention maps before dropout and [CLS] states of chosen layers, from one ordinary forward pass.
+"""Reading what an encoder computes inside, from one ordinary forward pass.
 
-transformers' eager attention hands out its weights AFTER dropout and its fused attention hands out nothing, silently
-(METHOD.md, traps 1 to 3). The attention function registered here keeps the log-softmax of the masked scores for the
-layers asked for, and leaves every other layer to fused attention:
+transformers' eager attention returns its weights AFTER dropout, and with its fused attention ``output_attentions``
+gives an empty tuple. The attention function registered here keeps the log-softmax of the masked scores for the layers
+asked for, and leaves every other layer to fused attention:
 
-    recorder = record_internals(model)
-    with recorder.capture(attention_layers={2, 4}, cls_layers={2, 4}) as captured:
-        logits = model(**batch).logits
-    captured.attention[2]   # (batch, heads, query, key) log-probabilities, fp32
-    captured.cls[2]         # (batch, width) state of [CLS] leaving layer 2
+    network = network_of(model)
+    captured = network.read(batch, frozenset({("logits", 0), ("attention", 2), ("cls", 2)}))
+    captured["attention", 2]   # (B, H, n, n) log-probabilities, fp32
+    captured["cls", 2]         # (B, D) state of [CLS] leaving layer 2
+
+learner.py lists every kind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,11 +28,24 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from internal_kd.errors import UserError
-from internal_kd.models import dropout as quick
-from internal_kd.models.families import attention_modules, encoder_layers
+from internal_kd.learners import quick
+from internal_kd.learners.families import FAMILIES, encoder_layers, layer_parts
+from internal_kd.learners.learner import (
+    EVERYTHING,
+    LOGITS,
+    Captured,
+    Network,
+    ParameterCount,
+    Wanted,
+    check_wanted,
+)
+from internal_kd.learners.weights import save_classifier
 
 IMPLEMENTATION = "internal_kd"
+# Where the attention function finds what to keep: a mapping from a kind to the function that takes the tensor.
 _KEEP = "_internal_kd_keep"
+OF_SCORES = ("attention", "attention_lse", "scores")
+PROJECTIONS = {"queries": "query", "keys": "key", "values": "value"}
 
 
 def _attention(
@@ -43,12 +58,12 @@ def _attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend as eager attention does, handing log-probabilities to the module's keeper; fused when it has none.
+    """Attend as eager attention does, keeping what the module was asked to keep; fused when that is nothing.
 
-    query, key, value: (batch, heads, length, head width); attention_mask: (batch, 1, query, key), True = attend, or
-    None when nothing is padded. Returns (batch, length, heads, head width).
+    query, key, value: (B, H, n, head width); attention_mask: (B, 1, n, n), True = attend, or None when nothing is
+    padded. Returns (B, n, H, head width).
     """
-    keep: Callable[[Tensor], None] | None = module.__dict__.get(_KEEP)
+    keep: Mapping[str, Callable[[Tensor], None]] | None = module.__dict__.get(_KEEP)
     # With dropout, torch's fused attention for CPUs falls back to plain steps, and draws slowly.
     if keep is None and (query.device.type != "cpu" or not module.training or dropout == 0.0):
         return sdpa_attention_forward(
@@ -62,139 +77,155 @@ def _attention(
         weights = F.softmax(scores, dim=-1)
     else:
         log_probs = F.log_softmax(scores, dim=-1, dtype=torch.float32)
-        keep(log_probs)
+        if "attention" in keep:
+            keep["attention"](log_probs)
+        if "attention_lse" in keep:
+            keep["attention_lse"](torch.logsumexp(scores.float(), dim=-1))
+        if "scores" in keep:
+            keep["scores"](scores.float())
         weights = log_probs.exp()
     weights = quick.dropout(weights.to(value.dtype), dropout, module.training)
     return (weights @ value).transpose(1, 2).contiguous(), None
 
 
-# Without a mask function of the same name transformers passes no mask at all (METHOD.md, trap 3). The boolean mask
-# serves both ways of attending; the additive one would reach fused attention as -inf once autocast narrows it to bf16.
+# Without a mask function of the same name transformers passes no mask at all, and padding is attended to. The boolean
+# mask serves both ways of attending; the additive one would reach fused attention as -inf once autocast narrows it.
 AttentionInterface.register(IMPLEMENTATION, _attention)
 AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
 
 
-@dataclass
-class Captured:
-    """What the last forward pass inside a capture left, by encoder layer counted from 1.
+class ClassifierNetwork(Network):
+    """Any of transformers' sequence classifiers; of a family whose layers are unknown, or a decoder: logits alone."""
 
-    attention: (batch, heads, query, key) log-probabilities before dropout, fp32, very negative on padding keys;
-    cls: (batch, width) hidden state at position 0 leaving the layer.
-    """
+    hands_out = frozenset({"logits"})
 
-    attention: dict[int, Tensor] = field(default_factory=dict)
-    cls: dict[int, Tensor] = field(default_factory=dict)
+    def __init__(self, module: PreTrainedModel) -> None:
+        """Take a model; it is read, trained and saved in place."""
+        self.module: PreTrainedModel = module
+        config = module.config
+        self.layers = int(getattr(config, "num_hidden_layers", 0) or 0)
+        self.width = int(getattr(config, "hidden_size", 0) or 0)
+        self.heads = int(getattr(config, "num_attention_heads", 0) or 0)
+        self._inputs = frozenset(inspect.signature(type(module).forward).parameters) - {"self", "labels"}
 
+    def read(self, batch: Mapping[str, Tensor], wanted: Wanted = LOGITS) -> Captured:
+        """Return what is asked for, as `Network.read` describes."""
+        inputs = self._inputs_of(batch, wanted)
+        return {("logits", 0): self.module(**inputs).logits}
 
-class Recorder:
-    """Captures a model's attention maps and [CLS] states; made by `record_internals`."""
+    def _inputs_of(self, batch: Mapping[str, Tensor], wanted: Wanted) -> dict[str, Tensor]:
+        if not wanted:
+            raise UserError("nothing was asked of a network; name at least one pair of a kind and a layer")
+        check_wanted(wanted, self.layers, self.hands_out, f"this {self.module.config.model_type}")
+        return {name: values for name, values in batch.items() if name in self._inputs}
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model
-        self._layers = list(encoder_layers(model))
-        self._attentions = attention_modules(model)
+    def save(self, folder: Path) -> None:
+        """Write config.json and model.safetensors."""
+        save_classifier(self.module, folder)
 
-    @contextmanager
-    def capture(
-        self, attention_layers: Collection[int] = (), cls_layers: Collection[int] = (), upto: int | None = None
-    ) -> Iterator[Captured]:
-        """Fill the yielded Captured during forward passes inside the block.
+    def count_parameters(self) -> ParameterCount:
+        """Count parameters without the classification head.
 
-        With ``upto = l`` the model stops after encoder layer l: no layer above it and no head is computed, and calling
-        the model returns None. What is captured, and its gradients, are the same as in the whole pass.
-        Raises UserError when a layer does not exist or lies above ``upto``, and at the block's end when a layer asked
-        for was not computed: a term of the loss never goes missing in silence.
+        BERT-base of 12 layers: 85,645,056 and 109,482,240. The pooler counts where it belongs to the base model
+        (BERT); the dense layer that RoBERTa, ELECTRA and DistilBERT put into their head does not.
         """
-        self._check(attention_layers, cls_layers, upto)
-        captured = Captured()
-        with ExitStack() as stack:
-            for layer in attention_layers:
-                stack.enter_context(_keeping(self._attentions[layer - 1], captured.attention, layer))
-            for layer in cls_layers:
-                hook = self._layers[layer - 1].register_forward_hook(_keep_cls(captured.cls, layer))
-                stack.callback(hook.remove)
-            if upto is not None:
-                # Registered after the [CLS] hooks, so it stops the pass when layer `upto` has been kept.
-                stack.callback(self._layers[upto - 1].register_forward_hook(_stop).remove)
-                stack.enter_context(_returning_none_when_stopped(self.model))
-            yield captured
-        missing = {*attention_layers} - {*captured.attention} | {*cls_layers} - {*captured.cls}
-        if missing:
-            raise UserError(
-                f"internals of layers {sorted(missing)} were asked for and not computed: the model was not called, or "
-                f"its attention was switched to {self.model.config._attn_implementation!r} after record_internals"
-            )
+        sizes = [(name, weight.numel()) for name, weight in self.module.base_model.named_parameters()]
+        total = sum(size for _, size in sizes)
+        # ELECTRA's projection of narrow embeddings, "embeddings_project", counts as embeddings.
+        return ParameterCount(total - sum(size for name, size in sizes if name.startswith("embeddings")), total)
 
-    def _check(self, attention_layers: Collection[int], cls_layers: Collection[int], upto: int | None) -> None:
-        depth = len(self._layers)
-        if upto is not None and not 1 <= upto <= depth:
-            raise UserError(f"upto is {upto}; the model has layers 1 to {depth}")
-        wrong = sorted(x for x in {*attention_layers, *cls_layers} if not 1 <= x <= (upto or depth))
-        if wrong:
-            raise UserError(f"layers {wrong} cannot be captured; computed are layers 1 to {upto or depth} of {depth}")
-        if self.model.training and self.model.is_activation_checkpointing:
-            # The maps would be captured from a pass that is thrown away and computed again in backward.
+
+class EncoderNetwork(ClassifierNetwork):
+    """An encoder of a known family: everything can be read."""
+
+    hands_out = EVERYTHING
+
+    def __init__(self, module: PreTrainedModel) -> None:
+        """Take a model of a family in `FAMILIES`."""
+        super().__init__(module)
+        self._layers = list(encoder_layers(module))
+        self._attentions = layer_parts(module, "attention")
+        self._projections = {kind: layer_parts(module, part) for kind, part in PROJECTIONS.items()}
+
+    def read(self, batch: Mapping[str, Tensor], wanted: Wanted = LOGITS) -> Captured:
+        """Return what is asked for, as `Network.read` describes."""
+        inputs = self._inputs_of(batch, wanted)
+        with _our_attention(self.module.config):
+            if wanted == LOGITS:
+                return {("logits", 0): self.module(**inputs).logits}
+            return self._capture(inputs, wanted - LOGITS, whole=bool(wanted & LOGITS))
+
+    def _capture(self, inputs: dict[str, Tensor], inside: Wanted, whole: bool) -> Captured:
+        if self.module.training and self.module.is_activation_checkpointing:
+            # What is captured would come from a pass that is thrown away and computed again in backward.
             raise UserError("gradient checkpointing is on; internals can only be captured with it off")
+        captured: Captured = {}
+
+        def keep(kind: str, layer: int, values: Tensor) -> None:
+            if (kind, layer) in inside:
+                captured[kind, layer] = values
+                if not whole and len(captured) == len(inside):
+                    raise _Stopped
+
+        output = None
+        with ExitStack() as stack:
+            for layer in sorted({layer for _, layer in inside}):
+                kinds = {kind for kind, at in inside if at == layer}
+                self._hook(stack, layer, kinds, keep)
+            with suppress(_Stopped):
+                output = self.module(**inputs)
+        if missing := sorted(inside - captured.keys()):
+            asked = ", ".join(f"{kind} of layer {layer}" for kind, layer in missing)
+            raise UserError(f"{asked} was not computed by the forward pass of {type(self.module).__name__}")
+        return {("logits", 0): output.logits, **captured} if output is not None else captured
+
+    def _hook(self, stack: ExitStack, layer: int, kinds: set[str], keep: Callable[[str, int, Tensor], None]) -> None:
+        """Have the kinds of one layer kept while the stack is open."""
+        states = kinds & {"hidden", "cls"}
+
+        def keep_states(values: Tensor) -> None:
+            if "cls" in states:
+                keep("cls", layer, values[:, 0])
+            keep("hidden", layer, values)
+
+        if states and layer == 0:
+            # What enters the first layer; ELECTRA projects its embeddings after their module.
+            first = self._layers[0].register_forward_pre_hook(lambda _, inputs: keep_states(inputs[0]))
+            stack.callback(first.remove)
+        elif states:
+            stack.callback(self._layers[layer - 1].register_forward_hook(lambda *x: keep_states(x[2])).remove)
+        for kind in kinds & PROJECTIONS.keys():
+            projection = self._projections[kind][layer - 1]
+            hook = projection.register_forward_hook(lambda *x, kind=kind: keep(kind, layer, x[2]))
+            stack.callback(hook.remove)
+        if of_scores := kinds & set(OF_SCORES):
+            attention = self._attentions[layer - 1].__dict__
+            attention[_KEEP] = {kind: lambda values, kind=kind: keep(kind, layer, values) for kind in of_scores}
+            stack.callback(attention.pop, _KEEP)
 
 
-def record_internals(model: PreTrainedModel) -> Recorder:
-    """Switch a model to the attention that can be captured and return its recorder.
+def network_of(model: PreTrainedModel) -> ClassifierNetwork:
+    """Return the network of a plain transformers sequence classifier; the model itself is not changed.
 
-    The model computes what it did before; its weights and its saved config are untouched.
-    Raises UserError for decoders and for families whose layers are unknown, naming the supported ones.
+    Example:
+        >>> network = network_of(AutoModelForSequenceClassification.from_pretrained(folder))  # doctest: +SKIP
+        >>> network.read(batch)["logits", 0].shape  # doctest: +SKIP
+        torch.Size([32, 2])
     """
-    recorder = Recorder(model)
-    if getattr(model.config, "is_decoder", False):
-        raise UserError(f"this {model.config.model_type} is configured as a decoder; internals are read from encoders")
-    model.set_attn_implementation(IMPLEMENTATION)
-    return recorder
+    known = model.config.model_type in FAMILIES and not getattr(model.config, "is_decoder", False)
+    return EncoderNetwork(model) if known else ClassifierNetwork(model)
 
 
 class _Stopped(Exception):
     """Ends a forward pass early; never leaves this module."""
 
 
-def _stop(module: nn.Module, inputs: Any, output: Any) -> None:
-    raise _Stopped
-
-
 @contextmanager
-def _keeping(attention: nn.Module, kept: dict[int, Tensor], layer: int) -> Iterator[None]:
-    """Let the attention function leave its log-probabilities in ``kept[layer]``."""
-
-    def keep(log_probs: Tensor) -> None:
-        kept[layer] = log_probs
-
-    attention.__dict__[_KEEP] = keep
+def _our_attention(config: Any) -> Iterator[None]:
+    """Attend by the function above inside the block only: a model that is read stays a plain transformers model."""
+    before = config._attn_implementation
+    config._attn_implementation = IMPLEMENTATION
     try:
         yield
     finally:
-        del attention.__dict__[_KEEP]
-
-
-def _keep_cls(kept: dict[int, Tensor], layer: int) -> Callable[[nn.Module, Any, Tensor], None]:
-    def hook(module: nn.Module, inputs: Any, hidden_states: Tensor) -> None:
-        kept[layer] = hidden_states[:, 0]
-
-    return hook
-
-
-@contextmanager
-def _returning_none_when_stopped(model: nn.Module) -> Iterator[None]:
-    """Make the model's forward return None when a hook stops it, around any wrapper (autocast) it already has."""
-    forward, own = model.forward, model.__dict__.get("forward")
-
-    def stoppable(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return forward(*args, **kwargs)
-        except _Stopped:
-            return None
-
-    model.__dict__["forward"] = stoppable
-    try:
-        yield
-    finally:
-        if own is None:
-            del model.__dict__["forward"]
-        else:
-            model.__dict__["forward"] = own
+        config._attn_implementation = before

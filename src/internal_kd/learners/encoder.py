@@ -143,9 +143,7 @@ class EncoderLearner(Frozen):
                     f"{-(-shape.width // largest)} heads, or start: random"
                 )
 
-    def build(
-        self, source: Path | nn.Module | None, outputs: int, seed: int, *, labels: Sequence[str] = ()
-    ) -> Network:
+    def build(self, source: Path | nn.Module | None, outputs: int, seed: int, *, labels: Sequence[str] = ()) -> Network:
         """Return an encoder with its first weights, as `Learner.build` does.
 
         From the pre-trained encoder, and from a run with another number of outputs, the head is drawn from ``seed``;
@@ -158,6 +156,7 @@ class EncoderLearner(Frozen):
         from internal_kd.learners.capture import network_of
         from internal_kd.learners.configs import shape_of_config
         from internal_kd.learners.slices import cut_student, drawn_student
+        from internal_kd.learners.weights import name_labels
 
         model = self._source(source, outputs, seed)
         full = shape_of_config(model.config.to_dict(), str(source) if isinstance(source, Path) else "this model")
@@ -175,9 +174,7 @@ class EncoderLearner(Frozen):
                 reinitialize=self.start.reinitialize,
                 seed=seed,
             )
-        if labels:
-            student.config.id2label = dict(enumerate(labels))
-            student.config.label2id = {label: column for column, label in enumerate(labels)}
+        name_labels(student, labels)
         return network_of(student)
 
     def _source(self, source: Path | nn.Module | None, outputs: int, seed: int) -> PreTrainedModel:
@@ -192,7 +189,7 @@ class EncoderLearner(Frozen):
         new_head = self.start.from_ == "encoder" or stored_outputs(source) != outputs
         return load_classifier(source, outputs, seed=seed, new_head=new_head)
 
-    def load(self, folder: Path, outputs: int) -> Network:
+    def load(self, folder: Path, outputs: int, *, labels: Sequence[str] = ()) -> Network:
         """Return a finished encoder, in eval mode, as `Learner.load` does."""
         from internal_kd.learners.capture import network_of
         from internal_kd.learners.weights import load_classifier

@@ -188,9 +188,7 @@ class Learner(Protocol):
             UserError: the two do not fit, as ``<key>: <reason>``.
         """
 
-    def build(
-        self, source: Path | nn.Module | None, outputs: int, seed: int, *, labels: Sequence[str] = ()
-    ) -> Network:
+    def build(self, source: Path | nn.Module | None, outputs: int, seed: int, *, labels: Sequence[str] = ()) -> Network:
         """Return a network with its first weights, in eval mode and fp32.
 
         Args:
@@ -203,8 +201,13 @@ class Learner(Protocol):
             UserError: the source cannot be read or does not fit.
         """
 
-    def load(self, folder: Path, outputs: int) -> Network:
+    def load(self, folder: Path, outputs: int, *, labels: Sequence[str] = ()) -> Network:
         """Return a network as `Network.save` wrote it, in eval mode.
+
+        Args:
+            folder: where it was saved.
+            outputs: columns of logits; 1 for values.
+            labels: names of the classes in the order of the columns, by which models made elsewhere are matched.
 
         Raises:
             UserError: the folder cannot be read or has another number of outputs.
@@ -239,14 +242,19 @@ def parse_learner(values: Mapping[str, Any], where: str = "learner") -> Learner:
 
 
 def _one_line(error: ValidationError, where: str) -> str:
-    """Return the first mistake as ``<where>.<key>: <what>``."""
-    problem = error.errors(include_url=False)[0]
-    # A union adds the name of the branch it tried after the key.
-    keys = [str(part) for part in problem["loc"] if isinstance(part, str) and part.isidentifier()]
-    given = problem["input"]
-    value = f" (given: {given!r})" if isinstance(given, str | int | float) and problem["type"] != "value_error" else ""
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{'.'.join([where, *keys])}: {message}{value}"
+    """Return the first mistake as ``<where>.<key>: <what>``, with every form that a union would have taken."""
+    problems = error.errors(include_url=False)
+    # A union adds the name of the branch it tried after the key; no key looks like a branch.
+    keys = [[str(part).rstrip("_") for part in p["loc"] if str(part).rstrip("_").isidentifier()] for p in problems]
+    first = keys[0][:-1] if keys[0][-1:] == ["int"] else keys[0]
+    same = [p for p, path in zip(problems, keys, strict=True) if path[: len(first)] == first]
+    messages = dict.fromkeys(
+        p["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("a valid tuple", "a list") for p in same
+    )
+    what = ", or ".join(m if i == 0 else m.removeprefix("should be ") for i, m in enumerate(messages))
+    given = same[0]["input"]
+    shown = isinstance(given, str | int | float) and same[0]["type"] != "value_error"
+    return f"{'.'.join([where, *first])}: {what}{f' (given: {given!r})' if shown else ''}"
 
 
 def check_wanted(wanted: Iterable[tuple[str, int]], layers: int, hands_out: frozenset[str], what: str) -> None:

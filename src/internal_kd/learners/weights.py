@@ -1,12 +1,11 @@
-"""Encoders with a classification head: loading, saving, counting and freezing them."""
+"""Encoders with a classification head: loading and saving them without code, noise or unseeded draws."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MethodType
-from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -15,39 +14,136 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils import logging
 
 from internal_kd.errors import UserError
-from internal_kd.models.families import family_of
+from internal_kd.learners.configs import read_config, shape_of_config
+from internal_kd.learners.families import family_of
 
-_WEIGHTS = "model.safetensors"
-
-
-class ParameterCount(NamedTuple):
-    """Sizes of a model, its classification head left out so that they compare across tasks and with the paper.
-
-    encoder: encoder layers and, where the base model has one, the pooler; total: the same with embeddings.
-    """
-
-    encoder: int
-    total: int
+WEIGHTS = "model.safetensors"
 
 
 def load_classifier(
-    folder: Path | str, num_labels: int, *, depth: int | None = None, seed: int = 0, new_head: bool = False
+    folder: Path | str, outputs: int, *, seed: int = 0, new_head: bool = False, any_family: bool = False
 ) -> PreTrainedModel:
     """Load an encoder with a classification head from a local folder, in fp32 and in eval mode.
 
-    Reads safetensors only and runs no code from the folder. ``num_labels`` 1 means regression. ``depth`` keeps the
-    lowest layers only. A head or pooler that the folder lacks is drawn from ``seed``; the global random state stays
-    untouched. ``new_head`` draws the head even where the folder has one: a pre-trained encoder may be a model that was
-    fine-tuned for another task, with as many labels or not. Raises UserError when the folder, its config or its
-    weights are missing, damaged or of another architecture, or hold a head of another size that is to be kept.
+    Reads safetensors only and runs no code from the folder; the global random state stays untouched.
+
+    Args:
+        folder: with ``config.json`` and ``model.safetensors`` or its shards.
+        outputs: columns of logits; 1 means values (regression).
+        seed: a head or pooler that the folder does not have is drawn from it.
+        new_head: draw the head even where the folder has one: a pre-trained encoder may be a model that was
+            fine-tuned for another task, with as many classes or not.
+        any_family: also load families whose layers are unknown.
+
+    Raises:
+        UserError: the folder, its config or its weights are missing, damaged or of another architecture, or there is a
+            head of another size that is to be kept.
+
+    Example:
+        >>> model = load_classifier("data/encoders/minilm-l6", 2, seed=1, new_head=True)  # doctest: +SKIP
     """
     folder = Path(folder)
-    config = _read_config(folder, num_labels, depth)
-    if not any((folder / name).is_file() for name in (_WEIGHTS, f"{_WEIGHTS}.index.json")):
-        raise UserError(f"{folder / _WEIGHTS} does not exist; weights are read from safetensors files only")
+    config = _config(folder, outputs, any_family)
+    model, info = _from_pretrained(folder, config, seed)
+    base = f"{model.base_model_prefix}."
+    if new_head:
+        info["mismatched_keys"] = {found for found in info["mismatched_keys"] if found[0].startswith(base)}
+    _require_complete(folder, model, info)
+    head = {name for name in model.state_dict() if not name.startswith(base)}
+    if new_head and not head <= info["missing_keys"]:
+        draw_head(model, seed)
+    return model.eval()
+
+
+def load_finished(folder: Path | str, outputs: int) -> PreTrainedModel:
+    """Load a model of any family that somebody fine-tuned, with every one of its weights.
+
+    Raises:
+        UserError: as `load_classifier`, or any weight of the encoder or the head is not in the folder.
+    """
+    folder = Path(folder)
+    model, info = _from_pretrained(folder, _config(folder, outputs, any_family=True), seed=0)
+    _require_complete(folder, model, info)
+    if info["missing_keys"]:
+        raise UserError(
+            f"{folder} has no {min(info['missing_keys'])}: it is not a fine-tuned classifier; save it as "
+            f"{type(model).__name__}"
+        )
+    return model.eval()
+
+
+def classifier_on_meta(folder: Path | str) -> PreTrainedModel:
+    """Return the model that a folder's config describes without its weights, on torch's meta device.
+
+    Raises:
+        UserError: the config is missing, of an unsupported family or cannot be built.
+    """
+    folder = Path(folder)
+    config = _config(folder, stored_outputs(folder), any_family=False)
+    try:
+        with quiet(), torch.device("meta"):
+            return AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    except Exception as error:  # whatever a config makes transformers raise, the config is what is wrong
+        raise UserError(
+            f"{folder / 'config.json'} does not describe an encoder that can be built ({one_line(error)})"
+        ) from error
+
+
+def stored_outputs(folder: Path | str) -> int:
+    """Return how many columns of logits a folder's config states; transformers' default is 2."""
+    config = read_config(Path(folder))
+    stated = config.get("id2label") or config.get("num_labels") or 2
+    return stated if isinstance(stated, int) else len(stated)
+
+
+def name_labels(model: PreTrainedModel, labels: Sequence[str]) -> None:
+    """Write the names of the classes, in the order of the columns, into a model's config; () leaves it as it is."""
+    if labels:
+        model.config.id2label = dict(enumerate(labels))
+        model.config.label2id = {label: column for column, label in enumerate(labels)}
+
+
+def save_classifier(model: PreTrainedModel, folder: Path | str) -> None:
+    """Write a model's config and its weights, as one safetensors file, into a folder."""
+    folder = Path(folder)
+    with quiet():
+        # One file whatever the size: a run declares its files before it starts.
+        model.save_pretrained(folder, max_shard_size="1000GB")
+    # safetensors writes for the owner alone, whatever the umask.
+    shutil.copymode(folder / "config.json", folder / WEIGHTS)
+
+
+def draw_head(model: PreTrainedModel, seed: int) -> None:
+    """Replace a model's head, everything outside its base model, by one drawn from ``seed``."""
+    with seeded(seed):
+        drawn = type(model)(model.config).float()
+    for name, part in drawn.named_children():
+        if name != model.base_model_prefix:
+            setattr(model, name, part.train(model.training))
+
+
+def _config(folder: Path, outputs: int, any_family: bool) -> PreTrainedConfig:
+    path = folder / "config.json"
+    stated = read_config(folder)
+    if not any_family:
+        family_of(stated["model_type"])
+    shape_of_config(stated, str(path))
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # transformers validates configs with errors of several libraries
+        raise UserError(f"{path} does not describe an encoder that can be read ({one_line(error)})") from error
+    if config.num_labels != outputs:  # setting it renames the labels
+        config.num_labels = outputs
+    config.problem_type = "regression" if outputs == 1 else "single_label_classification"
+    return config
+
+
+def _from_pretrained(folder: Path, config: PreTrainedConfig, seed: int) -> tuple[PreTrainedModel, dict[str, set]]:
+    if not any((folder / name).is_file() for name in (WEIGHTS, f"{WEIGHTS}.index.json")):
+        raise UserError(f"{folder / WEIGHTS} does not exist; weights are read from safetensors files only")
     try:
         with quiet(), seeded(seed):
-            model, info = AutoModelForSequenceClassification.from_pretrained(
+            return AutoModelForSequenceClassification.from_pretrained(
                 folder,
                 config=config,
                 # Stated, because the default is whatever was stored, and some encoders are stored in fp16.
@@ -59,75 +155,9 @@ def load_classifier(
                 output_loading_info=True,
             )
     except (SafetensorError, OSError) as error:
-        raise UserError(f"the weights in {folder} cannot be read ({_one_line(error)}); fetch them again") from error
-    base = f"{model.base_model_prefix}."
-    if new_head:
-        info["mismatched_keys"] = {found for found in info["mismatched_keys"] if found[0].startswith(base)}
-    _require_complete(folder, model, info)
-    head = {name for name in model.state_dict() if not name.startswith(base)}
-    if new_head and not head <= info["missing_keys"]:
-        _draw_head(model, seed)
-    return model.eval()
-
-
-def _draw_head(model: PreTrainedModel, seed: int) -> None:
-    """Put a head drawn from ``seed`` in the place of the model's own."""
-    with seeded(seed):
-        drawn = type(model)(model.config).float()
-    for name, part in drawn.named_children():
-        if name != model.base_model_prefix:
-            setattr(model, name, part)
-
-
-def save_classifier(model: PreTrainedModel, folder: Path | str) -> None:
-    """Write a model's config and its weights, as one safetensors file, into a folder."""
-    with quiet():
-        # One file whatever the size: a run declares its files before it starts.
-        model.save_pretrained(folder, max_shard_size="1000GB")
-
-
-def count_parameters(model: PreTrainedModel) -> ParameterCount:
-    """Count a model's parameters without its classification head.
-
-    BERT-base of 12 layers: 85,645,056 and 109,482,240. The pooler counts where it belongs to the base model (BERT);
-    the dense layer that RoBERTa, ELECTRA and DistilBERT put into their head does not.
-    """
-    sizes = [(name, weight.numel()) for name, weight in model.base_model.named_parameters()]
-    total = sum(size for _, size in sizes)
-    # ELECTRA's projection of narrow embeddings, "embeddings_project", counts as embeddings.
-    return ParameterCount(total - sum(size for name, size in sizes if name.startswith("embeddings")), total)
-
-
-def freeze_teacher(model: PreTrainedModel) -> PreTrainedModel:
-    """Put a model into eval mode for good and take its parameters out of training; returns the same model.
-
-    Calling train() on it, or on a module that holds it, no longer turns its dropout on (METHOD.md, trap 5).
-    """
-    model.eval().requires_grad_(False)
-    model.__dict__["train"] = MethodType(_stay_in_eval, model)
-    return model
-
-
-def _stay_in_eval(model: nn.Module, mode: bool = True) -> nn.Module:
-    return model
-
-
-def _read_config(folder: Path, num_labels: int, depth: int | None) -> PreTrainedConfig:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"{path} does not exist; give a folder with a config and {_WEIGHTS}")
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} describes no encoder that can be read ({_one_line(error)})") from error
-    family_of(config.model_type)
-    if depth is not None and not 1 <= depth <= config.num_hidden_layers:
-        raise UserError(f"{depth} layers cannot be taken from {folder}, which has {config.num_hidden_layers}")
-    config.num_hidden_layers = depth or config.num_hidden_layers
-    if config.num_labels != num_labels:  # setting it renames the labels
-        config.num_labels = num_labels
-    config.problem_type = "regression" if num_labels == 1 else "single_label_classification"
-    return config
+        raise UserError(f"the weights in {folder} cannot be read ({one_line(error)}); fetch them again") from error
+    except ValueError as error:
+        raise UserError(f"{folder} cannot be loaded as a classifier ({one_line(error)})") from error
 
 
 def _require_complete(folder: Path, model: PreTrainedModel, info: dict[str, set]) -> None:
@@ -141,7 +171,7 @@ def _require_complete(folder: Path, model: PreTrainedModel, info: dict[str, set]
     base = f"{model.base_model_prefix}."
     drawn = sorted(x for x in info["missing_keys"] if x.startswith(base) and not x.startswith(f"{base}pooler."))
     if drawn:
-        raise UserError(f"{folder} lacks {len(drawn)} weights of its encoder, such as {drawn[0]}")
+        raise UserError(f"{folder} is missing {len(drawn)} weights of its encoder, such as {drawn[0]}")
 
 
 @contextmanager
@@ -166,5 +196,25 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _one_line(error: BaseException) -> str:
+def head_of(model: PreTrainedModel) -> nn.Linear:
+    """Return the linear map that gives the logits, wherever a family keeps it.
+
+    Raises:
+        UserError: there is none, or more than one could be it.
+    """
+    outputs = model.config.num_labels
+    found = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and module.out_features == outputs
+        and not name.startswith(f"{model.base_model_prefix}.")
+    ]
+    if len(found) != 1:
+        raise UserError(f"the head of {type(model).__name__} cannot be found; save the model with its labels in order")
+    return found[0]
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message on one line, its first 200 characters."""
     return " ".join(str(error).split())[:200]
