@@ -259,16 +259,113 @@ def check_needs(name: str, facts: Facts, options: Mapping[str, Any] | None = Non
             raise UserError(f"objective {name!r} {reason}")
 
 
-_LOSSES = "internal_kd.distillation.losses"
+# Names by the file that defines them; `losses` has them all. Each function's docstring names its source.
+_OUTPUTS = "internal_kd.distillation.output_losses"
+_HIDDEN = "internal_kd.distillation.hidden_losses"
+_ATTENTION = "internal_kd.distillation.attention_losses"
+_RELATIONS = "internal_kd.distillation.relations"
+_WEIGHTS = {"distance_weight": 1.0, "angle_weight": 1.0}
 
 OBJECTIVES: Registry[Objective] = Registry(
     "objective",
     {
-        "hard": Objective(f"{_LOSSES}:hard_label_loss", ("logits", "labels"), "output", teacher=False),
-        "soft": Objective(f"{_LOSSES}:soft_label_loss", ("logits",), "output", settings=("temperature",)),
-        "attention_kl": Objective(f"{_LOSSES}:attention_kl", ("attention",), "pair", needs=("equal_heads",)),
-        "cls_cosine": Objective(f"{_LOSSES}:cls_cosine", ("cls",), "pair", project=("cls",)),
-        "hidden_mse": Objective(f"{_LOSSES}:hidden_mse", ("hidden",), "pair", project=("hidden",)),
+        "hard": Objective(f"{_OUTPUTS}:hard_label_loss", ("logits", "labels"), "output", teacher=False),
+        "soft": Objective(f"{_OUTPUTS}:soft_label_loss", ("logits",), "output", settings=("temperature",)),
+        "attention_kl": Objective(f"{_ATTENTION}:attention_kl", ("attention",), "pair", needs=("equal_heads",)),
+        "cls_cosine": Objective(f"{_HIDDEN}:cls_cosine", ("cls",), "pair", project=("cls",)),
+        # Patient Knowledge Distillation
+        "patient_cls": Objective(f"{_HIDDEN}:patient_cls", ("cls",), "pair", project=("cls",)),
+        # TinyBERT
+        "embedding_mse": Objective(
+            f"{_HIDDEN}:hidden_mse", ("hidden",), "pair", layers="embeddings", project=("hidden",)
+        ),
+        "hidden_mse": Objective(f"{_HIDDEN}:hidden_mse", ("hidden",), "pair", project=("hidden",)),
+        "attention_mse": Objective(
+            f"{_ATTENTION}:attention_score_mse",
+            ("scores",),
+            "pair",
+            options={"centred": False},
+            needs=("equal_heads",),
+        ),
+        # MiniLM, with attention_kl on the last layer; MiniLMv2
+        "value_relation": Objective(
+            f"{_RELATIONS}:relation_kl",
+            ("values",),
+            "pair",
+            options={"heads": 12},
+            layers="last",
+            needs=("heads_divide_width",),
+        ),
+        "qkv_relation": Objective(
+            f"{_RELATIONS}:qkv_relation",
+            ("queries", "keys", "values"),
+            "pair",
+            options={"heads": 12},
+            layers="last",
+            needs=("heads_divide_width",),
+        ),
+        # Contextual Knowledge Distillation
+        "word_relation": Objective(
+            f"{_RELATIONS}:weighted_word_relation",
+            ("hidden",),
+            "pair",
+            options={"window": 10, **_WEIGHTS},
+            layers="map_with_embeddings",
+        ),
+        "layer_relation": Objective(
+            f"{_RELATIONS}:weighted_layer_relation",
+            ("hidden",),
+            "stack",
+            options=_WEIGHTS,
+            layers="map_with_embeddings",
+        ),
+        # DistilBERT
+        "hidden_cosine": Objective(f"{_HIDDEN}:hidden_cosine", ("hidden",), "pair", layers="last", project=("hidden",)),
+        # Attention transfer
+        "attention_transfer": Objective(f"{_ATTENTION}:attention_transfer", ("attention",), "pair"),
+        # Decoupled Knowledge Distillation; DIST; Relational Knowledge Distillation
+        "dkd": Objective(
+            f"{_OUTPUTS}:dkd",
+            ("logits", "labels"),
+            "output",
+            settings=("temperature",),
+            options={"alpha": 1.0, "beta": 8.0},
+            needs=("classes>=3",),
+        ),
+        "dist": Objective(
+            f"{_OUTPUTS}:dist",
+            ("logits",),
+            "output",
+            settings=("temperature",),
+            options={"beta": 1.0, "gamma": 1.0},
+            needs=("classes>=3",),
+            across_batch=True,
+        ),
+        "rkd": Objective(
+            f"{_RELATIONS}:weighted_rkd",
+            ("cls",),
+            "pair",
+            options={"distance_weight": 1.0, "angle_weight": 2.0},
+            layers="last",
+            across_batch=True,
+        ),
+        # Without a teacher
+        "label_smoothing": Objective(
+            f"{_OUTPUTS}:label_smoothing",
+            ("logits", "labels"),
+            "output",
+            teacher=False,
+            options={"smoothing": 0.1},
+            needs=("classes",),
+        ),
+        "confidence_penalty": Objective(
+            f"{_OUTPUTS}:confidence_penalty",
+            ("logits",),
+            "output",
+            teacher=False,
+            options={"beta": 0.1},
+            needs=("classes",),
+        ),
     },
 )
 

@@ -186,3 +186,70 @@ def _relative_distances(products: Tensor) -> Tensor:
     distances = squares.masked_fill(~apart, 1.0).sqrt().masked_fill(~apart, 0.0)
     mean = distances.sum() / apart.sum().clamp(min=1)
     return distances / torch.where(apart.any(), mean, 1.0)
+
+
+def qkv_relation(
+    student_queries: Tensor,
+    teacher_queries: Tensor,
+    student_keys: Tensor,
+    teacher_keys: Tensor,
+    student_values: Tensor,
+    teacher_values: Tensor,
+    attention_mask: Tensor,
+    heads: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`relation_kl` of the queries, of the keys and of the values of a layer, each (batch, length, width).
+
+    Source: Wang et al. 2021, MiniLMv2 (arXiv 2012.15828), equation 6.
+    Raises UserError as `relation_kl`.
+    """
+    return (
+        relation_kl(student_queries, teacher_queries, attention_mask, heads),
+        relation_kl(student_keys, teacher_keys, attention_mask, heads),
+        relation_kl(student_values, teacher_values, attention_mask, heads),
+    )
+
+
+def weighted_word_relation(
+    student_hidden: Tensor,
+    teacher_hidden: Tensor,
+    attention_mask: Tensor,
+    window: int = 10,
+    distance_weight: float = 1.0,
+    angle_weight: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """`word_relation` with a weight on the distance and one on the angle.
+
+    Source: Park, Kim, Yang 2021, Contextual Knowledge Distillation (arXiv 2109.08359), word relation.
+    Raises UserError as `word_relation`.
+    """
+    distance, angle = word_relation(student_hidden, teacher_hidden, attention_mask, window)
+    return distance_weight * distance, angle_weight * angle
+
+
+def weighted_layer_relation(
+    student_stack: Tensor,
+    teacher_stack: Tensor,
+    attention_mask: Tensor,
+    distance_weight: float = 1.0,
+    angle_weight: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """`layer_relation` with a weight on the distance and one on the angle.
+
+    Source: Park, Kim, Yang 2021, Contextual Knowledge Distillation (arXiv 2109.08359), layer transforming relation.
+    Raises UserError as `layer_relation`.
+    """
+    distance, angle = layer_relation(student_stack, teacher_stack, attention_mask)
+    return distance_weight * distance, angle_weight * angle
+
+
+def weighted_rkd(
+    student_cls: Tensor, teacher_cls: Tensor, distance_weight: float = 1.0, angle_weight: float = 2.0
+) -> tuple[Tensor, Tensor]:
+    """`rkd` with a weight on the distance and one on the angle, 1 and 2 in the authors' code.
+
+    Source: Park et al. 2019, Relational Knowledge Distillation (arXiv 1904.05068).
+    Raises UserError as `rkd`.
+    """
+    distance, angle = rkd(student_cls, teacher_cls)
+    return distance_weight * distance, angle_weight * angle
