@@ -14,18 +14,18 @@ import pytest
 
 from internal_kd import held
 from internal_kd.errors import UserError
-from internal_kd.held import InUse, read_note, wait_for
+from internal_kd.held import InUse, read_note, take, wait_for
 from internal_kd.running.project import (
     INHERITED,
     RUN,
     SNAKEMAKE,
     STALE,
     at_work,
+    check_testable,
     clear_stale_locks,
     end_work,
     group_at_work,
     start_work,
-    take_project,
 )
 
 # What a Snakefile does, in a process that ends with its input.
@@ -80,21 +80,21 @@ def test_a_second_one_is_refused_with_the_firsts_name() -> None:
 
 
 def test_the_lock_that_a_run_hands_down_outlives_the_run_and_not_the_snakemake() -> None:
-    hold = take_project({"what": "internal-kd run"})
+    hold = take(SNAKEMAKE, {"what": "internal-kd run"})
     with snakemake(hold.descriptor) as process:
         os.close(hold.descriptor)  # as when the run is killed
         found = at_work()
         assert found and (found["what"], found["params"]) == ("internal-kd run", "work/params/abc.yaml")
         assert group_at_work(found) == process.pid
         with pytest.raises(InUse):
-            take_project({})
+            take(SNAKEMAKE)
         process.kill()
         wait_for(SNAKEMAKE)
     assert at_work() is None
 
 
 def test_jobs_do_not_inherit_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
-    hold = take_project({"what": "internal-kd run"})
+    hold = take(SNAKEMAKE, {"what": "internal-kd run"})
     os.set_inheritable(hold.descriptor, True)
     monkeypatch.setenv(INHERITED, str(hold.descriptor))
     start_work("params.yaml", print)
@@ -108,7 +108,7 @@ def test_a_variable_that_does_not_name_the_lock_hands_nothing_down(monkeypatch: 
     found = at_work()
     assert found and found["what"] == "snakemake"
     with pytest.raises(InUse):
-        take_project({})
+        take(SNAKEMAKE)
 
 
 @pytest.mark.parametrize("path", [SNAKEMAKE, RUN])
@@ -118,8 +118,9 @@ def test_what_another_machine_left_on_a_shared_disk_is_left_to_people(
     monkeypatch.setattr(held, "_kind_of_disk", lambda path: "nfs4")
     path.parent.mkdir()
     path.write_text(json.dumps({"what": "snakemake", "host": "node7", "started": "2026-01-01"}))
-    with pytest.raises(UserError, match=rf"node7.*delete {SNAKEMAKE} and {RUN}"):
-        take_project({})
+    for start in (check_testable, lambda: start_work("params.yaml", print)):
+        with pytest.raises(UserError, match=rf"node7.*delete {SNAKEMAKE} and {RUN}"):
+            start()
     assert read_note(path)["host"] == "node7"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,9 +16,9 @@ from typing import TextIO
 import pytest
 
 from internal_kd.errors import UserError
-from internal_kd.held import held, is_held, read_note
+from internal_kd.held import held, is_held, read_note, take
 from internal_kd.running import run as run_module
-from internal_kd.running.project import RUN, SNAKEMAKE, STALE, group_at_work, take_project
+from internal_kd.running.project import RUN, SNAKEMAKE, STALE, group_at_work
 from internal_kd.running.run import DRY, _attend, _wait, run, run_parser, snakemake_command
 
 SNAKEFILE = """
@@ -54,6 +56,11 @@ def test_everything_else_goes_to_snakemake_and_overlays_are_its_configfiles() ->
     assert options.overlay == ["a", "b", "c", "d", "e"] and options.no_wait
     assert passed == ["-n", "all", "--config", "x=1", "--cores", "2"]
     assert snakemake_command(passed, options.overlay)[3:] == [*passed, "--configfile", "a", "b", "c", "d", "e"]
+
+
+def test_targets_after_two_dashes_stay_targets() -> None:
+    options, passed = run_parser().parse_known_args(["--overlay", "a", "-c1", "--", "students"])
+    assert snakemake_command(passed, options.overlay)[3:] == ["-c1", "--configfile", "a", "--", "students"]
 
 
 @pytest.mark.parametrize(
@@ -115,12 +122,27 @@ def test_a_run_that_is_not_to_wait_ends_with_one_line(project: Path, lock: Path)
         run(["--no-wait"])
 
 
+def test_a_disk_without_locks_stops_nobody_and_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(run_module, "snakemake_command", lambda *_: [sys.executable, "-c", "raise SystemExit(7)"])
+    Path("Snakefile").write_text(SNAKEFILE)
+    assert run(["--executor", "local"]) == 7
+    assert "work/ has no file locks" in capsys.readouterr().err
+    with held(RUN, {"host": "node7"}), pytest.raises(UserError, match="node7"):
+        run([])
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_whoever_waits_sees_the_progress_of_the_study_at_work(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fails: bool
 ) -> None:
     monkeypatch.setattr(run_module, "EVERY_SECONDS", 0.01)
-    hold = take_project({"what": "snakemake", "params": "work/params/abc.yaml"})
+    hold = take(SNAKEMAKE, {"what": "snakemake", "params": "work/params/abc.yaml"})
     asked: list[Path] = []
 
     def progress(params: Path) -> str:

@@ -37,14 +37,15 @@ def start_work(params: Path | str, say: Callable[[str], None]) -> None:
     ``params`` is the file of the study that is made, for those who look at the progress.
 
     Raises:
-        UserError: another Snakemake is at work in this folder.
+        UserError: another Snakemake is, or may be, at work in this folder.
     """
     note = {"what": "internal-kd run", "params": str(params), "group": os.getpgrp()}
     if hold := _inherited():
         hold.write(note)
     else:
+        check_testable()
         try:
-            hold = take_project({**note, "what": "snakemake"})
+            hold = take(SNAKEMAKE, {**note, "what": "snakemake"})
         except InUse as error:
             raise UserError(
                 f"{describe(error.note)} is at work in this folder: wait until it has ended, or end it, and start "
@@ -60,12 +61,11 @@ def end_work() -> None:
         _holds.pop().release()
 
 
-def take_project(note: Mapping[str, Any]) -> Hold:
-    """Take the lock of the Snakemake that works in this folder.
+def check_testable() -> None:
+    """Refuse to start where somebody may be at work who cannot be seen from here.
 
     Raises:
-        InUse: one is at work.
-        UserError: one may be at work on another machine, which cannot be seen from here.
+        UserError: names the machine, and what to delete if nobody works there any more.
     """
     for path in (SNAKEMAKE, RUN):
         if left := untested(path):
@@ -73,7 +73,6 @@ def take_project(note: Mapping[str, Any]) -> Hold:
                 f"{describe(left)} may still be at work in this folder, which cannot be tested from "
                 f"{socket.gethostname()}: if it has ended, delete {SNAKEMAKE} and {RUN}, and start again"
             )
-    return take(SNAKEMAKE, note)
 
 
 def at_work() -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """``internal-kd run``: Snakemake, after what a killed one left is cleared away, and a line on progress meanwhile.
 
     internal-kd run --cores 8 --resources gpu=2
-    internal-kd run --overlay config/demo.yaml           in any folder at work: waits for its turn, shows the progress
+    internal-kd run --overlay config/demo.yaml           while another runs here: shows its progress, then starts
     internal-kd run --workflow-profile profiles/slurm    on a cluster
 
 Everything but ``--overlay`` and ``--no-wait`` goes to snakemake as it is, and after it what the environment variable
@@ -25,16 +25,16 @@ from types import FrameType
 from typing import Any
 
 from internal_kd.errors import UserError
-from internal_kd.held import Hold, InUse, describe, held, wait_for
+from internal_kd.held import Hold, InUse, describe, held, take, wait_for
 from internal_kd.running.config_files import check_config_files
 from internal_kd.running.project import (
     INHERITED,
     RUN,
     SNAKEMAKE,
     at_work,
+    check_testable,
     clear_stale_locks,
     group_at_work,
-    take_project,
 )
 from internal_kd.running.slurm import end_orphans
 from internal_kd.running.warm import warm_worker
@@ -90,9 +90,10 @@ def snakemake_command(arguments: Sequence[str], overlays: Sequence[str] = ()) ->
     """Return the command line of Snakemake; without a number of cores or a profile, all cores."""
     short = any(re.fullmatch(r"-[cj]\d+", argument) for argument in arguments)
     cores = [] if short or _flags(arguments) & CORES else ["--cores", "all"]
-    # Last, and each with its own values: these options take all that follows them, targets too.
+    # After the targets: --configfile takes all that follows it up to the next option, targets too.
+    end = arguments.index("--") if "--" in arguments else len(arguments)
     files = ["--configfile", *overlays] if overlays else []
-    return [sys.executable, "-m", "snakemake", *arguments, *files, *cores]
+    return [sys.executable, "-m", "snakemake", *arguments[:end], *files, *cores, *arguments[end:]]
 
 
 def _flags(arguments: Sequence[str]) -> set[str]:
@@ -127,6 +128,7 @@ def _check_folder() -> None:
 @contextmanager
 def _own_turn(no_wait: bool, progress: Progress) -> Iterator[Hold]:
     """Hold this folder's two locks, after those who hold them have ended."""
+    check_testable()
     with ExitStack() as locks:
         note = {"what": "internal-kd run"}
         while True:
@@ -138,7 +140,7 @@ def _own_turn(no_wait: bool, progress: Progress) -> Iterator[Hold]:
                 _wait(RUN, progress)
         while True:
             try:
-                hold = take_project(note)
+                hold = take(SNAKEMAKE, note)
                 break
             except InUse as error:
                 # Nobody follows this Snakemake: it was started by hand, or the run that started it was killed.
@@ -161,8 +163,8 @@ def _follow(note: Mapping[str, Any], progress: Progress) -> None:
     if group is None:
         _wait(SNAKEMAKE, progress)
         return
-    _say("the run that started it was killed: taken over, Ctrl-C ends it")
     with _signals_to(lambda number: os.killpg(group, number)) as received:
+        _say("the run that started it was killed: taken over, Ctrl-C ends it")
         _wait(SNAKEMAKE, progress)
     if received:
         raise SystemExit(128 + received[0])
@@ -241,11 +243,12 @@ def _signals_to(hand_on: Callable[[int], None]) -> Iterator[list[int]]:
 
 def _show(progress: Progress, ended: threading.Event) -> None:
     """Print a line on progress from time to time until the event is set; nothing that fails here stops a run."""
-    while not ended.wait(EVERY_SECONDS):
+    while not ended.is_set():
         with suppress(UserError, OSError):
             params = (at_work() or {}).get("params")
             if params and (line := progress(Path(params))):
                 _say(line)
+        ended.wait(EVERY_SECONDS)
 
 
 def _say(line: str) -> None:
