@@ -3,8 +3,8 @@
 Loading them takes four seconds of a core, as long as a small training. So ``internal-kd run`` keeps a worker that has
 loaded them. A step's command sends it arguments, environment and open files; the worker forks, the child does the step,
 and the command waits, passes on the signals it gets, and ends with the child's exit code. The open connection is what
-keeps a child alive: the kernel closes it when the command ends, however it ends, and that ends the child. Whatever is
-amiss, the command does the step itself. Steps that a cluster's queue starts never see the worker; it ends with the run.
+keeps a child alive: the kernel closes it when the command ends, however it ends, and that ends the child. If anything
+fails here, the command does the step itself. Jobs in a cluster's queue never see the worker. It ends with the run.
 """
 
 from __future__ import annotations
