@@ -10,10 +10,17 @@ from internal_kd.distillation.hardware import Hardware, in_micro_batches
 from internal_kd.learners.learner import Network
 
 
-def predict_logits(network: Network, examples: Examples, hardware: Hardware, batch_size: int = 64) -> np.ndarray:
+def predict_logits(
+    network: Network,
+    examples: Examples,
+    hardware: Hardware,
+    *,
+    positions: np.ndarray | None = None,
+    batch_size: int = 64,
+) -> np.ndarray:
     """Return (examples, outputs) fp32 logits in the order of the examples; longest first: memory peaks early.
 
-    The network is read in eval mode, without dropout, and left in the mode it was in.
+    ``positions`` are the examples to predict, (chosen,); None: all of them. The network is read in eval mode, without dropout, and left in the mode it was in.
 
     Raises:
         UserError: memory runs out with one example at a time.
@@ -24,11 +31,12 @@ def predict_logits(network: Network, examples: Examples, hardware: Hardware, bat
     """
     was_training = network.module.training
     network.module.eval()
-    order = np.argsort(-np.asarray(examples.lengths), kind="stable")
+    chosen = np.arange(len(examples)) if positions is None else np.asarray(positions)
+    order = np.argsort(-np.asarray(examples.lengths)[chosen], kind="stable")
     parts: list[np.ndarray] = []
 
-    def predict(positions: np.ndarray) -> None:
-        batch = {name: tensor.to(hardware.device) for name, tensor in examples.batch(positions).items()}
+    def predict(places: np.ndarray) -> None:
+        batch = {name: tensor.to(hardware.device) for name, tensor in examples.batch(chosen[places]).items()}
         parts.append(network.read(batch)["logits", 0].float().cpu().numpy())
 
     with torch.no_grad(), hardware.autocast():

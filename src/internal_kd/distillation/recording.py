@@ -145,15 +145,24 @@ class RecordingReader:
     def __init__(self, folder: Path, verify: Callable[[Path], None] | None = None) -> None:
         self._folder, self._verify = folder, verify
         self._open: dict[str, _Rows] = {}
+        self._there: dict[str, bool] = {}
         ids = self._complete("ids.npy")
         self._order = np.argsort(ids, kind="stable")
         self._sorted_ids = ids[self._order]
         self._lengths = self._complete("lengths.npy")
         self._offsets: dict[str, np.ndarray] = {}
 
+    @property
+    def ids(self) -> np.ndarray:
+        """The ids of the examples that were recorded, ascending, (examples,), int64."""
+        return self._sorted_ids
+
     def has(self, kind: str, layer: int) -> bool:
         """Whether a kind of a layer was recorded."""
-        return (self._folder / file_name(kind, layer)).exists()
+        name = file_name(kind, layer)
+        if name not in self._there:
+            self._there[name] = (self._folder / name).exists()
+        return self._there[name]
 
     def read(self, ids: Tensor, length: int, wanted: Iterable[tuple[str, int]], *, pinned: bool = False) -> Captured:
         """Return what was recorded of examples ``ids`` (B,), on the CPU; token axes are padded with zeros.

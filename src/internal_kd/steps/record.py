@@ -19,13 +19,11 @@ from internal_kd.tasks.metrics import METRICS
 if TYPE_CHECKING:
     import numpy as np
 
-    from internal_kd.data.inputs import EncodedTask
-    from internal_kd.distillation.batches import Examples
+    from internal_kd.data.inputs import EncodedExamples, EncodedTask
     from internal_kd.distillation.hardware import Hardware
+    from internal_kd.distillation.recording import Sizes
     from internal_kd.learners.learner import Network
     from internal_kd.tasks.info import TaskInfo
-
-BATCH_SIZE = 32
 
 
 def record_answers(answers: Answers, machine: MachineParams) -> None:
@@ -139,44 +137,31 @@ def _record_network(answers: Answers, teacher: Run | None, data: EncodedTask, ma
     import numpy as np
 
     from internal_kd.data.examples import manifest_of
-    from internal_kd.distillation.answers import Live
-    from internal_kd.distillation.hardware import in_micro_batches
-    from internal_kd.distillation.recording import RecordingWriter, affordable, recording_bytes
+    from internal_kd.distillation.record_network import record_network, sizes_of
+    from internal_kd.distillation.recording import affordable, recording_bytes
 
     hardware, examples, info = teacher_hardware(teacher), data.training(), data.info
     network = open_network(teacher, answers.inputs.encoder, info)
     hardware.place(network.module)
     shape = Shape(network.layers, network.width, network.heads)
     rows = _rows(answers, examples)
-    lengths = np.asarray(examples.lengths)[rows]
-    sizes = {"classes": info.outputs, "width": network.width, "inner": network.width, "heads": network.heads}
+    lengths, sizes = np.asarray(examples.lengths)[rows], sizes_of(network, info.outputs)
     wanted = asked(answers, info, shape, _layers_of(answers))
     kept = affordable(wanted, lengths, sizes, machine.disk_budget_gb)
     _announce(wanted, kept, lengths, sizes, machine.disk_budget_gb)
     require_space(answers.folder, recording_bytes(kept, lengths, sizes), f"the answers on {answers.task}")
     with staging_folder(answers.folder) as staged:
-        writer = RecordingWriter(staged, np.asarray(examples.idx)[rows], lengths, kept, sizes)
-        live = Live(network, hardware)
-
-        def record(places: np.ndarray) -> None:
-            writer.write(places, live.answers(_on(hardware, examples.batch(rows[places])), writer.wanted))
-
-        in_micro_batches(np.argsort(-lengths, kind="stable"), BATCH_SIZE, record)
-        writer.flush()
+        record_network(network, examples, rows, kept, info.outputs, staged, hardware)
         facts = {"teacher": teacher.fingerprint if teacher else None, "recorded": sorted(map(list, kept))}
         facts["shape"] = {"layers": network.layers, "width": network.width, "heads": network.heads}
         publish(staged, answers.folder, {**manifest_of(answers), **facts, "examples": len(rows)})
-
-
-def _on(hardware: Hardware, batch: dict[str, Any]) -> dict[str, Any]:
-    return {name: tensor.to(hardware.device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def _layers_of(answers: Answers) -> int | None:
     return read_mapping(answers.inputs.encoder.marker).get("layers")
 
 
-def _rows(answers: Answers, examples: Examples) -> np.ndarray:
+def _rows(answers: Answers, examples: EncodedExamples) -> np.ndarray:
     """Return the positions of the examples that any student of the study is trained on."""
     import numpy as np
 
@@ -186,7 +171,7 @@ def _rows(answers: Answers, examples: Examples) -> np.ndarray:
     return np.unique(np.concatenate(chosen))
 
 
-def _announce(wanted: Wanted, kept: Wanted, lengths: np.ndarray, sizes: dict[str, int], budget_gb: float) -> None:
+def _announce(wanted: Wanted, kept: Wanted, lengths: np.ndarray, sizes: Sizes, budget_gb: float) -> None:
     from internal_kd.distillation.recording import recording_bytes, stored
 
     size = f"{recording_bytes(wanted, lengths, sizes) / 1e9:.2f} GB for {len(lengths)} examples"

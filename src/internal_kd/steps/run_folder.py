@@ -23,6 +23,7 @@ from internal_kd.tasks.metrics import score
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from internal_kd.data.inputs import EncodedTask
     from internal_kd.distillation.batches import Examples
@@ -80,14 +81,14 @@ class DevSet:
 
     def write(self, folder: Path) -> None:
         """Write predictions.parquet, and one more file for a second dev set (MNLI)."""
-        from internal_kd.distillation.predicting import predict_logits, predictions_frame
+        from internal_kd.distillation.predicting import predict_logits
 
         for split in self._data.splits:
             if split.startswith("dev"):
                 suffix = "" if split == "dev" else f"_{split}"
                 examples = self._data.split(split)
-                frame = predictions_frame(examples, predict_logits(self._network, examples, self._hardware))
-                frame.to_parquet(folder / f"predictions{suffix}.parquet", index=False)
+                logits = predict_logits(self._network, examples, self._hardware)
+                _predictions(examples, logits).to_parquet(folder / f"predictions{suffix}.parquet", index=False)
 
 
 class JobRecord:
@@ -175,6 +176,14 @@ def write_run(
         publish(staged, run.folder, record, run.marker.name)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
     job.finish()
+
+
+def _predictions(examples: Examples, logits: np.ndarray) -> pd.DataFrame:
+    """Return a table with idx, label, logit_0, ..., one row for each example."""
+    import pandas as pd
+
+    columns = {"idx": examples.idx, "label": examples.labels}
+    return pd.DataFrame(columns | {f"logit_{number}": logits[:, number] for number in range(logits.shape[1])})
 
 
 def _lines(history: Sequence[dict[str, Any]]) -> str:

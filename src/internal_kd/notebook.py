@@ -1,0 +1,289 @@
+"""Distillation in a notebook: plain transformers models and lists in, scores out; no folders, no workflow.
+
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from internal_kd import Distiller, compare, student_of
+
+    teacher = AutoModelForSequenceClassification.from_pretrained("my-fine-tuned-bert")
+    tokenizer = AutoTokenizer.from_pretrained("my-fine-tuned-bert")
+    student = student_of(teacher, layers=6, take="every_other")
+    kd = Distiller(teacher, student, method="stacked", epochs_per_layer=1)
+    result = kd.train(train, dev, tokenizer=tokenizer, text=("sentence1", "sentence2"), label="label", epochs=10)
+    result.scores
+
+The parts are those of the pipeline: the same loss, curricula, batches, recorded answers and loop.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from internal_kd.distillation.curricula import CurriculumState, Schedule, stages_of
+from internal_kd.distillation.terms import Term, asked_of_teacher, compared_layers, terms_of
+from internal_kd.errors import UserError, nearest
+from internal_kd.learners.layers import layer_map as pairs_of
+from internal_kd.learners.learner import Network, Shape, parse_learner
+from internal_kd.notebook_data import InMemoryExamples, encode
+from internal_kd.params.method import MethodParams
+from internal_kd.tasks.kinds import KINDS
+from internal_kd.tasks.metrics import score
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_INTERNAL = {"soft": 1.0, "attention_kl": 1.0, "cls_cosine": 1.0}
+# The rows of the paper's main table, as in params.yaml.
+METHODS: dict[str, dict[str, Any]] = {
+    "finetuned": {"weights": {"hard": 1.0}},
+    "soft": {"weights": {"soft": 1.0}},
+    "soft_kl": {"weights": {"soft": 1.0, "attention_kl": 1.0}},
+    "soft_cos": {"weights": {"soft": 1.0, "cls_cosine": 1.0}},
+    "soft_kl_cos": {"weights": _INTERNAL},
+    "progressive": {"weights": _INTERNAL, "curriculum": "progressive"},
+    "stacked": {"weights": _INTERNAL, "curriculum": "stacked"},
+    "stacked_soft": {"weights": _INTERNAL, "curriculum": "stacked", "classification": "always"},
+    "stacked_soft_hard": {
+        "weights": {**_INTERNAL, "hard": 0.1},
+        "curriculum": "stacked",
+        "classification": "always",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a distillation in a notebook returns.
+
+    Attributes:
+        scores: dev scores by metric, in natural units; None where a metric is not defined.
+        history: a line for every epoch: loss terms, dev scores, speed.
+        predictions: predicted classes or values of the dev set, (examples,).
+        logits: (examples, outputs), fp32.
+    """
+
+    scores: dict[str, float | None]
+    history: list[dict[str, Any]]
+    predictions: np.ndarray
+    logits: np.ndarray
+
+
+def student_of(
+    teacher: PreTrainedModel,
+    layers: int | None = None,
+    take: str | Sequence[int] = "every_other",
+    *,
+    width: int | None = None,
+    heads: int | None = None,
+    inner: int | None = None,
+    seed: int = 0,
+) -> PreTrainedModel:
+    """Return a student cut out of a teacher, in eval mode; the teacher is not changed.
+
+    Args:
+        teacher: any sequence classifier of a supported encoder family.
+        layers: how many; all of the teacher's if None.
+        take: which of the teacher's layers: ``first``, ``every_other``, ``spread``, ``last``, a list from 1, or
+            ``"random"`` for random weights.
+        width: of hidden states; the teacher's if None. What is kept is chosen by importance.
+        heads: of attention, which have to divide the width; the teacher's if None.
+        inner: neurons of the feed-forward part; in proportion to the width if None.
+        seed: of what is drawn.
+
+    Raises:
+        UserError: the sizes or layers do not fit the teacher.
+
+    Example:
+        >>> student = student_of(teacher, layers=6, take=[2, 4, 6, 8, 10, 12])  # doctest: +SKIP
+    """
+    start = {"from": "random"} if take == "random" else {"from": "teacher", "layers": take}
+    sizes = {"layers": layers, "width": width, "heads": heads, "inner": inner}
+    learner = parse_learner(
+        {**{name: size for name, size in sizes.items() if size is not None}, "start": start}, "student_of"
+    )
+    return learner.build(teacher, teacher.config.num_labels, seed).module  # type: ignore[return-value]
+
+
+class Distiller:
+    """A teacher, a student and a way to teach.
+
+    Args:
+        teacher: a fine-tuned sequence classifier; None if no term asks one. It is frozen.
+        student: trained in place by `train`; the same classes as the teacher's.
+        method: a row of the paper's table (``soft``, ``soft_kl_cos``, ``stacked``, ...), or None with ``weights``.
+        weights: terms of the loss and their weights (docs/reference/objectives.md).
+        settings: ``curriculum``, ``classification``, ``epochs_per_layer``, ``cosine_threshold``, ``layer_map``,
+            ``temperature``, ``options``: as in params.yaml.
+
+    Raises:
+        UserError: a name is unknown, or the two models do not fit the terms.
+
+    Example:
+        >>> Distiller(teacher, student, weights={"soft": 1, "hidden_mse": 1})  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        teacher: PreTrainedModel | None,
+        student: PreTrainedModel,
+        method: str | None = None,
+        *,
+        weights: Mapping[str, float | Schedule] | None = None,
+        **settings: Any,
+    ) -> None:
+        from internal_kd.learners.capture import network_of
+
+        if (method is None) == (weights is None):
+            raise UserError("Distiller: give `method`, or `weights`")
+        if method is not None and method not in METHODS:
+            raise UserError(
+                f"Distiller: unknown method {method!r}{nearest(method, list(METHODS))}; known: {', '.join(METHODS)}"
+            )
+        chosen = dict(METHODS[method]) if method else {"weights": dict(weights or {})}
+        self._settings = MethodParams.model_validate({**chosen, **settings})
+        self._student = network_of(student)
+        self._teacher = None if teacher is None else network_of(teacher)
+        self._outputs, self._kind = student.config.num_labels, _kind_of(student)
+        if teacher is not None and teacher.config.num_labels != self._outputs:
+            raise UserError(f"the teacher has {teacher.config.num_labels} classes and the student {self._outputs}")
+        self._terms = self._make_terms()
+
+    def train(
+        self,
+        train: Any,
+        dev: Any,
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        text: str | Sequence[str] = "text",
+        label: str = "label",
+        metrics: Sequence[str] | None = None,
+        max_length: int = 128,
+        seed: int = 0,
+        **training: Any,
+    ) -> Result:
+        """Train the student in place and return its scores on the dev set.
+
+        Args:
+            train, dev: lists of dicts, a dict of lists, a `datasets.Dataset` or a pandas frame. A label that is None
+                or -1 is missing: such examples count for every term but those that read labels.
+            tokenizer: a fast one, for teacher and student.
+            text: the column of the text, or of both texts.
+            label: the column of the label: a class's number or name, or a value.
+            metrics: main metric first; the usual ones of the task if None.
+            max_length: longest input in tokens.
+            seed: of order, dropout and projections.
+            training: ``epochs``, ``batch_size``, ``learning_rate``, ``warmup_share``, ``weight_decay``,
+                ``max_gradient_norm``, ``precision``, ``optimizer``, ``momentum``: as in params.yaml.
+
+        Raises:
+            UserError: a column or label cannot be read, the epochs leave none for the last stage of a curriculum, or
+                the loss became NaN.
+        """
+        from internal_kd.distillation.hardware import choose_hardware
+        from internal_kd.distillation.loop import train as run_loop
+        from internal_kd.distillation.loss import DistillationLoss
+
+        settings = self._settings.model_copy(
+            update=MethodParams.model_validate(training).model_dump(exclude_unset=True)
+        )
+        columns, names = [text] if isinstance(text, str) else list(text), self._student.module.config.label2id
+        hardware = choose_hardware(settings.precision)
+        examples = encode(train, tokenizer, columns, label, max_length, self._kind, names)
+        scored = encode(dev, tokenizer, columns, label, max_length, self._kind, names)
+        positions = np.arange(len(examples))
+        if not any(term.objective.teacher for term in self._terms):
+            positions = np.flatnonzero(examples.labelled)
+        stages = stages_of(
+            settings.curriculum, settings.classification, compared_layers(self._terms), tuple(settings.weights)
+        )
+        climbing = settings.epochs_per_layer * sum(not stage.last for stage in stages)
+        if isinstance(settings.curriculum, str) and climbing >= settings.epochs:
+            raise UserError(
+                f"epochs: {settings.epochs} leave none for the last of {len(stages)} stages; give more than {climbing}"
+            )
+        scorer = _Scorer(self._student, scored, hardware, self._kind, tuple(metrics or self._default_metrics()))
+        hardware.place(self._student.module)
+        with tempfile.TemporaryDirectory(prefix="internal-kd-") as folder:
+            answers = self._record(examples, positions, Path(folder), hardware)
+            result = run_loop(
+                self._student,
+                DistillationLoss(self._student, self._terms, answers, hardware, seed),
+                examples=examples,
+                positions=positions,
+                curriculum=CurriculumState(stages, settings.epochs_per_layer, settings.cosine_threshold),
+                training=settings,
+                seed=seed,
+                hardware=hardware,
+                scorer=scorer,
+            )
+        logits = scorer.logits()
+        return Result(scorer.scores(), result.history, KINDS[self._kind].predicted(logits), logits)
+
+    def _make_terms(self) -> tuple[Term, ...]:
+        student, teacher = _shape(self._student), _shape(self._teacher)
+        layered = teacher.layers and student.layers
+        pairs = pairs_of(self._settings.layer_map, teacher.layers, student.layers) if layered else ()  # type: ignore[arg-type]
+        return terms_of(
+            self._settings.weights,
+            layer_map=pairs,
+            student=student,
+            teacher=teacher,
+            kind=self._kind,
+            outputs=self._outputs,
+            settings=self._settings.model_dump(),
+            options=self._settings.options,
+        )
+
+    def _record(self, examples: InMemoryExamples, positions: np.ndarray, folder: Path, hardware: Any) -> Any:
+        """Record what the terms ask of the teacher, once for all epochs; None without a teacher."""
+        from internal_kd.distillation.answers import Recorded
+        from internal_kd.distillation.record_network import record_network
+        from internal_kd.distillation.recording import RecordingReader
+
+        wanted = asked_of_teacher(self._terms)
+        if not wanted:
+            return None
+        if self._teacher is None:
+            raise UserError("Distiller: the terms compare with a teacher, and there is none")
+        hardware.place(self._teacher.module)
+        self._teacher.freeze()
+        record_network(self._teacher, examples, positions, wanted, self._outputs, folder, hardware)
+        return Recorded(RecordingReader(folder), None, hardware)
+
+    def _default_metrics(self) -> tuple[str, ...]:
+        return KINDS[self._kind].default_metrics(tuple(map(str, range(self._outputs))))
+
+
+class _Scorer:
+    """Scores the student on the dev set."""
+
+    def __init__(
+        self, network: Network, examples: InMemoryExamples, hardware: Any, kind: str, metrics: tuple[str, ...]
+    ) -> None:
+        self._network, self._examples, self._hardware, self._kind = network, examples, hardware, kind
+        self.metrics = metrics
+
+    def logits(self) -> np.ndarray:
+        from internal_kd.distillation.predicting import predict_logits
+
+        return predict_logits(self._network, self._examples, self._hardware)
+
+    def scores(self) -> dict[str, float | None]:
+        logits = self.logits()
+        predicted = KINDS[self._kind].predicted(logits)
+        found = {name: score(self._examples.labels, predicted, name, logits.shape[1]) for name in self.metrics}
+        return {name: value if np.isfinite(value) else None for name, value in found.items()}
+
+
+def _kind_of(model: PreTrainedModel) -> str:
+    return "values" if model.config.num_labels == 1 else "classes"
+
+
+def _shape(network: Network | None) -> Shape:
+    if network is None:
+        return Shape()
+    return Shape(network.layers, network.width, network.heads, hands_out=network.hands_out)
