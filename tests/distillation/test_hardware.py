@@ -1,4 +1,4 @@
-"""What a step says of its memory is its own, and memory that runs out is made do with."""
+"""The memory that a step reports is its own, and it goes on with less where memory runs out."""
 
 from __future__ import annotations
 
@@ -67,5 +67,5 @@ def test_memory_that_runs_out_with_one_row_is_one_line() -> None:
     def work(rows: np.ndarray) -> None:
         raise torch.OutOfMemoryError("as a GPU would say")
 
-    with pytest.raises(UserError, match=r"out of GPU memory with one example at a time: lower tokens\.max_length"):
+    with pytest.raises(UserError, match="max_length"):
         in_micro_batches(np.arange(3), 64, work)

@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from internal_kd.distillation.attention_losses import attention_kl_by_head
+from internal_kd.distillation.batches import Batch, Examples
 from internal_kd.distillation.hardware import Hardware
-from internal_kd.distillation.losses import attention_kl_by_head
-from internal_kd.distillation.teachers import model_inputs
 from internal_kd.errors import UserError
-from internal_kd.models.attention import Recorder, record_internals
-from internal_kd.models.classifiers import load_classifier
-
-if TYPE_CHECKING:
-    from internal_kd.data.tokens import TokenSplit
+from internal_kd.learners.learner import Network
 
 BATCH_SIZE = 32
-# The teacher's maps that are kept at a time. Long inputs go in several rounds, for each of which students are loaded.
+# The teacher's maps that are kept at a time. Long inputs go in several rounds, and students are loaded for each.
 MAPS_BYTES = 10**9
 
-Batch = dict[str, Tensor]
+Loader = Callable[[], Network]
 
 
 @dataclass(frozen=True)
-class Pupil:
-    """A model to be held against the teacher: its folder, and the teacher's layer for each of its own, lowest first."""
+class Student:
+    """A network to be compared with the teacher.
 
-    folder: Path
-    layers: tuple[int, ...]
+    Attributes:
+        load: returns it in eval mode.
+        pairs: (student layer, teacher layer), lowest first.
+    """
+
+    load: Loader
+    pairs: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
 class Distance:
-    """What was measured of one pupil.
+    """What was measured of one student.
 
-    kl: (examples, layers, heads), KL(teacher || pupil) in nats averaged over real queries, as the loss has it;
-    maps, teacher_maps: of every example to be shown the attention probabilities of the last matched pair of layers,
-    (heads, length, length) each.
+    Attributes:
+        kl: (examples, pairs, heads), KL(teacher || student) in nats averaged over real queries, as the loss has it.
+        maps, teacher_maps: attention probabilities of the last pair (heads, n, n), by position of the examples shown.
     """
 
     kl: np.ndarray
@@ -51,29 +50,39 @@ class Distance:
 
 
 def measure_distances(
-    teacher: Path,
-    pupils: Sequence[Pupil],
-    split: TokenSplit,
+    teacher: Loader,
+    students: Sequence[Student],
+    examples: Examples,
     positions: np.ndarray,
     shown: Sequence[int],
-    classes: int,
     hardware: Hardware,
 ) -> list[Distance | str]:
-    """Return, for every pupil, its distance on the examples at ``positions``, or in one line why it has none.
+    """Return every student's distance from the teacher, or in one line why it has none.
 
-    ``shown`` are those of the positions whose maps are kept as well. Raises UserError when the teacher cannot be read.
+    Args:
+        teacher: loads the teacher.
+        students: each is loaded when its turn comes.
+        examples: encoded alike for all of them.
+        positions: of the examples to measure.
+        shown: those of the positions whose maps are kept as well.
+        hardware: where they run.
+
+    Raises:
+        UserError: the teacher cannot be loaded.
     """
-    measured = _Measured(split, np.asarray(positions), set(shown))
-    of_teacher = _load(teacher, classes, hardware)
-    wanted = sorted({layer for pupil in pupils for layer in pupil.layers})
-    found: list[Distance | str] = [measured.nothing(pupil, of_teacher) for pupil in pupils]
-    for batches in measured.rounds(len(wanted) * of_teacher.model.config.num_attention_heads):
-        taught = [_attention(of_teacher, batch, wanted, hardware) for _, batch in batches]
-        for number, pupil in enumerate(pupils):
+    measured = _Measured(examples, np.asarray(positions), set(shown), hardware)
+    of_teacher = measured.loaded(teacher)
+    layers = sorted({layer for student in students for _, layer in student.pairs})
+    found: list[Distance | str] = [
+        Distance(np.zeros((len(positions), len(student.pairs), of_teacher.heads))) for student in students
+    ]
+    for batches in measured.rounds(len(layers) * of_teacher.heads):
+        answers = [measured.attention(of_teacher, batch, layers) for _, batch in batches]
+        for number, student in enumerate(students):
             distance = found[number]
             if isinstance(distance, Distance):
                 try:
-                    measured.fill(distance, pupil, _load(pupil.folder, classes, hardware), batches, taught, hardware)
+                    measured.fill(distance, student, batches, answers)
                 except UserError as error:
                     found[number] = str(error)
     return found
@@ -83,17 +92,26 @@ def measure_distances(
 class _Measured:
     """The examples that are measured: rows of the results are in the order of ``positions``."""
 
-    split: TokenSplit
+    examples: Examples
     positions: np.ndarray
     shown: set[int]
+    hardware: Hardware
 
-    def nothing(self, pupil: Pupil, teacher: Recorder) -> Distance:
-        heads = teacher.model.config.num_attention_heads
-        return Distance(np.zeros((len(self.positions), len(pupil.layers), heads)))
+    def loaded(self, load: Loader) -> Network:
+        network = load()
+        network.module.eval()
+        self.hardware.place(network.module)
+        return network
+
+    def attention(self, network: Network, batch: Batch, layers: Sequence[int]) -> dict[int, Tensor]:
+        """Return log-probabilities by layer, (B, heads, n, n) each; nothing above them is computed."""
+        with torch.inference_mode(), self.hardware.autocast():
+            captured = network.read(batch, frozenset(("attention", layer) for layer in layers))
+        return {layer: maps for (_, layer), maps in captured.items()}
 
     def rounds(self, maps: int) -> Iterator[list[tuple[np.ndarray, Batch]]]:
         """Yield (rows, batch) of examples of about the same length, as many at a time as the teacher's maps fit."""
-        lengths = self.split.lengths[self.positions]
+        lengths = np.asarray(self.examples.lengths)[self.positions]
         order = np.argsort(-lengths, kind="stable")
         batches: list[tuple[np.ndarray, Batch]] = []
         kept = 0
@@ -103,45 +121,31 @@ class _Measured:
             if batches and kept + needed > MAPS_BYTES:
                 yield batches
                 batches, kept = [], 0
-            batches.append((rows, self.split.batch(self.positions[rows])))
+            batch = self.examples.batch(self.positions[rows])
+            batches.append((rows, {name: tensor.to(self.hardware.device) for name, tensor in batch.items()}))
             kept += needed
         yield batches
 
     def fill(
         self,
         distance: Distance,
-        pupil: Pupil,
-        model: Recorder,
+        student: Student,
         batches: Sequence[tuple[np.ndarray, Batch]],
-        taught: Sequence[dict[int, Tensor]],
-        hardware: Hardware,
+        answers: Sequence[dict[int, Tensor]],
     ) -> None:
-        own = range(1, len(pupil.layers) + 1)
-        for (rows, batch), of_teacher in zip(batches, taught, strict=True):
-            mask = batch["attention_mask"].to(hardware.device)
-            learned = _attention(model, batch, own, hardware)
-            for layer, matched in zip(own, pupil.layers, strict=True):
-                _require_equal_heads(learned[layer], of_teacher[matched])
-                kl = attention_kl_by_head(learned[layer], of_teacher[matched], mask)
-                distance.kl[rows, layer - 1] = kl.double().cpu().numpy()
+        network = self.loaded(student.load)
+        own, matched = zip(*student.pairs, strict=True)
+        for (rows, batch), of_teacher in zip(batches, answers, strict=True):
+            of_student = self.attention(network, batch, own)
+            for number, (layer, taught) in enumerate(student.pairs):
+                _require_equal_heads(of_student[layer], of_teacher[taught])
+                kl = attention_kl_by_head(of_student[layer], of_teacher[taught], batch["attention_mask"])
+                distance.kl[rows, number] = kl.double().cpu().numpy()
             for place, position in enumerate(self.positions[rows].tolist()):
                 if position in self.shown:
-                    length = int(self.split.lengths[position])
-                    distance.maps[position] = _probabilities(learned[own[-1]][place], length)
-                    distance.teacher_maps[position] = _probabilities(of_teacher[pupil.layers[-1]][place], length)
-
-
-def _load(folder: Path, classes: int, hardware: Hardware) -> Recorder:
-    model = load_classifier(folder, classes)
-    hardware.place(model)
-    return record_internals(model)
-
-
-def _attention(model: Recorder, batch: Batch, layers: Sequence[int], hardware: Hardware) -> dict[int, Tensor]:
-    """Return log-probabilities by layer, (batch, heads, length, length) each; nothing above them is computed."""
-    with torch.inference_mode(), hardware.autocast(), model.capture(layers, upto=max(layers)) as captured:
-        model.model(**model_inputs(batch, hardware.device))
-    return dict(captured.attention)
+                    length = int(self.examples.lengths[position])
+                    distance.maps[position] = _probabilities(of_student[own[-1]][place], length)
+                    distance.teacher_maps[position] = _probabilities(of_teacher[matched[-1]][place], length)
 
 
 def _require_equal_heads(student: Tensor, teacher: Tensor) -> None:

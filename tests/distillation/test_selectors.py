@@ -1,0 +1,67 @@
+"""Subsets are nested and the same for every seed; what is held out is never trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from internal_kd.distillation.selectors import SELECTORS, number_of, select
+from internal_kd.errors import UserError
+from internal_kd.registry import resolve
+
+
+def test_the_subset_is_the_one_runs_were_trained_with() -> None:
+    # Golden: another subset trains other models, so `train` needs a new recipe.
+    assert select(np.arange(100, 110), keep=4).train.tolist() == [2, 3, 6, 7]
+
+
+@given(st.lists(st.integers(0, 2**40), unique=True, min_size=2, max_size=300), st.data())
+def test_subsets_are_nested_and_keyed_by_example_id(ids: list[int], data: st.DataObject) -> None:
+    idx = np.array(ids)
+    large = data.draw(st.integers(1, len(ids)))
+    small = data.draw(st.integers(1, large))
+    chosen = set(idx[select(idx, keep=large).train])
+    assert len(chosen) == large and set(idx[select(idx, keep=small).train]) <= chosen
+    assert set(idx[::-1][select(idx[::-1], keep=large).train]) == chosen
+
+
+def test_a_subset_is_not_a_run_of_neighbours() -> None:
+    chosen = np.sort(select(np.arange(10_000), keep=1000).train)
+    assert 4500 < chosen.mean() < 5500 and np.diff(chosen).std() > 5
+
+
+def test_everything_is_kept_in_its_order() -> None:
+    assert select(np.arange(5) * 7).train.tolist() == [0, 1, 2, 3, 4]
+
+
+@given(st.integers(10, 200), st.floats(0.05, 0.5))
+def test_what_is_held_out_is_never_trained_on_and_does_not_depend_on_keep(total: int, share: float) -> None:
+    idx = np.arange(total) * 3
+    full, part = select(idx, hold_out=share), select(idx, keep=3, hold_out=share)
+    assert full.held_out.tolist() == part.held_out.tolist()
+    assert len(full.held_out) == round(share * total)
+    assert sorted([*full.train, *full.held_out]) == list(range(total))
+    assert not {*part.train} & {*part.held_out}
+
+
+@pytest.mark.parametrize(("keep", "count"), [(7, 7), (0.3, 3), ("full", 10), (1, 1), (1.0, 1)])
+def test_a_number_is_a_number_and_a_share_a_share(keep: float, count: int) -> None:
+    assert number_of(keep, 10) == count
+
+
+@pytest.mark.parametrize("keep", [11, 0, 0.01, "half"])
+def test_what_cannot_be_kept_is_refused(keep: float) -> None:
+    with pytest.raises(UserError, match=r"select\.keep"):
+        select(np.arange(10), keep=keep)
+
+
+@pytest.mark.parametrize("name", list(SELECTORS))
+def test_every_selector_is_a_function_that_exists(name: str) -> None:
+    assert callable(resolve(SELECTORS[name]))
+
+
+def test_an_unknown_selector_is_named_with_the_nearest() -> None:
+    with pytest.raises(UserError, match="random"):
+        select(np.arange(10), by="randm", keep=2)
