@@ -185,10 +185,11 @@ def test_with_one_example_there_is_no_correlation_over_examples() -> None:
     assert loss.item() == 0.0 and torch.autograd.grad(loss, student)[0].abs().sum() == 0
 
 
-def test_constant_probabilities_correlate_with_nothing() -> None:
+@pytest.mark.parametrize("batch", [3, 5, 7, 11, 13])
+def test_constant_probabilities_correlate_with_nothing(batch: int) -> None:
     # The same answer to every example, as of a model that has collapsed; its columns are constant but for rounding.
-    student = torch.tensor([[0.3, 1.1, -0.7]]).repeat(5, 1).requires_grad_()
-    loss = dist(student, logits(2, 5, 3), 1.0, 0.0, 1.0)
+    student = torch.tensor([[0.3, 1.1, -0.7]]).repeat(batch, 1).requires_grad_()
+    loss = dist(student, logits(2, batch, 3), 1.0, 0.0, 1.0)
     assert loss.item() == pytest.approx(1.0) and torch.autograd.grad(loss, student)[0].abs().sum() == 0
 
 

@@ -117,6 +117,25 @@ def test_angles_do_not_see_what_all_words_share_but_cosines_do() -> None:
     assert angles.item() == pytest.approx(0, abs=1e-6) and distance.item() > 1e-3
 
 
+def test_words_that_are_equal_have_no_direction_to_each_other() -> None:
+    student, teacher = drawn(1, 1, 4, 6), drawn(2, 1, 4, 6)
+    student[0, 1] = student[0, 0]
+    found = word_relation(student, teacher, torch.ones(1, 4))[1]
+    unit = torch.nn.functional.normalize
+    errors = []
+    for i in range(4):
+        directions = [unit(side[0].double() - side[0, i].double(), dim=-1) for side in (student, teacher)]
+        others = torch.tensor([j for j in range(4) if j != i])
+        cosines = [(side[others] @ side[others].T)[~torch.eye(3, dtype=torch.bool)] for side in directions]
+        errors.append((cosines[0] - cosines[1]).square().mean())
+    assert found.item() == pytest.approx(mean(errors).item(), rel=1e-5)
+
+
+def test_what_fp32_does_not_tell_apart_moves_nothing() -> None:
+    student = (drawn(1, 1, 1, 64) + 1e-5 * drawn(2, 1, 8, 64)).requires_grad_()
+    assert gradient(word_relation(student, drawn(3, 1, 8, 64), torch.ones(1, 8))[1], student).abs().max() == 0
+
+
 # Levels
 
 

@@ -27,12 +27,12 @@ from internal_kd.errors import UserError
 def attention_kl(student_log_probs: Tensor, teacher_log_probs: Tensor, attention_mask: Tensor) -> Tensor:
     """KL(P_T || P_S) of attention rows: summed over keys, averaged over real queries, heads and examples.
 
-    Log-probabilities BEFORE dropout: (batch, heads, query, key); attention_mask: (batch, length), nonzero = real.
-    Whatever stands on padding (-inf, the dtype's minimum, NaN) is not looked at. Teacher probability 0 at a real
-    key contributes 0. An example without a real token is not an example: it leaves the mean unchanged.
-    Identical inputs give exactly 0; the loss is never negative, and infinite only where the student gives probability
-    0 to a key the teacher attends to. Source: paper, equation of the attention loss (mean over rows; the mean over
-    heads is ours).
+    Log-probabilities before dropout: (batch, heads, query, key); attention_mask: (batch, length), nonzero = real.
+    A teacher's probability of 0 at a real key contributes 0. An example without a real token is not an example: it
+    leaves the mean unchanged. Identical inputs give exactly 0; the loss is never negative, and infinite only where the
+    student gives probability 0 to a key that the teacher attends to.
+    Source: Aguilar et al. 2020, Knowledge Distillation from Internal Representations (arXiv 1910.03723): the mean over
+    rows is the paper's, the mean over heads is ours.
     Raises UserError when layer shapes (heads, lengths) differ or the mask does not fit them.
     """
     padding, lengths = _padding_and_lengths(student_log_probs, teacher_log_probs, attention_mask)
@@ -42,9 +42,9 @@ def attention_kl(student_log_probs: Tensor, teacher_log_probs: Tensor, attention
 
 
 def attention_kl_by_head(student_log_probs: Tensor, teacher_log_probs: Tensor, attention_mask: Tensor) -> Tensor:
-    """The same divergence of every map by itself, (batch, heads); its mean over heads and examples is `attention_kl`.
+    """The same divergence of each map alone, (batch, heads); its mean over heads and examples is `attention_kl`.
 
-    For measuring, not for training. Inputs and errors as there; an example without a real token has 0.
+    For measuring, not for training. Inputs and errors as for `attention_kl`; an example without a real token has 0.
     """
     padding, lengths = _padding_and_lengths(student_log_probs, teacher_log_probs, attention_mask)
     student, teacher = student_log_probs.float(), teacher_log_probs.float()

@@ -26,8 +26,9 @@ def soft_label_loss(student_logits: Tensor, teacher_logits: Tensor, temperature:
     """T^2 * KL(softmax(z_T / T) || softmax(z_S / T)), the standard distillation loss.
 
     Logits: (batch, classes). With one column (regression) it is MSE(z_S, z_T) and the temperature is not used.
-    T^2 keeps the gradient's scale independent of T (Hinton et al. 2015). At T = 1 the gradient is that of the
-    paper's cross-entropy with soft labels.
+    T^2 keeps the gradient's scale independent of T. At T = 1 the gradient is that of the cross-entropy with soft
+    labels.
+    Source: Hinton, Vinyals, Dean 2015, Distilling the Knowledge in a Neural Network (arXiv 1503.02531), section 2.
     Raises UserError when the shapes differ or the temperature is not positive.
     """
     require_same_shape("student and teacher logits", student_logits, teacher_logits, dimensions=2)
