@@ -205,22 +205,31 @@ def _ranks(labels: Array, predicted: Array, classes: int) -> Statistics:
 
 
 def _spearman_left_out(labels: Array, predicted: Array) -> Array:
-    # Without example i, everybody above it moves down by one rank and everybody level with it by a half.
+    # Without example i, every rank above its own falls by 1 and every equal one by 1/2: by (1 + s) / 2, where s is the
+    # sign of the distance. Ranks are taken about their mean, so that they sum to 0.
     import numpy as np
     from scipy.stats import rankdata
 
     n = len(labels)
-    y, x = (rankdata(values) - (n + 1) / 2 for values in (labels, predicted))
+    x, y = (rankdata(values) - (n + 1) / 2 for values in (predicted, labels))
     out = np.empty(n)
-    chunk = max(1, 2_000_000 // n)
+    chunk = max(1, 1_000_000 // n)
     for start in range(0, n, chunk):
-        rows = slice(start, start + chunk)
-        down = [(v > v[rows, None]) + 0.5 * (v == v[rows, None]) for v in (x, y)]
-        moved_x, moved_y = x - down[0], y - down[1]
-        own = np.arange(len(moved_x)), np.arange(n)[rows]
-        sums = [moved_x, moved_y, moved_x**2, moved_y**2, moved_x * moved_y]
-        left = np.stack([np.full(len(moved_x), n - 1.0), *(part.sum(1) - part[own] for part in sums)], axis=1)
-        out[rows] = _correlation(left)
+        own_x, own_y = x[start : start + chunk], y[start : start + chunk]
+        s, t = np.sign(x - own_x[:, None]), np.sign(y - own_y[:, None])
+        above_x, above_y = s.sum(1), t.sum(1)
+        without = [
+            np.full(len(own_x), n - 1.0),
+            -(n + above_x) / 2 - own_x + 0.5,
+            -(n + above_y) / 2 - own_y + 0.5,
+            x @ x - s @ x + (n + 2 * above_x + np.einsum("ij,ij->i", s, s)) / 4 - (own_x - 0.5) ** 2,
+            y @ y - t @ y + (n + 2 * above_y + np.einsum("ij,ij->i", t, t)) / 4 - (own_y - 0.5) ** 2,
+            x @ y
+            - (t @ x + s @ y) / 2
+            + (n + above_x + above_y + np.einsum("ij,ij->i", s, t)) / 4
+            - (own_x - 0.5) * (own_y - 0.5),
+        ]
+        out[start : start + chunk] = _correlation(np.stack(without, axis=1))
     return out
 
 

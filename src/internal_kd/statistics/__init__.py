@@ -1,0 +1,56 @@
+"""The statistics of comparing methods: arrays in, numbers out. It knows no study and can be used alone.
+
+>>> from internal_kd.statistics import compare, holm, pool, reading
+>>> result = compare(labels, baseline, ours, metric="matthews_correlation")      # predictions, (seeds, examples)
+>>> print(result)
++3.2 points; on this dev set +1.9 to +4.5, p < 0.001: better; on new examples too -0.3 to +6.6, p 0.07: undecided
+>>> reading(result, "dev", p=holm([result.dev_p, other.dev_p])[0])
+'better'
+
+| what | where |
+|---|---|
+| a method against a baseline, over tasks too | ``compare``, ``lead``, ``pool`` |
+| one method's mean with its interval | ``mean_score``, ``mean_of`` |
+| verdicts and intervals in words | ``reading``, ``what_would_decide``, ``interval_text``, ``bounded_interval`` |
+| corrected p values; the paper's own test | ``holm``, ``mcnemar`` |
+| students compared with their teacher | ``fidelity``, ``distance`` |
+| confidence compared with accuracy | ``calibration`` |
+"""
+
+from internal_kd.statistics.calibration import Bin, Calibration, calibration
+from internal_kd.statistics.compare import Comparison, Lead, Pooled, Scope, compare, lead, pool
+from internal_kd.statistics.estimate import Estimate
+from internal_kd.statistics.fidelity import Fidelity, SharedMistakes, distance, fidelity, shared_mistakes
+from internal_kd.statistics.means import Mean, mean_of, mean_score
+from internal_kd.statistics.p_values import holm, mcnemar
+from internal_kd.statistics.reading import SCOPES, bounded_interval, interval_text, p_text, reading, what_would_decide
+
+__all__ = [
+    "SCOPES",
+    "Bin",
+    "Calibration",
+    "Comparison",
+    "Estimate",
+    "Fidelity",
+    "Lead",
+    "Mean",
+    "Pooled",
+    "Scope",
+    "SharedMistakes",
+    "bounded_interval",
+    "calibration",
+    "compare",
+    "distance",
+    "fidelity",
+    "holm",
+    "interval_text",
+    "lead",
+    "mcnemar",
+    "mean_of",
+    "mean_score",
+    "p_text",
+    "pool",
+    "reading",
+    "shared_mistakes",
+    "what_would_decide",
+]

@@ -1,0 +1,121 @@
+"""Calibration: whether a model that gives 0.9 is right nine times in ten.
+
+Expected calibration error after Guo et al. 2017, "On calibration of modern neural networks", equation 3: confidence is
+the highest softmax probability, examples fall into 15 bins of equal width over (0, 1], and the error is the mean
+distance between a bin's accuracy and its mean confidence, weighted by the examples in it.
+
+Shapes: N examples, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from internal_kd.errors import UserError
+
+Array: TypeAlias = np.ndarray
+
+BINS = 15
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One bin of a reliability diagram, (low, high].
+
+    Attributes:
+        count: examples in it.
+        confidence: their mean confidence; NaN without examples.
+        accuracy: the share of them that is right; NaN without examples.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How well a method's confidence fits its accuracy.
+
+    Attributes:
+        errors: each seed's expected calibration error, a fraction.
+        confidence: mean over seeds and examples.
+        accuracy: mean over seeds and examples; a confidence above it is overconfidence.
+        bins: the reliability diagram, seeds pooled.
+    """
+
+    errors: tuple[float, ...]
+    confidence: float
+    accuracy: float
+    bins: tuple[Bin, ...]
+
+    @property
+    def error(self) -> float:
+        """Mean expected calibration error over seeds."""
+        return float(np.mean(self.errors))
+
+    @property
+    def std(self) -> float:
+        """Sample standard deviation of the error over seeds; NaN for one seed."""
+        return float(np.std(self.errors, ddof=1)) if len(self.errors) > 1 else math.nan
+
+
+def calibration(labels: Any, seeds: Sequence[Any]) -> Calibration:
+    """Return a method's calibration.
+
+    Args:
+        labels: gold classes, (N,).
+        seeds: each seed's logits, (N, K).
+
+    Raises:
+        UserError: the arrays do not fit each other.
+
+    Example:
+        >>> calibration(labels, [first_seed_logits, second_seed_logits]).error
+        0.041
+    """
+    gold, found = np.asarray(labels), [np.asarray(logits) for logits in seeds]
+    if not found or any(logits.ndim != 2 or len(logits) != len(gold) for logits in found):
+        raise UserError(f"{len(gold)} labels and logits of shapes {[logits.shape for logits in found]}")
+    sure = [confidences(logits) for logits in found]
+    right = [logits.argmax(axis=1) == gold for logits in found]
+    return Calibration(
+        errors=tuple(expected_calibration_error(*one) for one in zip(sure, right, strict=True)),
+        confidence=float(np.mean(sure)),
+        accuracy=float(np.mean(right)),
+        bins=tuple(reliability(np.concatenate(sure), np.concatenate(right))),
+    )
+
+
+def confidences(logits: Array) -> Array:
+    """Return the highest softmax probability of every example, (N,), for logits (N, K)."""
+    from scipy.special import softmax
+
+    return softmax(logits.astype(float), axis=1).max(axis=1)
+
+
+def reliability(confidence: Array, right: Array, bins: int = BINS) -> list[Bin]:
+    """Return the bins of a reliability diagram for confidences and correct answers, both (N,)."""
+    edges = np.linspace(0, 1, bins + 1)
+    at = np.searchsorted(edges[1:-1], confidence, side="left")
+    counts = np.bincount(at, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        sure, correct = (np.bincount(at, values, minlength=bins) / counts for values in (confidence, right))
+    return [
+        Bin(float(low), float(high), int(counts[number]), float(sure[number]), float(correct[number]))
+        for number, (low, high) in enumerate(pairwise(edges))
+    ]
+
+
+def expected_calibration_error(confidence: Array, right: Array, bins: int = BINS) -> float:
+    """Return the expected calibration error, a fraction, for confidences and correct answers, both (N,)."""
+    filled = [one for one in reliability(confidence, right, bins) if one.count]
+    return float(sum(one.count * abs(one.accuracy - one.confidence) for one in filled) / len(confidence))

@@ -1,0 +1,220 @@
+"""How a student resembles its teacher: agreement, divergence, and the teacher's mistakes that it repeats.
+
+Two models that never met share mistakes too, because some examples are hard and some classes are favoured. So repeated
+mistakes are compared with what chance makes of both models' answers within each gold label. The test is the
+generalised Cochran-Mantel-Haenszel test with gold labels as strata (Mantel and Haenszel 1959; Landis, Heyman and
+Koch 1978).
+
+Shapes: N examples, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from internal_kd.errors import UserError
+from internal_kd.statistics.means import Mean, mean_of
+
+Array: TypeAlias = np.ndarray
+
+
+@dataclass(frozen=True)
+class SharedMistakes:
+    """The teacher's mistakes that one student repeats: the same wrong answer to the same example.
+
+    Attributes:
+        mistakes: how many the teacher makes.
+        repeated: how many of them the student repeats.
+        by_chance: how many it would repeat if the two models' answers had nothing in common within each gold label.
+        variance: of that number, by chance.
+    """
+
+    mistakes: int
+    repeated: int
+    by_chance: float
+    variance: float
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of "no more and no fewer than by chance", with continuity correction."""
+        from scipy.special import ndtr
+
+        if self.variance <= 0:
+            return 1.0
+        distance = max(0.0, abs(self.repeated - self.by_chance) - 0.5)
+        return float(2 * ndtr(-distance / np.sqrt(self.variance)))
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """A method's students compared with their teacher.
+
+    Two methods are compared by ``lead(one.agreement, other.agreement)``, and so on.
+
+    Attributes:
+        both_right: examples, summed over seeds; and so are the next three.
+        only_teacher_right: the student is wrong.
+        only_student_right: the teacher is wrong.
+        both_wrong: with the same or with different answers.
+        agreement: share of examples with the same answer.
+        divergence: KL(teacher || student) in nats, at temperature 1.
+        repeated: share of the teacher's mistakes that are repeated.
+        excess: that share less the share that chance would repeat; NaN if the teacher makes no mistake.
+        shared: each seed's repeated mistakes.
+        shared_if_wrong: the same among examples that both get wrong; None for two classes, where they always agree.
+    """
+
+    both_right: int
+    only_teacher_right: int
+    only_student_right: int
+    both_wrong: int
+    agreement: Mean
+    divergence: Mean
+    repeated: Mean
+    excess: Mean
+    shared: tuple[SharedMistakes, ...]
+    shared_if_wrong: tuple[SharedMistakes, ...] | None
+
+
+def fidelity(labels: Any, teacher: Any, students: Sequence[Any]) -> Fidelity:
+    """Compare a method's students with their teacher on a task of classes.
+
+    Args:
+        labels: gold classes, (N,).
+        teacher: the teacher's logits, (N, K).
+        students: each seed's logits, (N, K).
+
+    Raises:
+        UserError: the arrays do not fit each other.
+
+    Example:
+        >>> found = fidelity(labels, teacher_logits, [first_seed_logits, second_seed_logits])
+        >>> found.agreement.mean, found.excess.low, found.excess.high
+        (0.93, 0.21, 0.34)
+    """
+    labels, teacher, *seeds = (np.asarray(array) for array in (labels, teacher, *students))
+    if not seeds or teacher.ndim != 2 or len(teacher) != len(labels):
+        raise UserError(f"{len(labels)} labels, {len(seeds)} students, teacher's logits of shape {teacher.shape}")
+    if odd := [logits.shape for logits in seeds if logits.shape != teacher.shape]:
+        raise UserError(f"a student's logits have shape {odd[0]}, its teacher's {teacher.shape}")
+    answer, *answers = (logits.argmax(1) for logits in (teacher, *seeds))
+    found = [_Repeats.of(labels, answer, own) for own in answers]
+    right, wrong = answer == labels, answer != labels
+    own_right = np.stack([own == labels for own in answers])
+    both_wrong = wrong & ~own_right
+    excess = [repeats.excess_values() for repeats in found]
+    repeated = [repeats.repeated_values() for repeats in found]
+    return Fidelity(
+        both_right=int((right & own_right).sum()),
+        only_teacher_right=int((right & ~own_right).sum()),
+        only_student_right=int((wrong & own_right).sum()),
+        both_wrong=int(both_wrong.sum()),
+        agreement=mean_of([own == answer for own in answers], "agreement", bounds=(0.0, 1.0)),
+        divergence=_divergence([kl_to_teacher(teacher, logits) for logits in seeds], "KL(teacher || student)"),
+        repeated=_share([v for _, v in repeated], [s for s, _ in repeated], "repeated mistakes", (0.0, 1.0)),
+        excess=_share([v for _, v in excess], [s for s, _ in excess], "mistakes repeated beyond chance", (-1.0, 1.0)),
+        shared=tuple(repeats.shared for repeats in found),
+        shared_if_wrong=None
+        if teacher.shape[1] == 2
+        else tuple(
+            shared_mistakes(labels[of], answer[of], own[of]) for of, own in zip(both_wrong, answers, strict=True)
+        ),
+    )
+
+
+def distance(teacher: Any, students: Any) -> Mean:
+    """Return the mean squared distance of a method's students from their teacher on a task of values.
+
+    Args:
+        teacher: the teacher's predictions, (N,).
+        students: each seed's predictions, (seeds, N).
+    """
+    return _divergence((np.asarray(students) - np.asarray(teacher)) ** 2, "squared distance")
+
+
+def kl_to_teacher(teacher: Array, student: Array) -> Array:
+    """Return KL(teacher || student) in nats of every example, (N,), for logits (N, K), at temperature 1."""
+    from scipy.special import log_softmax
+
+    of_teacher, of_student = (log_softmax(logits.astype(float), axis=1) for logits in (teacher, student))
+    return np.sum(np.exp(of_teacher) * (of_teacher - of_student), axis=1)
+
+
+def shared_mistakes(labels: Array, teacher: Array, student: Array) -> SharedMistakes:
+    """Count the mistakes that a student shares with its teacher; labels and both models' answers are (N,)."""
+    return _Repeats.of(labels, teacher, student).shared
+
+
+def _divergence(values: Any, what: str) -> Mean:
+    return mean_of(values, what, bounds=(0.0, inf), higher_is_better=False)
+
+
+def _share(values: list[Array], shares: list[float], what: str, bounds: tuple[float, float]) -> Mean:
+    return mean_of(values, what, bounds=bounds, scores=shares)
+
+
+@dataclass(frozen=True)
+class _Repeats:
+    """What is counted of one student: per example, and for its own gold label.
+
+    ``same`` is whether it repeats a mistake, ``mistaken`` whether the teacher errs, (N,). For the example's label:
+    ``size`` examples, ``products`` the sum over wrong answers of how often the teacher and how often the student gives
+    it, and ``crossing`` how much of that goes with the example, (N,).
+    """
+
+    shared: SharedMistakes
+    same: Array
+    mistaken: Array
+    size: Array
+    products: Array
+    crossing: Array
+
+    @classmethod
+    def of(cls, labels: Array, teacher: Array, student: Array) -> _Repeats:
+        if not len(labels):
+            none = np.zeros(0)
+            return cls(SharedMistakes(0, 0, 0.0, 0.0), none, none, none, none, none)
+        classes = 1 + int(max(labels.max(), teacher.max(), student.max()))
+        size = np.bincount(labels, minlength=classes).astype(float)
+        # Of all gold labels with all answers only those that occur, so that thousands of classes take little memory.
+        codes, at = np.unique(np.stack([labels * classes + own for own in (teacher, student)]), return_inverse=True)
+        at = at.reshape(2, -1)
+        by_teacher, by_student = (np.bincount(own, minlength=len(codes)).astype(float) for own in at)
+        of_label, of_wrong = codes // classes, codes % classes != codes // classes
+        product = by_teacher * by_student * of_wrong
+        products = np.bincount(of_label, product, minlength=classes)
+        same = (teacher == student) & (teacher != labels)
+        crossing = (by_student * of_wrong)[at[0]] + (by_teacher * of_wrong)[at[1]] - same
+        n = size[of_label]
+        own = np.bincount(of_label, product * (n - by_teacher) * (n - by_student), minlength=classes)
+        pairs = products**2 - np.bincount(of_label, product**2, minlength=classes)
+        variance = np.divide(own + pairs, size**2 * (size - 1), out=np.zeros(classes), where=size > 1)
+        shared = SharedMistakes(
+            mistakes=int((teacher != labels).sum()),
+            repeated=int(same.sum()),
+            by_chance=float((products / np.maximum(size, 1)).sum()),
+            variance=float(variance.sum()),
+        )
+        return cls(shared, same, teacher != labels, size[labels], products[labels], crossing)
+
+    def excess_values(self) -> tuple[float, Array]:
+        """Return the share repeated beyond chance, and each example's influence on it, (N,)."""
+        chance = self.shared.by_chance
+        left = np.maximum(self.size - 1, 1)
+        without = chance - self.products / self.size + (self.products - self.crossing) / left
+        return self._influence(self.shared.repeated - chance, self.shared.repeated - self.same - without)
+
+    def repeated_values(self) -> tuple[float, Array]:
+        """Return the share of the teacher's mistakes that is repeated, and each example's influence on it, (N,)."""
+        return self._influence(float(self.shared.repeated), self.shared.repeated - self.same)
+
+    def _influence(self, count: float, count_without: Array) -> tuple[float, Array]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.float64(count) / self.shared.mistakes
+            without = count_without / (self.shared.mistakes - self.mistaken)
+        return float(share), (len(without) - 1) * (without.mean() - without)
