@@ -1,28 +1,18 @@
-# The pipeline: fetch_task -> tokenize_task -> train_teacher -> record_teacher -> initialize_student -> train_student
-# -> score_runs -> compare_runs, measure_fidelity, map_attention -> plot_figures -> render_report -> publish_runs.
+# The pipeline:
+#   fetch_task, fetch_encoder -> encode_task -> train_teacher -> record_answers, initialize_student
+#   -> distill_labels, distill_internals -> measure_latency -> map_attention -> evaluate -> plot -> report -> publish_runs
 #
 #   snakemake --cores 8 --resources gpu=2                   the study of params.yaml, as in the paper
 #   snakemake --cores 2 --configfile config/demo.yaml       another study: an overlay on params.yaml
 #   snakemake -n --cores 1                                  what would be done; needs no network
 #
-# A run's path ends in the fingerprint of all that determines it, so whether it is up to date is whether it exists.
-# What is complete is no part of the DAG at all: file times and .snakemake/ never make anything again.
+# A run's path ends in the fingerprint of everything that determines it, so whether it is up to date is whether it exists.
+# Complete artefacts are no part of the DAG: file times and .snakemake/ never make anything again. That is why the rules
+# ask a plan for their inputs (src/internal_kd/running/snakemake_plan.py) and do not name them.
 
-from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from internal_kd.errors import UserError
-from internal_kd.operations.config_files import check_config_files
-
 min_version("9.0")
-
-# Before `configfile:`, which would run the Python of a file that says it is a template.
-try:
-    check_config_files(workflow.config_settings.configfiles)
-except UserError as error:
-    raise WorkflowError(str(error)) from None
-
-configfile: "params.yaml"
 
 report: "workflow/report/workflow.rst"
 
@@ -31,8 +21,7 @@ container: "docker://python:3.11"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
-include: "workflow/rules/teachers.smk"
-include: "workflow/rules/students.smk"
+include: "workflow/rules/runs.smk"
 include: "workflow/rules/results.smk"
 include: "workflow/rules/export.smk"
 
@@ -40,17 +29,17 @@ include: "workflow/rules/export.smk"
 rule all:
     default_target: True
     message:
-        f"all of {PLAN.study.name}: results/{PLAN.study.name}/report.html"
+        f"all of {PLAN.study.name}: {PLAN.study.folder}/report.html"
     input:
         PARAMS,
-        # By name, though the results wait for them too: Snakemake does without an input that is missing where what was
-        # made of it seems to be younger, as after a clock was set back.
+        # The results wait for the runs too. They are named here because Snakemake does without a missing input if what
+        # was made of it looks younger, as after a clock was set back.
         PLAN.missing_runs,
         PLAN.results(),
         PLAN.publishing,
 
 
-# The same in parts: `snakemake data --cores 2`, then teachers, students, and all.
+# The same in parts: `snakemake data --cores 2`, then teachers, runs, and all.
 rule data:
     message:
         f"the data of {PLAN.study.name}"
@@ -61,24 +50,15 @@ rule data:
 
 rule teachers:
     message:
-        f"the teachers of {PLAN.study.name}"
+        f"the runs of {PLAN.study.name} that teach others"
     input:
         PARAMS,
         PLAN.missing_teachers,
 
 
-# Not part of all: it asks for the extra `export` (docs/export.md).
-rule export:
+rule runs:
     message:
-        f"the students to hand on: results/{PLAN.study.name}/export/"
+        f"all runs of {PLAN.study.name}"
     input:
         PARAMS,
-        PLAN.exporting,
-
-
-rule students:
-    message:
-        f"the students of {PLAN.study.name}"
-    input:
-        PARAMS,
-        PLAN.missing_students,
+        PLAN.missing_runs,

@@ -1,30 +1,26 @@
 # The plan that all rules ask, and who is at work on it.
 
 import gc
-import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from internal_kd.errors import UserError
-from internal_kd.operations.locks import another_at_work
-from internal_kd.operations.planning import WILDCARDS, find_own_commands, make_plan
-from internal_kd.operations.owners import claim, forget_those_elsewhere, release
-from internal_kd.operations.slurm import end_orphans
-from internal_kd.operations.wanted import is_described, untracked_runs
-from internal_kd.params import with_nulls
+from internal_kd.running.dvc import unknown_to_dvc
+from internal_kd.running.project import end_work, start_work
+from internal_kd.running.snakemake_plan import WILDCARDS, find_own_commands, make_plan
 
 # A DAG is a great many objects that live as long as Snakemake does: searching them for garbage at Python's usual rate
 # takes a fifth of the planning time of two thousand runs.
 gc.set_threshold(100_000, 20, 100)
 
 find_own_commands()
+# No `configfile:`, because overlays are not laid over params.yaml as Snakemake would: another encoder's entry, for
+# instance, replaces the first one. `--configfile` and `--config` count all the same.
 try:
     PLAN = make_plan(
-        with_nulls(config, workflow.config_settings.config),
-        main_process=workflow.is_main_process,
-        described=is_described(workflow.config_settings.configfiles, bool(workflow.config_settings.config)),
+        workflow.config_settings.configfiles, workflow.config_settings.config, main_process=workflow.is_main_process
     )
 except UserError as error:
     raise WorkflowError(str(error)) from None
@@ -34,19 +30,17 @@ PARAMS = str(PLAN.snapshot)
 if workflow.is_main_process:
     for line in PLAN.describe():
         logger.info(line)
-    if line := another_at_work():
-        logger.info(line)
-    if "--unlock" in sys.argv:
-        # Whoever unlocks says that the owner has ended; of another machine's nobody here can tell.
-        forget_those_elsewhere()
 
 # What `snakemake --report` shows, besides what each rule took.
-TABLES = [path for path in PLAN.results() if Path(path).name in ("main.csv", "comparisons.csv", "fidelity.csv")]
+SHOWN = {"tables": ("main.csv", "comparisons.csv", "fidelity.csv"), "figures": ("main.svg", "learning.svg")}
 
 
-def labelled(path, kind):
-    """A result with what the report says of it."""
+def labelled(path):
+    """A result, with its caption and labels if `snakemake --report` shows it."""
     found = Path(path)
+    kind = "report" if found.name == "report.html" else found.parent.name
+    if kind != "report" and found.name not in SHOWN.get(kind, ()):
+        return path
     labels = {"what": found.stem.replace("_", " "), "format": found.suffix[1:]}
     return report(path, caption=f"../report/{kind}.rst", category=kind.capitalize(), labels=labels)
 
@@ -56,27 +50,22 @@ wildcard_constraints:
 
 
 onstart:
-    # Done by `internal-kd run` before the plan is made; here for those who start snakemake themselves.
     try:
-        end_orphans(logger.info)
+        start_work(PLAN.snapshot, logger.info)
+        PLAN.start()
     except UserError as error:
         raise WorkflowError(str(error)) from None
-    claim(PLAN.snapshot)
-    PLAN.announce_publishing()
-    PLAN.remember_study()
 
 
 onsuccess:
     PLAN.remember_sources()
-    release()
-    if line := untracked_runs(len(PLAN.missing_runs)):
+    end_work()
+    if line := unknown_to_dvc(len(PLAN.missing_runs)):
         logger.info(line)
 
 
 onerror:
-    from internal_kd.operations.gaps import way_on
-
     PLAN.remember_sources()
-    release()
-    if line := way_on(PLAN.study, PLAN.snapshot):
+    end_work()
+    if line := PLAN.way_out():
         logger.info(line)

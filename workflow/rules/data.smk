@@ -1,4 +1,4 @@
-# Examples and the encoder, once per source; token ids, once per task and encoder.
+# Examples and encoders, once per source; token ids, once per task, encoder and length.
 
 
 localrules:
@@ -6,6 +6,7 @@ localrules:
     fetch_encoder,
 
 
+# INTERNAL_KD_WARM is emptied: a warm worker has loaded its libraries without a network.
 rule fetch_task:
     message:
         "fetch {wildcards.task}"
@@ -21,7 +22,7 @@ rule fetch_task:
     resources:
         **PLAN.resources("light"),
     shell:
-        "internal-kd fetch-task --params {params.study} --task {wildcards.task} --expect {wildcards.fp} > {log} 2>&1"
+        "INTERNAL_KD_WARM= exec internal-kd make {wildcards.fp} --params {params.study} --log {log}"
 
 
 rule fetch_encoder:
@@ -39,22 +40,22 @@ rule fetch_encoder:
     resources:
         **PLAN.resources("light"),
     shell:
-        "internal-kd fetch-encoder --params {params.study} --expect {wildcards.fp} > {log} 2>&1"
+        "INTERNAL_KD_WARM= exec internal-kd make {wildcards.fp} --params {params.study} --log {log}"
 
 
-rule tokenize_task:
+rule encode_task:
     message:
-        "tokenise {wildcards.task}"
+        "encode {wildcards.task}"
     input:
         PLAN.inputs,
     output:
-        manifest="work/tokens/{task}-{fp}/manifest.json",
+        manifest="work/inputs/{task}-{fp}/manifest.json",
     log:
-        "work/logs/tokens/{task}-{fp}.log",
+        "work/logs/inputs/{task}-{fp}.log",
     params:
         study=PARAMS,
     threads: PLAN.threads("light")
     resources:
         **PLAN.resources("light"),
     shell:
-        "internal-kd tokenize-task --params {params.study} --task {wildcards.task} --expect {wildcards.fp} > {log} 2>&1"
+        "exec internal-kd make {wildcards.fp} --params {params.study} --log {log}"

@@ -1,0 +1,107 @@
+"""What a command is: a function with its options beside it, and the study that they name."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from internal_kd.plan.study import Study
+
+Options = argparse.Namespace
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a command: its spellings, and argparse's settings for it."""
+
+    names: tuple[str, ...]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command. ``run`` returns the exit code; the first line of its docstring is what ``--help`` shows."""
+
+    name: str
+    run: Callable[[Options], int]
+    options: tuple[Option, ...]
+    example: str
+    reads: str
+    writes: str
+
+    @property
+    def summary(self) -> str:
+        """What it does, in one line."""
+        return (self.run.__doc__ or "").splitlines()[0].rstrip(".")
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def option(*names: str, **settings: Any) -> Option:
+    """Return an option as argparse takes it."""
+    return Option(names, settings)
+
+
+def command(*options: Option, example: str, reads: str = "", writes: str = "") -> Callable[..., Any]:
+    """Make a function the command of its name."""
+
+    def add(run: Callable[[Options], int]) -> Callable[[Options], int]:
+        name = run.__name__.strip("_").replace("_", "-")
+        COMMANDS[name] = Command(name, run, options, example, reads, writes)
+        return run
+
+    return add
+
+
+PARAMS = option("--params", metavar="FILE", help="the study (default: params.yaml)")
+OVERLAY = option(
+    "--overlay", "--configfile", "--configfiles", dest="overlay", action="extend", nargs="+", default=[],
+    metavar="FILE", help="laid over it, one after the other; --configfile means the same",
+)  # fmt: skip
+STUDY = (PARAMS, OVERLAY)
+
+
+def study_of(options: Options, *, or_last: bool = False) -> Study:
+    """Plan the study that the options name; without any, params.yaml, or the study that was started last."""
+    from internal_kd.params import load_params
+    from internal_kd.plan.study import plan_study
+    from internal_kd.running.environment import prepare_environment
+
+    prepare_environment()
+    file = options.params or "params.yaml"
+    if or_last and not (options.params or options.overlay):
+        from internal_kd.running.dvc import LAST
+
+        file = str(LAST) if LAST.is_file() else file
+    return plan_study(load_params(file, options.overlay))
+
+
+def study_offline(options: Options) -> Study:
+    """Plan the study, and keep the libraries that a command loads from asking a network."""
+    from internal_kd.running.environment import prepare_environment
+
+    prepare_environment(offline=True)
+    return study_of(options)
+
+
+def as_typed(options: Options) -> str:
+    """Return the options that name the study, as they would be typed again."""
+    params = f" --params {options.params}" if options.params else ""
+    return params + (f" --overlay {' '.join(options.overlay)}" if options.overlay else "")
+
+
+def print_or_write(text: str, write: bool, path: Path) -> int:
+    """Print a text, or with ``write`` make it the content of a file and print the file's name."""
+    from internal_kd.files import write_text
+
+    if not write:
+        print(text, end="")
+        return 0
+    write_text(path, text)
+    print(path)
+    return 0

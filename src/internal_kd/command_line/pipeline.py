@@ -1,0 +1,134 @@
+"""The commands that make a study and show how far it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from internal_kd.command_line.commands import STUDY, Options, as_typed, command, option, study_of
+
+
+@command(
+    option(
+        "arguments", nargs=argparse.REMAINDER, metavar="SNAKEMAKE-ARGUMENT",
+        help="passed on to snakemake, except --overlay FILE and --no-wait; without --cores, all cores are used; more "
+        "arguments may be in the environment variable INTERNAL_KD_RUN",
+    ),
+    example="internal-kd run --cores 8 --resources gpu=2 --overlay config/demo.yaml",
+    reads="params.yaml and the overlays", writes="what is missing of the study; at the end results/<study>/report.html",
+)  # fmt: skip
+def run(options: Options) -> int:
+    """Run the pipeline: Snakemake, with what a killed run left cleared away and the progress shown."""
+    from internal_kd.params import load_params
+    from internal_kd.plan.study import plan_study
+    from internal_kd.running.environment import prepare_environment
+    from internal_kd.running.run import run as run_snakemake
+    from internal_kd.running.status import look, summary
+
+    known: dict[Path, Any] = {}
+
+    def progress(params: Path) -> str | None:
+        before = known.get(params)
+        known[params] = look(before.study if before else plan_study(load_params(params)), before)
+        return summary(known[params])
+
+    prepare_environment()
+    return run_snakemake(options.arguments, progress)
+
+
+@command(
+    *STUDY,
+    option("--watch", type=float, metavar="SECONDS", help="show it again and again until all runs are done"),
+    option("--json", action="store_true", help="print it as JSON"),
+    example="internal-kd status --overlay config/demo.yaml --watch 30",
+    reads="run.json of every run, work/progress/; works while the pipeline runs",
+)
+def status(options: Options) -> int:
+    """Show what of a study is done, running, broken and left, how long the rest takes and what it writes.
+
+    Without a study, the one that was started last.
+    """
+    from internal_kd.held import describe as who
+    from internal_kd.running import status as states
+    from internal_kd.running.project import at_work
+
+    study, state = study_of(options, or_last=True), None
+    while True:
+        state = states.look(study, before=state)
+        if options.json:
+            print(json.dumps(states.as_json(state), indent=2), flush=True)
+        else:
+            working = at_work()
+            lines = [*states.describe(state), *([f"  at work: {who(working)}"] if working else [])]
+            print("\n".join(lines), flush=True)
+        if options.watch is None or state.finished:
+            return 0
+        time.sleep(max(1.0, options.watch))
+
+
+@command(
+    *STUDY,
+    option("--json", action="store_true", help="print a list of objects"),
+    example="internal-kd runs --overlay config/demo.yaml --json",
+    reads="params.yaml, run.json of every run",
+)
+def runs(options: Options) -> int:
+    """List the runs of a study: fingerprint, task, method, learner, seed, teacher, state, folder."""
+    from internal_kd.running.listing import runs_of, table_of
+
+    study = study_of(options)
+    print(json.dumps(runs_of(study), indent=2) if options.json else table_of(study))
+    return 0
+
+
+@command(
+    option("what", metavar="FINGERPRINT|FOLDER", help="a fingerprint, the beginning of one, or a folder of the study"),
+    *STUDY,
+    option("--log", metavar="FILE", help="write everything there but one line about the finished run"),
+    example="internal-kd make 4f2a91c07d3e --overlay config/demo.yaml",
+    reads="the inputs of what is made", writes="its folder",
+)  # fmt: skip
+def make(options: Options) -> int:
+    """Make one thing: a task's data, an encoder, token ids, first weights, answers or a run."""
+    with _output_in(options.log) as tell:
+        from internal_kd.plan.artefacts import Run
+        from internal_kd.running.make import find, score_line
+        from internal_kd.running.make import make as make_artefact
+
+        study = study_of(options)
+        artefact = find(study, options.what)
+        made = make_artefact(artefact, study, as_typed(options))
+        print(f"{artefact.folder} is {'complete' if made else 'complete already: nothing to do'}")
+        if made and isinstance(artefact, Run):
+            tell(score_line(artefact))
+    return 0
+
+
+@contextmanager
+def _output_in(log: str | None) -> Iterator[Callable[[str], None]]:
+    """Send what this process and its children print to a file; yield what prints on the terminal all the same."""
+    if log is None:
+        yield print
+        return
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    terminal = os.dup(1)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open(log, "wb", buffering=0) as file:  # noqa: PTH123
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+    def tell(line: str) -> None:
+        print(line)
+        with suppress(OSError):
+            os.write(terminal, f"{line}\n".encode(errors="replace"))
+
+    # Not restored: whatever goes wrong from here on, a traceback included, belongs into the log.
+    yield tell

@@ -1,0 +1,138 @@
+"""The commands on a study's results: cheap, from recorded predictions and, for attention, from weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from internal_kd.command_line.commands import STUDY, Options, as_typed, command, option, study_of, study_offline
+from internal_kd.errors import UserError
+
+if TYPE_CHECKING:
+    from internal_kd.plan.study import Study
+
+RESULTS = "results/<study>/"
+
+
+@command(
+    *STUDY,
+    option("--page", action="store_true", help="the page alone, from tables and figures that are there"),
+    example="internal-kd report --overlay config/demo.yaml",
+    reads="every complete run", writes=f"{RESULTS}tables/, figures/, report.html",
+)  # fmt: skip
+def report(options: Options) -> int:
+    """Make tables, figures and report of the runs that are there; what is missing is a named gap."""
+    from internal_kd.report.make import make_report, render
+    from internal_kd.running.results import record_results
+
+    study = study_offline(options)
+    if options.page:
+        render(study)
+    else:
+        make_report(study)
+    record_results(study)
+    return _list_outputs(study, *(("report",) if options.page else ()))
+
+
+@command(*STUDY, example="internal-kd evaluate", reads="every complete run", writes=f"{RESULTS}frames/, tables/")
+def evaluate(options: Options) -> int:
+    """Score the runs of a study and compare its methods."""
+    from internal_kd.report.make import evaluate as evaluate_study
+
+    study = study_offline(options)
+    evaluate_study(study)
+    return _list_outputs(study, "evaluate")
+
+
+@command(*STUDY, example="internal-kd plot", reads=f"{RESULTS}frames/", writes=f"{RESULTS}figures/")
+def plot(options: Options) -> int:
+    """Draw the figures of a study."""
+    from internal_kd.report.make import plot as plot_study
+
+    study = study_offline(options)
+    plot_study(study)
+    return _list_outputs(study, "plot")
+
+
+@command(*STUDY, example="internal-kd map-attention", reads="weights that were kept, token ids (made if missing)",
+         writes=f"{RESULTS}")  # fmt: skip
+def map_attention(options: Options) -> int:
+    """Compare the students' attention maps with their teachers'."""
+    from internal_kd.report.make import map_attention as map_study
+    from internal_kd.running.leases import lease_gpu
+    from internal_kd.running.make import inputs_of, problem_for_readers
+    from internal_kd.running.make import make as make_artefact
+
+    study = study_offline(options)
+    for inputs in {run.inputs.fingerprint: run.inputs for run in study.runs}.values():
+        if not any(problem_for_readers(needed) for needed in inputs_of(inputs)):
+            make_artefact(inputs, study)
+    with lease_gpu(study.params.machine.jobs_per_gpu):
+        map_study(study)
+    return _list_outputs(study, "map_attention")
+
+
+@command(
+    *STUDY,
+    option("--again", action="store_true", help="also if this machine has measured it already"),
+    example="internal-kd measure-latency --again",
+    reads="the encoder's configuration, the lengths of dev examples", writes=f"{RESULTS}tables/latency.csv",
+)  # fmt: skip
+def measure_latency(options: Options) -> int:
+    """Measure on this machine how long a forward pass of each learner of a study takes."""
+    from internal_kd.report.make import measure_latency as measure_study
+
+    study = study_offline(options)
+    measure_study(study, again=options.again)
+    return _list_outputs(study, "measure_latency")
+
+
+@command(*STUDY, example="internal-kd show --overlay config/demo.yaml", reads=f"{RESULTS}tables/main.md")
+def show(options: Options) -> int:
+    """Print a study's main table and where its report is."""
+    from internal_kd.running.results import is_current
+    from internal_kd.running.status import look, summary
+
+    study = study_of(options, or_last=True)
+    try:
+        print((study.folder / "tables/main.md").read_text(encoding="utf-8"))
+    except OSError:
+        raise UserError(
+            f"study {study.name!r} has no tables yet; start it with `internal-kd run{as_typed(options)}`"
+        ) from None
+    print(f"report: {study.folder / 'report.html'}\n{summary(look(study))}")
+    if not is_current(study):
+        print(
+            "the tables are older than the runs, the parameters or the program: `internal-kd report` makes them again"
+        )
+    return 0
+
+
+@command(
+    *STUDY,
+    option("--marker", metavar="FILE", help="write down here what was published (for the pipeline)"),
+    example="internal-kd publish-runs",
+    reads=f"every complete run, {RESULTS}",
+    writes="MLFLOW_TRACKING_URI, else mlflow.db and mlruns/ in the project root",
+)  # fmt: skip
+def publish_runs(options: Options) -> int:
+    """Show a study's runs, tables and figures in MLflow."""
+    from internal_kd.files import write_text
+    from internal_kd.running.results import recorded_key
+    from internal_kd.tracking.publishing import publish_runs as publish
+
+    study = study_of(options)
+    key = recorded_key(study)
+    for line in publish(study).lines():
+        print(line)
+    if options.marker:
+        write_text(options.marker, f"{key}\n")
+    return 0
+
+
+def _list_outputs(study: Study, *steps: str) -> int:
+    from internal_kd.report.make import outputs
+
+    for step, paths in outputs(study).items():
+        if not steps or step in steps:
+            print(*paths, sep="\n")
+    return 0

@@ -1,0 +1,98 @@
+"""Whether a study's tables, figures and report are those of the runs that are there now; file times do not count.
+
+The report's step records in ``results/<study>/made_from.json`` what they were made from: the study's parameters, the
+source code that makes them, and the ``run.json`` of every run. What differs from that is made again, in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from internal_kd.errors import UserError
+from internal_kd.files import read_mapping, sha256_file, sha256_text, write_json
+from internal_kd.plan.store import problem_with
+from internal_kd.plan.study import Study
+from internal_kd.report.make import outputs
+
+# What decides the numbers and the looks of results, below the package's folder.
+MAKERS = ("report", "statistics", "tasks")
+CLAIMS = Path("papers")
+
+
+def made_from_path(study: Study) -> Path:
+    """``results/<study>/made_from.json``."""
+    return study.folder / "made_from.json"
+
+
+def what_decides(study: Study) -> dict[str, Any]:
+    """Return all that determines a study's results; runs go by their folders, which end in their fingerprints."""
+    return {**_recipe(study), "runs": {str(run.folder): _state(run.marker, problem_with(run)) for run in study.runs}}
+
+
+def recipe_key(study: Study) -> str:
+    """Return one short word for how results are made, whatever runs are there."""
+    return _key(_recipe(study))
+
+
+def recorded_key(study: Study) -> str:
+    """Return one short word for what the results that are there were made from, empty if there are none."""
+    try:
+        return _key(read_mapping(made_from_path(study)))
+    except UserError:
+        return ""
+
+
+def is_current(study: Study) -> bool:
+    """Whether every output exists and was made from exactly the runs that are needed and there now."""
+    try:
+        recorded = read_mapping(made_from_path(study))
+    except UserError:
+        return False
+    return all(path.is_file() for paths in outputs(study).values() for path in paths) and recorded == what_decides(
+        study
+    )
+
+
+def record_results(study: Study) -> None:
+    """Record what the results were made from, now that all of them are there."""
+    write_json(made_from_path(study), what_decides(study))
+
+
+def _recipe(study: Study) -> dict[str, Any]:
+    params = study.params.model_dump(mode="json", exclude={"machine"}, by_alias=True)
+    return {
+        "study": study.name,
+        "parameters": sha256_text(json.dumps(params, sort_keys=True)),
+        "claims": {str(path): sha256_file(path) for path in sorted(CLAIMS.glob("*.yaml"))},
+        "source": _source_code(),
+        "tasks": {name: _sha256_or_none(inputs.data.marker) for name, inputs in study.tasks.items()},
+    }
+
+
+@cache
+def _source_code() -> str:
+    package = Path(__file__).parents[1]
+    return sha256_text("".join(sha256_file(path) for path in _files(package / name for name in MAKERS)))
+
+
+def _files(folders: Iterable[Path]) -> list[Path]:
+    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
+def _state(marker: Path, problem: str | None) -> str:
+    return problem or str(_sha256_or_none(marker))
+
+
+def _sha256_or_none(path: Path) -> str | None:
+    try:
+        return sha256_file(path)
+    except OSError:
+        return None
+
+
+def _key(values: dict[str, Any]) -> str:
+    return sha256_text(json.dumps(values, sort_keys=True, ensure_ascii=False))[:16]

@@ -1,0 +1,351 @@
+"""What the Snakefile asks: which files are targets, which inputs a job waits for, which rule makes a run.
+
+What exists is not made again; timestamps are ignored. A complete artefact is no part of the DAG, so neither file times
+nor what ``.snakemake/`` remembers can make it again; one that is missing or broken is planned with all that it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from internal_kd.errors import UserError
+from internal_kd.files import sha256_text, write_text
+from internal_kd.params import merge, parse_params, read_yaml, with_nulls
+from internal_kd.plan.artefacts import Artefact, Data, Encoder, Run
+from internal_kd.plan.identity import FINGERPRINT_PATTERN, WORK
+from internal_kd.plan.sources import remember
+from internal_kd.plan.store import problem_with
+from internal_kd.plan.study import Study, plan_study
+from internal_kd.report.make import outputs
+from internal_kd.running.config_files import MAIN
+from internal_kd.running.dvc import is_described, remember_study, runs_not_pulled, write_lists
+from internal_kd.running.make import WITHOUT_WEIGHTS, inputs_of, problem_for_readers, to_make
+from internal_kd.running.results import is_current, recorded_key
+from internal_kd.running.status import describe, look
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+WILDCARDS = {
+    "task": NAME_PATTERN,
+    "encoder": NAME_PATTERN,
+    "method": NAME_PATTERN,
+    "variant": NAME_PATTERN,
+    "shape": NAME_PATTERN,
+    "seed": r"[0-9]+",
+    "needs": r"[0-9a-f]{8}",
+    "fp": FINGERPRINT_PATTERN,
+}
+# A method with runs of several kinds is made by the first of these rules that one of them needs.
+RUN_RULES = ("distill_internals", "distill_labels", "train_teacher")
+NOTHING = r"(?!)"
+STALE = WORK / "stale"
+SNAPSHOTS = WORK / "params"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study as Snakemake sees it.
+
+    Attributes:
+        study: the study.
+        snapshot: the file with its parameters that all jobs read.
+        described: whether `internal-kd gc` knows the study without being told.
+    """
+
+    study: Study
+    snapshot: Path
+    described: bool = True
+
+    # What is missing
+
+    @cached_property
+    def problems(self) -> dict[str, str]:
+        """What is missing or broken among the study's runs and all that it takes to make them, by fingerprint."""
+        return {fp: problem for fp, (_, problem) in to_make(self.study.runs, self._problem).items()}
+
+    @property
+    def broken(self) -> list[Artefact]:
+        """What is there, cannot be used as it is, and will be made again."""
+        return [self.study.artefacts[fp] for fp, problem in self.problems.items() if problem != "missing"]
+
+    @cached_property
+    def missing_runs(self) -> list[str]:
+        """The markers of runs that are to be made; complete runs are read, not waited for."""
+        return [str(run.marker) for run in self.study.runs if run.fingerprint in self.problems]
+
+    @property
+    def missing_teachers(self) -> list[str]:
+        """Those of them that teach others."""
+        taught = {run.fingerprint for run in self._teaching}
+        return [
+            str(run.marker) for run in self.study.runs if run.fingerprint in self.problems and run.fingerprint in taught
+        ]
+
+    @property
+    def missing_data(self) -> list[str]:
+        """The markers of tasks and encoders that are not here, whether or not a run still needs them."""
+        return [str(source.marker) for source in self._sources if problem_with(source)]
+
+    # What a job asks
+
+    @cached_property
+    def inputs(self) -> Callable[[Any], list[str]]:
+        """What a job waits for: its inputs that are not there, and ``STALE`` if its own output cannot be used."""
+        return _with_signature(lambda wildcards: self._inputs(wildcards.fp))
+
+    def _inputs(self, fp: str) -> list[str]:
+        artefact = self._artefact(fp)
+        problem = self._problem(artefact)
+        if not problem:
+            return []
+        missing = [needed for needed in inputs_of(artefact) if self._problem(needed)]
+        # Those that others of them wait for anyway are left out: fewer edges, faster planning.
+        indirect = {below.fingerprint for needed in missing for below in inputs_of(needed)}
+        files = [str(needed.marker) for needed in missing if needed.fingerprint not in indirect]
+        # Snakemake makes again what is older than its inputs, in a dry run too, and deletes the old file first.
+        return files if problem in ("missing", WITHOUT_WEIGHTS) else [*files, str(STALE)]
+
+    def methods_of(self, rule: str) -> str:
+        """Return the pattern of the methods whose runs a rule makes, one that matches nothing if there are none."""
+        names = [re.escape(name) for name, made_by in self._rules.items() if made_by == rule]
+        return "|".join(names) if names else NOTHING
+
+    @cached_property
+    def priority(self) -> Callable[[Any], int]:
+        """How early a training starts: others wait for those that teach."""
+        taught = {run.fingerprint for run in self._teaching}
+        return _with_signature(lambda wildcards: 100 if wildcards.fp in taught else 50)
+
+    def resources(self, kind: str) -> dict[str, Any]:
+        """Return ``gpu``, ``mem_mb`` and ``runtime`` of a kind of job; memory and time grow with every attempt."""
+        asked = getattr(self.study.params.machine, kind)
+        return {
+            "gpu": asked.gpu,
+            "mem_mb": _with_signature(lambda wildcards, attempt: asked.mem_mb * attempt),
+            "runtime": _with_signature(lambda wildcards, attempt: asked.runtime * attempt),
+        }
+
+    def threads(self, kind: str) -> int:
+        """Return the threads of a kind of job."""
+        return getattr(self.study.params.machine, kind).threads
+
+    # Tables, figures, report, MLflow, exports
+
+    @cached_property
+    def results_are_current(self) -> bool:
+        """Whether every run is there and tables, figures and report were made from exactly these."""
+        return not self.missing_runs and is_current(self.study)
+
+    def results(self, *steps: str) -> list[str]:
+        """Return the files that some steps write under ``results/<study>/``; without steps, all of them."""
+        return [str(path) for step in steps or self._outputs for path in self._outputs[step]]
+
+    def renewed(self, *steps: str) -> list[str]:
+        """Return the same files if they are about to be made, nothing if all results are current."""
+        return [] if self.results_are_current else self.results(*steps)
+
+    @property
+    def stale_results(self) -> list[str]:
+        """``STALE`` if the results are about to be made."""
+        return [] if self.results_are_current else [str(STALE)]
+
+    @property
+    def published(self) -> Path:
+        """The file that records which results MLflow shows; scratch, as MLflow's own database is."""
+        return WORK / "published" / f"{self.study.name}.txt"
+
+    @cached_property
+    def publishing(self) -> list[str]:
+        """That file if MLflow is to be shown something: results about to be made, or made here and not shown yet.
+
+        Results that came from elsewhere are not published, so that a fresh clone has nothing to do.
+        """
+        if not self.results_are_current:
+            return [str(self.published)]
+        if not self.published.is_file():
+            return []
+        shown = self.published.read_text(encoding="utf-8").strip()
+        return [] if shown == recorded_key(self.study) else [str(self.published)]
+
+    @property
+    def stale_published(self) -> list[str]:
+        """``STALE`` if MLflow is to be shown something."""
+        return [str(STALE)] if self.publishing else []
+
+    @property
+    def exports(self) -> list[str]:
+        """What an export writes last, for each task."""
+        from internal_kd.export.folders import export_path
+
+        return [str(export_path(self.study, task)) for task in self.study.tasks]
+
+    @cached_property
+    def exporting(self) -> list[str]:
+        """The same if a task's export is incomplete or not of its best student."""
+        from internal_kd.export.folders import is_best
+
+        if not self.results_are_current:
+            return self.exports
+        key = recorded_key(self.study)
+        return [path for path in self.exports if not is_best(Path(path), key)]
+
+    @property
+    def stale_exports(self) -> list[str]:
+        """``STALE`` if something is to be exported."""
+        return [str(STALE)] if self.exporting else []
+
+    # What the Snakefile does before and after its jobs
+
+    def describe(self) -> list[str]:
+        """Return what will be done, for people: the study's counts, and one line for everything made again."""
+        lines = describe(look(self.study))
+        if hint := runs_not_pulled():
+            lines.append(hint)
+        for artefact in self.broken:
+            problem = self.problems[artefact.fingerprint]
+            if problem == WITHOUT_WEIGHTS:
+                lines.append(
+                    f"  will be trained again for its weights: {artefact.folder}: {problem} (`dvc pull` first, if they "
+                    "are kept elsewhere)"
+                )
+            elif not isinstance(artefact, Run):
+                lines.append(f"  broken, will be made again: {artefact.folder}: {problem}")
+        return lines
+
+    def start(self) -> None:
+        """Write down what is being started, so that `internal-kd status` and `gc` know it even if it is killed."""
+        remember_study(self.study, self.snapshot, described=self.described, started=True)
+        if self.publishing and not self.published.exists():
+            write_text(self.published, "not yet\n")
+
+    def remember_sources(self) -> None:
+        """Write down what local sources held when they were copied, for clones that have the copy alone."""
+        for source in self._sources:
+            remember(source)
+
+    def way_out(self) -> str | None:
+        """Return a line for a study that ended with runs missing: how to get the results of the others."""
+        state = look(self.study)
+        if state.finished or not state.done:
+            return None
+        missing = len(self.study.runs) - len(state.done)
+        return (
+            f"{missing} of {len(self.study.runs)} runs are missing. Tables, figures and report of the others, with "
+            f"each gap named: internal-kd report --params {self.snapshot}"
+        )
+
+    # Behind all of that
+
+    @cached_property
+    def _outputs(self) -> dict[str, list[Path]]:
+        return outputs(self.study)
+
+    @cached_property
+    def _rules(self) -> dict[str, str]:
+        """The rule of every method."""
+        needed: dict[str, set[str]] = {}
+        for run in self.study.runs:
+            needed.setdefault(run.method.name, set()).add(run.rule)
+        return {name: next(rule for rule in RUN_RULES if rule in rules) for name, rules in needed.items()}
+
+    @cached_property
+    def _teaching(self) -> list[Run]:
+        """The runs that others listen to or start from."""
+        sources = [
+            run.first.source for run in self.study.runs if run.first is not None and run.first.source is not None
+        ]
+        return [*sources, *(teacher for run in self.study.runs for teacher in run.teachers)]
+
+    @property
+    def _sources(self) -> list[Data | Encoder]:
+        return [artefact for artefact in self.study.artefacts.values() if isinstance(artefact, Data | Encoder)]
+
+    def _problem(self, artefact: Artefact) -> str | None:
+        # Asked for every input of every job: each file is looked at once.
+        if artefact.fingerprint not in self._known_problems:
+            self._known_problems[artefact.fingerprint] = problem_for_readers(artefact)
+        return self._known_problems[artefact.fingerprint]
+
+    @cached_property
+    def _known_problems(self) -> dict[str, str | None]:
+        return {}
+
+    def _artefact(self, fp: str) -> Artefact:
+        try:
+            return self.study.artefacts[fp]
+        except KeyError:
+            raise UserError(f"study {self.study.name!r} has nothing with the fingerprint {fp}") from None
+
+
+def make_plan(configfiles: Sequence[Path], given: Mapping[str, Any], *, main_process: bool) -> Plan:
+    """Read the parameters that Snakemake was started with and plan their study.
+
+    Args:
+        configfiles: those of ``--configfile``, laid over params.yaml.
+        given: the values of ``--config``, laid over both.
+        main_process: False if Snakemake reads the Snakefile for a single job on a cluster's node.
+
+    Raises:
+        UserError: what is wrong with the parameters, in one line.
+    """
+    values = _parameters(configfiles, given)
+    study = plan_study(parse_params(values, " + ".join(_named(configfiles, given))))
+    plan = Plan(study, snapshot(values), is_described(configfiles, bool(given)))
+    if main_process:
+        if plan.broken or plan.publishing or plan.exporting:
+            # New content every time: Snakemake compares checksums of small inputs, not only their times.
+            write_text(STALE, f"{time.time_ns()}\n")
+        write_lists(study)
+        remember_study(study, plan.snapshot, described=plan.described, started=False)
+        plan.remember_sources()
+    return plan
+
+
+def _parameters(configfiles: Sequence[Path], given: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for file in (*((MAIN,) if MAIN.exists() or not configfiles else ()), *configfiles):
+        values = merge(values, read_yaml(file))
+    return with_nulls(merge(values, given), given)
+
+
+def _named(configfiles: Sequence[Path], given: Mapping[str, Any]) -> list[str]:
+    here = Path.cwd()
+    files = [str(file.relative_to(here)) if file.is_relative_to(here) else str(file) for file in configfiles]
+    return [str(MAIN), *files, *(["--config"] if given else [])]
+
+
+def snapshot(config: Mapping[str, Any]) -> Path:
+    """Write the merged configuration to ``work/params/<hash>.yaml`` and return that path.
+
+    Every job reads it there, so that --config, --configfile and an edit of params.yaml while jobs wait all mean
+    what they meant when the runs were planned.
+    """
+    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+    path = SNAPSHOTS / f"{sha256_text(text)[:12]}.yaml"
+    if not path.exists():
+        write_text(path, text)
+    return path
+
+
+def find_own_commands() -> None:
+    """Put this Python's scripts first in PATH, so that jobs find `internal-kd` in an environment not activated."""
+    scripts = str(Path(sys.executable).parent)
+    paths = os.environ.get("PATH", "").split(os.pathsep)
+    if paths[0] != scripts:
+        os.environ["PATH"] = os.pathsep.join([scripts, *paths])
+
+
+def _with_signature(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Cache a function's signature: Snakemake inspects it for every job, a tenth of the planning time."""
+    function.__signature__ = signature(function)  # type: ignore[attr-defined]
+    return function
