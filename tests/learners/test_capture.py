@@ -1,85 +1,188 @@
-"""What capturing internals promises, on real tiny encoders: with padding, and in train mode with dropout on."""
+"""What reading a network promises, on real tiny encoders: with padding, and in train mode with dropout on."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, ViTConfig, ViTForImageClassification
+from transformers import GPT2Config, GPT2ForSequenceClassification, PreTrainedModel
 
-from internal_kd.distillation.losses import attention_kl, cls_cosine
 from internal_kd.errors import UserError
-from internal_kd.models.attention import Captured, Recorder, record_internals
-from internal_kd.models.families import FAMILIES, encoder_layers
+from internal_kd.learners.capture import network_of
+from internal_kd.learners.families import FAMILIES, encoder_layers
+from internal_kd.learners.learner import EVERYTHING, LOWEST, Captured, Network, Wanted
 from tiny_models import tiny_batch, tiny_classifier
 
-ALL = range(1, 5)
+LAYERS, HEADS, WIDTH = 4, 4, 32
 LENGTHS = [9, 3, 6]
+ALL: Wanted = frozenset(
+    (kind, layer) for kind in EVERYTHING for layer in ([0] if kind == "logits" else range(LOWEST[kind], LAYERS + 1))
+)
 families = pytest.mark.parametrize("family", list(FAMILIES))
 two_families = pytest.mark.parametrize("family", ["bert", "roberta"])
 
 
-def captured_pass(model: PreTrainedModel, batch: dict[str, Tensor], seed: int = 0) -> Captured:
-    torch.manual_seed(seed)
-    with record_internals(model).capture(attention_layers=ALL, cls_layers=ALL) as captured:
-        model(**batch)
-    return captured
+def wanted(*pairs: tuple[str, int]) -> Wanted:
+    return frozenset(pairs)
 
 
-def last_hidden_state(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
-    return model.base_model(**batch).last_hidden_state
+def network(family: str = "bert", **settings) -> Network:
+    return network_of(tiny_classifier(family, **settings))
+
+
+def per_head(values: Tensor) -> Tensor:
+    """(B, n, H * d) to (B, H, n, d)."""
+    return values.unflatten(2, (HEADS, -1)).transpose(1, 2)
 
 
 # The same numbers as the reference implementation
 
 
 @families
+def test_every_kind_is_what_the_projections_and_transformers_itself_give(family: str) -> None:
+    model, batch = tiny_classifier(family), tiny_batch(LENGTHS)
+    captured = network_of(model).read(batch, ALL)
+    assert captured.keys() == ALL
+    model.set_attn_implementation("eager")
+    expected = model(**batch, output_attentions=True, output_hidden_states=True)
+    assert torch.allclose(captured["logits", 0], expected.logits, atol=1e-5)
+    real = batch["attention_mask"].bool()
+    for layer in range(LAYERS + 1):
+        states = expected.hidden_states[layer]
+        assert torch.allclose(captured["hidden", layer][real], states[real], atol=1e-5)
+        assert torch.allclose(captured["cls", layer], states[:, 0], atol=1e-5)
+    for layer in range(1, LAYERS + 1):
+        queries, keys = (per_head(captured[kind, layer]) for kind in ("queries", "keys"))
+        scores = queries @ keys.transpose(2, 3) / (WIDTH / HEADS) ** 0.5
+        keep = real[:, None, None, :].expand_as(scores)
+        lse = scores.masked_fill(~keep, -torch.inf).logsumexp(-1)
+        assert captured["values", layer].shape == (3, 9, WIDTH)
+        assert torch.allclose(captured["scores", layer][keep], scores[keep], atol=1e-5)
+        assert torch.allclose(captured["attention_lse", layer], lse, atol=1e-5)
+        assert torch.allclose(captured["attention", layer][keep], (scores - lse[..., None])[keep], atol=1e-5)
+        assert torch.allclose(captured["attention", layer].exp(), expected.attentions[layer - 1], atol=1e-6)
+
+
+def test_values_are_what_attention_averages() -> None:
+    model, batch = tiny_classifier(), tiny_batch([7, 7])
+    captured = network_of(model).read(batch, wanted(("hidden", 0), ("values", 1), ("attention", 1), ("hidden", 1)))
+    context = captured["attention", 1].exp() @ per_head(captured["values", 1])
+    first = model.bert.encoder.layer[0]
+    attended = first.attention.output(context.transpose(1, 2).flatten(2), captured["hidden", 0])
+    assert torch.allclose(first.feed_forward_chunk(attended), captured["hidden", 1], atol=1e-5)
+
+
+@families
 @pytest.mark.parametrize("train", [False, True])
-def test_a_captured_pass_computes_what_eager_attention_computes(family: str, train: bool) -> None:
+def test_capturing_changes_nothing_that_is_computed(family: str, train: bool) -> None:
     model, batch = tiny_classifier(family).train(train), tiny_batch(LENGTHS)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):  # drawn in another way than eager attention draws it
             module.p = 0.0
     model.set_attn_implementation("eager")
-    expected = last_hidden_state(model, batch)
-    with record_internals(model).capture(attention_layers=ALL):
-        actual = last_hidden_state(model, batch)
-    real = batch["attention_mask"].bool()
-    assert torch.allclose(actual[real], expected[real], atol=1e-5)
-
-
-@families
-def test_captured_probabilities_are_eagers_weights_without_dropout(family: str) -> None:
-    model, batch = tiny_classifier(family), tiny_batch(LENGTHS)
-    captured = captured_pass(model, batch)
-    model.set_attn_implementation("eager")
-    output = model(**batch, output_attentions=True, output_hidden_states=True)
-    for layer in ALL:
-        assert torch.allclose(captured.attention[layer].exp(), output.attentions[layer - 1], atol=1e-6)
-        assert torch.allclose(captured.cls[layer], output.hidden_states[layer][:, 0], atol=1e-5)
-
-
-@families
-def test_layers_that_are_not_captured_give_the_same_output_by_fused_attention(family: str) -> None:
-    model, batch = tiny_classifier(family), tiny_batch(LENGTHS)
-    model.set_attn_implementation("eager")
     expected = model(**batch).logits
-    recorder = record_internals(model)
-    assert torch.allclose(model(**batch).logits, expected, atol=1e-5)
-    with recorder.capture(attention_layers=[2]) as captured:
-        assert torch.allclose(model(**batch).logits, expected, atol=1e-5)
-    assert set(captured.attention) == {2} and not captured.cls
+    reader = network_of(model)
+    assert torch.allclose(reader.read(batch)["logits", 0], expected, atol=1e-5)
+    assert torch.allclose(reader.read(batch, ALL)["logits", 0], expected, atol=1e-5)
 
 
-def test_captured_maps_are_before_dropout_in_train_mode() -> None:
-    model, batch = tiny_classifier(attention_dropout=0.5).train(), tiny_batch(LENGTHS)
+@families
+def test_reading_leaves_a_plain_transformers_model(family: str, tmp_path) -> None:
+    model, batch = tiny_classifier(family), tiny_batch(LENGTHS)
+    expected, attributes, attention = model(**batch).logits, set(model.__dict__), model.config._attn_implementation
+    reader = network_of(model)
+    reader.read(batch, wanted(("scores", 1)))
+    with pytest.raises(UserError):
+        reader.read(batch, wanted(("scores", 5)))
+    with pytest.raises(IndexError):
+        reader.read({"input_ids": torch.tensor([[999]])}, wanted(("scores", 1)))
+    assert set(model.__dict__) == attributes and model.config._attn_implementation == attention
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert model(**batch).logits.equal(expected)
+    model.save_pretrained(tmp_path)
+    assert "internal_kd" not in json.dumps(json.loads((tmp_path / "config.json").read_text()))
+
+
+def test_what_a_batch_carries_besides_the_inputs_is_ignored() -> None:
+    reader, batch = network("distilbert"), tiny_batch([4])
+    extended = {**batch, "idx": torch.tensor([7]), "labels": torch.tensor([1]), "token_type_ids": batch["input_ids"]}
+    assert reader.read(extended)["logits", 0].equal(reader.read(batch)["logits", 0])
+
+
+# Before dropout, precision, padding
+
+
+def test_maps_are_before_dropout_in_train_mode() -> None:
+    reader, batch = network(attention_dropout=0.5), tiny_batch(LENGTHS)
+    reader.module.train()
     mask = batch["attention_mask"]
-    for log_probs in captured_pass(model, batch).attention.values():
+    for layer in range(1, LAYERS + 1):
+        log_probs = reader.read(batch, wanted(("attention", layer)))["attention", layer]
         sums = (log_probs.exp() * mask[:, None, None, :]).sum(-1)
         assert torch.allclose(sums, torch.ones_like(sums), atol=1e-5)
         assert log_probs.dtype == torch.float32 and log_probs.isfinite().all()
+
+
+@two_families
+def test_a_copy_in_train_mode_has_the_same_maps(family: str) -> None:
+    teacher, student = (network(family, hidden_dropout=0.0, attention_dropout=0.5) for _ in range(2))
+    student.module.train()
+    batch, first = tiny_batch(LENGTHS), wanted(("attention", 1), ("queries", 1))
+    taught, learnt = teacher.read(batch, first), student.read(batch, first)
+    assert all(learnt[key].equal(taught[key]) for key in first)
+
+
+@families
+def test_padding_changes_nothing_at_real_tokens(family: str) -> None:
+    reader = network(family)
+    short, long = (reader.read(tiny_batch(LENGTHS, length=length), ALL) for length in (9, 40))
+    real = tiny_batch(LENGTHS)["attention_mask"].bool()
+    pairs = (real[:, :, None] & real[:, None, :])[:, None].expand(-1, HEADS, -1, -1)
+    for kind, layer in ALL:
+        few, many = short[kind, layer], long[kind, layer]
+        if kind in ("attention", "scores"):
+            few, many = few[pairs], many[:, :, :9, :9][pairs]
+        elif kind == "attention_lse":
+            few, many = few.transpose(1, 2)[real], many.transpose(1, 2)[:, :9][real]
+        elif kind not in ("logits", "cls"):
+            few, many = few[real], many[:, :9][real]
+        assert torch.allclose(few, many, rtol=1e-4, atol=1e-5), (kind, layer)
+
+
+@two_families
+def test_bf16_autocast_gives_finite_fp32_maps_near_the_exact_ones(family: str) -> None:
+    reader, batch = network(family, spread=0.1), tiny_batch(LENGTHS)
+    exact = reader.read(batch, ALL)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = reader.read(batch, ALL)
+    sum(values.float().clamp(-50, 50).sum() for values in rough.values()).backward()
+    assert all(values.isfinite().all() for values in rough.values())
+    for layer in range(1, LAYERS + 1):
+        assert rough["attention", layer].dtype == rough["attention_lse", layer].dtype == torch.float32
+        assert torch.allclose(rough["attention", layer].exp(), exact["attention", layer].exp(), atol=0.03)
+    assert all(w.grad.isfinite().all() for w in reader.module.parameters() if w.grad is not None)
+
+
+@two_families
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_example_of_nothing_but_padding_gives_numbers(family: str, dtype: torch.dtype) -> None:
+    reader = network_of(tiny_classifier(family).to(dtype))
+    captured = reader.read(tiny_batch([4, 0]), ALL)
+    assert all(values.isfinite().all() for values in captured.values())
+    sum(values.float().clamp(-50, 50).sum() for values in captured.values()).backward()
+    assert all(w.grad.isfinite().all() for w in reader.module.parameters() if w.grad is not None)
+
+
+def test_no_grad_and_missing_masks_are_served() -> None:
+    reader, batch = network(), tiny_batch([5, 5])
+    with torch.no_grad():
+        captured = reader.read(batch, ALL)
+        unmasked = reader.read({"input_ids": batch["input_ids"]}, ALL)
+    assert not any(values.requires_grad for values in captured.values())
+    assert all(captured[key].equal(unmasked[key]) for key in ALL)
 
 
 # Stopping early
@@ -87,155 +190,169 @@ def test_captured_maps_are_before_dropout_in_train_mode() -> None:
 
 @contextmanager
 def counted_calls(modules: list[torch.nn.Module]) -> Iterator[list[int]]:
+    """The indices of the modules whose forward pass began."""
     calls: list[int] = []
-    hooks = [m.register_forward_hook(lambda *_, i=i: calls.append(i)) for i, m in enumerate(modules)]
+    hooks = [m.register_forward_pre_hook(lambda *_, i=i: calls.append(i)) for i, m in enumerate(modules)]
     yield calls
     for hook in hooks:
         hook.remove()
 
 
+def gradients_of(reader: Network, captured: Captured, keys: Wanted) -> dict[str, Tensor]:
+    reader.module.zero_grad()
+    sum((captured[key].float().clamp(-50, 50) ** 2).mean() for key in sorted(keys)).backward()
+    return {n: w.grad.clone() for n, w in reader.module.named_parameters() if w.grad is not None}
+
+
+STOPS = [
+    wanted(("attention", 1)),
+    wanted(("hidden", 1), ("attention", 1), ("values", 1)),
+    wanted(("queries", 3)),
+    wanted(("cls", 3), ("attention", 3), ("attention_lse", 2), ("scores", 1)),
+    wanted(("hidden", 0), ("keys", 2)),
+]
+
+
 @families
-@pytest.mark.parametrize("upto", [1, 3])
-def test_a_truncated_pass_computes_nothing_above_and_has_the_gradients_of_the_whole(family: str, upto: int) -> None:
-    teacher, student, batch = tiny_classifier(family, seed=1), tiny_classifier(family, seed=2), tiny_batch(LENGTHS)
-    taught = captured_pass(teacher, batch)
-    student.train()
-    recorder = record_internals(student)
-    gradients = []
-    for stop in (None, upto):
-        student.zero_grad()
+@pytest.mark.parametrize("keys", STOPS)
+def test_without_logits_nothing_above_is_computed_and_gradients_are_the_same(family: str, keys: Wanted) -> None:
+    reader, batch = network(family), tiny_batch(LENGTHS)
+    reader.module.train()
+    results = []
+    for asked in (keys | {("logits", 0)}, keys):
         torch.manual_seed(5)
-        with (
-            counted_calls(list(encoder_layers(student))) as layers,
-            counted_calls(list(student.children())) as parts,
-            recorder.capture([upto], [upto], upto=stop) as learnt,
-        ):
-            output = student(**batch)
-        assert max(layers) == (3 if stop is None else upto - 1)
-        assert bool(parts) == (stop is None)  # only a whole pass reaches the end of encoder, pooler and head
-        assert (output is None) == (stop is not None)
-        loss = attention_kl(learnt.attention[upto], taught.attention[upto], batch["attention_mask"])
-        (loss + cls_cosine(learnt.cls[upto], taught.cls[upto])).backward()
-        gradients.append({n: w.grad.clone() for n, w in student.named_parameters() if w.grad is not None})
-    assert gradients[0].keys() == gradients[1].keys() and gradients[0]
-    assert all(gradient.equal(gradients[1][name]) for name, gradient in gradients[0].items())
+        with counted_calls(list(encoder_layers(reader.module))) as layers:
+            captured = reader.read(batch, asked)
+        assert captured.keys() == asked
+        assert max(layers) + 1 == (LAYERS if asked != keys else max(layer for _, layer in keys))
+        results.append((captured, gradients_of(reader, captured, keys)))
+    (whole, expected), (truncated, gradients) = results
+    assert all(truncated[key].equal(whole[key]) for key in keys)
+    assert gradients.keys() == expected.keys() and expected
+    assert all(gradient.equal(expected[name]) for name, gradient in gradients.items())
 
 
-def test_after_a_truncated_pass_the_model_is_what_it_was() -> None:
-    model, batch = tiny_classifier(), tiny_batch(LENGTHS)
-    recorder = record_internals(model)
-    expected, attributes = model(**batch).logits, set(model.__dict__)
-    with recorder.capture([1], upto=1):
-        assert model(**batch) is None
-    with pytest.raises(ZeroDivisionError), recorder.capture([1], upto=1):
-        raise ZeroDivisionError
-    assert set(model.__dict__) == attributes
-    assert model(**batch).logits.equal(expected)
+@families
+def test_embeddings_alone_need_no_layer(family: str) -> None:
+    reader = network(family)
+    layers = list(encoder_layers(reader.module))
+    with counted_calls([layers[0].get_submodule(FAMILIES[family].query)]) as calls:
+        assert reader.read(tiny_batch([4]), wanted(("hidden", 0)))["hidden", 0].shape == (1, 4, WIDTH)
+    assert not calls
 
 
 def test_truncation_runs_inside_a_wrapper_that_the_model_already_has() -> None:
-    model, batch = tiny_classifier(), tiny_batch(LENGTHS)
-    recorder, plain = record_internals(model), model.forward
+    reader, batch = network(), tiny_batch(LENGTHS)
+    plain = reader.module.forward
 
     def under_autocast(**inputs: Tensor) -> object:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             return plain(**inputs)
 
-    model.forward = under_autocast  # what accelerate does with mixed precision
-    with torch.no_grad(), recorder.capture([2], upto=2) as truncated:
-        model(**batch)
-    with torch.no_grad(), recorder.capture([2]) as whole:
-        model(**batch)
-    assert model.forward is under_autocast
-    assert truncated.attention[2].equal(whole.attention[2])
-
-
-def test_no_grad_and_missing_masks_are_served() -> None:
-    model, batch = tiny_classifier(), tiny_batch([5, 5])
+    reader.module.forward = under_autocast  # what accelerate does with mixed precision
     with torch.no_grad():
-        captured = captured_pass(model, batch)
-        unmasked = captured_pass(model, {"input_ids": batch["input_ids"]})
-    assert not captured.attention[1].requires_grad
-    assert all(captured.attention[x].equal(unmasked.attention[x]) for x in ALL)
+        truncated = reader.read(batch, wanted(("attention", 2)))
+        whole = reader.read(batch, wanted(("attention", 2), ("logits", 0)))
+    assert reader.module.forward is under_autocast
+    assert truncated["attention", 2].equal(whole["attention", 2])
 
 
 # Nothing goes missing in silence
 
 
-def ask(model: PreTrainedModel, act: Callable[[PreTrainedModel, Recorder], None]) -> None:
-    act(model, record_internals(model))
-
-
-def switched_back(model: PreTrainedModel, recorder: Recorder) -> None:
-    model.set_attn_implementation("sdpa")
-    with recorder.capture([2]):
-        model(**tiny_batch([3]))
-
-
-def never_called(model: PreTrainedModel, recorder: Recorder) -> None:
-    with recorder.capture(cls_layers=[2]):
-        pass
-
-
-def above_the_top(model: PreTrainedModel, recorder: Recorder) -> None:
-    with recorder.capture([5]):
-        model(**tiny_batch([3]))
-
-
-def above_the_stop(model: PreTrainedModel, recorder: Recorder) -> None:
-    with recorder.capture([2], [3], upto=2):
-        model(**tiny_batch([3]))
-
-
-def layer_zero(model: PreTrainedModel, recorder: Recorder) -> None:
-    with recorder.capture([0]):
-        model(**tiny_batch([3]))
-
-
-def stop_above_the_top(model: PreTrainedModel, recorder: Recorder) -> None:
-    with recorder.capture([1], upto=5):
-        model(**tiny_batch([3]))
-
-
-def checkpointed(model: PreTrainedModel, recorder: Recorder) -> None:
-    model.train().activation_checkpointing_enable()
-    with recorder.capture([1]):
-        model(**tiny_batch([3]))
-
-
 @pytest.mark.parametrize(
-    ("act", "named"),
+    ("asked", "named"),
     [
-        (switched_back, "layers [2] were asked for and not computed"),
-        (never_called, "layers [2] were asked for and not computed"),
-        (above_the_top, "layers [5]"),
-        (above_the_stop, "layers [3]"),
-        (layer_zero, "layers [0]"),
-        (stop_above_the_top, "upto is 5"),
-        (checkpointed, "gradient checkpointing"),
+        (wanted(), "nothing was asked"),
+        (wanted(("attention", 5)), "attention of layer 5"),
+        (wanted(("attention", 0)), "attention of layer 0"),
+        (wanted(("hidden", -1)), "hidden of layer -1"),
+        (wanted(("logits", 1)), "logits of layer 1"),
+        (wanted(("attentions", 1)), "'attentions'"),
     ],
 )
-def test_what_was_asked_for_and_cannot_come_raises(act, named: str) -> None:
-    with pytest.raises(UserError) as error:
-        ask(tiny_classifier(), act)
-    assert named in str(error.value)
+def test_what_does_not_exist_is_refused_by_name(asked: Wanted, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        network().read(tiny_batch([3]), asked)
 
 
-def test_an_unknown_family_is_named_with_the_supported_ones() -> None:
-    config = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=16)
-    with pytest.raises(UserError, match=r"'vit' are not supported; supported are bert, .*roberta"):
-        record_internals(ViTForImageClassification(config))
+def test_what_the_pass_did_not_compute_raises() -> None:
+    reader = network()
+    reader.module.bert.encoder.layer = reader.module.bert.encoder.layer[:2]  # layers that were dropped
+    with pytest.raises(UserError, match="hidden of layer 3 was not computed"):
+        reader.read(tiny_batch([3]), wanted(("hidden", 3), ("logits", 0)))
 
 
-def test_a_decoder_is_refused() -> None:
-    model = tiny_classifier()
-    model.config.is_decoder = True
-    with pytest.raises(UserError, match="decoder"):
-        record_internals(model)
+def test_gradient_checkpointing_is_refused_with_internals_only() -> None:
+    reader = network()
+    reader.module.train().activation_checkpointing_enable()
+    assert reader.read(tiny_batch([3])).keys() == {("logits", 0)}
+    with pytest.raises(UserError, match="gradient checkpointing"):
+        reader.read(tiny_batch([3]), wanted(("attention", 1)))
 
 
-def test_the_saved_config_does_not_name_our_attention(tmp_path) -> None:
-    model = tiny_classifier()
-    record_internals(model)
-    model.save_pretrained(tmp_path)
-    assert "internal_kd" not in json.dumps(json.loads((tmp_path / "config.json").read_text()))
+def decoders() -> list[PreTrainedModel]:
+    bert = tiny_classifier()
+    bert.config.is_decoder = True
+    gpt = GPT2Config(vocab_size=50, n_positions=20, n_embd=8, n_layer=2, n_head=2, pad_token_id=1, num_labels=2)
+    return [bert, GPT2ForSequenceClassification(gpt).eval()]
+
+
+@pytest.mark.parametrize("model", decoders(), ids=lambda model: model.config.model_type)
+def test_decoders_and_unknown_families_hand_out_logits_alone(model: PreTrainedModel) -> None:
+    reader, batch = network_of(model), tiny_batch([4, 2])
+    assert reader.hands_out == {"logits"}
+    assert reader.read(batch)["logits", 0].equal(model(**batch).logits)
+    with pytest.raises(UserError, match="hands out logits"):
+        reader.read(batch, wanted(("hidden", 1)))
+
+
+# Sizes, freezing
+
+
+def counted(family: str) -> tuple[int, int]:
+    counts = network(family).count_parameters()
+    return counts.encoder, counts.total
+
+
+def test_the_papers_parameter_counts() -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    for layers, expected in ((12, (85_645_056, 109_482_240)), (6, (43_117_824, 66_955_008))):
+        with torch.device("meta"):
+            model = BertForSequenceClassification(BertConfig(num_hidden_layers=layers))
+        assert network_of(model).count_parameters() == expected
+
+
+def test_no_part_of_the_head_counts() -> None:
+    layer = 4 * (32 * 32 + 32) + 2 * 32 * 64 + 64 + 32 + 4 * 32
+    assert counted("roberta")[0] == counted("distilbert")[0] == counted("electra")[0] == LAYERS * layer
+    assert counted("bert")[0] == LAYERS * layer + 32 * 32 + 32
+
+
+def test_a_frozen_network_stays_in_eval_mode_and_gets_no_gradient() -> None:
+    reader, batch = network().freeze(), tiny_batch(LENGTHS)
+    torch.nn.ModuleList([reader.module]).train()
+    reader.module.train()
+    assert not any(module.training for module in reader.module.modules())
+    captured = reader.read(batch, ALL)
+    assert not any(values.requires_grad for values in captured.values())
+
+
+def test_a_copy_of_a_frozen_model_is_frozen_by_itself() -> None:
+    copy = deepcopy(network().freeze().module)
+    assert copy.train() is copy and not copy.training
+
+
+def test_sizes_are_those_of_the_config() -> None:
+    for family in FAMILIES:
+        reader = network(family)
+        assert (reader.layers, reader.width, reader.heads) == (LAYERS, WIDTH, HEADS)
+
+
+def test_what_a_frozen_network_answers_does_not_depend_on_what_else_is_asked():
+    teacher, batch = network(hidden_dropout=0.0).freeze(), tiny_batch(LENGTHS)
+    alone = teacher.read(batch)["logits", 0]
+    beside = teacher.read(batch, wanted(("logits", 0), ("attention", 2), ("hidden", 3)))["logits", 0]
+    assert torch.equal(alone, beside)
+    assert torch.equal(teacher.read(batch)["logits", 0], alone)

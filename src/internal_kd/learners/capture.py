@@ -147,6 +147,16 @@ class EncoderNetwork(ClassifierNetwork):
         self._attentions = layer_parts(module, "attention")
         self._projections = {kind: layer_parts(module, part) for kind, part in PROJECTIONS.items()}
 
+    def freeze(self) -> Network:
+        """Freeze it for good, as `Network.freeze` does.
+
+        From here on no layer uses fused attention, which rounds differently: what a teacher answers must not depend on
+        which of its layers others ask for.
+        """
+        for attention in self._attentions:
+            attention.__dict__[_KEEP] = {}
+        return super().freeze()
+
     def read(self, batch: Mapping[str, Tensor], wanted: Wanted = LOGITS) -> Captured:
         """Return what is asked for, as `Network.read` describes."""
         inputs = self._inputs_of(batch, wanted)
@@ -200,8 +210,8 @@ class EncoderNetwork(ClassifierNetwork):
             stack.callback(hook.remove)
         if of_scores := kinds & set(OF_SCORES):
             attention = self._attentions[layer - 1].__dict__
+            stack.callback(_put_back, attention, attention.get(_KEEP))
             attention[_KEEP] = {kind: lambda values, kind=kind: keep(kind, layer, values) for kind in of_scores}
-            stack.callback(attention.pop, _KEEP)
 
 
 def network_of(model: PreTrainedModel) -> ClassifierNetwork:
@@ -214,6 +224,13 @@ def network_of(model: PreTrainedModel) -> ClassifierNetwork:
     """
     known = model.config.model_type in FAMILIES and not getattr(model.config, "is_decoder", False)
     return EncoderNetwork(model) if known else ClassifierNetwork(model)
+
+
+def _put_back(attention: dict[str, Any], before: Mapping[str, Any] | None) -> None:
+    if before is None:
+        del attention[_KEEP]
+    else:
+        attention[_KEEP] = before
 
 
 class _Stopped(Exception):
