@@ -55,7 +55,7 @@ class _ClsCosine(nn.Module):
 
 
 def _box(teacher: nn.Module, student: nn.Module, matched: tuple[int, ...], fused: bool) -> Any:
-    _stand_in_for_torchvision()
+    stand_in_for_torchvision()
     from torchdistill.core.distillation import get_distillation_box
     from torchdistill.losses.mid_level import KDLoss
     from torchdistill.losses.registry import register_mid_level_loss
@@ -94,7 +94,7 @@ def _path(module: str, layer: int) -> str:
     return f"bert.encoder.{module.format(layer - 1)}"
 
 
-def _stand_in_for_torchvision() -> None:
+def stand_in_for_torchvision() -> None:
     """torchdistill imports torchvision's models, which CPU builds of torch often lack and no BERT needs."""
     names = {
         "torchvision": (), "torchvision.datasets": (), "torchvision.models": (),
