@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from internal_kd.errors import UserError
-from internal_kd.fields import Frozen
+from internal_kd.fields import FilePath, Frozen, Revision, Text
 from internal_kd.learners.configs import read_config
 from internal_kd.learners.learner import EVERYTHING, Network, Shape
 
@@ -25,6 +25,8 @@ class FinishedModel(Frozen):
     """A fine-tuned sequence classifier in transformers' layout: config.json, safetensors, tokenizer.
 
     Attributes:
+        folder: where it lies; or
+        hub, revision: its id on the hub and the commit to take.
         labels: the task's classes in the model's own order, for a model that has no names or other names for them.
 
     Example:
@@ -33,6 +35,9 @@ class FinishedModel(Frozen):
     """
 
     kind: Literal["finished"] = "finished"
+    folder: FilePath | None = Field(None, description="where it lies")
+    hub: Text | None = Field(None, description="its id on the hub")
+    revision: Revision | None = Field(None, description="its commit on the hub, 40 hexadecimal digits")
     labels: tuple[str, ...] | None = Field(None, description="the task's classes in the model's own order")
 
     @property
@@ -40,9 +45,24 @@ class FinishedModel(Frozen):
         """Return what a model of a known family hands out; ``shape_of(folder).hands_out`` is exact for a folder."""
         return EVERYTHING
 
+    @property
+    def short_name(self) -> str:
+        """Return a short text for paths and tables."""
+        return "finished"
+
+    @property
+    def starts_from(self) -> str:
+        """Return where its weights come from: its own folder, which stands in an encoder's place."""
+        return "encoder"
+
+    @property
+    def draws(self) -> bool:
+        """Return whether anything depends on the seed: nothing does."""
+        return False
+
     def identity(self) -> dict[str, Any]:
         """Return the kind and the order of classes, where it was given; the files are an input of their own."""
-        return self.model_dump(mode="json", exclude_none=True)
+        return self.model_dump(mode="json", exclude_none=True, include={"kind", "labels"})
 
     def shape(self, source: Shape) -> Shape:
         """Return the sizes of the model, which are those of its folder."""
@@ -60,7 +80,7 @@ class FinishedModel(Frozen):
         """
         return column_order(read_config(folder), labels, self.labels, str(folder))
 
-    def load(self, folder: Path, outputs: int, *, labels: Sequence[str] = ()) -> Network:
+    def load(self, folder: Path, outputs: int, *, labels: Sequence[str] | None = None) -> Network:
         """Return the model in eval mode and fp32, its logits in the task's order of classes.
 
         The rows of its head are permuted, so a saved copy has the task's order and names. No code from the folder is
@@ -69,7 +89,7 @@ class FinishedModel(Frozen):
         Args:
             folder: with config.json and safetensors weights.
             outputs: the task's columns of logits.
-            labels: the task's classes; () for values.
+            labels: the task's classes; () for values; None for a copy that has the task's order already.
 
         Raises:
             UserError: as `order`, or the weights cannot be read or are not those of a fine-tuned classifier.
@@ -79,6 +99,8 @@ class FinishedModel(Frozen):
         from internal_kd.learners.capture import network_of
         from internal_kd.learners.weights import head_of, load_finished, name_labels
 
+        if labels is None:
+            return network_of(load_finished(folder, outputs))
         order = self.order(folder, labels)
         model = load_finished(folder, len(order))
         if order != tuple(range(len(order))):

@@ -115,12 +115,10 @@ def _network(run: Run, info: TaskInfo) -> Network:
     if run.first is None:
         return run.method.learner.build(verified_folder(run.encoder), info.outputs, run.seed, labels=info.labels)
     from internal_kd.learners.capture import network_of
-    from internal_kd.learners.weights import load_classifier
+    from internal_kd.learners.weights import load_classifier, name_labels
 
     model = load_classifier(verified_folder(run.first, "model"), info.outputs, seed=run.seed)
-    if info.labels:
-        model.config.id2label = dict(enumerate(info.labels))
-        model.config.label2id = {label: number for number, label in enumerate(info.labels)}
+    name_labels(model, info.labels)
     return network_of(model)
 
 
