@@ -152,15 +152,21 @@ def serving(repositories: dict[str, dict[str, bytes]]):
 
 
 _STEP = """
-import importlib, sys
+import sys
 from internal_kd.errors import UserError
 from internal_kd.params import parse_params, read_yaml
-from internal_kd.study import plan_study
+from internal_kd.plan.study import plan_study
+from internal_kd.steps.encode import encode_task
+from internal_kd.steps.fetch import fetch_encoder, fetch_task
 verb = sys.argv[1]
 try:
-    tokens = next(iter(plan_study(parse_params(read_yaml("params.yaml"))).tasks.values()))
-    artefact = {"fetch_task": tokens.data, "fetch_encoder": tokens.encoder, "tokenize_task": tokens}[verb]
-    getattr(importlib.import_module(f"internal_kd.steps.{verb}"), verb)(artefact)
+    inputs = next(iter(plan_study(parse_params(read_yaml("params.yaml"))).tasks.values()))
+    make, artefact = {
+        "fetch_task": (fetch_task, inputs.data),
+        "fetch_encoder": (fetch_encoder, inputs.encoder),
+        "encode_task": (encode_task, inputs),
+    }[verb]
+    make(artefact)
     print(artefact.folder)
 except UserError as error:
     sys.exit(f"refused: {error}")
@@ -168,7 +174,7 @@ except UserError as error:
 
 
 def run_step(verb: str, project: Path, endpoint: str, **environment: str) -> tuple[str, str]:
-    """Run fetch_task, fetch_encoder or tokenize_task for ``project/params.yaml`` in a process of its own.
+    """Run fetch_task, fetch_encoder or encode_task for ``project/params.yaml`` in a process of its own.
 
     The hub's address is read when huggingface_hub is imported, hence the process. Returns the folder written ("" when
     refused) and the line of the refusal ("" when it went well).

@@ -1,4 +1,4 @@
-"""Files are whole or absent, whatever goes wrong while they are written."""
+"""Files are complete or absent, whatever goes wrong while they are written, and compared before they are used."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from disks import mount, remount, unmount
 from internal_kd.errors import UserError
 from internal_kd.files import (
+    Damaged,
+    publish,
     publish_folder,
     read_json,
     read_mapping,
@@ -21,7 +23,9 @@ from internal_kd.files import (
     replace_folder,
     replacing,
     require_space,
+    signature,
     staging_folder,
+    verified,
     write_json,
     write_text,
 )
@@ -107,15 +111,15 @@ def test_more_than_the_disk_holds_is_refused_before_writing(tmp_path):
 
 def test_json_cut_short_is_named(tmp_path):
     (tmp_path / "a.json").write_text('{"x": ')
-    with pytest.raises(UserError, match=r"a\.json is not whole JSON"):
+    with pytest.raises(UserError, match=r"a\.json is truncated or not JSON"):
         read_json(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize("text", ["[1]", "5", "null", '"x"'])
 def test_json_that_is_no_object_is_named_where_one_is_wanted(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(UserError, match=r"a\.json holds no JSON object: copy it anew"):
-        read_mapping(tmp_path / "a.json", "copy it anew")
+    with pytest.raises(UserError, match=r"a\.json is not a JSON object: copy it again"):
+        read_mapping(tmp_path / "a.json", "copy it again")
 
 
 def test_json_that_cannot_be_read_is_named(tmp_path):
@@ -197,3 +201,76 @@ def test_a_read_only_disk_is_one_line_where_the_folder_is_there_already(read_onl
             act()
     remove(read_only / "missing")
     assert (read_only / "old").read_text() == "old"
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A folder with a record of its files."""
+    with staging_folder(tmp_path / "thing") as staged:
+        (staged / "part").mkdir()
+        (staged / "part/weights").write_bytes(bytes(1000))
+        (staged / "notes").write_text("x")
+        publish(staged, tmp_path / "thing", {"fingerprint": "f", "score": 0.5})
+    return tmp_path / "thing"
+
+
+def test_what_was_published_is_verified(published):
+    verified(published, read_json(published / "manifest.json"))
+    assert set(read_json(published / "manifest.json")["files"]) == {"part/weights", "notes"}
+
+
+def test_a_flipped_bit_of_the_same_size_and_time_is_found(published):
+    path = published / "part/weights"
+    verified(published, read_json(published / "manifest.json"))  # seen by this process already
+    found = path.stat()
+    path.write_bytes(bytes(500) + b"\x01" + bytes(499))
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    with pytest.raises(Damaged, match="part/weights") as refused:
+        verified(published, read_json(published / "manifest.json"))
+    assert refused.value.folder == published and "run again" in str(refused.value)
+    verified(published, read_json(published / "manifest.json"), ["notes"])
+
+
+@pytest.mark.parametrize("how", ["missing", "truncated", "folder"])
+def test_a_file_that_is_not_there_in_full_is_found(published, how):
+    path = published / "notes"
+    path.unlink()
+    if how == "truncated":
+        path.write_text("")
+    if how == "folder":
+        path.mkdir()
+    with pytest.raises(Damaged, match="notes"):
+        verified(published, read_json(published / "manifest.json"))
+
+
+def test_a_changed_record_is_found(published):
+    record = read_json(published / "manifest.json")
+    with pytest.raises(Damaged, match="record"):
+        verified(published, {**record, "score": 0.6})
+    with pytest.raises(Damaged, match="record"):
+        verified(published, {"files": [1]})
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_published_files_are_as_readable_as_the_umask_allows(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with staging_folder(tmp_path / "thing") as staged:
+            save_file({"w": torch.zeros(1)}, staged / "model.safetensors")  # written for its owner alone
+            publish(staged, tmp_path / "thing", {})
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "thing").iterdir()}
+    assert modes == {0o666 & ~umask}
+
+
+def test_a_file_of_the_same_size_and_time_has_another_signature(tmp_path):
+    path, other = tmp_path / "a", tmp_path / "b"
+    path.write_text("1")
+    other.write_text("2")
+    found = path.stat()
+    os.utime(other, ns=(found.st_atime_ns, found.st_mtime_ns))
+    before = signature(path)
+    assert before == signature(path)
+    other.replace(path)
+    assert signature(path) != before

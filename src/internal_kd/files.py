@@ -98,14 +98,23 @@ def require_space(folder: Path, needed: int, what: str) -> None:
 
 
 def publish(staged: Path, target: Path, record: Mapping[str, Any], marker: str = "manifest.json") -> None:
-    """Publish a staged folder with a record of its files: the marker has ``record`` and, as ``files``, all the others.
+    """Publish a staged folder with a record of its files.
+
+    The marker has ``record``, as ``files`` size and SHA-256 of all other files, and as ``record_sha256`` a hash over
+    itself, so that ``verified`` finds a changed record too.
 
     Raises:
         UserError: the disk is full or cannot be written.
     """
     names = [str(path.relative_to(staged)) for path in staged.rglob("*") if path.is_file()]
-    write_json(staged / marker, {**record, "files": describe_files(staged, names)})
+    complete = {**record, "files": describe_files(staged, names)}
+    write_json(staged / marker, {**complete, "record_sha256": _record_sha256(complete)})
     publish_folder(staged, target, last=marker)
+
+
+def _record_sha256(record: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in record.items() if key != "record_sha256"}
+    return sha256_text(json.dumps(rest, sort_keys=True, ensure_ascii=False))
 
 
 def publish_folder(staged: Path, target: Path, last: str) -> None:
@@ -291,8 +300,10 @@ def verified(folder: Path, record: Mapping[str, Any], names: Iterable[str] | Non
         names: the files that are about to be read; all that are recorded if None.
 
     Raises:
-        Damaged: a file is missing, or another one than was recorded.
+        Damaged: a file is missing, or another one than was recorded, or the record itself was changed.
     """
+    if record.get("record_sha256", _record_sha256(record)) != _record_sha256(record):
+        raise Damaged(folder, "its record was damaged or edited")
     files = record.get("files")
     if not isinstance(files, Mapping):
         raise Damaged(folder, "its record lists no files")

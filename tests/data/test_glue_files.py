@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from data_plans import planned_data
+from internal_kd.data.examples import FetchedTask, check_task
 from internal_kd.data.glue_files import read_glue_folder
-from internal_kd.data.tasks_on_disk import FetchedTask, check_task
 from internal_kd.errors import UserError
-from planned import planned
+from internal_kd.tasks.glue import GLUE
 
 RTE = "index\tsentence1\tsentence2\tlabel\n"
 RTE_ROWS = "0\tA cat sat.\tA cat sat down.\tentailment\n1\tNo dog ran.\tA dog ran.\tnot_entailment\n"
@@ -20,14 +21,12 @@ MNLI_ROWS = "0\tA.\tB.\tneutral\n1\tC.\tD.\tcontradiction\n"
 
 
 def read(project: Path, task: str, files: dict[str, str | bytes]) -> FetchedTask:
-    from internal_kd.tasks import GLUE
-
     folder = project / "glue" / GLUE[task].folder
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         data = content if isinstance(content, bytes) else content.encode()
         (folder / f"{name}.tsv").write_bytes(data)
-    return read_glue_folder(planned({task: None}, data={"root": str(project / "glue")}).data)
+    return read_glue_folder(planned_data(None, task, data={"root": str(project / "glue")}))
 
 
 def columns(task: FetchedTask, split: str = "train") -> dict[str, list[Any]]:
@@ -43,7 +42,8 @@ def test_a_pair_task_with_header_and_labels_in_words(project: Path) -> None:
         "label": [0, 1],
     }
     assert columns(task, "test")["label"] == [-1] and columns(task, "test")["idx"] == [7]
-    assert task.labels == ("entailment", "not_entailment") and task.source == "local files"
+    assert task.info.labels == ("entailment", "not_entailment") and task.info.source == "local files"
+    assert task.info.rows == {"train": 2, "dev": 2, "test": 1} and task.info.texts == 2
 
 
 def test_byte_order_mark_quotes_and_crlf(project: Path) -> None:
@@ -87,9 +87,9 @@ def test_scores_are_numbers_in_their_range(project: Path) -> None:
     header = "index\tsentence1\tsentence2\tscore\n"
     good = header + "0\tA.\tB.\t3.75\n1\tC.\tD.\t0\n"
     task = read(project, "stsb", {"train": good, "dev": good})
-    assert columns(task)["label"] == [3.75, 0.0] and task.regression and task.labels == ()
+    assert columns(task)["label"] == [3.75, 0.0] and task.info.kind == "values"
     for bad in ("5.1", "nan", "high", ""):
-        with pytest.raises(UserError, match=r"train.tsv line 3: score .* is no number from 0 to 5"):
+        with pytest.raises(UserError, match=r"train.tsv line 3: score .* is not a number from 0 to 5"):
             read(project, "stsb", {"train": header + f"0\tA.\tB.\t1\n1\tC.\tD.\t{bad}\n"})
 
 
@@ -97,10 +97,13 @@ def test_scores_are_numbers_in_their_range(project: Path) -> None:
     ("content", "said"),
     [
         (RTE.replace("sentence2", "other") + RTE_ROWS, r"train.tsv has no column 'sentence2'; its columns are index, "),
-        (RTE + "0\tA.\tB.\tmaybe\n", r"train.tsv line 2: label 'maybe' is none of RTE's: entailment, not_entailment"),
-        (RTE + "0\tA.\tB.\t1\n", r"train.tsv line 2: label '1' is none of RTE's"),
+        (
+            RTE + "0\tA.\tB.\tmaybe\n",
+            r"train.tsv line 2: label 'maybe' is not one of RTE's: entailment, not_entailment",
+        ),
+        (RTE + "0\tA.\tB.\t1\n", r"train.tsv line 2: label '1' is not one of RTE's"),
         (RTE + RTE_ROWS + "\n2\tA.\n", r"train.tsv line 5 has 2 fields instead of 4"),
-        (RTE + "0\tA.\tB.\tB again.\tentailment\n", r"train.tsv line 2: label 'B again.' is none"),
+        (RTE + "0\tA.\tB.\tB again.\tentailment\n", r"train.tsv line 2: label 'B again.' is not one"),
         ("", r"train.tsv is empty"),
         ((RTE + "0\tcaf\xe9\tB.\tentailment\n").encode("latin-1"), r"train.tsv is not UTF-8"),
     ],
@@ -119,14 +122,14 @@ def test_a_tab_inside_a_text_is_refused_where_texts_come_last(project: Path) -> 
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ("", "train holds no examples"),
+        ("", "train has no examples"),
         ("0\tA.\tB.\tentailment\n", "all 1 training examples have the label 'entailment'"),
     ],
 )
-def test_what_nothing_can_be_learnt_from_is_refused(project: Path, rows: str, said: str) -> None:
+def test_what_nothing_can_be_learned_from_is_refused(project: Path, rows: str, said: str) -> None:
     task = read(project, "rte", {"train": RTE + rows, "dev": RTE + RTE_ROWS})
     with pytest.raises(UserError, match=said):
-        check_task("rte", task)
+        check_task(task)
 
 
 def test_a_folder_that_is_not_the_official_one_gives_its_name(project: Path) -> None:
@@ -134,5 +137,12 @@ def test_a_folder_that_is_not_the_official_one_gives_its_name(project: Path) -> 
     folder.mkdir(parents=True)
     for name in ("train", "dev"):
         (folder / f"{name}.tsv").write_text(RTE + RTE_ROWS)
-    tokens = planned({"rte": {"folder": "RTE-small"}}, data={"root": str(project / "glue")})
-    assert read_glue_folder(tokens.data).title == "RTE-small"
+    data = planned_data({"folder": "RTE-small"}, "rte", data={"root": str(project / "glue")})
+    assert read_glue_folder(data).info.title == "RTE-small"
+
+
+def test_a_value_that_a_test_file_does_not_have_is_missing(project: Path) -> None:
+    header = "index\tsentence1\tsentence2"
+    train = f"{header}\tscore\n0\tA.\tB.\t3.75\n1\tC.\tD.\t0\n"
+    task = read(project, "stsb", {"train": train, "dev": train, "test": f"{header}\n0\tA.\tB.\n"})
+    assert columns(task, "test")["label"] == [None]

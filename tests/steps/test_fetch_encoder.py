@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from internal_kd import records
-from internal_kd.artefacts import EncoderFiles
+from data_plans import planned_encoder
 from internal_kd.data.encoder_files import check_encoder
 from internal_kd.errors import UserError
 from internal_kd.files import sha256_file
-from internal_kd.params import Params, parse_params
-from internal_kd.steps.fetch_encoder import fetch_encoder
-from internal_kd.study import plan_study
-from planned import planned_encoder, study_values
+from internal_kd.plan.artefacts import Encoder
+from internal_kd.plan.sources import shape_of
+from internal_kd.plan.store import is_complete, problem_with
+from internal_kd.steps.fetch import fetch_encoder
+
+CONFIG = {"model_type": "distilbert", "n_layers": 2, "n_heads": 4, "dim": 16, "hidden_dim": 8, "vocab_size": 5}
 
 
-def write_encoder(folder: Path, *, shards: int = 0) -> Path:
+def write_encoder(folder: Path, *, shards: int = 0, **config: Any) -> Path:
     folder.mkdir(parents=True)
-    config = {"model_type": "distilbert", "n_layers": 2, "n_heads": 4, "dim": 16}
-    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "config.json").write_text(json.dumps(CONFIG | config))
     (folder / "vocab.txt").write_text("[PAD]\n")
     weight = {"w": np.zeros((2, 2), np.float16)}
     if not shards:
@@ -41,13 +42,13 @@ def write_encoder(folder: Path, *, shards: int = 0) -> Path:
     return folder
 
 
-def fetched(folder: Path, **encoder: Any) -> EncoderFiles:
+def fetched(folder: Path, **encoder: Any) -> Encoder:
     files = planned_encoder(source="folder", path=str(folder), **encoder)
     fetch_encoder(files)
     return files
 
 
-def test_a_folder_is_copied_with_what_the_manifest_tells(project: Path) -> None:
+def test_a_folder_is_copied_and_the_manifest_records_what_it_is(project: Path) -> None:
     folder = write_encoder(project / "mine")
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     (folder / "notes.md").write_text("x")
@@ -59,7 +60,7 @@ def test_a_folder_is_copied_with_what_the_manifest_tells(project: Path) -> None:
     manifest = json.loads(files.marker.read_text())
     facts = {key: manifest[key] for key in ("model_type", "layers", "heads", "width", "licence")}
     assert facts == {"model_type": "distilbert", "layers": 2, "heads": 4, "width": 16, "licence": "MIT"}
-    assert records.problem_with(files, checksums=True) is None
+    assert problem_with(files, checksums=True) is None
 
 
 def test_shards_are_copied_as_they_are(project: Path) -> None:
@@ -75,7 +76,7 @@ def test_a_package_that_carries_weights(project: Path, monkeypatch: pytest.Monke
     monkeypatch.syspath_prepend(project)
     files = planned_encoder(source="package", package="carrier_of_weights", folder="model")
     fetch_encoder(files)
-    assert records.is_complete(files)
+    assert is_complete(files)
 
 
 @pytest.mark.parametrize(
@@ -89,13 +90,13 @@ def test_what_does_not_agree_is_refused(project: Path, encoder: dict[str, Any], 
     folder = write_encoder(project / "mine")
     with pytest.raises(UserError, match=said):
         fetched(folder, **encoder)
-    assert not (project / "data").exists()
+    assert not list(project.glob("data/*/*"))
 
 
 def test_a_missing_shard_is_named(project: Path) -> None:
     folder = write_encoder(project / "mine", shards=2)
     (folder / "model-00002-of-00002.safetensors").unlink()
-    with pytest.raises(UserError, match=r"lacks model-00002-of-00002.safetensors"):
+    with pytest.raises(UserError, match=r"has no model-00002-of-00002.safetensors"):
         fetched(folder)
 
 
@@ -107,11 +108,11 @@ def test_a_checksum_of_one_file_is_no_checksum_of_shards(project: Path) -> None:
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ("vocab.txt", r"holds no tokenizer.json or vocabulary"),
-        ("model.safetensors", r"model.safetensors is cut short or no safetensors file"),
+        ("vocab.txt", r"has no tokenizer.json or vocabulary"),
+        ("model.safetensors", r"model.safetensors is truncated or not safetensors"),
     ],
 )
-def test_a_file_missing_or_cut_short_is_one_line(project: Path, broken: str, said: str) -> None:
+def test_a_missing_or_truncated_file_is_one_line(project: Path, broken: str, said: str) -> None:
     folder = write_encoder(project / "mine")
     if broken == "vocab.txt":
         (folder / broken).unlink()
@@ -125,28 +126,73 @@ def test_a_file_missing_or_cut_short_is_one_line(project: Path, broken: str, sai
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ([1], r"mine/config.json holds no JSON object: copy or download the encoder anew"),
-        ({"model_type": ["x"], "n_layers": 2}, r"encoders of type \"\['x'\]\" are not supported"),
-        ({"model_type": "bert", "num_hidden_layers": "two"}, r"mine/config.json: 'two' is no number of layers"),
-        ({"model_type": "bert", "num_hidden_layers": 0}, r"mine/config.json: 0 is no number of layers"),
-        ({"model_type": "bert", "num_hidden_layers": True}, r"mine/config.json: True is no number of layers"),
-        ({"model_type": "bert"}, r"mine: config.json names no num_hidden_layers"),
+        ([1], ["config.json is not a JSON object"]),
+        ({}, ["config.json", "model_type"]),
+        (CONFIG | {"model_type": ["x"]}, ["config.json", "model_type"]),
+        (CONFIG | {"model_type": "gpt2"}, ["'gpt2' are not supported", "bert"]),
+        (CONFIG | {"n_layers": "two"}, ["n_layers", "'two'"]),
+        (CONFIG | {"n_layers": 0}, ["n_layers", "0"]),
+        (CONFIG | {"n_layers": True}, ["n_layers", "True"]),
+        (CONFIG | {"dim": 10**9}, ["dim", "1000000000"]),
+        (CONFIG | {"dim": -384}, ["dim", "-384"]),
+        (CONFIG | {"n_heads": 7}, ["7 heads"]),
+        (CONFIG | {"n_heads": 0}, ["n_heads", "0"]),
+        (CONFIG | {"activation": "x"}, ["config.json", "built"]),
+        (CONFIG | {"pad_token_id": 10**9}, ["config.json", "built"]),
+        (CONFIG | {"max_position_embeddings": 10**12}, ["max_position_embeddings"]),
+        (CONFIG | {"vocab_size": "abc"}, ["vocab_size", "'abc'"]),
+        (CONFIG | {"quantization_config": {"quant_method": "bitsandbytes"}}, ["quantiz"]),
+        (CONFIG | {"_attn_implementation": "kernels-community/evil"}, ["kernels-community/evil", "code"]),
+        (CONFIG | {"auto_map": {"AutoModel": "modeling.py--Evil"}}, ["auto_map", "code"]),
     ],
 )
-def test_a_configuration_of_the_wrong_shape_is_refused(project: Path, config: Any, said: str) -> None:
+def test_a_config_that_cannot_be_built_or_names_code_is_refused_here(
+    project: Path, config: Any, said: list[str]
+) -> None:
     folder = write_encoder(project / "mine")
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError) as refusal:
         fetched(folder)
-    assert not (project / "data").exists()
+    line = str(refusal.value)
+    assert "\n" not in line and all(part in line for part in said) and ".tmp" not in line
+    assert not list(project.glob("data/encoders/*"))
 
 
-def test_nobody_is_told_to_delete_a_file_of_their_own(project: Path) -> None:
+def test_a_fine_tuned_classifier_of_any_family_may_be_fetched(project: Path) -> None:
+    config = {"model_type": "deberta-v2", "architectures": ["DebertaV2ForSequenceClassification"]}
+    folder = write_encoder(project / "mine")
+    (folder / "config.json").write_text(json.dumps(config))
+    assert is_complete(fetched(folder))
+
+
+def test_copies_are_as_readable_as_the_umask_allows(project: Path) -> None:
+    folder = write_encoder(project / "mine")
+    (folder / "model.safetensors").chmod(0o600)
+    modes = {path.stat().st_mode & 0o777 for path in fetched(folder).folder.iterdir()}
+    assert modes == {0o644}
+
+
+def test_a_source_that_changed_after_planning_is_refused(project: Path) -> None:
+    folder = write_encoder(project / "mine")
+    files = planned_encoder(source="folder", path=str(folder))
+    (folder / "vocab.txt").write_text("[UNK]\n")
+    with pytest.raises(UserError, match=r"vocab\.txt changed since the study was planned"):
+        fetch_encoder(files)
+
+
+def test_weights_that_git_lfs_did_not_fetch_are_named(project: Path) -> None:
+    folder = write_encoder(project / "mine")
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
+    with pytest.raises(UserError, match=r"model\.safetensors is a Git LFS pointer.*git lfs pull"):
+        fetched(folder)
+
+
+def test_nobody_is_asked_to_delete_a_file_of_their_own(project: Path) -> None:
     folder = write_encoder(project / "mine", shards=2)
     for name in ("model.safetensors.index.json", "config.json"):
         text = (folder / name).read_text()
         (folder / name).write_text(text[:-3])
-        with pytest.raises(UserError, match=rf"{name} is not whole JSON .*: copy or download the encoder anew"):
+        with pytest.raises(UserError, match=rf"{name} is truncated or not JSON .*: copy or download"):
             fetched(folder)
         (folder / name).write_text(text)
 
@@ -155,7 +201,7 @@ def test_nobody_is_told_to_delete_a_file_of_their_own(project: Path) -> None:
 def test_an_index_of_the_wrong_shape_is_refused(project: Path, index: Any) -> None:
     folder = write_encoder(project / "mine", shards=2)
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match=r"no JSON object|names no weights|lacks \['b'\]"):
+    with pytest.raises(UserError, match=r"not a JSON object|names no weights|has no \['b'\]"):
         fetched(folder)
 
 
@@ -170,14 +216,13 @@ configs = st.fixed_dictionaries(
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(config=anything | configs | configs.map(lambda config: {**config, "model_type": "bert"}))
-def test_any_configuration_is_planned_and_checked_or_refused_in_one_line(project: Path, config: Any) -> None:
+def test_any_config_is_planned_and_checked_or_refused_in_one_line(project: Path, config: Any) -> None:
     folder = project / "mine"
     if not folder.exists():
         write_encoder(folder)
     (folder / "config.json").write_text(json.dumps(config))
-    found = {path.name: path for path in folder.iterdir()}
-    params = mine()
-    for act in (lambda: plan_study(params), lambda: check_encoder(params.encoder, found)):
+    files = planned_mine()
+    for act in (lambda: shape_of(files), lambda: check_encoder(files, folder)):
         refusal = ""
         try:
             act()
@@ -187,6 +232,6 @@ def test_any_configuration_is_planned_and_checked_or_refused_in_one_line(project
 
 
 @cache
-def mine() -> Params:
-    """Parameters whose encoder is the folder ``mine``."""
-    return parse_params(study_values({"rte": None}, encoder={"name": "tiny", "source": "folder", "path": "mine"}))
+def planned_mine() -> Encoder:
+    """The encoder in the folder ``mine``, planned once."""
+    return replace(planned_encoder(source="folder", path="mine"), content={})

@@ -16,8 +16,9 @@ import yaml
 from safetensors.numpy import save
 
 from hub_server import REVISION, run_step, serving
-from planned import study_values
+from internal_kd.params import merge, read_yaml
 
+PARAMS = read_yaml(Path(__file__).parents[2] / "params.yaml")
 DATA = {"repository": "nyu-mll/glue", "revision": REVISION}
 ENCODER = {"name": "tiny", "source": "hub", "id": "google-bert/tiny", "revision": REVISION, "layers": 2}
 NOBODY = "http://127.0.0.1:9"
@@ -56,8 +57,8 @@ def glue() -> dict[str, bytes]:
 
 
 def encoder_files() -> dict[str, bytes]:
-    """An encoder in the hub's layout, with files beside it that must not be taken."""
-    config = {"model_type": "bert", "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8}
+    """An encoder in the hub's layout, with other files that must not be taken."""
+    config = {"model_type": "bert", "num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 8, "vocab_size": 4}
     return {
         "README.md": b"# tiny",
         "config.json": json.dumps(config).encode(),
@@ -70,7 +71,9 @@ def encoder_files() -> dict[str, bytes]:
 
 
 def write_params(project: Path, task: str = "rte", **changes: Any) -> None:
-    values = study_values({task: None}, **{"data": DATA, "encoder": ENCODER, **changes})
+    study = {"tasks": [task], "methods": ["soft"], "seeds": [1]}
+    small = {"study": study, "defaults": {"learner": {"layers": 2}, "max_length": 64}, "data": DATA}
+    values = merge(merge(PARAMS, small), changes) | {"tasks": {task: None}, "encoder": changes.get("encoder", ENCODER)}
     (project / "params.yaml").write_text(yaml.safe_dump(values))
 
 
@@ -99,7 +102,7 @@ def test_a_glue_task_comes_from_the_hub_at_first_try(
     assert refusal == ""
     written = manifest(project, folder)
     assert list(written["splits"]) == splits
-    assert written["source"] == f"nyu-mll/glue@{REVISION}"
+    assert written["task"]["source"] == f"nyu-mll/glue@{REVISION}"
     train = pq.read_table(project / folder / "train.parquet")
     assert train["label"].to_pylist() == labels
     assert set(pq.read_table(project / folder / "test.parquet")["label"].to_pylist()) == {-1}
@@ -158,7 +161,7 @@ def test_a_wrong_pin_is_one_line(project: Path, data: dict[str, str], said: str)
 
 
 @pytest.mark.parametrize("fault", ["other bytes", "too short"])
-def test_a_damaged_download_is_refused_and_mended_by_starting_again(project: Path, fault: str) -> None:
+def test_a_damaged_download_is_refused_and_starting_again_downloads_it(project: Path, fault: str) -> None:
     write_params(project)
     with served() as hub:
         hub.faults["rte/train-00000-of-00001.parquet"] = fault
@@ -173,7 +176,7 @@ def test_pickled_weights_alone_are_refused(project: Path) -> None:
     files = {name: content for name, content in encoder_files().items() if not name.endswith(".safetensors")}
     with serving({"models/google-bert/tiny": files}) as hub:
         refusal = run_step("fetch_encoder", project, hub.endpoint)[1]
-    assert "holds no model.safetensors" in refusal and "pickled" in refusal
+    assert "has no model.safetensors" in refusal and "pickled" in refusal
 
 
 def test_a_wrong_vocabulary_is_refused_with_both_checksums(project: Path) -> None:
@@ -204,10 +207,10 @@ def real_encoder(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_from_the_hub_to_tokens_and_a_model_and_no_hub_but_for_fetching(project: Path, tmp_path_factory: Any) -> None:
+def test_from_the_hub_to_inputs_and_a_model_with_no_hub_but_for_fetching(project: Path, tmp_path_factory: Any) -> None:
     from transformers import AutoModelForSequenceClassification
 
-    from internal_kd.data.tokens import TokenStore
+    from internal_kd.data.inputs import EncodedTask
 
     write_params(project)
     saved = real_encoder(tmp_path_factory.mktemp("saved"))
@@ -215,11 +218,11 @@ def test_from_the_hub_to_tokens_and_a_model_and_no_hub_but_for_fetching(project:
         encoder, refusal = run_step("fetch_encoder", project, hub.endpoint)
         assert refusal == "" and run_step("fetch_task", project, hub.endpoint)[1] == ""
         asked = len(hub.asked)
-        tokens, refusal = run_step("tokenize_task", project, hub.endpoint)
+        inputs, refusal = run_step("encode_task", project, hub.endpoint)
         assert refusal == ""
         model = AutoModelForSequenceClassification.from_pretrained(project / encoder, local_files_only=True)
         assert len(hub.asked) == asked
-    batch = TokenStore(project / tokens).split("train").batch([0, 3])
+    batch = EncodedTask(project / inputs).split("train").batch([0, 3])
     assert batch["idx"].tolist() == [100, 103] and batch["token_type_ids"].max() == 1
     assert model(**{name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids")}).logits.shape == (
         2,

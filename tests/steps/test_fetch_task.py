@@ -1,28 +1,33 @@
-"""Fetching what needs no network: generated tasks, and the examples that the documentation shows."""
+"""Fetching what needs no network: generated tasks, the user's own files, unlabelled texts."""
 
 from __future__ import annotations
 
 import json
-import re
+import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
-import yaml
 
-from internal_kd import records
-from internal_kd.data.tasks_on_disk import read_task
+from data_plans import planned_data
+from internal_kd.data.answers_file import answers_from_file
+from internal_kd.data.examples import read_task
 from internal_kd.errors import UserError
-from internal_kd.params import merge, parse_params
-from internal_kd.steps.fetch_task import fetch_task
-from planned import PARAMS, planned_task, study_values
+from internal_kd.files import Damaged
+from internal_kd.plan.store import is_complete, problem_with
+from internal_kd.steps.fetch import fetch_task
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROWS = "text,label\nfine,a\nbad,b\nso so,c\n"
+OWN = {"source": "files", "train": "own.csv", "dev": "dev.csv", "text": ["text"]}
 
 
-def examples(page: str) -> list[dict[str, Any]]:
-    blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
-    return [yaml.safe_load(block.replace("<40 hexadecimal digits of a commit>", "a" * 40)) for block in blocks]
+@pytest.fixture
+def own(project: Path) -> Path:
+    """Files of the user's own."""
+    (project / "own.csv").write_text(ROWS)
+    (project / "dev.csv").write_text("text,label\nnever seen,a\n")
+    return project
 
 
 @pytest.mark.parametrize(
@@ -35,19 +40,19 @@ def examples(page: str) -> list[dict[str, Any]]:
 def test_a_generated_task_has_everything_a_task_has(
     project: Path, grammar: str, labels: tuple[str, ...], texts: int
 ) -> None:
-    data = planned_task({"source": "generator", "grammar": grammar, "train": 60, "dev": 20, "seed": 3})
+    data = planned_data({"source": "generator", "grammar": grammar, "train": 60, "dev": 20, "seed": 3})
     fetch_task(data)
     task = read_task(data)
-    assert records.problem_with(data, checksums=True) is None
-    assert task.labels == labels and task.text_columns == texts and not task.regression
-    assert {split: facts["rows"] for split, facts in task.splits.items()} == {"train": 60, "dev": 20}
+    assert problem_with(data, checksums=True) is None
+    assert task.info.name == "mine" and task.info.labels == labels and task.info.texts == texts
+    assert task.info.rows == {"train": 60, "dev": 20}
     frame = task.frame("dev")
     assert list(frame.columns) == ["idx", *["text_a", "text_b"][:texts], "label", "phenomenon"]
-    assert task.splits["dev"]["label_shares"] == {labels[0]: 0.5, labels[1]: 0.5}
+    assert task.manifest["splits"]["dev"]["label_shares"] == {labels[0]: 0.5, labels[1]: 0.5}
 
 
 def test_a_split_that_is_not_there_is_named(project: Path) -> None:
-    data = planned_task({"source": "generator", "grammar": "entailment", "train": 4, "dev": 4})
+    data = planned_data({"source": "generator", "grammar": "entailment", "train": 4, "dev": 4})
     fetch_task(data)
     with pytest.raises(UserError, match="task mine has no split 'test'; it has train, dev"):
         read_task(data).frame("test")
@@ -55,41 +60,113 @@ def test_a_split_that_is_not_there_is_named(project: Path) -> None:
 
 def test_a_task_never_fetched_is_one_line(project: Path) -> None:
     with pytest.raises(UserError, match=r"manifest.json does not exist"):
-        read_task(planned_task({"source": "generator", "grammar": "entailment"}))
+        read_task(planned_data({"source": "generator", "grammar": "entailment"}))
 
 
-def test_the_example_of_own_data_works(project: Path) -> None:
-    entry = examples("own-data.md")[0]["tasks"]["tickets"]
-    rows = "\n".join(f"Hello {label},Some words,{label}" for label in ("billing", "shipping", "other"))
-    for split in ("train", "dev"):
-        path = project / entry[split]
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"subject,body,queue\n{rows}\n")
-    data = planned_task(entry)
+def test_metrics_and_licence_of_own_files_are_what_the_parameters_state_now(own: Path) -> None:
+    data = planned_data(OWN)
+    fetch_task(data)
+    assert not {"metrics", "licence"} & set(json.loads(data.marker.read_text())["task"])
+    later = planned_data(OWN | {"metrics": ["macro_f1", "accuracy"], "licence": "CC0-1.0"})
+    assert later.fingerprint == data.fingerprint and is_complete(later)
+    infos = [read_task(each).info for each in (data, later)]
+    assert [(info.metrics, info.licence) for info in infos] == [
+        (("accuracy",), "not stated"),
+        (("macro_f1", "accuracy"), "CC0-1.0"),
+    ]
+    with pytest.raises(UserError, match=r"f1 needs two classes, not 3"):
+        read_task(planned_data(OWN | {"metrics": ["f1"]}))
+    assert planned_data(OWN | {"label": "text", "text": ["label"]}).fingerprint != data.fingerprint
+
+
+def test_what_is_suspicious_is_printed_and_recorded(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = planned_data(OWN | {"dev": "own.csv"})
+    fetch_task(data)
+    (warning,) = read_task(data).warnings
+    assert "3 of 3 dev examples also in train" in warning
+    assert f"warning: tasks.mine: {warning}" in capsys.readouterr().err
+
+
+UNLABELLED = "label,text\n?,one more\n?,and another\n"
+
+
+@pytest.mark.parametrize("kind", ["classes", "values"])
+def test_unlabelled_texts_become_a_split_with_ids_after_train(own: Path, kind: str) -> None:
+    (own / "own.csv").write_text("text,label\nfine,1\nbad,0\nso so,2\n")
+    (own / "dev.csv").write_text("text,label\nnever seen,1\n")
+    (own / "more.csv").write_text(UNLABELLED)
+    data = planned_data(OWN | {"unlabelled": "more.csv", "kind": kind})
     fetch_task(data)
     task = read_task(data)
-    assert task.labels == ("billing", "shipping", "other") and task.metrics == ("macro_f1", "accuracy")
-    assert task.licence == "internal use"
+    assert task.info.rows == {"train": 3, "dev": 1, "unlabelled": 2}
+    found = task.table("unlabelled").to_pydict()
+    missing = -1 if kind == "classes" else None
+    assert found == {"idx": [3, 4], "text_a": ["one more", "and another"], "label": [missing, missing]}
+    assert data.fingerprint != planned_data(OWN | {"kind": kind}).fingerprint
 
 
-def test_metrics_and_licence_of_ones_own_files_are_what_the_parameters_say_now(project: Path) -> None:
-    (project / "own.csv").write_text("text,label\nfine,a\nbad,b\nso so,c\n")
-    entry = {"source": "files", "train": "own.csv", "dev": "own.csv", "text": ["text"]}
-    data = planned_task(entry)
+@pytest.mark.parametrize(("grammar", "header"), [("acceptability", "text"), ("entailment", "text_a,text_b")])
+def test_a_generated_task_may_have_unlabelled_texts(project: Path, grammar: str, header: str) -> None:
+    (project / "more.csv").write_text(f"{header}\n{header}\n")
+    entry = {"source": "generator", "grammar": grammar, "train": 8, "dev": 4, "unlabelled": "more.csv"}
+    data = planned_data(entry)
     fetch_task(data)
-    assert not {"metrics", "licence"} & set(json.loads(data.marker.read_text()))
-    later = planned_task(entry | {"metrics": ["macro_f1", "accuracy"], "licence": "CC0-1.0"})
-    assert later.fingerprint == data.fingerprint and records.is_complete(later)
-    said = [(read_task(each).metrics, read_task(each).licence) for each in (data, later)]
-    assert said == [(("accuracy",), "not stated"), (("macro_f1", "accuracy"), "CC0-1.0")]
-    with pytest.raises(UserError, match=r"tasks\.mine\.metrics: f1 is for two classes, this task has 3: take macro_f1"):
-        read_task(planned_task(entry | {"metrics": ["f1"]}))
-    assert planned_task(entry | {"label": "text", "text": ["label"]}).fingerprint != data.fingerprint
+    assert read_task(data).table("unlabelled")["idx"].to_pylist() == [8]
 
 
-@pytest.mark.parametrize("page", ["own-data.md", "own-encoder.md"])
-def test_every_example_in_the_documentation_is_accepted(page: str) -> None:
-    for example in examples(page):
-        shown_elsewhere = {"tickets": {"source": "generator", "grammar": "entailment"}}
-        tasks = PARAMS["tasks"] | ({} if "tickets" in example.get("tasks", {}) else shown_elsewhere)
-        parse_params(merge(study_values(tasks), example))
+def test_unlabelled_texts_without_the_columns_are_refused(own: Path) -> None:
+    (own / "more.csv").write_text("sentence\none\n")
+    with pytest.raises(UserError, match=r"more\.csv: no column 'text'"):
+        fetch_task(planned_data(OWN | {"unlabelled": "more.csv"}))
+
+
+def test_labels_swapped_under_the_same_size_and_time_are_another_task(own: Path) -> None:
+    path = own / "own.csv"
+    before = planned_data(OWN)
+    fetch_task(before)
+    found = path.stat()
+    path.write_text(ROWS.replace("fine,a", "fine,b").replace("bad,b", "bad,a"))
+    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert path.stat().st_size == found.st_size
+    after = planned_data(OWN)
+    assert after.fingerprint != before.fingerprint
+    with pytest.raises(UserError, match=r"own\.csv changed since the study was planned"):
+        fetch_task(before)
+
+
+def test_a_flipped_bit_in_fetched_examples_is_found_before_they_are_read(own: Path) -> None:
+    data = planned_data(OWN)
+    fetch_task(data)
+    path = data.folder / "train.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(Damaged, match=r"train\.parquet"):
+        read_task(data).frame("train")
+    assert read_task(data).frame("dev").text_a.tolist() == ["never seen"]
+
+
+@pytest.mark.parametrize("content", ["{}", '{"task": 5, "splits": {}, "warnings": []}', "[1]", "{"])
+def test_a_damaged_manifest_is_one_line(own: Path, content: str) -> None:
+    data = planned_data(OWN)
+    fetch_task(data)
+    data.marker.write_text(content)
+    with pytest.raises(UserError, match=r"manifest\.json .*run again"):
+        read_task(data)
+
+
+def test_a_file_of_answers_covers_train_and_unlabelled(own: Path) -> None:
+    (own / "more.csv").write_text(UNLABELLED)
+    data = planned_data(OWN | {"unlabelled": "more.csv"})
+    fetch_task(data)
+    rows: list[dict[str, Any]] = [{"text": "and another", "label": "c"}, {"text": "bad", "label": "b"}]
+    (own / "llm.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    answers = answers_from_file(own / "llm.jsonl", read_task(data))
+    assert answers.idx.tolist() == [1, 4] and answers.logits.argmax(axis=1).tolist() == [1, 2]
+    assert answers.report.examples == 5 and answers.report.covered == 2
+
+
+def test_the_columns_of_a_parquet_file_are_in_their_order(own: Path) -> None:
+    data = planned_data(OWN)
+    fetch_task(data)
+    assert pq.read_schema(data.folder / "train.parquet").names == ["idx", "text_a", "label"]

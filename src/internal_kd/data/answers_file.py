@@ -59,13 +59,14 @@ def read_answers(path: Path, kind: str, labels: Sequence[str], texts: Sequence[t
     found = columns_of(path)
     by, key, text = _keys_of(path, found, texts)
     form = form_of(path, found, kind, labels)
-    columns = list(dict.fromkeys([*key, *text, *form.columns]))
-    position = {column: number for number, column in enumerate(columns)}
+    required = list(dict.fromkeys([*key, *text]))
+    optional = [column for column in form.columns if column not in required]
+    position = {column: number for number, column in enumerate([*required, *optional])}
     keys: list[Key] = []
     read_texts: list[tuple[str, ...]] = []
     places: list[str] = []
     logits: list[np.ndarray] = []
-    for place, values in rows_of(path, columns):
+    for place, values in rows_of(path, required, optional):
         of_text = tuple(
             text_value(values[position[name]], path, place, name, may_be_empty=len(text) == 2) for name in text
         )

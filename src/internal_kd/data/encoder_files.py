@@ -155,9 +155,9 @@ def _check_weights(where: str, path: Path) -> None:
     except (SafetensorError, OSError) as error:
         with path.open("rb") as handle:
             surprise = surprise_in(handle.read(64))
-        reason = (
-            f"is {surprise[0]}: {surprise[1]}" if surprise else f"is truncated or not safetensors ({error}); {WAY_OUT}"
-        )
-        raise UserError(f"{where}: {path.name} {reason}") from None
+        if surprise:
+            way_out = surprise[1].format(name=path.name, ending=path.suffix)
+            raise UserError(f"{where}: {path.name} is {surprise[0]}: {way_out}") from None
+        raise UserError(f"{where}: {path.name} is truncated or not safetensors ({error}); {WAY_OUT}") from None
     if empty:
         raise UserError(f"{where}: {path.name} has no weights; {WAY_OUT}")

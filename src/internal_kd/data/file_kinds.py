@@ -8,19 +8,19 @@ from internal_kd.errors import UserError
 
 # First bytes, what they mean, what to do. Longer signatures first: UTF-32 begins like UTF-16.
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x1f\x8b", "compressed with gzip", "decompress it: gunzip --keep"),
-    (b"BZh", "compressed with bzip2", "decompress it: bunzip2 --keep"),
-    (b"\xfd7zXZ", "compressed with xz", "decompress it: unxz --keep"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "decompress it: unzstd"),
+    (b"\x1f\x8b", "compressed with gzip", "decompress it: gunzip -c {name} > new{ending}"),
+    (b"BZh", "compressed with bzip2", "decompress it: bunzip2 -c {name} > new{ending}"),
+    (b"\xfd7zXZ", "compressed with xz", "decompress it: unxz -c {name} > new{ending}"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "decompress it: unzstd -c {name} > new{ending}"),
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV (UTF-8)"),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook", "save the sheet as CSV (UTF-8)"),
     (b"PAR1", "a Parquet file", "rename it to .parquet"),
     (b"ARROW1", "an Arrow file", "convert it to Parquet"),
     (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
-    (b"\xff\xfe\x00\x00", "UTF-32 text", "convert it: iconv -f utf-32 -t utf-8"),
-    (b"\x00\x00\xfe\xff", "UTF-32 text", "convert it: iconv -f utf-32 -t utf-8"),
-    (b"\xff\xfe", "UTF-16 text", "convert it: iconv -f utf-16 -t utf-8"),
-    (b"\xfe\xff", "UTF-16 text", "convert it: iconv -f utf-16 -t utf-8"),
+    (b"\xff\xfe\x00\x00", "UTF-32 text", "convert it: iconv -f utf-32 -t utf-8 {name} > new{ending}"),
+    (b"\x00\x00\xfe\xff", "UTF-32 text", "convert it: iconv -f utf-32 -t utf-8 {name} > new{ending}"),
+    (b"\xff\xfe", "UTF-16 text", "convert it: iconv -f utf-16 -t utf-8 {name} > new{ending}"),
+    (b"\xfe\xff", "UTF-16 text", "convert it: iconv -f utf-16 -t utf-8 {name} > new{ending}"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch the file: git lfs pull"),
     (b"<!doctype html", "an HTML page", "download the file itself"),
     (b"<html", "an HTML page", "download the file itself"),
@@ -31,6 +31,8 @@ _LOOKED_AT = 4096
 
 def surprise_in(start: bytes) -> tuple[str, str] | None:
     """Return what a file that begins with these bytes is and what to do about it, or None for plain text and the rest.
+
+    What to do may contain ``{name}`` and ``{ending}`` of the file.
 
     >>> surprise_in(b"PAR1...")
     ('a Parquet file', 'rename it to .parquet')
@@ -51,7 +53,7 @@ def _without_mark(start: bytes) -> tuple[str, str] | None:
         zeros = [byte for place, byte in enumerate(start[: len(start) // step * step]) if place % step != kept]
         if zeros.count(0) * 10 > len(zeros) * 9:
             name = f"utf-{width}{order}"
-            return f"UTF-{width} text without a byte order mark", f"convert it: iconv -f {name} -t utf-8"
+            return f"UTF-{width} text without a byte order mark", f"convert it: iconv -f {name} -t utf-8 {{name}} > new{{ending}}"
     return None
 
 
@@ -76,4 +78,5 @@ def check_file_kind(path: Path, *, expected: str) -> None:
     if expected == "parquet" and start.startswith(b"PAR1"):
         return
     if found := surprise_in(start):
-        raise UserError(f"{path} is {found[0]}: {found[1]}")
+        way_out = found[1].format(name=path.name, ending=path.suffix)
+        raise UserError(f"{path} is {found[0]}: {way_out}")

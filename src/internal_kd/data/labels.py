@@ -48,8 +48,9 @@ def label_text(value: Any, path: Path, place: str, column: str, known: Iterable[
     if isinstance(value, float) and math.isnan(value):
         value = None
     if value is not None and not isinstance(value, str | int | float):
-        several = ": several labels per row are not supported" if isinstance(value, list | tuple | dict) else ""
-        raise UserError(f"{path} {place}: column {column!r} is not a label but {named_type(value)}{several}")
+        several = isinstance(value, list | tuple | dict)
+        hint = "several labels per row are not supported" if several else "give the name of a class, or a whole number"
+        raise UserError(f"{path} {place}: column {column!r} is not a label but {named_type(value)}: {hint}")
     text = "" if value is None else unicode_value(str(value).strip(), path, place, column)
     if text.lower() in MISSING and text not in known:
         how = f" ({text!r} counts as missing; list it under `labels` if it is a class)" if text else ""
@@ -102,7 +103,7 @@ def class_names(task: str, path: Path, labels: Sequence[str]) -> tuple[str, ...]
     found = sorted(counts)
     way_out = f"list every class under tasks.{task}.labels"
     values = f"set tasks.{task}.kind: values to predict them"
-    numbers = [float(label) for label in found if _NUMBER.fullmatch(label)]
+    numbers = [number for label in found if (number := _number(label)) is not None]
     if len(numbers) == len(found) and any(not number.is_integer() for number in numbers):
         raise UserError(
             f"{path}: the labels look like numbers to predict ({len(found)} different, {min(numbers):g} to "
@@ -180,20 +181,25 @@ def class_indices(
     return [index[label] for label in labels]
 
 
+def _number(label: str) -> float | None:
+    # Nobody writes a number with 300 digits, and it would be infinite.
+    return float(label) if len(label) < 300 and _NUMBER.fullmatch(label) else None
+
+
 def _is_whole(label: str) -> bool:
     return len(label) < _LONGEST_NUMBER and re.fullmatch(r"-?[0-9]+(\.0*)?", label) is not None
 
 
 def _essence(label: str) -> Any:
     """What is left of a label without capitals, invisible characters, spaces and forms of the same letter."""
-    if len(label) < 300 and _NUMBER.fullmatch(label):
-        return float(label)
+    if (number := _number(label)) is not None:
+        return number
     folded = unicodedata.normalize("NFKC", label).casefold()
     return " ".join("".join(c for c in folded if unicodedata.category(c) not in ("Cf", "Cc")).split())
 
 
 def _difference(first: str, second: str) -> str:
-    if first.casefold() == second.casefold():
+    if first.lower() == second.lower():
         return "capital letters"
     if any(unicodedata.category(c) in ("Cf", "Cc") for c in first + second):
         return "an invisible character"

@@ -25,13 +25,16 @@ from internal_kd.errors import UserError, nearest
 # Where a row is ("line 7" of a text file, "row 6" of Parquet) and its values, in the order of the columns asked for.
 Row = tuple[str, tuple[Any, ...]]
 
+_Columns = Callable[[Path], tuple[str, ...]]
+_Rows = Callable[[Path, Sequence[str], Sequence[str]], Iterator[Row]]
+
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 _LATIN = "convert it: iconv -f windows-1252 -t utf-8"
 _EXCELS_FIRST_LINE = re.compile(r'"?sep=(.)"?')
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
-    """Return the names of a table's columns; for JSON Lines those of its first object.
+    """Return the names of a table's columns; for JSON Lines those of all objects together.
 
     Raises:
         UserError: as for ``rows_of``.
@@ -40,12 +43,13 @@ def columns_of(path: Path) -> tuple[str, ...]:
         return _kind_of(path)[0](path)
 
 
-def rows_of(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def rows_of(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Row]:
     """Yield the rows of a table.
 
     Args:
         path: a .csv, .tsv, .jsonl or .parquet file.
         columns: the columns to read.
+        optional: more columns; an object of JSON Lines that does not have one has None.
 
     Raises:
         UserError: the file cannot be read, or a column is missing or there twice; the line names the file and, if
@@ -57,7 +61,7 @@ def rows_of(path: Path, columns: Sequence[str]) -> Iterator[Row]:
         [('line 2', ('pos', 'fine'))]
     """
     with _in_one_line(path):
-        yield from _kind_of(path)[1](path, columns)
+        yield from _kind_of(path)[1](path, columns, optional)
 
 
 def check_ending(path: Path) -> None:
@@ -79,7 +83,7 @@ def shown(names: Iterable[Any], most: int = 12) -> str:
     return f"{first}, ... ({len(listed)})" if len(listed) > most else first
 
 
-def _kind_of(path: Path) -> tuple[Callable[[Path], tuple[str, ...]], Callable[[Path, Sequence[str]], Iterator[Row]]]:
+def _kind_of(path: Path) -> tuple[_Columns, _Rows]:
     check_ending(path)
     check_file_kind(path, expected="parquet" if path.suffix.lower() == ".parquet" else "text")
     return _KINDS[path.suffix.lower()]
@@ -186,11 +190,15 @@ def _carriage_return(path: Path, number: int, line: str, way_out: str) -> UserEr
 
 
 def _separated(
-    records: Callable[[Path], Iterator[tuple[int, list[str]]]], separator: str, path: Path, columns: Sequence[str]
+    records: Callable[[Path], Iterator[tuple[int, list[str]]]],
+    separator: str,
+    path: Path,
+    columns: Sequence[str],
+    optional: Sequence[str],
 ) -> Iterator[Row]:
     reading = records(path)
     header = next(reading, (0, []))[1]
-    positions = _positions(path, header, columns, separator)
+    positions = _positions(path, header, [*columns, *optional], separator)
     for number, fields in reading:
         if fields:
             place = f"line {number}"
@@ -232,24 +240,25 @@ def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _json_lines(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _json_lines(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
     for place, value in _objects(path):
         _check_columns(path, list(value), columns, place)
-        yield place, tuple(value[column] for column in columns)
+        yield place, tuple(value.get(column) for column in (*columns, *optional))
 
 
-def _first_keys(path: Path) -> tuple[str, ...]:
-    return tuple(next(_objects(path), ("", {}))[1])
+def _keys(path: Path) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(key for _, value in _objects(path) for key in value))
 
 
 # Parquet.
 
 
-def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _parquet(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
+    columns = [*columns, *optional]
     with pq.ParquetFile(path) as file:
         _check_columns(path, file.schema_arrow.names, columns)
         row = 0
-        for batch in file.iter_batches(8192, columns=list(columns)):
+        for batch in file.iter_batches(8192, columns=columns):
             for values in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
                 yield f"row {row}", values
                 row += 1
@@ -260,10 +269,10 @@ def _parquet_names(path: Path) -> tuple[str, ...]:
         return tuple(file.schema_arrow.names)
 
 
-_KINDS: dict[str, tuple[Callable[[Path], tuple[str, ...]], Callable[[Path, Sequence[str]], Iterator[Row]]]] = {
+_KINDS: dict[str, tuple[_Columns, _Rows]] = {
     ".csv": (partial(_header, _csv_records), partial(_separated, _csv_records, ",")),
     ".tsv": (partial(_header, _tsv_records), partial(_separated, _tsv_records, "\t")),
-    ".jsonl": (_first_keys, _json_lines),
+    ".jsonl": (_keys, _json_lines),
     ".parquet": (_parquet_names, _parquet),
 }
 

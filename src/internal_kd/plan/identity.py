@@ -49,12 +49,13 @@ class ContentHashes:
     """SHA-256 of local files, remembered by path, size, times and inode so that planning stays quick."""
 
     def __init__(self, cache: Path = WORK / "hashes.json") -> None:
-        """Read the cache; one that cannot be read counts as empty."""
+        """Read the cache; one that cannot be read, or that was changed, counts as empty."""
         self._cache = cache
         self._known: dict[str, str] = {}
         with suppress(UserError):
-            known = read_mapping(cache)
-            self._known = {key: value for key, value in known.items() if isinstance(value, str)}
+            kept = read_mapping(cache)
+            if isinstance(kept.get("files"), dict) and kept.get("sha256") == _sum(kept["files"]):
+                self._known = kept["files"]
 
     def of_file(self, path: Path, named: str) -> str:
         """Return a file's SHA-256; ``named`` is the parameter that led here, for the error line."""
@@ -74,4 +75,9 @@ class ContentHashes:
 
     def _save(self) -> None:
         with suppress(UserError):  # a cache that cannot be kept only costs time
-            write_text(self._cache, json.dumps(self._known, indent=0))
+            write_text(self._cache, json.dumps({"files": self._known, "sha256": _sum(self._known)}, indent=0))
+
+
+def _sum(known: Mapping[str, str]) -> str:
+    # One wrong digit would make every run of a study another one.
+    return sha256_text(json.dumps(known, sort_keys=True))
