@@ -20,7 +20,12 @@ def predict_logits(
 ) -> np.ndarray:
     """Return (examples, outputs) fp32 logits in the order of the examples; longest first: memory peaks early.
 
-    ``positions`` are the examples to predict, (chosen,); None: all of them. The network is read in eval mode, without dropout, and left in the mode it was in.
+    Args:
+        network: read in eval mode, without dropout, and left in the mode it was in.
+        examples: encoded.
+        hardware: the network is on its device.
+        positions: of the examples to predict, (chosen,); None: all of them.
+        batch_size: examples at a time.
 
     Raises:
         UserError: memory runs out with one example at a time.
