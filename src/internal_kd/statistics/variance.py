@@ -125,8 +125,9 @@ class Crossed:
         # From two seeds it is too bold where the spreads differ.
         free = [count - 1 for count in self.seeds]
         more = 2 if min(free) > 1 else 0
-        below = sum(part**2 / (f + more) for part, f in zip(self.of_seeds, free, strict=True))
-        return np.maximum(sum(self.of_seeds) ** 2 / below - more, min(free))
+        below = np.asarray(sum(part**2 / (f + more) for part, f in zip(self.of_seeds, free, strict=True)))
+        degrees = np.asarray(sum(self.of_seeds)) ** 2 / np.where(below > 0, below, 1.0) - more
+        return np.maximum(degrees, min(free))
 
     def on_this_dev_set(self) -> tuple[Array, Array]:
         """Return variance and degrees of freedom if seeds alone are drawn again (Welch 1947), (...) each."""

@@ -1,0 +1,64 @@
+"""Calibration: Guo et al.'s expected calibration error, and the bins of the reliability diagram."""
+
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve
+
+from internal_kd.errors import UserError
+from internal_kd.statistics import calibration
+from internal_kd.statistics.calibration import confidences, expected_calibration_error, reliability
+
+
+def test_a_case_counted_by_hand():
+    confidence, right = np.array([0.95, 0.95, 0.55, 0.55]), np.array([True, True, True, False])
+    # Half of the examples are 0.05 too modest, half of them 0.05 too sure.
+    assert expected_calibration_error(confidence, right) == pytest.approx(0.05)
+    bins = {one.count: one for one in reliability(confidence, right)[::-1] if one.count}
+    assert (bins[2].low, bins[2].high) == (pytest.approx(8 / 15), pytest.approx(9 / 15))
+
+
+def test_a_model_that_is_always_sure_and_half_right_errs_by_half():
+    assert expected_calibration_error(np.ones(10), np.arange(10) % 2 == 0) == 0.5
+
+
+def test_confidence_is_the_top_label_s_probability():
+    assert confidences(np.log([[0.2, 0.8], [0.7, 0.3]])) == pytest.approx([0.8, 0.7])
+    assert confidences(np.array([[1000.0, -1000.0]])) == pytest.approx([1.0])
+
+
+def test_bins_are_scikit_learn_s():
+    rng = np.random.default_rng(0)
+    confidence = np.append(rng.uniform(0.3, 1, 500), [1.0, 14 / 15, 0.6])
+    right = rng.random(len(confidence)) < confidence
+    accuracy, mean = calibration_curve(right, confidence, n_bins=15)
+    found = [one for one in reliability(confidence, right) if one.count]
+    assert [one.accuracy for one in found] == pytest.approx(list(accuracy))
+    assert [one.confidence for one in found] == pytest.approx(list(mean))
+    assert sum(one.count for one in found) == len(confidence)
+
+
+def test_a_model_that_is_right_as_often_as_sure_has_a_small_error_that_falls_with_examples():
+    rng = np.random.default_rng(1)
+    errors = []
+    for size in (200, 200_000):
+        confidence = rng.uniform(0.5, 1, size)
+        errors.append(expected_calibration_error(confidence, rng.random(size) < confidence))
+    assert errors[1] < 0.005 < errors[0]
+
+
+def test_a_method_has_each_seed_s_error_and_pooled_bins():
+    rng = np.random.default_rng(2)
+    labels = rng.integers(3, size=100)
+    seeds = [2 * np.eye(3)[labels] + rng.normal(size=(100, 3)) for _ in range(4)]
+    found = calibration(labels, seeds)
+    errors = [expected_calibration_error(confidences(own), own.argmax(1) == labels) for own in seeds]
+    assert found.errors == pytest.approx(errors)
+    assert (found.error, found.std) == pytest.approx((np.mean(errors), np.std(errors, ddof=1)))
+    assert found.accuracy == pytest.approx(np.mean([own.argmax(1) == labels for own in seeds]))
+    assert sum(one.count for one in found.bins) == 400
+    assert np.isnan(calibration(labels, seeds[:1]).std)
+
+
+def test_logits_of_other_examples_are_refused():
+    with pytest.raises(UserError, match="100 labels"):
+        calibration(np.zeros(100, int), [np.zeros((90, 2))])
