@@ -127,6 +127,9 @@ def publish_folder(staged: Path, target: Path, last: str) -> None:
     _open_to_others(staged)
     files = sorted(path.relative_to(staged) for path in staged.rglob("*") if path.is_file())
     (target / last).unlink(missing_ok=True)
+    # What an earlier attempt left, with other contents, must not be taken for a part of this one.
+    for left in [path for path in target.rglob("*") if path.is_file() and path.relative_to(target) not in files]:
+        left.unlink()
     for relative in [*(f for f in files if str(f) != last), Path(last)]:
         destination = target / relative
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -261,6 +264,16 @@ def sha256_once(path: Path) -> str:
     if key not in _hashed:
         _hashed[key] = sha256_file(path)
     return _hashed[key]
+
+
+def check_unchanged(path: Path, sha256: str) -> None:
+    """Refuse a user's file that is another one than when the study was planned.
+
+    Raises:
+        UserError: its SHA-256 is another.
+    """
+    if sha256_once(path) != sha256:
+        raise UserError(f"{path} changed since the study was planned; start again")
 
 
 def problem_with_file(folder: Path, name: str, expected: Any, *, content: bool) -> str | None:

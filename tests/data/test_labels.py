@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from internal_kd.data.labels import class_indices, class_names, label_text, label_warnings, spell_alike, target_value
+from internal_kd.data.labels import (
+    class_indices,
+    class_names,
+    label_text,
+    label_warnings,
+    spell_alike,
+    target_value,
+    value_warnings,
+)
 from internal_kd.errors import UserError
 
 PATH = Path("train.csv")
@@ -89,6 +97,16 @@ def test_ids_are_refused() -> None:
     assert "numbers to predict" in line and "kind: values" in line
 
 
+def test_whole_numbers_with_few_rows_each_are_numbers_to_predict() -> None:
+    line = refusal(names, [str(n * 7 % 100 + 1) for n in range(60)] * 3)
+    assert "numbers to predict" in line and "60 different in 180 rows" in line and "tasks.t.labels" in line
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_that_count_the_classes_name_classes(first: int) -> None:
+    assert len(names([str(n + first) for n in range(77)] * 5)) == 77
+
+
 def test_few_rows_with_a_class_each_are_a_task() -> None:
     assert names(["b", "a", "c"]) == ("a", "b", "c")
 
@@ -142,6 +160,14 @@ def test_a_class_with_one_example_is_reported_with_the_nearest() -> None:
 
 def test_a_listed_class_without_examples_is_reported() -> None:
     assert label_warnings(("a", "b", "c"), Counter("aab"), listed=True) == ["no training example has the label 'c'"]
+
+
+def test_suspicious_values_are_reported() -> None:
+    assert value_warnings([0.5, 1.5, 2.0]) == [] == value_warnings([-1, 0.5, -2])
+    (line,) = value_warnings([0, 1, 1])
+    assert "two different values (0, 1)" in line and "classes" in line
+    (line,) = value_warnings([-1, 0, 3.5, -1])
+    assert "2 of 4 values are -1" in line and "no value" in line
 
 
 @pytest.mark.parametrize("value", [1, 1.5, "2", " 3.5 ", decimal.Decimal("0.1")])

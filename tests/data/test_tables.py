@@ -87,6 +87,7 @@ def test_byte_order_mark_and_line_ends_do_not_matter(tmp_path: Path) -> None:
         "spaces.csv": CSV.replace("text,label", "text, label"),
         "unfinished.csv": CSV[:-1],
         "blank.csv": CSV + "\n\n",
+        "empty rows.csv": CSV + ",\n,\n",
     }.items():
         assert read(table(tmp_path, name, content)) == expected, name
 

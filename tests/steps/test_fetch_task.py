@@ -14,7 +14,7 @@ from data_plans import planned_data
 from internal_kd.data.answers_file import answers_from_file
 from internal_kd.data.examples import read_task
 from internal_kd.errors import UserError
-from internal_kd.files import Damaged
+from internal_kd.files import Damaged, sha256_file
 from internal_kd.plan.store import is_complete, problem_with
 from internal_kd.steps.fetch import fetch_task
 
@@ -161,9 +161,13 @@ def test_a_file_of_answers_covers_train_and_unlabelled(own: Path) -> None:
     fetch_task(data)
     rows: list[dict[str, Any]] = [{"text": "and another", "label": "c"}, {"text": "bad", "label": "b"}]
     (own / "llm.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    answers = answers_from_file(own / "llm.jsonl", read_task(data))
+    sha256 = sha256_file(own / "llm.jsonl")
+    answers = answers_from_file(own / "llm.jsonl", data, sha256)
     assert answers.idx.tolist() == [1, 4] and answers.logits.argmax(axis=1).tolist() == [1, 2]
     assert answers.report.examples == 5 and answers.report.covered == 2
+    (own / "llm.jsonl").write_text(json.dumps(rows[0]))
+    with pytest.raises(UserError, match=r"llm\.jsonl changed since the study was planned"):
+        answers_from_file(own / "llm.jsonl", data, sha256)
 
 
 def test_the_columns_of_a_parquet_file_are_in_their_order(own: Path) -> None:

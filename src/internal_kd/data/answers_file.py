@@ -23,18 +23,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from internal_kd.data.answer_forms import form_of
 from internal_kd.data.answers_match import AnswerRows, FileAnswers, Key, align, alike
+from internal_kd.data.examples import read_task, text_columns
 from internal_kd.data.tables import columns_of, rows_of, shown, text_value
 from internal_kd.errors import UserError
-from internal_kd.files import write_text
-
-if TYPE_CHECKING:
-    from internal_kd.data.examples import TaskOnDisk
+from internal_kd.files import check_unchanged, write_text
+from internal_kd.plan.artefacts import Data
 
 ID_COLUMNS = ("idx", "id")
 
@@ -99,20 +97,21 @@ def write_answers(path: Path, idx: Sequence[int], logits: np.ndarray, labels: Se
     write_text(path, "\n".join(lines) + "\n")
 
 
-def answers_from_file(path: Path, task: TaskOnDisk, columns: Sequence[tuple[str, ...]] = ()) -> FileAnswers:
+def answers_from_file(path: Path, data: Data, sha256: str) -> FileAnswers:
     """Read a file of answers and match it with a task's examples of train and, if there are some, unlabelled.
 
     Args:
         path: the file.
-        task: the task.
-        columns: what the task calls its own text columns, in addition to ``text`` and ``text_a``, ``text_b``.
+        data: the task, which was fetched.
+        sha256: the file's SHA-256 when the study was planned.
 
     Raises:
-        UserError: as ``read_answers`` and ``align``.
+        UserError: the file was changed; or as ``read_answers`` and ``align``.
     """
+    check_unchanged(path, sha256)
+    task = read_task(data)
     info = task.info
-    generic = [("text_a", "text_b")] if info.texts == 2 else [("text",), ("text_a",)]
-    rows = read_answers(path, info.kind, info.labels, [*columns, *generic])
+    rows = read_answers(path, info.kind, info.labels, text_columns(data, info.texts))
     idx: list[int] = []
     texts: list[tuple[str, ...]] = []
     for split in ("train", "unlabelled"):

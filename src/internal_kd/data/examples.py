@@ -22,6 +22,7 @@ from internal_kd.files import publish, read_mapping, sha256_file, staging_folder
 from internal_kd.params.data import FilesEntry
 from internal_kd.plan.artefacts import Artefact, Data
 from internal_kd.plan.identity import plain
+from internal_kd.tasks.glue import GLUE
 from internal_kd.tasks.info import TaskInfo
 from internal_kd.tasks.kinds import KINDS
 
@@ -142,6 +143,17 @@ def with_unlabelled(task: FetchedTask, texts: Sequence[Sequence[str]]) -> Fetche
     added = examples_of(range(first, first + len(texts[0])), texts, None, kind=task.info.kind)
     info = replace(task.info, rows={**task.info.rows, "unlabelled": len(texts[0])})
     return replace(task, info=info, splits={**task.splits, "unlabelled": added})
+
+
+def text_columns(data: Data, texts: int) -> list[tuple[str, ...]]:
+    """Return what the one or two text columns of further files of a task may be called, best first.
+
+    A user's own task has its own names; the others those of their source, or ``text``, or ``text_a`` and ``text_b``.
+    """
+    if isinstance(data.entry, FilesEntry):
+        return [data.entry.text]
+    source = [GLUE[data.glue].text] if data.glue is not None else []
+    return [*source, *([("text_a", "text_b")] if texts == 2 else [("text",), ("text_a",)])]
 
 
 def rows_by_split(splits: dict[str, Examples]) -> dict[str, int]:

@@ -53,7 +53,10 @@ def _without_mark(start: bytes) -> tuple[str, str] | None:
         zeros = [byte for place, byte in enumerate(start[: len(start) // step * step]) if place % step != kept]
         if zeros.count(0) * 10 > len(zeros) * 9:
             name = f"utf-{width}{order}"
-            return f"UTF-{width} text without a byte order mark", f"convert it: iconv -f {name} -t utf-8 {{name}} > new{{ending}}"
+            return (
+                f"UTF-{width} text without a byte order mark",
+                f"convert it: iconv -f {name} -t utf-8 {{name}} > new{{ending}}",
+            )
     return None
 
 

@@ -28,6 +28,8 @@ _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 _ROWS_TO_JUDGE = 20
 _MANY_CLASSES = 20
 _FEW_CLASSES = 200
+# Whole numbers with fewer rows per class than this are values, unless they count the classes from 0 or 1.
+_FEW_ROWS = 10
 
 
 def label_text(value: Any, path: Path, place: str, column: str, known: Iterable[str] = ()) -> str:
@@ -109,10 +111,10 @@ def class_names(task: str, path: Path, labels: Sequence[str]) -> tuple[str, ...]
             f"{path}: the labels look like numbers to predict ({len(found)} different, {min(numbers):g} to "
             f"{max(numbers):g}): {values}; if they are classes, {way_out}"
         )
-    if len(labels) >= _ROWS_TO_JUDGE and len(found) * 2 > len(labels):
-        kind, hint = (
-            ("numbers to predict", values) if len(numbers) == len(found) else ("ids", "name the label's column")
-        )
+    all_numbers = len(numbers) == len(found)
+    sparse = all_numbers and len(found) > _MANY_CLASSES and len(found) * _FEW_ROWS > len(labels)
+    if len(labels) >= _ROWS_TO_JUDGE and (len(found) * 2 > len(labels) or (sparse and not _count_classes(numbers))):
+        kind, hint = ("numbers to predict", values) if all_numbers else ("ids", "name the label's column")
         raise UserError(
             f"{path}: the labels look like {kind}, not like classes ({len(found)} different in {len(labels)} rows: "
             f"{shown(found, 4)}): {hint}; if they are classes, {way_out}"
@@ -161,6 +163,22 @@ def label_warnings(names: Sequence[str], counts: Counter[str], *, listed: bool) 
     return lines
 
 
+def value_warnings(values: Sequence[float]) -> list[str]:
+    """Return what is suspicious about the numbers to predict of a training set, each in one line."""
+    lines = []
+    different = sorted(set(values))
+    if len(different) == 2:
+        lines.append(
+            f"only two different values ({different[0]:g}, {different[1]:g}): if they are classes, leave out kind"
+        )
+    elif different[0] == -1 and different[1] >= 0:
+        count = sum(value == -1 for value in values)
+        lines.append(
+            f"{count} of {len(values)} values are -1, all others 0 or more: if it means 'no value', remove the rows"
+        )
+    return lines
+
+
 def class_indices(
     labels: Sequence[str], places: Sequence[str], names: Sequence[str], path: Path, task: str, *, listed: bool
 ) -> list[int]:
@@ -184,6 +202,11 @@ def class_indices(
 def _number(label: str) -> float | None:
     # Nobody writes a number with 300 digits, and it would be infinite.
     return float(label) if len(label) < 300 and _NUMBER.fullmatch(label) else None
+
+
+def _count_classes(numbers: Sequence[float]) -> bool:
+    """Whether the numbers are 0, 1, 2, ... or 1, 2, 3, ... without a gap."""
+    return min(numbers) in (0, 1) and max(numbers) - min(numbers) == len(numbers) - 1
 
 
 def _is_whole(label: str) -> bool:

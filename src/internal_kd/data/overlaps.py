@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 # The texts and the labels of a split: a tuple of one or two texts per example.
-Split = tuple[Sequence[tuple[str, ...]], Sequence[Any]]
-_Labels = dict[tuple[str, ...], set[Any]]
+Split = tuple[Iterable[tuple[str, ...]], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class _Hashed:
+    """A split without its texts: a hash of every example's texts, and one of texts and label together."""
+
+    texts: np.ndarray
+    labelled: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.texts)
 
 
 def overlap_warnings(splits: Mapping[str, Split]) -> list[str]:
@@ -23,49 +36,48 @@ def overlap_warnings(splits: Mapping[str, Split]) -> list[str]:
         >>> overlap_warnings({"train": train, "dev": ([("a",), ("c",)], [1, 1])})
         ['1 of 2 dev examples also in train (1 with another label)']
     """
-    texts = {name: [tuple(text.strip() for text in example) for example in split[0]] for name, split in splits.items()}
-    labels = {name: _labels_of(texts[name], split[1]) for name, split in splits.items()}
-    lines = _repeated(len(texts["train"]), labels["train"])
-    for name in texts:
+    hashed = {name: _hashed(*split) for name, split in splits.items()}
+    lines = _repeated(hashed["train"])
+    for name, split in hashed.items():
         if name == "train":
             continue
-        gold = None if name.startswith(("test", "unlabelled")) else splits[name][1]
-        lines += _shared(name, texts[name], gold, "train", labels["train"])
+        lines += _shared(name, split, "train", hashed["train"])
         if name.startswith("test"):
-            lines += _shared(name, texts[name], None, "dev", labels["dev"])
-        elif name != "unlabelled" and "unlabelled" in texts:
-            lines += _answered(name, texts["unlabelled"], labels[name])
+            lines += _shared(name, split, "dev", hashed["dev"])
+        elif name != "unlabelled" and "unlabelled" in hashed:
+            lines += _answered(name, hashed["unlabelled"], split)
     return lines
 
 
-def _labels_of(texts: Sequence[tuple[str, ...]], labels: Iterable[Any]) -> _Labels:
-    seen: _Labels = {}
-    for text, label in zip(texts, labels, strict=True):
-        seen.setdefault(text, set()).add(label)
-    return seen
+def _hashed(texts: Iterable[tuple[str, ...]], labels: Iterable[Any]) -> _Hashed:
+    of_texts = [hash(tuple(text.strip() for text in example)) for example in texts]
+    return _Hashed(np.array(of_texts), np.array([hash(pair) for pair in zip(of_texts, labels, strict=True)]))
 
 
-def _repeated(examples: int, train: _Labels) -> list[str]:
-    if examples == len(train):
+def _repeated(train: _Hashed) -> list[str]:
+    different = len(np.unique(train.texts))
+    if different == len(train):
         return []
-    contradicting = sum(len(labels) > 1 for labels in train.values())
+    # A text with two labels is two pairs.
+    _, first = np.unique(train.labelled, return_index=True)
+    contradicting = int((np.unique(train.texts[first], return_counts=True)[1] > 1).sum())
     more = f"; texts with several labels: {contradicting}" if contradicting else ""
-    return [f"{examples - len(train)} of {examples} train examples repeat an earlier text{more}"]
+    return [f"{len(train) - different} of {len(train)} train examples repeat an earlier text{more}"]
 
 
-def _shared(
-    name: str, texts: Sequence[tuple[str, ...]], gold: Sequence[Any] | None, other: str, among: _Labels
-) -> list[str]:
-    found = [position for position, text in enumerate(texts) if text in among]
-    if not found:
+def _shared(name: str, split: _Hashed, other: str, among: _Hashed) -> list[str]:
+    found = np.isin(split.texts, among.texts)
+    count = int(found.sum())
+    if not count:
         return []
-    contradicted = 0 if gold is None else sum(gold[position] not in among[texts[position]] for position in found)
+    labelled = not name.startswith(("test", "unlabelled"))
+    contradicted = int((found & ~np.isin(split.labelled, among.labelled)).sum()) if labelled else 0
     more = f" ({contradicted} with another label)" if contradicted else ""
-    every = len(found) == len(texts) and name != "unlabelled"
+    every = count == len(split) and name != "unlabelled"
     consequence = f": {name} and {other} are the same texts, so scores are not those on new examples" if every else ""
-    return [f"{len(found)} of {len(texts)} {name} examples also in {other}{more}{consequence}"]
+    return [f"{count} of {len(split)} {name} examples also in {other}{more}{consequence}"]
 
 
-def _answered(name: str, unlabelled: Sequence[tuple[str, ...]], among: _Labels) -> list[str]:
-    count = sum(text in among for text in unlabelled)
+def _answered(name: str, unlabelled: _Hashed, among: _Hashed) -> list[str]:
+    count = int(np.isin(unlabelled.texts, among.texts).sum())
     return [f"{count} of {len(unlabelled)} unlabelled texts also in {name}: students train on them"] if count else []

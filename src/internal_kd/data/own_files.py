@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from internal_kd.data.examples import FetchedTask, examples_of, metrics_of, rows_by_split
-from internal_kd.data.labels import class_indices, class_names, label_text, label_warnings, spell_alike, target_value
+from internal_kd.data.labels import (
+    class_indices,
+    class_names,
+    label_text,
+    label_warnings,
+    spell_alike,
+    target_value,
+    value_warnings,
+)
 from internal_kd.data.tables import check_ending, columns_of, rows_of, shown, text_value
 from internal_kd.errors import UserError
 from internal_kd.params.data import FilesEntry
@@ -81,7 +89,8 @@ def read_own_files(given: OwnFiles) -> OwnTask:
     # The training file first: if it has no examples or one class, the dev file would seem to be wrong.
     _check_train(given, read["train"])
     if given.kind == "values":
-        return OwnTask((), {split: OwnSplit(rows.texts, rows.targets or None) for split, rows in read.items()})
+        splits = {split: OwnSplit(rows.texts, rows.targets or None) for split, rows in read.items()}
+        return OwnTask((), splits, value_warnings(read["train"].targets))
     names = given.labels or class_names(given.task, given.files["train"], read["train"].labels)
     splits = {split: OwnSplit(rows.texts, _indices(rows, names, given)) for split, rows in read.items()}
     counts = Counter(read["train"].labels)

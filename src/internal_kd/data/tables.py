@@ -29,7 +29,7 @@ _Columns = Callable[[Path], tuple[str, ...]]
 _Rows = Callable[[Path, Sequence[str], Sequence[str]], Iterator[Row]]
 
 _SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
-_LATIN = "convert it: iconv -f windows-1252 -t utf-8"
+_LATIN = "convert it from what it was saved in, often iconv -f windows-1252 -t utf-8"
 _EXCELS_FIRST_LINE = re.compile(r'"?sep=(.)"?')
 
 
@@ -200,7 +200,7 @@ def _separated(
     header = next(reading, (0, []))[1]
     positions = _positions(path, header, [*columns, *optional], separator)
     for number, fields in reading:
-        if fields:
+        if any(fields):  # spreadsheets end in rows of separators alone
             place = f"line {number}"
             _check_width(path, place, len(fields), len(header), separator)
             yield place, tuple(fields[position] for position in positions)

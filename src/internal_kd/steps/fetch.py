@@ -20,11 +20,12 @@ def fetch_task(data: Data) -> None:
     """
     from dataclasses import replace
 
-    from internal_kd.data.examples import check_task, with_unlabelled, write_task
+    from internal_kd.data.examples import check_task, text_columns, with_unlabelled, write_task
+    from internal_kd.data.own_files import read_texts
 
     task = _read_source(data)
     if "unlabelled" in data.files:
-        task = with_unlabelled(task, _unlabelled(data, task))
+        task = with_unlabelled(task, read_texts(data.files["unlabelled"], text_columns(data, task.info.texts)))
     check_task(task)
     task = replace(task, warnings=(*task.warnings, *_overlaps(task)))
     write_task(data, task)
@@ -62,30 +63,17 @@ def _read_source(data: Data) -> FetchedTask:
     from internal_kd.data.glue_files import read_glue_folder
     from internal_kd.data.glue_hub import download_glue
     from internal_kd.data.own_files import fetch_own_files
-    from internal_kd.errors import UserError
-    from internal_kd.files import sha256_once
+    from internal_kd.files import check_unchanged
     from internal_kd.plan.sources import check_available
 
     check_available(f"tasks.{data.name}", data.files)
     for split, path in data.files.items():
-        if sha256_once(path) != data.content[split]:
-            raise UserError(f"{path} changed since the study was planned; start again")
+        check_unchanged(path, data.content[split])
     if data.entry.source == "generator":
         return generate_task(data.name, data.entry)
     if data.entry.source == "files":
         return fetch_own_files(data)
     return read_glue_folder(data) if data.hub is None else download_glue(data)
-
-
-def _unlabelled(data: Data, task: FetchedTask) -> list[list[str]]:
-    from internal_kd.data.own_files import read_texts
-    from internal_kd.tasks.glue import GLUE
-
-    generic = [("text_a", "text_b")] if task.info.texts == 2 else [("text",), ("text_a",)]
-    if data.entry.source == "files":
-        return read_texts(data.files["unlabelled"], [data.entry.text])
-    own = [GLUE[data.glue].text] if data.glue is not None else []
-    return read_texts(data.files["unlabelled"], [*own, *generic])
 
 
 def _overlaps(task: FetchedTask) -> list[str]:
@@ -94,5 +82,5 @@ def _overlaps(task: FetchedTask) -> list[str]:
     splits = {}
     for name, examples in task.splits.items():
         texts = [examples.table[column].to_pylist() for column in ("text_a", "text_b")[: task.info.texts]]
-        splits[name] = (list(zip(*texts, strict=True)), examples.table["label"].to_pylist())
+        splits[name] = (zip(*texts, strict=True), examples.table["label"].to_pylist())
     return overlap_warnings(splits)

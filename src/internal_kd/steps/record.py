@@ -191,13 +191,10 @@ def _record_file(answers: Answers, file: AnswersFile, data: EncodedTask) -> None
     import torch
 
     from internal_kd.data.answers_file import answers_from_file
-    from internal_kd.data.examples import manifest_of, read_task
+    from internal_kd.data.examples import manifest_of
     from internal_kd.distillation.recording import RecordingWriter
-    from internal_kd.params.data import FilesEntry
 
-    entry = answers.inputs.data.entry
-    columns = [entry.text] if isinstance(entry, FilesEntry) else []
-    found = answers_from_file(file.path, read_task(answers.inputs.data), columns)
+    found = answers_from_file(file.path, answers.inputs.data, file.content)
     for line in found.report.lines():
         print(f"{file.path}: {line}", flush=True)
     wanted: Wanted = frozenset({("logits", 0)})
