@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from internal_kd.errors import UserError
@@ -23,7 +25,7 @@ from internal_kd.running.make import (
     score_line,
     to_make,
 )
-from tiny_study import complete, planned
+from tiny_study import complete, make_project, plan_here, planned
 
 
 def run_of(study: Study, method: str, seed: int = 1) -> Run:
@@ -112,14 +114,11 @@ def test_a_task_is_really_made(study: Study) -> None:
 
 @pytest.mark.parametrize(
     ("keep", "kept"),
-    [("all", {"teacher": [True, True], "soft": [True, True]}), ("first-seed", {"teacher": [True, True], "soft": [True, False]}),
-     ("none", {"teacher": [True, True], "soft": [False, False]})],
-)  # fmt: skip
+    [("all", [True, True]), ("first-seed", [True, False]), ("none", [False, False])],
+)
 def test_weights_are_kept_of_runs_that_teach_and_of_others_as_the_machine_says(
-    project, monkeypatch: pytest.MonkeyPatch, keep: str, kept: dict[str, list[bool]]
+    project: Path, monkeypatch: pytest.MonkeyPatch, keep: str, kept: list[bool]
 ) -> None:
-    from tiny_study import make_project, plan_here
-
     make_project(project, machine={"keep_models": keep})
     study = plan_here()
     complete(*(artefact for artefact in study.artefacts.values() if not isinstance(artefact, Run)))
@@ -131,10 +130,10 @@ def test_weights_are_kept_of_runs_that_teach_and_of_others_as_the_machine_says(
 
     monkeypatch.setattr(making, "resolve", lambda path: step)
     for run in study.runs:
-        if run.method.name in kept:
-            (run.marker).unlink(missing_ok=True)
+        if run.method.name in ("teacher", "soft"):
+            run.marker.unlink(missing_ok=True)
             make(run, study)
-    assert found == kept
+    assert found == {"teacher": [True, True], "soft": kept}
 
 
 def score(run: Run, **scores: float | None) -> None:
@@ -153,9 +152,7 @@ def test_a_finished_run_is_shown_beside_its_teacher(study: Study) -> None:
     assert score_line(student) == "judge stacked L2 s1: matthews_correlation undefined, teacher 60.5"
 
 
-def test_several_teachers_are_shown_and_an_error_is_no_percentage(project) -> None:
-    from tiny_study import make_project, plan_here
-
+def test_several_teachers_are_shown_and_an_error_is_no_percentage(project: Path) -> None:
     both = {"of": "teacher", "seeds": [1, 2], "weak": "accept"}
     make_project(project, methods={"soft": {"teacher": both}}, study={"methods": ["teacher", "soft"]})
     study = plan_here()

@@ -1,48 +1,42 @@
-"""What Snakemake itself plans: nothing that is complete, everything a missing run lacks."""
+"""What Snakemake itself plans: nothing that is complete, everything that a missing run needs."""
+
+from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
+import time
 from pathlib import Path
 
 import pytest
+from dry_runs import dry_run, snakemake
 
-from internal_kd.files import write_json
-from internal_kd.operations.owners import Owner, record_of
+from completed import complete_everything
+from internal_kd.files import read_json, write_json
 from internal_kd.params import read_yaml
-from internal_kd.study import Study
-from tiny_study import OVERLAY, ROOT, complete_everything, environment, planned_jobs, snakemake
+from internal_kd.plan.artefacts import Run
+from internal_kd.plan.study import Study
+from tiny_study import OVERLAY, ROOT, environment, planned_jobs
 
-pytestmark = pytest.mark.slow
-
-RESULTS = {
-    "measure_latency": 1,
-    "score_runs": 1,
-    "compare_runs": 1,
-    "measure_fidelity": 1,
-    "map_attention": 1,
-    "plot_figures": 1,
-    "render_report": 1,
-    "publish_runs": 1,
-    "all": 1,
-}
+RESULTS = dict.fromkeys(("measure_latency", "map_attention", "evaluate", "plot", "report", "publish_runs", "all"), 1)
 FRESH = RESULTS | {
     "fetch_task": 1,
     "fetch_encoder": 1,
-    "tokenize_task": 1,
+    "encode_task": 1,
     "train_teacher": 2,
-    "record_teacher": 1,
+    "record_answers": 1,
     "initialize_student": 1,
-    "train_student": 6,
+    "distill_labels": 4,
+    "distill_internals": 2,
 }
 # Names no server: an attempt to reach one fails at once instead of hanging.
 OFFLINE = {"HF_ENDPOINT": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
 
 
-def dry_run(*arguments: str, overlay: str | Path = OVERLAY) -> dict[str, int]:
-    return planned_jobs(snakemake("--dry-run", *arguments, overlay=overlay).stdout)
+def run_of(study: Study, method: str, seed: int = 1) -> Run:
+    return next(run for run in study.runs if (run.method.name, run.seed) == (method, seed))
 
 
 def scramble_times(folder: Path) -> None:
@@ -52,26 +46,27 @@ def scramble_times(folder: Path) -> None:
         os.utime(path, (moment, moment))
 
 
-def test_a_fresh_project_plans_every_step_once(study: Study) -> None:
+def test_a_fresh_project_plans_every_step_once_and_parts_of_it_by_name(study: Study) -> None:
     assert dry_run() == FRESH
     assert dry_run("data") == {"fetch_task": 1, "fetch_encoder": 1, "data": 1}
+    assert dry_run("teachers") == {
+        "fetch_task": 1,
+        "fetch_encoder": 1,
+        "encode_task": 1,
+        "train_teacher": 1,
+        "teachers": 1,
+    }
+    runs = {rule: number for rule, number in FRESH.items() if rule not in RESULTS}
+    assert dry_run("runs") == runs | {"runs": 1}
 
 
-def test_a_study_that_gc_could_not_know_is_remembered_and_a_dry_run_forgets_none(study: Study) -> None:
-    kept, own = Path("work/studies") / f"{study.name}.yaml", Path("config/tiny.yaml")
-    own.parent.mkdir()
-    Path(OVERLAY).rename(own)
-    dry_run(overlay=own)
-    assert not kept.exists()
-    elsewhere = own.rename("another.yaml")
-    dry_run(overlay=elsewhere)
-    assert read_yaml(kept)["study"]["name"] == study.name
-    kept.unlink()
-    dry_run("--config", "analysis={distillation_alpha: 0.4}", overlay=elsewhere)
-    assert float(read_yaml(kept)["analysis"]["distillation_alpha"]) == 0.4
-    dry_run("--config", "analysis={distillation_alpha: 0.3}", overlay=elsewhere)
-    dry_run(overlay=elsewhere.rename(own))
-    assert float(read_yaml(kept)["analysis"]["distillation_alpha"]) == 0.4
+def test_teachers_assistants_ensembles_and_generations_are_made_in_their_order(project: Path) -> None:
+    shutil.copytree(ROOT / "config", project / "config")
+    overlays = ["--configfile", "config/demo.yaml", "config/roles.yaml"]
+    done = snakemake("--dry-run", *overlays, overlay=None)
+    assert done.code == 0, done.output
+    assert done.jobs["train_teacher"] == 6 and done.jobs["distill_internals"] == 4
+    assert done.jobs["record_answers"] > 2 * 3
 
 
 def test_a_complete_study_plans_nothing_whatever_its_times_and_without_scratch(study: Study) -> None:
@@ -79,92 +74,144 @@ def test_a_complete_study_plans_nothing_whatever_its_times_and_without_scratch(s
     shutil.rmtree("work")
     scramble_times(Path("results"))
     done = snakemake("--dry-run")
-    assert planned_jobs(done.stdout) == {} and "Nothing to be done" in done.stdout
-    # Nor without the default profile, nor for a run asked for by name.
+    assert done.jobs == {} and "Nothing to be done" in done.output
+    # Nor without the default profile, nor for a run that is asked for by name.
     assert dry_run("--workflow-profile", "none") == {}
-    assert dry_run(str(study.students[0].marker)) == {}
+    assert dry_run(str(study.runs[-1].marker)) == {}
 
 
-def test_a_deleted_run_file_is_made_again_with_only_what_it_lacks(study: Study) -> None:
+@pytest.mark.parametrize("shift", [-20 * 365 * 86400, 20 * 365 * 86400], ids=["past", "future"])
+def test_a_clock_that_jumps_trains_nothing(study: Study, shift: int) -> None:
+    complete_everything(study)
+    for path in (path for path in Path().rglob("*") if path.is_file() and ".snakemake" not in path.parts):
+        os.utime(path, (time.time() + shift, time.time() + shift))
+    assert dry_run() == {}
+    run_of(study, "stacked").marker.unlink()
+    assert dry_run() == RESULTS | {"distill_internals": 1}
+
+
+def test_a_deleted_run_file_is_made_again_with_only_what_it_needs(study: Study) -> None:
     complete_everything(study)
     scramble_times(Path("results"))
-    study.students[0].marker.unlink()
-    assert dry_run() == RESULTS | {"train_student": 1}
+    run_of(study, "soft").marker.unlink()
+    assert dry_run() == RESULTS | {"distill_labels": 1}
 
 
 def test_a_broken_run_is_named_and_made_again_and_a_dry_run_changes_nothing(study: Study) -> None:
     complete_everything(study)
-    run = study.students[0]
+    run = run_of(study, "stacked")
     (run.folder / "predictions.parquet").write_text("cut")
     done = snakemake("--dry-run")
-    assert planned_jobs(done.stdout) == RESULTS | {"train_student": 1}
-    assert f"broken, will be trained again: {run.folder}" in done.stdout
-    assert run.marker.is_file()
+    assert done.jobs == RESULTS | {"distill_internals": 1}
+    assert str(run.folder) in done.output and run.marker.is_file()
+
+
+def test_a_teacher_whose_weights_are_needed_and_gone_is_trained_again(study: Study) -> None:
+    complete_everything(study)
+    student = run_of(study, "stacked")
+    (run_of(study, "teacher").folder / "model/model.safetensors").unlink()
+    assert dry_run() == {}
+    student.marker.unlink()
+    shutil.rmtree("work/answers")
+    assert dry_run() == RESULTS | {"train_teacher": 1, "record_answers": 1, "distill_internals": 1}
 
 
 def test_one_more_seed_plans_only_the_new_runs(study: Study) -> None:
     complete_everything(study)
-    assert dry_run("--config", "study={seeds: [1, 2, 3]}") == RESULTS | {"train_student": 3}
+    more = {"train_teacher": 1, "distill_labels": 2, "distill_internals": 1}
+    assert dry_run("--config", "study={seeds: [1, 2, 3]}") == RESULTS | more
 
 
 def test_a_missing_table_renews_the_results_and_trains_nothing(study: Study) -> None:
     complete_everything(study)
-    (study.folder / "tables/main.md").unlink()
+    (study.folder / "tables/main.csv").unlink()
     assert dry_run() == RESULTS
 
 
-def test_unlocking_forgets_who_worked_from_another_machine_and_nothing_else_does(study: Study) -> None:
-    record = record_of("elsewhere", 1)
-    write_json(record, asdict(Owner("elsewhere", 1, "long ago", "2026-01-01 12:00:00", "params.yaml")))
-    dry_run()
-    assert record.exists()
-    snakemake("--unlock")
-    assert not record.exists()
+def test_an_export_is_asked_for_by_name_and_not_planned_otherwise(study: Study) -> None:
+    complete_everything(study)
+    assert dry_run("export") == {"export": 1}
+    run_of(study, "stacked").marker.unlink()
+    assert dry_run("export") == {"distill_internals": 1, "export": 1}
 
 
-def test_a_mistake_in_the_parameters_is_told_in_one_line(study: Study) -> None:
-    done = snakemake("--dry-run", "--config", "study={sede: 1}", check=False)
-    assert done.returncode != 0
-    assert "unknown parameter 'sede'" in done.stdout and "Traceback" not in done.stdout
+def test_results_that_mlflow_was_not_shown_are_published(study: Study) -> None:
+    complete_everything(study)
+    shown = Path("work/published/tiny.txt")
+    shown.parent.mkdir(parents=True)
+    shown.write_text("not yet\n")
+    assert dry_run() == {"publish_runs": 1, "all": 1}
 
 
-def test_null_on_the_command_line_is_no_word(study: Study) -> None:
-    done = snakemake("--dry-run", "--config", "data={root: null}", "student={epochs: null}", check=False)
-    assert done.returncode != 0
-    assert "student.epochs: should be a valid integer (given: null)" in done.stdout
+def test_a_mistake_in_the_parameters_is_one_line(study: Study) -> None:
+    for arguments, word in (
+        (["--config", "study={sede: 1}"], "'sede'"),
+        (["--config", "data={root: null}", "defaults={epochs: null}"], "defaults.epochs"),
+    ):
+        done = snakemake("--dry-run", *arguments)
+        assert done.code != 0 and word in done.output and "Traceback" not in done.output
 
 
-TEMPLATE = "__use_yte__: true\n__definitions__: ['import pathlib; pathlib.Path(\"pwned\").touch()']\n"
-
-
-def test_python_in_the_parameters_is_refused_before_it_runs(study: Study) -> None:
+def test_python_in_the_parameters_never_runs(study: Study) -> None:
     params = Path("params.yaml")
-    params.write_text(TEMPLATE + params.read_text())
-    done = snakemake("--dry-run", check=False)
-    assert done.returncode != 0 and "params.yaml: unknown parameter '__use_yte__'" in done.stdout
-    assert not Path("pwned").exists() and "Traceback" not in done.stdout
+    template = "__use_yte__: true\n__definitions__: ['import pathlib; pathlib.Path(\"pwned\").touch()']\n"
+    params.write_text(template + params.read_text())
+    done = snakemake("--dry-run")
+    assert done.code != 0 and "__use_yte__" in done.output
+    assert not Path("pwned").exists() and "Traceback" not in done.output
 
 
-def test_python_in_an_overlay_is_refused_even_though_snakemake_has_read_it(study: Study) -> None:
-    overlay = Path(OVERLAY)
-    overlay.write_text("__use_yte__: true\n" + overlay.read_text())
-    done = snakemake("--dry-run", check=False)
-    assert done.returncode != 0 and "tiny.yaml: unknown parameter '__use_yte__'" in done.stdout
+def test_a_study_that_gc_could_not_know_is_remembered_and_a_dry_run_forgets_none(study: Study) -> None:
+    kept, own = Path("work/studies/tiny.yaml"), Path("config/tiny.yaml")
+    own.parent.mkdir()
+    Path(OVERLAY).rename(own)
+    dry_run(overlay=own)
+    assert not kept.exists()
+    elsewhere = own.rename("another.yaml")
+    dry_run(overlay=elsewhere)
+    assert read_yaml(kept)["study"]["name"] == "tiny"
+    dry_run("--config", "analysis={margin: 0.3}", overlay=elsewhere)
+    assert "margin" not in read_yaml(kept).get("analysis", {}) or read_yaml(kept)["analysis"]["margin"] != 0.3
 
 
 def test_the_pipeline_is_clean_to_the_linter(study: Study) -> None:
-    assert "Congratulations" in snakemake("--lint").stdout
+    assert "Congratulations" in snakemake("--lint").output
 
 
+def test_the_rules_have_the_names_of_the_paper_and_resources_of_their_own() -> None:
+    rules = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    bodies = dict(re.findall(r"^rule (\w+):\n((?:    .*\n|\n(?=    ))+)", rules, re.MULTILINE))
+    assert bodies.keys() == {
+        "fetch_task", "fetch_encoder", "encode_task", "train_teacher", "record_answers", "initialize_student",
+        "distill_labels", "distill_internals", "map_attention", "measure_latency", "evaluate", "plot", "report",
+        "publish_runs", "export",
+    }  # fmt: skip
+    for name, body in bodies.items():
+        for part in ("message:", "input:", "output:", "log:", "threads: PLAN.threads(", "**PLAN.resources("):
+            assert part in body, (name, part)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("overlay", "students", "teachers"),
-    [([], 180, 20), (["--configfile", str(ROOT / "config/demo.yaml")], 20, 2)],
+    ("overlay", "jobs"),
+    [
+        ([], {"train_teacher": 20, "distill_labels": 40, "distill_internals": 140}),
+        (["--configfile", "config/demo.yaml"], {"train_teacher": 2, "distill_labels": 8, "distill_internals": 12}),
+    ],
     ids=["paper", "demo"],
 )
 def test_the_projects_own_studies_are_planned_without_a_network(
-    project: Path, overlay: list[str], students: int, teachers: int
+    project: Path, overlay: list[str], jobs: dict[str, int]
 ) -> None:
+    shutil.copytree(ROOT / "config", project / "config")
     command = [sys.executable, "-m", "snakemake", "-n", "--cores", "8", "--resources", "gpu=2", *overlay]
     done = subprocess.run(command, capture_output=True, text=True, env=environment() | OFFLINE)
-    jobs = planned_jobs(done.stdout + done.stderr)
-    assert (jobs["train_student"], jobs["train_teacher"]) == (students, teachers), done.stderr
+    planned = planned_jobs(done.stdout + done.stderr)
+    assert {rule: planned.get(rule) for rule in jobs} == jobs, done.stderr
+
+
+def test_what_a_run_records_of_its_time_is_no_part_of_the_plan(study: Study) -> None:
+    complete_everything(study)
+    run = study.runs[0]
+    write_json(run.marker, read_json(run.marker) | {"seconds": 1})
+    assert dry_run() == RESULTS, "the report shows it; nothing is trained"

@@ -32,7 +32,7 @@ if workflow.is_main_process:
         logger.info(line)
 
 # What `snakemake --report` shows, besides what each rule took.
-SHOWN = {"tables": ("main.csv", "comparisons.csv", "fidelity.csv"), "figures": ("main.svg", "learning.svg")}
+SHOWN = {"tables": ("main.csv", "comparisons.csv", "fidelity.csv"), "figures": ("forest.svg", "learning.svg")}
 
 
 def labelled(path):

@@ -5,8 +5,7 @@ rule export:
     message:
         "export the best student of every task of {PLAN.study.name}"
     input:
-        PARAMS,
-        PLAN.renewed("report"),
+        PLAN.missing_runs,
         PLAN.missing_data,
         stale=PLAN.stale_exports,
     output:

@@ -21,14 +21,17 @@ RESULTS = "results/<study>/"
 )  # fmt: skip
 def report(options: Options) -> int:
     """Make tables, figures and report of the runs that are there; what is missing is a named gap."""
-    from internal_kd.report.make import make_report, render
-    from internal_kd.running.results import record_results
+    from internal_kd.report import make
+    from internal_kd.running.results import evaluating, record_results
 
     study = study_offline(options)
     if options.page:
-        render(study)
+        make.render(study)
     else:
-        make_report(study)
+        make.measure_latency(study)
+        _map_attention(study)
+        with evaluating(study):
+            make.make_report(study)
     record_results(study)
     return _list_outputs(study, *(("report",) if options.page else ()))
 
@@ -36,10 +39,12 @@ def report(options: Options) -> int:
 @command(*STUDY, example="internal-kd evaluate", reads="every complete run", writes=f"{RESULTS}frames/, tables/")
 def evaluate(options: Options) -> int:
     """Score the runs of a study and compare its methods."""
-    from internal_kd.report.make import evaluate as evaluate_study
+    from internal_kd.report import make
+    from internal_kd.running.results import evaluating
 
     study = study_offline(options)
-    evaluate_study(study)
+    with evaluating(study):
+        make.evaluate(study)
     return _list_outputs(study, "evaluate")
 
 
@@ -57,17 +62,11 @@ def plot(options: Options) -> int:
          writes=f"{RESULTS}")  # fmt: skip
 def map_attention(options: Options) -> int:
     """Compare the students' attention maps with their teachers'."""
-    from internal_kd.report.make import map_attention as map_study
-    from internal_kd.running.leases import lease_gpu
-    from internal_kd.running.make import inputs_of, problem_for_readers
-    from internal_kd.running.make import make as make_artefact
+    from internal_kd.running.results import forget_results
 
     study = study_offline(options)
-    for inputs in {run.inputs.fingerprint: run.inputs for run in study.runs}.values():
-        if not any(problem_for_readers(needed) for needed in inputs_of(inputs)):
-            make_artefact(inputs, study)
-    with lease_gpu(study.params.machine.jobs_per_gpu):
-        map_study(study)
+    forget_results(study)
+    _map_attention(study)
     return _list_outputs(study, "map_attention")
 
 
@@ -80,8 +79,10 @@ def map_attention(options: Options) -> int:
 def measure_latency(options: Options) -> int:
     """Measure on this machine how long a forward pass of each learner of a study takes."""
     from internal_kd.report.make import measure_latency as measure_study
+    from internal_kd.running.results import forget_results
 
     study = study_offline(options)
+    forget_results(study)
     measure_study(study, again=options.again)
     return _list_outputs(study, "measure_latency")
 
@@ -127,6 +128,19 @@ def publish_runs(options: Options) -> int:
     if options.marker:
         write_text(options.marker, f"{key}\n")
     return 0
+
+
+def _map_attention(study: Study) -> None:
+    """Compare attention maps, with the token ids that this needs made if they are missing."""
+    from internal_kd.report.make import map_attention
+    from internal_kd.running.leases import lease_gpu
+    from internal_kd.running.make import inputs_of, make, problem_for_readers
+
+    for inputs in {run.inputs.fingerprint: run.inputs for run in study.runs}.values():
+        if not any(problem_for_readers(needed) for needed in inputs_of(inputs)):
+            make(inputs, study)
+    with lease_gpu(study.params.machine.jobs_per_gpu):
+        map_attention(study)
 
 
 def _list_outputs(study: Study, *steps: str) -> int:

@@ -97,9 +97,8 @@ def _alike(run: Run) -> list[tuple[Any, ...]]:
 def _layers_computed(run: Run, depth: int) -> float:
     """Return the student layers that are computed for each example, summed over epochs; each stage at its longest."""
     settings = run.method.settings
-    epochs = epochs_of(settings.curriculum, settings.epochs)
     stages = stages_of(settings.curriculum, settings.classification, range(1, depth + 1), tuple(run.method.weights))
-    layers, left = 0, epochs
+    layers, left = 0, epochs_of(stages, settings.epochs)
     for stage in stages:
         here = left if stage.last else min(stage.epochs or settings.epochs_per_layer, left)
         left -= here

@@ -1,19 +1,21 @@
 """Whether a study's tables, figures and report are those of the runs that are there now; file times do not count.
 
-The report's step records in ``results/<study>/made_from.json`` what they were made from: the study's parameters, the
-source code that makes them, and the ``run.json`` of every run. What differs from that is made again, in seconds.
+``results/<study>/made_from.json`` records what they were made from: the study's parameters, the source code that makes
+them, and the ``run.json`` of every run. What differs from that is made again, in seconds. ``evaluating`` notes it with
+the frames; the report, which is made last, takes it over (``record_results``).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError
-from internal_kd.files import read_mapping, sha256_file, sha256_text, write_json
+from internal_kd.files import read_mapping, remove, sha256_file, sha256_text, write_json
 from internal_kd.plan.store import problem_with
 from internal_kd.plan.study import Study
 from internal_kd.report.make import outputs
@@ -57,9 +59,29 @@ def is_current(study: Study) -> bool:
     )
 
 
+@contextmanager
+def evaluating(study: Study) -> Iterator[None]:
+    """Evaluate a study in the block; what is there when it begins is what the frames are made from."""
+    forget_results(study)
+    decided_by = what_decides(study)
+    yield
+    write_json(_evaluated_path(study), decided_by)
+
+
 def record_results(study: Study) -> None:
-    """Record what the results were made from, now that all of them are there."""
-    write_json(made_from_path(study), what_decides(study))
+    """Record that the results are those of the last evaluation, now that all of them are there."""
+    with suppress(UserError):
+        write_json(made_from_path(study), read_mapping(_evaluated_path(study)))
+
+
+def forget_results(study: Study) -> None:
+    """Let everything be evaluated again, because something that it rests on is made again."""
+    for path in (made_from_path(study), _evaluated_path(study)):
+        remove(path)
+
+
+def _evaluated_path(study: Study) -> Path:
+    return study.folder / "frames/made_from.json"
 
 
 def _recipe(study: Study) -> dict[str, Any]:

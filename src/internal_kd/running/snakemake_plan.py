@@ -20,6 +20,8 @@ from typing import Any
 import yaml
 
 from internal_kd.errors import UserError
+from internal_kd.export.folders import export_path
+from internal_kd.export.folders import is_current as is_current_export
 from internal_kd.files import sha256_text, write_text
 from internal_kd.params import merge, parse_params, read_yaml, with_nulls
 from internal_kd.plan.artefacts import Artefact, Data, Encoder, Run
@@ -60,11 +62,13 @@ class Plan:
         study: the study.
         snapshot: the file with its parameters that all jobs read.
         described: whether `internal-kd gc` knows the study without being told.
+        main_process: False if Snakemake reads the Snakefile for a single job on a cluster's node.
     """
 
     study: Study
     snapshot: Path
     described: bool = True
+    main_process: bool = True
 
     # What is missing
 
@@ -105,7 +109,8 @@ class Plan:
 
     def _inputs(self, fp: str) -> list[str]:
         artefact = self._artefact(fp)
-        problem = self._problem(artefact)
+        # Something that no run is waiting for may be asked for too, by name.
+        problem = self.problems.get(fp) or problem_with(artefact)
         if not problem:
             return []
         missing = [needed for needed in inputs_of(artefact) if self._problem(needed)]
@@ -113,7 +118,7 @@ class Plan:
         indirect = {below.fingerprint for needed in missing for below in inputs_of(needed)}
         files = [str(needed.marker) for needed in missing if needed.fingerprint not in indirect]
         # Snakemake makes again what is older than its inputs, in a dry run too, and deletes the old file first.
-        return files if problem in ("missing", WITHOUT_WEIGHTS) else [*files, str(STALE)]
+        return files if problem == "missing" else [*files, self._stale]
 
     def methods_of(self, rule: str) -> str:
         """Return the pattern of the methods whose runs a rule makes, one that matches nothing if there are none."""
@@ -157,7 +162,7 @@ class Plan:
     @property
     def stale_results(self) -> list[str]:
         """``STALE`` if the results are about to be made."""
-        return [] if self.results_are_current else [str(STALE)]
+        return [] if self.results_are_current else [self._stale]
 
     @property
     def published(self) -> Path:
@@ -180,29 +185,17 @@ class Plan:
     @property
     def stale_published(self) -> list[str]:
         """``STALE`` if MLflow is to be shown something."""
-        return [str(STALE)] if self.publishing else []
+        return [self._stale] if self.publishing else []
 
     @property
     def exports(self) -> list[str]:
         """What an export writes last, for each task."""
-        from internal_kd.export.folders import export_path
-
         return [str(export_path(self.study, task)) for task in self.study.tasks]
 
-    @cached_property
-    def exporting(self) -> list[str]:
-        """The same if a task's export is incomplete or not of its best student."""
-        from internal_kd.export.folders import is_best
-
-        if not self.results_are_current:
-            return self.exports
-        key = recorded_key(self.study)
-        return [path for path in self.exports if not is_best(Path(path), key)]
-
-    @property
-    def stale_exports(self) -> list[str]:
-        """``STALE`` if something is to be exported."""
-        return [str(STALE)] if self.exporting else []
+    def stale_exports(self, wildcards: Any) -> list[str]:
+        """Return ``STALE`` if a task's export is incomplete or not of its best student; asked only for an export."""
+        current = not self.missing_runs and all(is_current_export(self.study, task) for task in self.study.tasks)
+        return [] if current else [self._stale]
 
     # What the Snakefile does before and after its jobs
 
@@ -245,6 +238,13 @@ class Plan:
         )
 
     # Behind all of that
+
+    @cached_property
+    def _stale(self) -> str:
+        # New content every time: Snakemake compares checksums of small inputs, not only their times.
+        if self.main_process:
+            write_text(STALE, f"{time.time_ns()}\n")
+        return str(STALE)
 
     @cached_property
     def _outputs(self) -> dict[str, list[Path]]:
@@ -293,18 +293,15 @@ def make_plan(configfiles: Sequence[Path], given: Mapping[str, Any], *, main_pro
     Args:
         configfiles: those of ``--configfile``, laid over params.yaml.
         given: the values of ``--config``, laid over both.
-        main_process: False if Snakemake reads the Snakefile for a single job on a cluster's node.
+        main_process: as in ``Plan``.
 
     Raises:
         UserError: what is wrong with the parameters, in one line.
     """
     values = _parameters(configfiles, given)
     study = plan_study(parse_params(values, " + ".join(_named(configfiles, given))))
-    plan = Plan(study, snapshot(values), is_described(configfiles, bool(given)))
+    plan = Plan(study, snapshot(values), is_described(configfiles, bool(given)), main_process)
     if main_process:
-        if plan.broken or plan.publishing or plan.exporting:
-            # New content every time: Snakemake compares checksums of small inputs, not only their times.
-            write_text(STALE, f"{time.time_ns()}\n")
         write_lists(study)
         remember_study(study, plan.snapshot, described=plan.described, started=False)
         plan.remember_sources()
