@@ -1,0 +1,295 @@
+"""map_attention: how near the students' attention is to their teachers', and some of the maps to look at.
+
+Makes the frames attention (a line per head), attention_means and attention_maps (maps of a few dev examples with their
+tokens). Weights are optional in a run's folder (machine.keep_models, a partial pull): what cannot be measured without
+them is named in the tables, and nothing fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from internal_kd.errors import UserError
+from internal_kd.learners.layers import layer_map
+from internal_kd.plan.artefacts import Encoder, FirstWeights, Run
+from internal_kd.plan.store import WEIGHTS, is_complete, verified_folder
+from internal_kd.plan.study import Study
+from internal_kd.report.cells import STANDARD, Cell, at_shown_point, cells_of, teacher_of
+from internal_kd.report.frames import frame_of
+from internal_kd.report.scoring import Lines
+from internal_kd.statistics import mean_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from internal_kd.data.inputs import EncodedExamples
+    from internal_kd.distillation.attention_maps import Distance
+    from internal_kd.learners.learner import Network
+    from internal_kd.tasks.info import TaskInfo
+
+Array = np.ndarray
+
+# Enough for means over a thousand attention rows a head to stand still, and seconds of work for a small encoder.
+EXAMPLES = 64
+SHOWN_EXAMPLES = SHOWN_HEADS = 2
+# Tokens of an example that shows something and can be read: of single texts, and of pairs.
+LENGTHS = {1: (8, 14), 2: (12, 24)}
+LONGEST = 32
+# Row 3.3 is shown beside row 3.0 where a study has both.
+INTERNAL = "3.3"
+BEFORE = "Before training"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row to be compared with its teacher: one finished run of it, or the first weights of one.
+
+    ``problem`` is why it cannot be.
+    """
+
+    cell: Cell
+    run: Run
+    teacher: Run
+    pairs: tuple[tuple[int, int], ...]
+    first: FirstWeights | None = None
+    problem: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """The run's, or that of its first weights."""
+        return self.first.fingerprint if self.first else self.run.fingerprint
+
+    def columns(self) -> dict[str, Any]:
+        """Return what names it in the tables."""
+        own = self.cell.columns() | {
+            "seed": self.run.seed,
+            "student": self.fingerprint,
+            "teacher": self.teacher.fingerprint,
+        }
+        if self.first:
+            own |= {"id": "", "method": "before_training", "title": BEFORE, "seed": self.first.seed}
+        return own | {"problem": self.problem}
+
+    def load(self, info: TaskInfo) -> Network:
+        """Return its network."""
+        if self.first is None:
+            return self.run.method.learner.load(verified_folder(self.run, "model"), info.outputs)
+        from internal_kd.learners.capture import network_of
+        from internal_kd.learners.weights import load_classifier
+
+        return network_of(load_classifier(verified_folder(self.first, "model"), info.outputs, seed=self.run.seed))
+
+
+def measure_attention(study: Study) -> dict[str, pd.DataFrame]:
+    """Return the frames attention, attention_means and attention_maps of the rows at the shown point."""
+    heads: Lines = []
+    means: Lines = []
+    maps: Lines = []
+    for task in study.tasks:
+        subjects = _subjects(study, task)
+        for teacher in dict.fromkeys(subject.teacher for subject in subjects):
+            own = [subject for subject in subjects if subject.teacher == teacher]
+            own, found, shown = _measure(teacher, own)
+            heads += [line for one, distance in zip(own, found, strict=True) for line in _head_lines(one, distance)]
+            means += _mean_lines(own, found)
+            # Maps of one teacher a task: the one with most students, which the first row has.
+            maps += shown if teacher == subjects[0].teacher else []
+    named = {"attention": heads, "attention_means": means, "attention_maps": maps}
+    return {name: frame_of(study, name, lines) for name, lines in named.items()}
+
+
+# What can be measured
+
+
+def _subjects(study: Study, task: str) -> list[Measured]:
+    cells = [cell for cell in at_shown_point(cells_of(study)) if cell.task == task]
+    found = []
+    for cell in (cell for cell in cells if cell.is_student):
+        reference = teacher_of(cell, cells)
+        teachers = cell.runs[0].teachers or (reference.runs if reference and reference is not cell else ())
+        if teachers and "attention" in cell.method.learner.hands_out:
+            found.append(_subject(cell, teachers[0]))
+    return [*_before(found), *found]
+
+
+def _before(subjects: Sequence[Measured]) -> list[Measured]:
+    """Return the first weights of the first student whose layers are matched: what its training began with."""
+    for subject in subjects:
+        if subject.pairs and subject.run.first is not None:
+            first = subject.run.first
+            problem = _obstacle(subject.teacher) or ("" if is_complete(first) else "its weights are not here")
+            return [replace(subject, first=first, problem=problem)]
+    return []
+
+
+def _subject(cell: Cell, teacher: Run) -> Measured:
+    trained = [run for run in cell.runs if is_complete(run)]
+    kept = [run for run in trained if (run.folder / WEIGHTS).is_file()]
+    run = (kept or trained or list(cell.runs))[0]
+    problem = "" if kept else "its weights are not here" if trained else "not run yet"
+    pairs: tuple[tuple[int, int], ...] = ()
+    if run.encoder != teacher.encoder:
+        problem = problem or "its teacher reads other tokens"
+    elif run.depth is None or teacher.depth is None:
+        problem = problem or "its number of layers, or its teacher's, is not known"
+    else:
+        try:
+            pairs = layer_map(run.method.settings.layer_map, teacher.depth, run.depth)
+        except UserError as error:
+            # A method without layer terms needs no layer map, so its depth may have none.
+            problem = problem or str(error)
+    return Measured(cell, run, teacher, pairs, problem=problem or _obstacle(teacher))
+
+
+def _obstacle(teacher: Run) -> str:
+    """Return why nothing can be compared with a teacher, empty if it can."""
+    if not is_complete(teacher) or not (teacher.folder / WEIGHTS).is_file():
+        return "its teacher's weights are not here"
+    return "" if is_complete(teacher.inputs) else "the task's token ids are not here"
+
+
+def _measure(teacher: Run, subjects: list[Measured]) -> tuple[list[Measured], list[Distance | None], Lines]:
+    ready = [place for place, subject in enumerate(subjects) if not subject.problem]
+    distances: list[Distance | None] = [None] * len(subjects)
+    if not ready:
+        return subjects, distances, []
+    from internal_kd.data.inputs import EncodedTask
+    from internal_kd.distillation.attention_maps import Student, measure_distances
+    from internal_kd.distillation.hardware import choose_hardware
+
+    data = EncodedTask.of(teacher.inputs)
+    examples = data.split("dev")
+    positions = np.sort(np.random.default_rng(0).permutation(len(examples))[:EXAMPLES])
+    shown = _readable(examples, positions, data.info.texts)
+    students = [Student(partial(subjects[place].load, data.info), subjects[place].pairs) for place in ready]
+    network = partial(teacher.method.learner.load, verified_folder(teacher, "model"), data.info.outputs)
+    # fp32 whatever the models were trained in: the same numbers on every machine, but for rounding.
+    found = measure_distances(network, students, examples, positions, shown, choose_hardware("fp32"))
+    for place, distance in zip(ready, found, strict=True):
+        if isinstance(distance, str):
+            subjects[place] = replace(subjects[place], problem=distance)
+        else:
+            distances[place] = distance
+    return subjects, distances, _map_lines(teacher.encoder, subjects, distances, examples, positions, shown)
+
+
+def _readable(examples: EncodedExamples, positions: Array, texts: int) -> list[int]:
+    """Return which of the measured positions are shown: the lowest ids of a readable length, else the nearest to it."""
+    low, high = LENGTHS[texts]
+    lengths = examples.lengths[positions]
+    off = np.maximum(low - lengths, 0) + np.maximum(lengths - high, 0)
+    order = np.lexsort((np.asarray(examples.idx)[positions], off))
+    return [int(positions[at]) for at in order[:SHOWN_EXAMPLES] if lengths[at] <= LONGEST]
+
+
+# From distances to lines
+
+
+def _head_lines(subject: Measured, distance: Distance | None) -> Lines:
+    if distance is None:
+        return [subject.columns()]
+    mean = distance.kl.mean(0)
+    std = distance.kl.std(0, ddof=1) if len(distance.kl) > 1 else np.full(mean.shape, np.nan)
+    return [
+        subject.columns()
+        | {"student_layer": own, "teacher_layer": taught, "head": head + 1, "dev_examples": len(distance.kl)}
+        | {"kl": float(mean[at, head]), "kl_std": float(std[at, head])}
+        for at, (own, taught) in enumerate(subject.pairs)
+        for head in range(mean.shape[1])
+    ]
+
+
+def _mean_lines(subjects: Sequence[Measured], distances: Sequence[Distance | None]) -> Lines:
+    """Return a line per row: its mean with an interval over examples, and as a multiple of the baseline's."""
+    baseline = next((place for place, one in enumerate(subjects) if _is_baseline(one) and distances[place]), None)
+    of_baseline = distances[baseline] if baseline is not None else None
+    base = of_baseline.kl.mean((1, 2)) if of_baseline else None
+    lines = []
+    for subject, distance in zip(subjects, distances, strict=True):
+        line = subject.columns()
+        if distance is not None and len(distance.kl) > 1:
+            values = distance.kl.mean((1, 2))
+            mean = mean_of(values, "attention KL")
+            line |= {"dev_examples": len(values), "heads": distance.kl.shape[2], "kl": mean.mean, "high": mean.high}
+            line |= {"low": max(0.0, mean.low)}
+            if base is not None and baseline is not None and base.mean() > 0:
+                share = values.mean() / base.mean()
+                # What an example adds to the ratio, to first order.
+                ratio = mean_of((values - share * base) / base.mean(), "ratio", scores=[share])
+                line |= {
+                    "baseline": subjects[baseline].cell.id,
+                    "ratio": share,
+                    "ratio_low": ratio.low,
+                    "ratio_high": ratio.high,
+                }
+        lines.append(line)
+    return lines
+
+
+def _is_baseline(subject: Measured) -> bool:
+    method = subject.cell.method
+    return subject.first is None and (method.id == STANDARD or (method.needs_teacher and not method.layer_terms))
+
+
+def _map_lines(
+    encoder: Encoder,
+    subjects: Sequence[Measured],
+    distances: Sequence[Distance | None],
+    examples: EncodedExamples,
+    positions: Array,
+    shown: Sequence[int],
+) -> Lines:
+    """Return maps of the heads of the top matched layer in which the first student shown is furthest off."""
+    students = [
+        (one, distance) for one, distance in zip(subjects, distances, strict=True) if distance and not one.first
+    ]
+    standard = next((pair for pair in students if _is_baseline(pair[0])), None)
+    matched = [
+        p
+        for p in students
+        if "attention_kl" in p[0].cell.method.weights and (not standard or p[0].pairs[-1] == standard[0].pairs[-1])
+    ]
+    internal = next((pair for pair in matched if pair[0].cell.id == INTERNAL), next(iter(matched), None))
+    chosen = [pair for pair in (standard, internal) if pair] or students[:1]
+    if not chosen or not shown:
+        return []
+    texts = _token_texts(encoder, [examples.ids(position).tolist() for position in shown])
+    first, of_first = chosen[0]
+    heads = np.argsort(-of_first.kl[:, -1].mean(0), kind="stable")[:SHOWN_HEADS]
+    rows = {int(position): row for row, position in enumerate(positions)}
+    lines = []
+    for position, tokens in zip(shown, texts, strict=True):
+        for head in heads.tolist():
+            common = {"task": first.cell.task, "idx": int(examples.idx[position]), "head": head + 1, "tokens": tokens}
+            own, taught = first.pairs[-1]
+            teacher = {
+                "model": "teacher",
+                "title": "Teacher",
+                "layer": taught,
+                "fingerprint": first.teacher.fingerprint,
+            }
+            lines.append(common | teacher | {"probabilities": of_first.teacher_maps[position][head].ravel().tolist()})
+            for subject, distance in chosen:
+                student = {
+                    "model": "student",
+                    "title": subject.cell.name,
+                    "layer": own,
+                    "fingerprint": subject.fingerprint,
+                }
+                values = {"kl": float(distance.kl[rows[position], -1, head])}
+                lines.append(
+                    common | student | values | {"probabilities": distance.maps[position][head].ravel().tolist()}
+                )
+    return lines
+
+
+def _token_texts(encoder: Encoder, ids: Sequence[list[int]]) -> list[list[str]]:
+    from internal_kd.data.tokenizers import load_tokenizer, token_texts
+
+    tokenizer = load_tokenizer(encoder.folder, encoder.name, max(map(len, ids))).tokenizer
+    return [token_texts(tokenizer, example) for example in ids]

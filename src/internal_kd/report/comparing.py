@@ -1,0 +1,287 @@
+"""From evidence to the tables of comparisons: rows against baselines, over tasks, and beside their teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from math import isnan, nan
+from typing import Any
+
+import numpy as np
+
+from internal_kd.report.cells import Cell, baselines_of, counterpart, primary_rows
+from internal_kd.report.evidence import FinishedRun, Scored
+from internal_kd.report.scoring import Known, Lines
+from internal_kd.statistics import (
+    Comparison,
+    Fidelity,
+    Lead,
+    Mean,
+    Scope,
+    SharedMistakes,
+    calibration,
+    distance,
+    fidelity,
+    holm,
+    lead,
+    mcnemar,
+    pool,
+    reading,
+)
+
+PRIMARY, SECONDARY = "primary", "secondary"
+# The two questions, as the tables call them.
+SCOPES: dict[Scope, str] = {"dev": "dev set", "new": "new examples"}
+NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A row against a baseline under one column of scores; ``lead`` is None while one of them has no finished run."""
+
+    cell: Cell
+    baseline: Cell
+    column: Scored
+    family: str
+    lead: Comparison | None
+
+
+def compare_cells(known: Known) -> list[Compared]:
+    """Return every comparison of a study: its question, and rows against the baselines of the appendix."""
+    margin = _margin(known)
+    rows, baseline = primary_rows(known.study)
+    found = []
+    for cell, column in known.scored_cells():
+        if not cell.is_student and cell.method.name not in rows:
+            continue
+        asked = (baseline,) if baseline and cell.method.name in rows else ()
+        for name in dict.fromkeys((*asked, *baselines_of(known.study, cell.method))):
+            other = counterpart(cell, name, known.cells)
+            if other is None:
+                continue
+            is_main = name in asked and column == known.task(cell).scored[0]
+            theirs, ours = known.mean(other, column), known.mean(cell, column)
+            compared = lead(theirs, ours, margin) if theirs and ours else None
+            found.append(Compared(cell, other, column, PRIMARY if is_main else SECONDARY, compared))
+    return found
+
+
+def _margin(known: Known) -> float:
+    # In points; two equal methods are never shown to be so within 0.
+    return max(known.study.params.analysis.margin / 100, 1e-9)
+
+
+def comparison_lines(known: Known, compared: Iterable[Compared]) -> Lines:
+    """Return the table of comparisons, both scopes of each, corrected after Holm within family and scope."""
+    compared, alpha = list(compared), known.study.params.analysis.alpha
+    corrected: dict[tuple[int, Scope], float] = {}
+    for family in (PRIMARY, SECONDARY):
+        own = [place for place, one in enumerate(compared) if one.family == family]
+        for scope in SCOPES:
+            ps = holm([_p(compared[place].lead, scope) for place in own])
+            corrected |= {(place, scope): p for place, p in zip(own, ps, strict=True)}
+    lines = []
+    for place, one in enumerate(compared):
+        common = {
+            **one.cell.columns(), "metric": one.column.name, "baseline": one.baseline.method.name,
+            "baseline_id": one.baseline.id, "family": one.family, "seeds": len(known.finished(one.cell)),
+            "baseline_seeds": len(known.finished(one.baseline)),
+            "p_predictions": _paper_p(known, one) if one.lead else None,
+        }  # fmt: skip
+        for scope, title in SCOPES.items():
+            p = corrected[place, scope]
+            lines.append(
+                common | {"scope": title} | _told(one.lead, scope, p, alpha, with_advice=one.family == PRIMARY)
+            )
+    return lines
+
+
+def _p(result: Lead | None, scope: Scope) -> float:
+    return nan if result is None or result.one_seed else result.estimate(scope).p
+
+
+def _told(
+    result: Lead | None, scope: Scope, p_holm: float, alpha: float, *, with_advice: bool = False
+) -> dict[str, Any]:
+    """Return difference, interval, p and reading of a lead in one scope."""
+    if result is None:
+        return {"reading": NOT_RUN}
+    low, high = result.estimate(scope).interval(result.confidence)
+    told: dict[str, Any] = {
+        "difference": result.difference, "low": low, "high": high, "p": _p(result, scope), "p_holm": p_holm,
+        "reading": reading(result, scope, p_holm, alpha),
+    }  # fmt: skip
+    if with_advice and not result.one_seed and not isnan(p_holm):
+        # The level that this comparison has to reach within its family.
+        own = alpha * told["p"] / p_holm if p_holm > 0 else alpha
+        told |= {"seeds_needed": result.seeds_needed(scope, own), "smallest": result.smallest_lead(scope, own)}
+    return told
+
+
+def _paper_p(known: Known, one: Compared) -> float | None:
+    """Return the paper's test, McNemar's paired over predictions: the median over pairs of equal seeds."""
+    if one.column.metric != "accuracy":
+        return None
+    runs = [
+        {run.run.seed: run.predicted(one.column.split) for run in known.finished(cell)}
+        for cell in (one.baseline, one.cell)
+    ]
+    seeds = sorted(set(runs[0]) & set(runs[1]))
+    if not seeds:
+        return None
+    of_baseline, ours = (np.stack([own[seed] for seed in seeds]) for own in runs)
+    return float(np.median(mcnemar(known.task(one.cell).labels(one.column.split), of_baseline, ours)))
+
+
+def pooled_lines(known: Known, compared: Iterable[Compared]) -> Lines:
+    """Return the mean lead over tasks of every row of the study's question, corrected after Holm within each scope.
+
+    A row has a line only if it can be compared on every task, and if all main metrics are better when higher.
+    """
+    groups: dict[tuple[str, ...], list[Compared]] = {}
+    for one in compared:
+        if one.family == PRIMARY:
+            groups.setdefault((*one.cell.row, one.baseline.method.name), []).append(one)
+    tasks, alpha, found = len(known.study.tasks), known.study.params.analysis.alpha, []
+    for own in groups.values():
+        leads = [one.lead for one in own if one.lead is not None]
+        if len(leads) == tasks > 1 and all(result.higher_is_better for result in leads):
+            found.append((own[0], pool(leads)))
+    lines = []
+    for scope, title in SCOPES.items():
+        ps = holm([_p(result, scope) for _, result in found])
+        for (one, result), p in zip(found, ps, strict=True):
+            named = {
+                "baseline": one.baseline.method.name,
+                "baseline_id": one.baseline.id,
+                "scope": title,
+                "tasks": tasks,
+            }
+            lines.append(one.cell.columns() | named | _told(result, scope, p, alpha))
+    return lines
+
+
+# Beside the teacher
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A cell's finished runs beside one teacher on one dev set."""
+
+    cell: Cell
+    split: str
+    teacher: FinishedRun
+    students: tuple[FinishedRun, ...]
+    found: Fidelity | Mean
+
+    @property
+    def quantities(self) -> dict[str, Mean]:
+        """The quantities that two rows can be compared by."""
+        if isinstance(self.found, Mean):
+            return {"divergence": self.found}
+        return {name: getattr(self.found, name) for name in ("agreement", "divergence", "repeated", "excess")}
+
+
+def beside_teachers(known: Known) -> list[Beside]:
+    """Return every cell beside its teacher; teachers themselves only where they have other seeds than the first."""
+    found = []
+    for cell in known.cells:
+        task = known.task(cell)
+        for split in task.dev:
+            groups: dict[str, tuple[FinishedRun, list[FinishedRun]]] = {}
+            for run in known.finished(cell):
+                teacher = known.teacher_run(run.run)
+                if teacher is not None and teacher.run.fingerprint != run.run.fingerprint:
+                    groups.setdefault(teacher.run.fingerprint, (teacher, []))[1].append(run)
+            # A row that each seed is taught by another teacher is set beside the first of them.
+            for teacher, students in list(groups.values())[:1]:
+                found.append(
+                    Beside(cell, split, teacher, tuple(students), _fidelity(known, cell, split, teacher, students))
+                )
+    return found
+
+
+def _fidelity(
+    known: Known, cell: Cell, split: str, teacher: FinishedRun, students: Iterable[FinishedRun]
+) -> Fidelity | Mean:
+    if known.task(cell).info.kind == "values":
+        return distance(teacher.predicted(split), np.stack([run.predicted(split) for run in students]))
+    return fidelity(known.task(cell).labels(split), teacher.logits[split], [run.logits[split] for run in students])
+
+
+def fidelity_lines(beside: Iterable[Beside]) -> Lines:
+    """Return the table of rows beside their teachers, p corrected after Holm."""
+    lines = []
+    for one in beside:
+        line: dict[str, Any] = one.cell.columns() | {"split": one.split, "seeds": len(one.students)}
+        line |= {
+            "teacher": one.teacher.run.fingerprint,
+            "divergence_kind": "mse" if isinstance(one.found, Mean) else "kl",
+        }
+        for name, mean in one.quantities.items():
+            line |= {name: mean.mean, f"{name}_low": mean.low, f"{name}_high": mean.high}
+        if isinstance(one.found, Fidelity):
+            shared, wrong = one.found.shared, one.found.shared_if_wrong
+            line |= {
+                name: getattr(one.found, name)
+                for name in ("both_right", "only_teacher_right", "only_student_right", "both_wrong")
+            }
+            line |= {
+                "teacher_mistakes": shared[0].mistakes,
+                "by_chance": _chance(shared),
+                "p_repeated": _median_p(shared),
+            }
+            if wrong:
+                line |= {"same_wrong": _chance(wrong, "repeated"), "same_wrong_by_chance": _chance(wrong)}
+        lines.append(line)
+    for line, p in zip(lines, holm([line.get("p_repeated", nan) for line in lines]), strict=True):
+        line["p_repeated_holm"] = p
+    return lines
+
+
+def _chance(shared: Sequence[SharedMistakes], what: str = "by_chance") -> float:
+    shares = [getattr(one, what) / one.mistakes for one in shared if one.mistakes]
+    return float(np.mean(shares)) if shares else nan
+
+
+def _median_p(shared: Sequence[SharedMistakes]) -> float:
+    # Twice the median of dependent p values is valid however they depend (Meinshausen, Meier and Buehlmann 2009).
+    ps = [one.p for one in shared if one.mistakes]
+    return nan if not ps else ps[0] if len(ps) == 1 else min(1.0, 2 * float(np.median(ps)))
+
+
+def fidelity_comparison_lines(known: Known, beside: Iterable[Beside]) -> Lines:
+    """Return how rows differ from their baselines in the quantities of the fidelity table."""
+    by_key = {(one.cell.key, one.split): one for one in beside}
+    lines = []
+    for one in by_key.values():
+        for name in baselines_of(known.study, one.cell.method):
+            other = counterpart(one.cell, name, known.cells)
+            base = by_key.get((other.key, one.split)) if other else None
+            if base is None:
+                continue
+            seeds = {"seeds": len(one.students), "baseline_seeds": len(base.students), "split": one.split}
+            named = {"baseline": base.cell.method.name, "baseline_id": base.cell.id}
+            for quantity in one.quantities.keys() & base.quantities.keys():
+                result = lead(base.quantities[quantity], one.quantities[quantity])
+                told = {"difference": result.difference, "low": result.low, "high": result.high, "p": _p(result, "new")}
+                lines.append(one.cell.columns() | named | seeds | {"quantity": quantity} | told)
+    lines.sort(key=lambda line: ("agreement", "divergence", "repeated", "excess").index(line["quantity"]))
+    for line, p in zip(lines, holm([line["p"] for line in lines]), strict=True):
+        line["p_holm"] = p
+    return lines
+
+
+def calibration_lines(known: Known) -> tuple[Lines, Lines]:
+    """Return the calibration of every cell with classes, and the bins of its reliability diagram, seeds pooled."""
+    lines: Lines = []
+    bins: Lines = []
+    for cell in known.cells:
+        task = known.task(cell)
+        for split in task.dev if task.info.kind == "classes" and known.finished(cell) else ():
+            found = calibration(task.labels(split), [run.logits[split] for run in known.finished(cell)])
+            named = cell.columns() | {"split": split}
+            means = {"confidence": found.confidence, "accuracy": found.accuracy}
+            lines.append(named | means | {"seeds": len(found.errors), "ece": found.error, "ece_std": found.std})
+            bins += [named | asdict(one) for one in found.bins]
+    return lines, bins

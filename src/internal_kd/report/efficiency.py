@@ -1,0 +1,89 @@
+"""What a student saves against what it loses, and what its training took.
+
+    DS = alpha * size_student / size_teacher + (1 - alpha) * (1 - score_student / score_teacher)
+
+Alkhulaifi, Alsahli and Ahmad 2021, "Knowledge distillation in deep learning and its applications", PeerJ Computer
+Science. Lower is better: 0 is a student without size that scores like its teacher, and the teacher itself has alpha.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from internal_kd.report.cells import Cell, teacher_of
+from internal_kd.report.latency import BATCH, ONE, learner_key
+from internal_kd.report.scoring import Known, Lines
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def distillation_score(size_share: float | None, score_share: float | None, alpha: float) -> float | None:
+    """Return DS for a student's size and score as shares of its teacher's; None where one of them is."""
+    if size_share is None or score_share is None:
+        return None
+    return alpha * size_share + (1 - alpha) * (1 - score_share)
+
+
+def efficiency_lines(known: Known, main: Lines, latency: pd.DataFrame) -> Lines:
+    """Return one line per line of the main table.
+
+    Training seconds are the median over finished seeds, missing where they are of several devices. Standard deviations
+    are over the row's seeds, the teacher's mean taken as it is.
+    """
+    alpha = known.study.params.analysis.distillation_alpha
+    lines = []
+    for (cell, column), line in zip(known.scored_cells(), main, strict=True):
+        teacher = teacher_of(cell, known.cells)
+        share, std = line["teacher_share"], line["teacher_share_std"]
+        encoder, total = (_share(known, cell, teacher, name) for name in ("encoder_parameters", "total_parameters"))
+        score = distillation_score(encoder, share, alpha)
+        lines.append(
+            {
+                **cell.columns(), "metric": column.name, "seeds": line["seeds"], "alpha": alpha, "encoder_share": encoder,
+                "total_share": total, "teacher_share": share, "distillation_score": score,
+                "distillation_score_total": distillation_score(total, share, alpha),
+                "distillation_score_std": None if std is None or score is None else (1 - alpha) * std,
+                **_times(known, cell), **_latencies(latency, cell),
+            }
+        )  # fmt: skip
+    return lines
+
+
+def _share(known: Known, cell: Cell, teacher: Cell | None, name: str) -> float | None:
+    sizes = []
+    for one in (cell, teacher):
+        records = [run.record for run in known.finished(one)] if one else []
+        sizes.append(records[0].get(name) if records else None)
+    return sizes[0] / sizes[1] if sizes[0] is not None and sizes[1] else None
+
+
+def _times(known: Known, cell: Cell) -> dict[str, Any]:
+    import statistics
+
+    records = [run.record for run in known.finished(cell) if run.record.get("seconds") is not None]
+    devices = {str(record.get("device", "unknown")) for record in records}
+    if len(devices) != 1:
+        return {}
+    seconds = [float(record["seconds"]) for record in records]
+    several = len(seconds) > 1
+    return {
+        "training_seconds": statistics.median(seconds),
+        "training_seconds_least": min(seconds) if several else None,
+        "training_seconds_most": max(seconds) if several else None,
+        "training_device": devices.pop(),
+    }
+
+
+def _latencies(latency: pd.DataFrame, cell: Cell) -> dict[str, Any]:
+    key = learner_key(cell.method.learner)
+    own = latency[(latency["task"] == cell.task) & (latency["learner"] == key)]
+    found: dict[str, Any] = {}
+    for line in own.to_dict("records"):
+        ending = {ONE: "", BATCH: "_batch"}[line["batch"]]
+        found |= {
+            f"latency{ending}_ms": line["median_ms"],
+            f"speed_up{ending}": line["speed_up"],
+            "machine": line["machine"],
+        }
+    return found

@@ -1,0 +1,173 @@
+"""Every finished run of a study, read once: its record, its predictions and its history, checksums compared.
+
+A run enters a table only if it is complete and its predictions are about the task's own dev examples; what is wrong
+with any other run is kept in words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from internal_kd.errors import UserError
+from internal_kd.params.data import FilesEntry, GeneratorEntry
+from internal_kd.plan.artefacts import Data, Run
+from internal_kd.plan.store import problem_with, read_record
+from internal_kd.plan.study import Study
+from internal_kd.tasks.glue import GLUE
+from internal_kd.tasks.info import TaskInfo
+from internal_kd.tasks.kinds import KINDS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = np.ndarray
+
+# A second dev set, such as MNLI's, gives every metric a second name with this ending.
+SPLITS = {"": "dev", "_mismatched": "dev_mismatched"}
+
+
+class Scored(NamedTuple):
+    """One column of scores: its name in the tables, the metric, and the dev set."""
+
+    name: str
+    metric: str
+    split: str
+
+
+@dataclass(frozen=True)
+class TaskEvidence:
+    """A task's facts and its dev sets by split, sorted by example id; ``problem`` is why they cannot be read."""
+
+    info: TaskInfo
+    dev: dict[str, pd.DataFrame]
+    problem: str | None = None
+
+    @property
+    def scored(self) -> tuple[Scored, ...]:
+        """Every column of scores, the main metric on the usual dev set first."""
+        pairs = [(ending, split) for ending, split in SPLITS.items() if split == "dev" or split in self.dev]
+        return tuple(Scored(m + ending, m, split) for ending, split in pairs for m in self.info.metrics)
+
+    def labels(self, split: str = "dev") -> Array:
+        """Return the gold labels, (N,)."""
+        return self.dev[split]["label"].to_numpy(float if self.info.kind == "values" else int)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A complete run: its record, its logits (N, C) by dev set in the order of the task's examples, its history."""
+
+    run: Run
+    record: dict[str, Any]
+    logits: dict[str, Array]
+    history: tuple[dict[str, Any], ...]
+    kind: str
+
+    def predicted(self, split: str = "dev") -> Array:
+        """Return predicted classes or values, (N,)."""
+        return KINDS[self.kind].predicted(self.logits[split])
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of a study: tasks by name; finished runs, and what is wrong with others, by fingerprint."""
+
+    tasks: dict[str, TaskEvidence]
+    finished: dict[str, FinishedRun]
+    problems: dict[str, str]
+
+    def of(self, runs: tuple[Run, ...]) -> Iterator[FinishedRun]:
+        """Yield those of the runs that are finished."""
+        return (self.finished[run.fingerprint] for run in runs if run.fingerprint in self.finished)
+
+
+def read_evidence(study: Study) -> Evidence:
+    """Read every run of a study; one that is missing, damaged or about other examples becomes a named problem."""
+    tasks = {name: read_task(inputs.data) for name, inputs in study.tasks.items()}
+    finished, problems = {}, {}
+    for run in study.runs:
+        try:
+            finished[run.fingerprint] = _read_run(run, tasks[run.task])
+        except _Problem as problem:
+            problems[run.fingerprint] = str(problem)
+    return Evidence(tasks, finished, problems)
+
+
+def read_task(data: Data) -> TaskEvidence:
+    """Read a task's facts and dev sets; without its data, its facts are what the parameters give."""
+    from internal_kd.data import examples
+
+    if problem := problem_with(data, checksums=True):
+        return TaskEvidence(_info_from_params(data), {}, f"the examples of {data.name} are not here ({problem})")
+    try:
+        task = examples.read_task(data)
+    except UserError as error:
+        return TaskEvidence(_info_from_params(data), {}, str(error))
+    splits = [split for split in SPLITS.values() if split in task.info.rows]
+    dev = {split: task.frame(split).sort_values("idx", ignore_index=True) for split in splits}
+    return TaskEvidence(task.info, dev)
+
+
+def _info_from_params(data: Data) -> TaskInfo:
+    if data.glue is not None:
+        return replace(GLUE[data.glue].info({}, ""), name=data.name)
+    labels: tuple[str, ...] = () if data.kind == "values" else ("0", "1")
+    title, metrics = data.name, KINDS[data.kind].default_metrics(labels)
+    if isinstance(data.entry, FilesEntry):
+        labels = tuple(str(label) for label in data.entry.labels or labels)
+        metrics = data.entry.metrics or KINDS[data.kind].default_metrics(labels)
+    elif isinstance(data.entry, GeneratorEntry):
+        title = data.entry.grammar.capitalize()
+    return TaskInfo(data.name, title, data.kind, labels, metrics, 1, {})
+
+
+class _Problem(Exception):
+    """Why a run cannot enter a table."""
+
+
+def _read_run(run: Run, task: TaskEvidence) -> FinishedRun:
+    if problem := problem_with(run, checksums=True) or task.problem:
+        raise _Problem(problem)
+    record = read_record(run)
+    logits = {}
+    for split, dev in task.dev.items():
+        name = "predictions.parquet" if split == "dev" else f"predictions_{split}.parquet"
+        if name not in record["files"]:
+            raise _Problem(f"run.json does not list {name}")
+        logits[split] = _read_logits(run.folder / name, dev, task.info)
+    return FinishedRun(run, record, logits, _read_history(run.folder / "history.jsonl"), task.info.kind)
+
+
+def _read_logits(path: Path, dev: pd.DataFrame, info: TaskInfo) -> Array:
+    import pandas as pd
+
+    columns = [f"logit_{k}" for k in range(info.outputs)]
+    try:
+        frame = pd.read_parquet(path, columns=["idx", "label", *columns]).sort_values("idx", ignore_index=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise _Problem(f"{path.name} cannot be read ({' '.join(str(error).split())[:80]})") from None
+    if not np.array_equal(frame["idx"].to_numpy(), dev["idx"].to_numpy()):
+        raise _Problem(f"{path.name} has other examples than the task's dev set ({len(frame)} instead of {len(dev)})")
+    if not np.allclose(frame["label"].to_numpy(float), dev["label"].to_numpy(float), rtol=1e-6):
+        raise _Problem(f"{path.name} has other labels than the task's dev set")
+    logits = frame[columns].to_numpy(float)
+    if not np.isfinite(logits).all():
+        raise _Problem(f"{path.name} has logits that are not finite")
+    return logits
+
+
+def _read_history(path: Path) -> tuple[dict[str, Any], ...]:
+    """Return one mapping an epoch; a truncated line ends it."""
+    lines = []
+    try:
+        for text in path.read_text(encoding="utf-8").splitlines():
+            lines.append(json.loads(text))
+    except (OSError, ValueError):
+        pass
+    return tuple(line for line in lines if isinstance(line, dict))

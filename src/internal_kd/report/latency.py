@@ -1,0 +1,175 @@
+"""measure_latency: how long a forward pass of each learner of a study takes on this machine, in fp32 on one thread.
+
+Weights do not matter to the clock, so networks are drawn at random from the encoder's configuration: nothing needs to
+have been kept, and every learner of a study is measured in the same minute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from internal_kd.errors import UserError
+from internal_kd.files import read_json, sha256_text, write_json
+from internal_kd.learners.learner import Learner
+from internal_kd.plan.identity import WORK
+from internal_kd.plan.store import is_complete
+from internal_kd.plan.study import Study
+from internal_kd.report.cells import Cell, cells_of
+from internal_kd.report.frames import frame_of
+from internal_kd.report.timing import Timing, machine_name, one_thread, take_turns, versions_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from internal_kd.distillation.batches import Batch, Examples
+    from internal_kd.learners.learner import Network
+
+# Raised when the same study on the same machine would be measured differently.
+RECIPE = 2
+REMEMBERED = WORK / "latency"
+# Examples in a forward pass: one as it comes, and a batch.
+ONE, BATCH = 1, 32
+# For each task and batch size; at least 5 rounds are made, whatever they take.
+SECONDS = 0.3
+DRAWN_BATCHES = 40
+
+
+def learner_key(learner: Learner) -> str:
+    """Return what a learner's speed depends on, as text: its kind and its sizes, not its first weights."""
+    sizes = {key: value for key, value in learner.identity().items() if key not in ("kind", "start")}
+    return " ".join([learner.kind, *(f"{key}={value}" for key, value in sorted(sizes.items()))])
+
+
+def measure_latencies(study: Study, *, again: bool = False) -> pd.DataFrame:
+    """Return the frame latency: every learner, for one example and for 32, at each task's median dev length.
+
+    Learners take turns, so that a disturbance meets all of them; speed-ups are against the task's teacher. What this
+    machine has measured already is taken from ``work/latency`` unless ``again``. Without token ids or a configuration
+    there are no lines.
+    """
+    config, lengths = _config_folder(study), _median_lengths(study)
+    learners = _learners(cells_of(study))
+    if config is None or not lengths or not learners:
+        return frame_of(study, "latency", [])
+    machine, versions = machine_name(), versions_of("torch", "transformers")
+    text = (config / "config.json").read_text(encoding="utf-8")
+    what = f"{RECIPE} {text} {list(learners)} {sorted(set(lengths.values()))} {machine} {versions}"
+    memory = REMEMBERED / f"{sha256_text(what)[:12]}.json"
+    if again or not memory.is_file():
+        networks = {key: network for key, cell in learners.items() if (network := _drawn(cell, config))}
+        write_json(memory, _measure(networks, sorted(set(lengths.values()))))
+    common: dict[str, Any] = {"threads": 1, "precision": "fp32", "machine": machine, "versions": versions}
+    lines = [
+        {"task": task, "method": learners[line["learner"]].method.name, "title": learners[line["learner"]].method.title}
+        | line
+        | common
+        for task, tokens in lengths.items()
+        for line in read_json(memory)
+        if line["tokens"] == tokens and line["learner"] in learners
+    ]
+    return frame_of(study, "latency", lines)
+
+
+def _learners(cells: tuple[Cell, ...]) -> dict[str, Cell]:
+    """Return a cell of every learner, teachers first."""
+    found: dict[str, Cell] = {}
+    for cell in sorted(cells, key=lambda cell: cell.is_student):
+        found.setdefault(learner_key(cell.method.learner), cell)
+    return found
+
+
+def _config_folder(study: Study) -> Path | None:
+    """Return where the encoder's configuration lies: its own folder, or the model of a run with all layers."""
+    encoder = next(iter(study.tasks.values())).encoder
+    whole = (run for run in study.runs if getattr(run.method.learner, "layers", None) == "all")
+    folders = [encoder.folder, *(run.folder / "model" for run in whole)]
+    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+
+
+def _median_lengths(study: Study) -> dict[str, int]:
+    from internal_kd.data.inputs import EncodedTask
+
+    complete = {
+        name: inputs for name, inputs in study.tasks.items() if is_complete(inputs) and is_complete(inputs.data)
+    }
+    return {name: int(np.median(EncodedTask.of(inputs).split("dev").lengths)) for name, inputs in complete.items()}
+
+
+def _drawn(cell: Cell, config: Path) -> Network | None:
+    """Return a learner's network with random weights; None for one that cannot be drawn, such as a finished model."""
+    learner = cell.method.learner
+    if "start" in getattr(type(learner), "model_fields", {}):
+        learner = learner.model_copy(update={"start": type(learner).model_validate({"start": "random"}).start})  # type: ignore[attr-defined]
+    try:
+        return learner.build(config, 2, seed=0)
+    except UserError:
+        return None
+
+
+def _measure(networks: Mapping[str, Network], lengths: list[int]) -> list[dict[str, Any]]:
+    import torch
+
+    lines = []
+    with one_thread():
+        for tokens in lengths:
+            for batch in (ONE, BATCH):
+                # Ids that every vocabulary has.
+                ids = torch.randint(100, (batch, tokens), generator=torch.Generator().manual_seed(tokens))
+                inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+                passes = [_forward(network, [inputs]) for network in networks.values()]
+                timings = take_turns(passes, seconds=SECONDS)
+                lines += [
+                    {"learner": key, "layers": network.layers, "tokens": tokens, "batch": batch, **asdict(timing)}
+                    for (key, network), timing in zip(networks.items(), timings, strict=True)
+                ]
+    return lines
+
+
+def _forward(network: Network, batches: list[Batch]) -> Callable[[int], object]:
+    return lambda number: network.read(batches[number % len(batches)])
+
+
+# Named contestants on real examples, for the card of an exported student
+
+
+@dataclass(frozen=True)
+class LatencyLine:
+    """The timing of one contestant at one batch size; ``tokens`` is the median length of the timed batches."""
+
+    contestant: str
+    batch: int
+    tokens: int
+    timing: Timing
+
+
+def time_contestants(
+    contestants: Mapping[str, Callable[[Batch], object]], examples: Examples, *, seconds: float = 5.0
+) -> list[LatencyLine]:
+    """Time forward passes of several models in turns; all see the same examples in every round.
+
+    Args:
+        contestants: a function from a batch for each model; the first is what speed-ups are against.
+        examples: of which batches of one and of 32 are drawn at random, always the same ones.
+        seconds: for each batch size; at least 5 rounds are made.
+    """
+    drawn, lines = np.random.default_rng(0), []
+    for size in (ONE, BATCH):
+        picks = [
+            drawn.choice(len(examples), size=min(size, len(examples)), replace=False) for _ in range(DRAWN_BATCHES)
+        ]
+        batches = [examples.batch(positions) for positions in picks]
+        passes = [
+            lambda number, ask=ask, batches=batches: ask(batches[number % len(batches)])
+            for ask in contestants.values()
+        ]
+        with one_thread():
+            timings = take_turns(passes, seconds=seconds)
+        longest = [int(examples.lengths[picks[number % len(picks)]].max()) for number in range(timings[0].rounds)]
+        tokens = int(np.median(longest))
+        lines += [LatencyLine(name, size, tokens, timing) for name, timing in zip(contestants, timings, strict=True)]
+    return lines

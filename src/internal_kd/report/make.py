@@ -1,0 +1,200 @@
+"""The steps of the analysis: evaluate once, then draw and write from the frames; each can be run alone.
+
+    evaluate          every finished run  ->  frames/, tables/
+    plot              frames/             ->  figures/
+    render            frames/, figures/   ->  report.html
+    map_attention     weights             ->  frames/attention*, tables/attention*
+    measure_latency   configuration       ->  frames/latency, tables/latency
+
+Runs may be missing at any time: tables have named gaps, figures and page leave out what is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from internal_kd.files import remove, write_json, write_text
+from internal_kd.plan.study import Study
+from internal_kd.report import tables
+from internal_kd.report.cells import axis_columns
+from internal_kd.report.figures import draw_figures, figure_paths, look, measured_attention, save, sweep_name
+from internal_kd.report.frames import (
+    WITH_TEXTS,
+    frame_of,
+    frames_folder,
+    read_or_empty,
+    tables_folder,
+    write_frame,
+)
+
+ATTENTION = ("attention", "attention_means", "attention_maps")
+EVALUATED = (
+    "tasks", "runs", "scores", "main", "comparisons", "pooled", "expected_best", "efficiency", "classes", "confusion",
+    "phenomena", "disagreements", "fidelity", "fidelity_comparisons", "calibration", "reliability", "curves", "warnings",
+    "claims", "published",
+)  # fmt: skip
+# Tables that are laid out as Markdown and LaTeX as well.
+LAID_OUT = ("main", "comparisons", "pooled", "efficiency", "fidelity", "calibration", "claims", "published")
+FIGURES = ("forest", "scores", "cost", "agreement", "mistakes", "calibration", "attention", "learning")
+
+
+def outputs(study: Study) -> dict[str, list[Path]]:
+    """Return every file of the analysis by the step that makes it."""
+    from internal_kd.report.attention_figures import attention_names
+
+    folder = tables_folder(study)
+    laid_out = [folder / f"{name}.{kind}" for name in LAID_OUT for kind in ("md", "tex")]
+    more = [folder / name for name in ("missing.csv", "metrics.json", "params.yaml")]
+    return {
+        "measure_latency": _files(study, ("latency",)),
+        "map_attention": [*_files(study, ATTENTION), folder / "attention_means.md", folder / "attention_means.tex"],
+        "evaluate": [*_files(study, EVALUATED), *laid_out, *more],
+        "plot": [
+            path for name in (*_figure_names(study), *attention_names(study)) for path in figure_paths(study, name)
+        ],
+        "report": [study.folder / "report.html"],
+    }
+
+
+def _files(study: Study, names: tuple[str, ...]) -> list[Path]:
+    frames = [frames_folder(study) / f"{name}.parquet" for name in names]
+    return [*frames, *(tables_folder(study) / f"{name}.csv" for name in names if name not in WITH_TEXTS)]
+
+
+def _figure_names(study: Study) -> tuple[str, ...]:
+    return (*FIGURES, *(sweep_name(axis) for axis in axis_columns(study)))
+
+
+def evaluate(study: Study) -> Path:
+    """Read every finished run once and write all tables; returns the path of ``tables/main.csv``."""
+    from internal_kd.report import comparing, scoring
+    from internal_kd.report.claims import claim_lines, published_lines
+    from internal_kd.report.efficiency import efficiency_lines
+    from internal_kd.report.papers import read_papers
+
+    known, papers = scoring.Known.read(study), read_papers()
+    main, compared = scoring.main_lines(known), comparing.compare_cells(known)
+    beside = comparing.beside_teachers(known)
+    classes, confusion = scoring.class_lines(known)
+    calibration, reliability = comparing.calibration_lines(known)
+    lines = {
+        "tasks": scoring.task_lines(known),
+        "runs": scoring.run_lines(known),
+        "scores": scoring.score_lines(known),
+        "main": main,
+        "comparisons": comparing.comparison_lines(known, compared),
+        "pooled": comparing.pooled_lines(known, compared),
+        "expected_best": scoring.best_lines(known),
+        "efficiency": efficiency_lines(known, main, read_or_empty(study, "latency")),
+        "classes": classes,
+        "confusion": confusion,
+        "phenomena": scoring.phenomenon_lines(known),
+        "disagreements": scoring.disagreement_lines(known),
+        "fidelity": comparing.fidelity_lines(beside),
+        "fidelity_comparisons": comparing.fidelity_comparison_lines(known, beside),
+        "calibration": calibration,
+        "reliability": reliability,
+        "curves": scoring.curve_lines(known),
+        "warnings": scoring.warning_lines(known),
+        "claims": claim_lines(known, papers),
+        "published": published_lines(known, papers),
+    }
+    frames = {name: frame_of(study, name, lines[name]) for name in EVALUATED}
+    for name, frame in frames.items():
+        write_frame(study, name, frame)
+    _write_for_people(study, frames)
+    return tables_folder(study) / "main.csv"
+
+
+def _write_for_people(study: Study, frames: Mapping[str, Any]) -> None:
+    """Write the tables that are laid out, what is missing, the scores for DVC, and the study's parameters."""
+    folder, layout = tables_folder(study), tables.Layout(study, frames["tasks"])
+    for table in (
+        tables.main_table(layout, frames["main"], frames["comparisons"]),
+        tables.comparisons_table(layout, frames["comparisons"]),
+        tables.pooled_table(layout, frames["pooled"]),
+        tables.efficiency_table(layout, frames["efficiency"], frames["main"]),
+        tables.fidelity_table(layout, frames["fidelity"]),
+        tables.calibration_table(layout, frames["calibration"]),
+        tables.claims_table(frames["claims"]),
+        tables.published_table(layout, frames["published"]),
+    ):
+        tables.write_shown(study, table)
+    lost = frames["runs"][frames["runs"]["problem"] != ""][["label", "fingerprint", "problem"]]
+    write_text(folder / "missing.csv", lost.to_csv(index=False, lineterminator="\n"))
+    write_json(folder / "metrics.json", _nested(study, frames["main"]))
+    write_text(folder / "params.yaml", study.as_yaml())
+
+
+def _nested(study: Study, main: Any) -> dict[str, Any]:
+    """Return task -> metric -> row -> mean, std, seeds in natural units, for ``dvc metrics``."""
+    nested: dict[str, Any] = {}
+    for _, line in main.iterrows():
+        row = " ".join([line["method"], *(f"{axis}={line[axis]}" for axis in axis_columns(study))])
+        values = {name: float(line[name]) for name in ("mean", "std") if line[name] == line[name]}
+        own = nested.setdefault(line["task"], {}).setdefault(line["metric"], {})
+        own[row] = {**values, "seeds": int(line["seeds"])}
+    return nested
+
+
+def plot(study: Study) -> Path:
+    """Draw every figure from the frames; returns the path of the forest plot.
+
+    Raises:
+        UserError: ``evaluate`` has not run.
+    """
+    from internal_kd.report.attention_figures import draw_attention
+
+    with look():
+        drawn = {**draw_figures(study), **draw_attention(study)}
+        for name, figure in drawn.items():
+            save(study, name, figure)
+    # A study that once had other tasks or varied keys must not keep their figures.
+    kept = {path for name in drawn for path in figure_paths(study, name)}
+    for path in set((study.folder / "figures").glob("*.*")) - kept:
+        remove(path)
+    return figure_paths(study, "forest")[0]
+
+
+def render(study: Study, mlflow: Mapping[str, str] | None = None) -> Path:
+    """Write ``report.html`` from frames and figures; returns its path.
+
+    Args:
+        study: what is reported.
+        mlflow: addresses of the study's experiments in MLflow by title, for the last line.
+
+    Raises:
+        UserError: ``evaluate`` or ``plot`` have not run.
+    """
+    from internal_kd.report.page import render_page
+
+    path = study.folder / "report.html"
+    write_text(path, render_page(study, mlflow or {}))
+    return path
+
+
+def make_report(study: Study, mlflow: Mapping[str, str] | None = None) -> Path:
+    """Evaluate, plot and render; returns the report's path."""
+    evaluate(study)
+    plot(study)
+    return render(study, mlflow)
+
+
+def map_attention(study: Study) -> Path:
+    """Compare the students' attention with their teachers'; returns the path of ``tables/attention.csv``."""
+    from internal_kd.report.attention import measure_attention
+
+    for name, frame in measure_attention(study).items():
+        write_frame(study, name, frame)
+    tables.write_shown(study, tables.attention_table(study, measured_attention(study, "attention_means")))
+    return tables_folder(study) / "attention.csv"
+
+
+def measure_latency(study: Study, *, again: bool = False) -> Path:
+    """Measure how fast the study's learners are on this machine; returns the path of ``tables/latency.csv``."""
+    from internal_kd.report.latency import measure_latencies
+
+    write_frame(study, "latency", measure_latencies(study, again=again))
+    return tables_folder(study) / "latency.csv"

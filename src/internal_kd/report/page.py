@@ -1,0 +1,428 @@
+"""The report of a study as one self-contained page: values for the template, which has the prose."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from internal_kd.errors import UserError
+from internal_kd.params import load_params
+from internal_kd.plan.study import Study, plan_study
+from internal_kd.report import tables
+from internal_kd.report.attention_figures import attention_names
+from internal_kd.report.cells import axis_columns, cells_of, primary_rows
+from internal_kd.report.figures import (
+    at_point,
+    cost_points,
+    figure_paths,
+    main_lines,
+    measured_attention,
+    sweep_name,
+)
+from internal_kd.report.frames import read_frame, read_or_empty, tables_folder
+from internal_kd.report.settings import settings_table
+from internal_kd.report.tables import NEW, SAME, Layout, Shown, Strong
+from internal_kd.report.words import (
+    axis_title,
+    duration,
+    interval,
+    is_better,
+    is_known,
+    joined,
+    metric_title,
+    percent,
+    shown,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TEMPLATES = Path(__file__).with_name("templates")
+# Warnings that the first lines name one by one.
+MOST_WARNINGS = 5
+KINDS = (("csv", "CSV"), ("tex", "LaTeX"), ("md", "Markdown"))
+
+
+def render_page(study: Study, mlflow: Mapping[str, str]) -> str:
+    """Return the page from the frames and figures that are there.
+
+    Args:
+        study: what is reported.
+        mlflow: addresses of the study's experiments in MLflow by task.
+
+    Raises:
+        UserError: ``evaluate`` or ``plot`` have not run.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["strong"] = lambda text: isinstance(text, Strong)
+    # Macros see globals only, and a figure's caption is the body of its call.
+    environment.globals |= {"all_kinds": KINDS, "csv_only": KINDS[:1]}
+    return environment.get_template("report.html.j2").render(_Page(study).values() | {"mlflow": list(mlflow.items())})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the first sentences say; ``verdict`` chooses among them."""
+
+    verdict: str
+    internal: bool
+    question: str
+    rows: int
+    baseline: str
+    best: str = ""
+    lead: str = ""
+    unit: str = "points"
+    interval: str = ""
+    tasks: int = 1
+    needed: str = ""
+
+
+class _Page:
+    """The values of a study's page, each computed once."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.layout = Layout(study, read_frame(study, "tasks"))
+        self.runs = read_frame(study, "runs")
+        self.main = read_frame(study, "main")
+        self.comparisons = read_frame(study, "comparisons")
+        self.pooled = read_frame(study, "pooled")
+
+    def values(self) -> dict[str, Any]:
+        """Return everything that the template names."""
+        analysis = self.study.params.analysis
+        finished = int((self.runs["problem"] == "").sum())
+        shown_tables, figures, warnings = self._tables(), self._figures(), self._warnings()
+        answer, why, claims = self.answer(), self._why(), self._claims()
+        contents = {
+            "answer": "Answer", "scores": "Scores", "cost": "Cost" if figures["cost"] else "",
+            "why": "Why" if why else "", "claims": "Claims" if claims else "", "appendix": "Appendix",
+        }  # fmt: skip
+        rows, baseline = primary_rows(self.study)
+        return {
+            "study": self.study.name,
+            "css": _css(),
+            "facts": self._facts(finished),
+            "contents": [(anchor, title) for anchor, title in contents.items() if title],
+            "warnings": warnings[:MOST_WARNINGS],
+            "more_warnings": max(0, len(warnings) - MOST_WARNINGS),
+            "several_tasks": len(self.study.tasks) > 1,
+            "planned": len(self.runs),
+            "gaps": len(self.runs) - finished,
+            "answer": answer,
+            "margin": f"{analysis.margin:g}",
+            "alpha": f"{analysis.alpha:g}",
+            "question": f"{joined(self._name(row) for row in rows)} against {self._name(baseline)}"
+            if baseline
+            else "none",
+            "main": tables.main_table(
+                self.layout, _shown_rows(self.study, self.main), self.comparisons, all_metrics=False
+            ),
+            "tables": shown_tables,
+            "figures": figures,
+            "sweeps": [
+                self._figure(sweep_name(axis)) | {"axis": axis_title(axis)} for axis in axis_columns(self.study)
+            ],
+            "latency": read_or_empty(self.study, "latency")["median_ms"].notna().any(),
+            "why": why,
+            "claims": claims,
+            "attention": self._attention(),
+            "commands": _commands(self.study),
+        }
+
+    def _name(self, method: str) -> str:
+        found = self.study.methods[method]
+        return f"{found.id} {found.title}"
+
+    # The head
+
+    def _facts(self, finished: int) -> list[str]:
+        done = self.runs[self.runs["problem"] == ""]
+        facts = []
+        if len(done):
+            first, last = str(done["started"].min()), str(done["finished"].max())
+            facts.append(f"{first[:10]} to {last[:10]}" if first[:10] != last[:10] else last[:10])
+            commits = [c[:8] for c in dict.fromkeys(done["git_commit"]) if c]
+            changed = " (with local changes)" if done["git_dirty"].fillna(False).any() else ""
+            if commits:
+                facts.append(
+                    f"commit {commits[-1]}{changed}" + (f" and {len(commits) - 1} more" if commits[1:] else "")
+                )
+            facts.append(joined(dict.fromkeys(device for device in done["device"] if device)))
+        facts.append(f"{finished} of {len(self.runs)} runs")
+        if len(done):
+            facts.append(f"{duration(done['seconds'].sum())} of training")
+        encoder = self.study.params.encoder
+        facts.append(f"encoder {encoder.name}")
+        sizes = self.layout.tasks.dropna(subset=["train", "dev"])
+        rows = [
+            f"{line['title']} ({line['train']:,} training, {line['dev']:,} dev examples)"
+            for _, line in sizes.iterrows()
+        ]
+        return [fact for fact in (*facts, joined(rows)) if fact]
+
+    def _warnings(self) -> list[dict[str, Any]]:
+        kinds = dict(zip(self.layout.tasks["task"], self.layout.tasks["kind"], strict=True))
+        order = ("one answer", "weak teacher", "collapsed", "majority")
+        found = []
+        for _, line in read_frame(self.study, "warnings").iterrows():
+            seeds = str(line["seeds"]).split(", ")
+            metric = self.layout.main_metric(line["task"])
+            found.append(
+                {
+                    "row": self.layout.row(line), "task": self.layout.task(line["task"]), "kind": line["kind"],
+                    "who": f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {joined(seeds)}", "one": len(seeds) == 1,
+                    "classes": kinds[line["task"]] == "classes", "value": shown(metric, line["value"]),
+                    "reference": shown(metric, line["reference"]),
+                }
+            )  # fmt: skip
+        return sorted(found, key=lambda warning: order.index(warning["kind"]))
+
+    # The answer
+
+    def answer(self) -> Answer | None:
+        """Return the study's answer: over all tasks where there are several, else on its task."""
+        rows, baseline = primary_rows(self.study)
+        lines = self._question()
+        if baseline is None or lines.empty:
+            return None
+        new, same = lines[lines["scope"] == NEW], lines[lines["scope"] == SAME]
+        metric = str(new["metric"].iloc[0])
+        best = new.loc[new["difference"].idxmax() if is_better(metric, 1.0) else new["difference"].idxmin()]
+        here = same[(same["method"] == best["method"])].iloc[0]
+        verdict = _verdict(list(new["reading"]), list(same["reading"]))
+        internal = not self.study.params.analysis.primary and any(self.study.methods[row].layer_terms for row in rows)
+        told = here if verdict == "here" else best
+        seeds = int(best["seeds"]) if "seeds" in best else 2
+        between = interval(metric, told["low"], told["high"], seeds, difference=True)
+        return Answer(
+            verdict=verdict,
+            internal=internal,
+            question=f"Does a student score higher with {joined([self._name(row) for row in rows], 'or')} than with "
+            f"{self._name(baseline)}?",
+            rows=new["method"].nunique(),
+            baseline=self._name(baseline),
+            best=self._name(best["method"]),
+            lead=_signed(metric, float(best["difference"])),
+            unit=("points" if metric_title(metric) else "") + (" higher" if best["difference"] > 0 else " lower"),
+            interval=between if is_known(told["low"]) and not between.startswith("not") else "",
+            tasks=int(best["tasks"]) if "tasks" in best else 1,
+            needed=self._needed(best["method"]),
+        )
+
+    def _question(self) -> pd.DataFrame:
+        """Return the lines that answer the study's question at the shown point, with the columns of either table."""
+        pooled = at_point(self.study, self.pooled)
+        pooled = pooled[pooled["difference"].notna()]
+        if len(pooled) and len(self.study.tasks) > 1:
+            return pooled.assign(metric="accuracy")
+        own = main_lines(self.study, "comparisons")
+        return own[(own["family"] == "primary") & own["difference"].notna()]
+
+    def _needed(self, method: str) -> str:
+        """Return what would decide the best row's lead, task by task, in one sentence."""
+        own = main_lines(self.study, "comparisons")
+        own = own[(own["family"] == "primary") & (own["scope"] == NEW) & (own["method"] == method)]
+        own = own[own["reading"] == "undecided"]
+        if own.empty:
+            return ""
+        leads = [
+            f"{shown(line['metric'], line['smallest'])} on {self.layout.task(line['task'])}"
+            for _, line in own.iterrows()
+            if is_known(line["smallest"])
+        ]
+        return f"The smallest lead that this study could prove: {joined(leads)}." if leads else ""
+
+    # Why
+
+    def _why(self) -> dict[str, dict[str, str]]:
+        found = {}
+        nearest_ = measured_attention(self.study, "attention_means")
+        if nearest_["kl"].notna().any():
+            found["attention"] = self._extreme(nearest_[nearest_["id"] != ""], "kl", lambda v: f"{v:.2f}", least=True)
+        fidelity = self._students(main_lines(self.study, "fidelity"))
+        found["agreement"] = self._extreme(fidelity, "agreement", percent)
+        found["mistakes"] = self._extreme(fidelity, "repeated", percent)
+        found["calibration"] = self._extreme(
+            self._students(main_lines(self.study, "calibration")), "ece", lambda v: f"{100 * v:.1f}", least=True
+        )
+        return {name: value for name, value in found.items() if value}
+
+    def _students(self, frame: pd.DataFrame) -> pd.DataFrame:
+        judged = {cell.method.name for cell in cells_of(self.study) if cell.is_student}
+        return frame[frame["method"].isin(judged)]
+
+    def _extreme(self, frame: pd.DataFrame, column: str, text: Any, *, least: bool = False) -> dict[str, str]:
+        """Return the row with the highest or lowest mean over tasks; nothing unless all values are known."""
+        means = frame[frame[column].notna()].groupby("method", sort=False)[column].mean()
+        if len(means) < 2:
+            return {}
+        method = means.idxmin() if least else means.idxmax()
+        return {"row": self._name(method), "value": text(float(means[method]))}
+
+    def _claims(self) -> list[dict[str, str]]:
+        return read_frame(self.study, "claims").to_dict("records")
+
+    # Tables and figures
+
+    def _tables(self) -> dict[str, Any]:
+        study, layout = self.study, self.layout
+        frames = {
+            name: read_frame(study, name) for name in ("fidelity", "calibration", "classes", "confusion", "phenomena")
+        }
+        confusion, phenomena = at_point(study, frames["confusion"]), at_point(study, frames["phenomena"])
+        return {
+            "primary": tables.comparisons_table(layout, self.comparisons[self.comparisons["family"] == "primary"]),
+            "secondary": tables.comparisons_table(layout, self.comparisons[self.comparisons["family"] != "primary"]),
+            "pooled": tables.pooled_table(layout, self.pooled),
+            "main": tables.main_table(layout, self.main, self.comparisons),
+            "efficiency": tables.efficiency_table(layout, read_frame(study, "efficiency"), self.main),
+            "classes": tables.classes_table(layout, at_point(study, frames["classes"])),
+            "confusion": [tables.confusion_table(layout, confusion, task) for task in dict.fromkeys(confusion["task"])],
+            "phenomena": [tables.phenomena_table(layout, phenomena, task) for task in dict.fromkeys(phenomena["task"])],
+            "disagreements": self._disagreements(),
+            "fidelity": tables.fidelity_table(layout, frames["fidelity"]),
+            "calibration": tables.calibration_table(layout, frames["calibration"]),
+            "expected_best": tables.best_table(layout, read_frame(study, "expected_best")),
+            "attention": tables.attention_table(study, measured_attention(study, "attention_means")),
+            "published": tables.published_table(layout, read_frame(study, "published")),
+            "claims": tables.claims_table(read_frame(study, "claims")),
+            "settings": settings_table(study),
+            "warnings": self._all_warnings(),
+            "missing": self._missing(),
+            "runs": self._runs(),
+        }
+
+    def _disagreements(self) -> list[Shown]:
+        frame = at_point(self.study, read_frame(self.study, "disagreements"))
+        lines = self._question()
+        order = lines[lines["scope"] == NEW].sort_values("difference", ascending=False)["method"]
+        chosen = next((method for method in order if method in set(frame["method"])), None)
+        if chosen is None:
+            return []
+        tasks = [task for task in self.study.tasks if ((frame["task"] == task) & (frame["method"] == chosen)).any()]
+        return [tables.disagreements_table(self.layout, frame, task, chosen) for task in tasks]
+
+    def _all_warnings(self) -> Shown:
+        lines = tuple((w["row"], w["task"], w["kind"], w["who"], w["value"], w["reference"]) for w in self._warnings())
+        return Shown("warnings", ("method", "task", "what", "seeds", "score", "majority"), lines, "llllrr")
+
+    def _missing(self) -> Shown:
+        lost = self.runs[self.runs["problem"] != ""]
+        lines = tuple((line["label"], line["fingerprint"], line["problem"]) for _, line in lost.iterrows())
+        return Shown("missing", ("run", "fingerprint", "problem"), lines, "lll")
+
+    def _runs(self) -> Shown:
+        done = self.runs[self.runs["problem"] == ""]
+        lines = tuple(
+            (
+                line["label"], line["fingerprint"], str(line["git_commit"])[:8], f"{line['device']}, {line['precision']}",
+                f"{line['seconds']:,.0f}" if is_known(line["seconds"]) else "", str(line["finished"])[:16].replace("T", " "),
+            )
+            for _, line in done.iterrows()
+        )  # fmt: skip
+        header = ("run", "fingerprint", "commit", "device", "seconds", "finished (UTC)")
+        return Shown("runs", header, lines, "llllrl", "Seconds compare only on one device with the same load.")
+
+    def _figures(self) -> dict[str, Any]:
+        study = self.study
+        has = {
+            "forest": True,
+            "cost": len(cost_points(study)["score"].dropna()) > 1,
+            "scores": self.main["mean"].notna().any(),
+            "learning": len(read_frame(study, "curves")) > 0,
+        }
+        has |= {name: name in self._why() for name in ("attention", "agreement", "mistakes", "calibration")}
+        return {name: self._figure(name) if shown_ else None for name, shown_ in has.items()}
+
+    def _attention(self) -> dict[str, list[dict[str, Any]]] | None:
+        known = measured_attention(self.study, "attention")
+        tasks = [task for task in self.study.tasks if known[known["task"] == task]["kl"].notna().any()]
+        if not tasks:
+            return None
+        return {
+            kind: [self._figure(f"attention_{kind}_{task}") | {"task": self.layout.task(task)} for task in tasks]
+            for kind in ("heads", "maps")
+            if set(attention_names(self.study))
+        }
+
+    def _figure(self, name: str) -> dict[str, Any]:
+        path = figure_paths(self.study, name)[0]
+        try:
+            data = path.read_bytes()
+        except OSError:
+            raise UserError(f"{path} does not exist; make it with internal-kd plot") from None
+        width, height = _size(data)
+        source = f"data:image/svg+xml;base64,{base64.b64encode(data).decode()}"
+        return {
+            "name": name,
+            "source": source,
+            "alt": f"Figure {name.replace('_', ' ')}",
+            "width": width,
+            "height": height,
+        }
+
+
+def _verdict(new: list[str], same: list[str]) -> str:
+    if all(reading == "one seed" for reading in new):
+        return "one"
+    if "better" in new:
+        return "mixed" if "worse" in new else "yes"
+    if "worse" in new:
+        return "no"
+    if "better" in same:
+        return "here"
+    return "equal" if all(reading.startswith("equal") for reading in new) else "open"
+
+
+def _signed(metric: str, difference: float) -> str:
+    return shown(metric, abs(difference))
+
+
+def _shown_rows(study: Study, main: pd.DataFrame, most: int = 24) -> pd.DataFrame:
+    """Return the rows of the open main table: all of them, or where there are too many those at the shown point."""
+    rows = main.groupby(["method", *axis_columns(study)]).ngroups
+    return main if rows <= most else at_point(study, main)
+
+
+def _css() -> str:
+    from markupsafe import Markup
+
+    return Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
+
+
+def _size(svg: bytes) -> tuple[int, int]:
+    """Return the size of a figure in CSS pixels."""
+    head = svg[:2000].decode("utf-8", "replace")
+    found = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"|height="([\d.]+)pt".*?width="([\d.]+)pt"', head, re.S)
+    if not found:
+        return 640, 320
+    width, height = (found[1], found[2]) if found[1] else (found[4], found[3])
+    return round(float(width) * 96 / 72), round(float(height) * 96 / 72)
+
+
+def _commands(study: Study) -> list[str]:
+    """Return how to make the study again: params.yaml, one overlay, or the study's own copy of its parameters."""
+    for overlay in (None, Path("config") / f"{study.name}.yaml"):
+        try:
+            if plan_study(load_params("params.yaml", [overlay] if overlay else [])).as_yaml() == study.as_yaml():
+                return [
+                    f"internal-kd run --cores 2 --configfile {overlay.as_posix()}"
+                    if overlay
+                    else "internal-kd run --cores 8 --resources gpu=2"
+                ]
+        except UserError:
+            continue
+    return [f"internal-kd run --cores 2 --configfile {tables_folder(study).as_posix()}/params.yaml"]
