@@ -339,6 +339,6 @@ def test_a_flipped_bit_is_found_before_it_is_used():
     content = bytearray(path.read_bytes())
     content[-3] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(Damaged, match="logits.npy"):
+    with pytest.raises(Damaged, match=r"logits\.npy"):
         train_run(run, MACHINE)
     run.parts[0].marker.unlink()
