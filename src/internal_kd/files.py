@@ -86,7 +86,7 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     """Refuse to start writing ``needed`` bytes that the disk cannot hold: a memory map would die half-way.
 
     Raises:
-        UserError: the disk that holds ``folder`` has less space left, or cannot be written.
+        UserError: the disk of ``folder`` has less space left, or cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -221,7 +221,7 @@ def read_json(path: Path | str, way_out: str = "delete it and run again") -> Any
 
 
 def read_mapping(path: Path | str, way_out: str = "delete it and run again") -> dict[str, Any]:
-    """Read a JSON file that holds an object; arguments and errors as ``read_json``; another value is refused."""
+    """Read a JSON file that contains an object; arguments and errors as ``read_json``; another value is refused."""
     value = read_json(path, way_out)
     if not isinstance(value, dict):
         raise UserError(f"{path} is not a JSON object: {way_out}")

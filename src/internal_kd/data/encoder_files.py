@@ -21,9 +21,10 @@ TOKENIZERS = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
 
 
 def source_of(encoder: EncoderParams) -> str:
-    """Return the parameter and the value that name an encoder, for error lines."""
-    key = {"hub": "id", "folder": "path", "package": "package"}[encoder.source]
-    return f"encoder.{key} {getattr(encoder, key)}"
+    """Return where an encoder, or a fine-tuned model, comes from, for error lines."""
+    if encoder.source == "package":
+        return f"package {encoder.package}"
+    return str(encoder.path if encoder.source == "folder" else encoder.id)
 
 
 def find_encoder(files: Encoder) -> dict[str, Path]:
@@ -74,7 +75,7 @@ def check_encoder(files: Encoder, folder: Path) -> dict[str, Any]:
             check_config(folder)  # imports torch: last, so that other refusals come quickly
     except UserError as error:
         # The copy is temporary; what has to be corrected is its source.
-        raise UserError(str(error).replace(str(folder), where.partition(" ")[2])) from None
+        raise UserError(str(error).replace(str(folder), where)) from None
     return {
         "name": encoder.name,
         "source": f"{encoder.id}@{encoder.revision}" if encoder.source == "hub" else f"local {encoder.source}",
@@ -100,7 +101,7 @@ def _download(encoder: EncoderParams) -> dict[str, Path]:
             revision=str(encoder.revision),
             patterns=ENCODER_FILES,
             ignored=("*/*",),
-            way_out="give a saved encoder as encoder.source: folder and encoder.path",
+            way_out="give a saved copy: encoder.source: folder and encoder.path, or teacher.folder",
         )
     )
 
