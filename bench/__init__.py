@@ -2,5 +2,5 @@
 
 `workload` makes the models and examples that all are given, `contestants` lists who takes part, `worker` is one of
 them in a process of its own, `rounds` lets them run in turn, `promises` times what is no training, `targets` and
-`page` write docs/performance.md.
+`page` write docs/explanation/performance.md.
 """

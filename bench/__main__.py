@@ -1,4 +1,4 @@
-"""``python -m bench``: measure, print the tables and write them into docs/performance.md (``make bench``)."""
+"""``python -m bench`` (``make bench``): measure, print the tables, write them into docs/explanation/performance.md."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def main() -> None:
     part = measured_part(results)
     print(part)
     if not given.quick:
-        put_into(ROOT / "docs/performance.md", part)
+        put_into(ROOT / "docs/explanation/performance.md", part)
 
 
 def _measure(given: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The measured part of docs/performance.md; what stands outside its marks is written by hand and stays."""
+"""The measured part of docs/explanation/performance.md; what stands outside its marks is written by hand and stays."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _setting(results: dict[str, Any]) -> str:
 
 def _targets(results: dict[str, Any]) -> str:
     rows = [(t.what, t.wanted, t.figure, "reached" if t.reached else "**not reached**") for t in targets(results)]
-    return table(("target", "wanted", "measured", ""), rows)
+    return table(("what", "target", "measured", ""), rows)
 
 
 def _speeds(found: Found, group: str) -> str:
