@@ -17,7 +17,7 @@ from internal_kd.params import read_yaml
 from internal_kd.plan.artefacts import Artefact, Run
 from internal_kd.plan.study import Study
 from internal_kd.running.snakemake_plan import RUN_RULES, STALE, WILDCARDS, Plan, make_plan, snapshot
-from tiny_study import OVERLAY, ROOT, complete, make_project, write_overlay
+from tiny_study import OVERLAY, complete, make_project, write_overlay
 
 
 def plan(**given: Any) -> Plan:
@@ -229,8 +229,3 @@ def test_a_study_that_ends_with_gaps_says_how_to_get_the_results_of_the_others(s
     assert line and "5 of 8" in line and f"internal-kd report --params {plan().snapshot}" in line
     complete(*study.runs)
     assert plan().way_out() is None
-
-
-@pytest.mark.parametrize("profile", sorted((ROOT / "profiles").glob("slurm*")), ids=lambda path: path.name)
-def test_a_clusters_jobs_have_further_attempts_that_ask_for_more(profile: Path) -> None:
-    assert read_yaml(next(profile.glob("*.yaml")))["retries"] >= 1

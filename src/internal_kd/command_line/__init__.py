@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from internal_kd.command_line import pipeline, results, upkeep
 from internal_kd.command_line.commands import COMMANDS, Command, Options
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments is None and options.command in WARM and os.environ.get("INTERNAL_KD_WARM"):
             from internal_kd.running.warm import do_warm
 
-            if (code := do_warm(given)) is not None:
+            if (code := do_warm(f"{__name__}:main", given)) is not None:
                 return code
         return COMMANDS[options.command].run(options)
     except UserError as error:
@@ -79,8 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
 class _Parser(argparse.ArgumentParser):
     """A parser whose mistakes are one line, with the nearest option."""
 
-    def __init__(self, *, add_options_of: Command | None = None, **settings: object) -> None:
-        super().__init__(allow_abbrev=False, **settings)  # type: ignore[arg-type]
+    def __init__(self, *, add_options_of: Command | None = None, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
         for option in add_options_of.options if add_options_of else ():
             self.add_argument(*option.names, **option.settings)
 
@@ -92,7 +92,7 @@ class _Parser(argparse.ArgumentParser):
         _usage_error(f"{message}{close}; see `{self.prog} --help`")
 
 
-def _words(command: Command) -> dict[str, object]:
+def _words(command: Command) -> dict[str, Any]:
     """Return what ``--help`` shows of a command, as argparse's settings."""
     paragraphs = [" ".join(part.split()) for part in (command.run.__doc__ or "").split("\n\n")]
     notes = [f"{what}: {text}" for what, text in (("reads", command.reads), ("writes", command.writes)) if text]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -124,6 +125,8 @@ def _output_in(log: str | None) -> Iterator[Callable[[str], None]]:
     with open(log, "wb", buffering=0) as file:  # noqa: PTH123
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log is read while it is written
 
     def tell(line: str) -> None:
         print(line)

@@ -84,7 +84,7 @@ class Forecast:
         rows, length = size
         settings, depth = run.method.settings, run.depth or ASSUMED_LAYERS
         keep = settings.select.keep
-        examples = rows if keep == "full" else min(rows, keep if isinstance(keep, int) else round(keep * rows))  # type: ignore[type-var, operator]
+        examples = rows if keep == "full" else min(rows, keep if isinstance(keep, int) else round(keep * rows))
         return length * examples * (STEP * _layers_computed(run, depth) + FORWARD * depth)
 
 
