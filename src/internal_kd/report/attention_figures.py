@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from internal_kd.plan.study import Study
-from internal_kd.report.figures import measured_attention, panels, say_empty
+from internal_kd.report.figures import measured_attention, nothing_to_draw, panels
 from internal_kd.report.frames import read_or_empty
 
 if TYPE_CHECKING:
@@ -136,7 +136,5 @@ def _short(value: float) -> str:
 
 
 def _empty(lines: pd.DataFrame) -> Figure:
-    figure, axes = panels(1, 1, 6.4, 1.0)
     why = next((text for text in lines.get("problem", []) if text), "not measured")
-    say_empty(axes[0], f"no attention to show: {why}")
-    return figure
+    return nothing_to_draw(f"no attention to show: {why}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isnan, nan
 from typing import Any
 
@@ -62,7 +63,7 @@ def claim_lines(known: Known, papers: dict[str, Paper]) -> Lines:
 
 
 def judge(case: Case, claim: Claim) -> Judgement:
-    """Judge one claim by its rule; outside of the paper's setting the verdict is ``not run``, with the evidence kept."""
+    """Judge one claim by its rule; outside of its setting the verdict is ``not run``, and the evidence stays."""
     rule = claim.rule
     judges = {"better": _better, "within": _within, "ratio": _ratio, "order": _order, "trend": _trend}
     judged: Judgement = judges[rule.kind](case, rule)  # type: ignore[operator]
@@ -241,7 +242,7 @@ def _order(case: Case, rule: Order) -> Judgement:
         known = [one for one in best if one]
         if len(known) < len(groups):
             continue
-        for (_, higher), (_, lower) in zip(known, known[1:], strict=False):
+        for (_, higher), (_, lower) in pairwise(known):
             compared = lead(lower, higher)
             steps.append((compared, compared.dev if rule.scope == "dev set" else compared.new))
         texts.append(
@@ -280,9 +281,8 @@ def _trend(case: Case, rule: Trend) -> Judgement:
         both = [contrast(parts, rule.scope) for parts in (start, end)]
         changes.append(change)
         leads_at_end.append(both[1])
-        texts.append(
-            f"{_title(case, task)}: {_told(both[0], scale)} to {_told(both[1], scale)}, a change of {_told(change, scale)}"
-        )
+        told = [_told(estimate, scale) for estimate in (*both, change)]
+        texts.append(f"{_title(case, task)}: {told[0]} to {told[1]}, a change of {told[2]}")
     if not changes:
         return _nothing(case, rule)
     alpha = case.known.study.params.analysis.alpha

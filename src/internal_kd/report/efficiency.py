@@ -40,8 +40,8 @@ def efficiency_lines(known: Known, main: Lines, latency: pd.DataFrame) -> Lines:
         score = distillation_score(encoder, share, alpha)
         lines.append(
             {
-                **cell.columns(), "metric": column.name, "seeds": line["seeds"], "alpha": alpha, "encoder_share": encoder,
-                "total_share": total, "teacher_share": share, "distillation_score": score,
+                **cell.columns(), "metric": column.name, "seeds": line["seeds"], "alpha": alpha,
+                "encoder_share": encoder, "total_share": total, "teacher_share": share, "distillation_score": score,
                 "distillation_score_total": distillation_score(total, share, alpha),
                 "distillation_score_std": None if std is None or score is None else (1 - alpha) * std,
                 **_times(known, cell), **_latencies(latency, cell),

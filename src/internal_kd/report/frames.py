@@ -100,7 +100,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "agreement_high": NUMBER, "divergence_kind": TEXT, "divergence": NUMBER, "divergence_low": NUMBER,
         "divergence_high": NUMBER, "teacher_mistakes": COUNT, "repeated": NUMBER, "repeated_low": NUMBER,
         "repeated_high": NUMBER, "by_chance": NUMBER, "excess": NUMBER, "excess_low": NUMBER, "excess_high": NUMBER,
-        "p_repeated": NUMBER, "p_repeated_holm": NUMBER, "same_wrong": NUMBER, "same_wrong_by_chance": NUMBER, "teacher": TEXT,
+        "p_repeated": NUMBER, "p_repeated_holm": NUMBER, "same_wrong": NUMBER, "same_wrong_by_chance": NUMBER,
+        "teacher": TEXT,
     },
     # A row against a baseline: differences of the quantities of ``fidelity``.
     "fidelity_comparisons": {

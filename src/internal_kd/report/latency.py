@@ -164,8 +164,7 @@ def time_contestants(
         ]
         batches = [examples.batch(positions) for positions in picks]
         passes = [
-            lambda number, ask=ask, batches=batches: ask(batches[number % len(batches)])
-            for ask in contestants.values()
+            lambda number, ask=ask, batches=batches: ask(batches[number % len(batches)]) for ask in contestants.values()
         ]
         with one_thread():
             timings = take_turns(passes, seconds=seconds)

@@ -17,9 +17,8 @@ from typing import Any
 
 from internal_kd.files import remove, write_json, write_text
 from internal_kd.plan.study import Study
-from internal_kd.report import tables
+from internal_kd.report import figures, sweeps, tables
 from internal_kd.report.cells import axis_columns
-from internal_kd.report.figures import draw_figures, figure_paths, look, measured_attention, save, sweep_name
 from internal_kd.report.frames import (
     WITH_TEXTS,
     frame_of,
@@ -28,16 +27,26 @@ from internal_kd.report.frames import (
     tables_folder,
     write_frame,
 )
+from internal_kd.report.layout import Layout, write_shown
 
 ATTENTION = ("attention", "attention_means", "attention_maps")
 EVALUATED = (
     "tasks", "runs", "scores", "main", "comparisons", "pooled", "expected_best", "efficiency", "classes", "confusion",
-    "phenomena", "disagreements", "fidelity", "fidelity_comparisons", "calibration", "reliability", "curves", "warnings",
-    "claims", "published",
+    "phenomena", "disagreements", "fidelity", "fidelity_comparisons", "calibration", "reliability", "curves",
+    "warnings", "claims", "published",
 )  # fmt: skip
 # Tables that are laid out as Markdown and LaTeX as well.
 LAID_OUT = ("main", "comparisons", "pooled", "efficiency", "fidelity", "calibration", "claims", "published")
-FIGURES = ("forest", "scores", "cost", "agreement", "mistakes", "calibration", "attention", "learning")
+FIGURES = {
+    "forest": figures.forest,
+    "scores": figures.scores,
+    "cost": sweeps.cost,
+    "agreement": figures.agreement,
+    "mistakes": figures.mistakes,
+    "calibration": figures.calibration,
+    "attention": figures.attention,
+    "learning": sweeps.learning,
+}
 
 
 def outputs(study: Study) -> dict[str, list[Path]]:
@@ -52,7 +61,9 @@ def outputs(study: Study) -> dict[str, list[Path]]:
         "map_attention": [*_files(study, ATTENTION), folder / "attention_means.md", folder / "attention_means.tex"],
         "evaluate": [*_files(study, EVALUATED), *laid_out, *more],
         "plot": [
-            path for name in (*_figure_names(study), *attention_names(study)) for path in figure_paths(study, name)
+            path
+            for name in (*_figure_names(study), *attention_names(study))
+            for path in figures.figure_paths(study, name)
         ],
         "report": [study.folder / "report.html"],
     }
@@ -64,7 +75,7 @@ def _files(study: Study, names: tuple[str, ...]) -> list[Path]:
 
 
 def _figure_names(study: Study) -> tuple[str, ...]:
-    return (*FIGURES, *(sweep_name(axis) for axis in axis_columns(study)))
+    return (*FIGURES, *(sweeps.sweep_name(axis) for axis in axis_columns(study)))
 
 
 def evaluate(study: Study) -> Path:
@@ -110,7 +121,7 @@ def evaluate(study: Study) -> Path:
 
 def _write_for_people(study: Study, frames: Mapping[str, Any]) -> None:
     """Write the tables that are laid out, what is missing, the scores for DVC, and the study's parameters."""
-    folder, layout = tables_folder(study), tables.Layout(study, frames["tasks"])
+    folder, layout = tables_folder(study), Layout(study, frames["tasks"])
     for table in (
         tables.main_table(layout, frames["main"], frames["comparisons"]),
         tables.comparisons_table(layout, frames["comparisons"]),
@@ -121,7 +132,7 @@ def _write_for_people(study: Study, frames: Mapping[str, Any]) -> None:
         tables.claims_table(frames["claims"]),
         tables.published_table(layout, frames["published"]),
     ):
-        tables.write_shown(study, table)
+        write_shown(study, table)
     lost = frames["runs"][frames["runs"]["problem"] != ""][["label", "fingerprint", "problem"]]
     write_text(folder / "missing.csv", lost.to_csv(index=False, lineterminator="\n"))
     write_json(folder / "metrics.json", _nested(study, frames["main"]))
@@ -147,15 +158,17 @@ def plot(study: Study) -> Path:
     """
     from internal_kd.report.attention_figures import draw_attention
 
-    with look():
-        drawn = {**draw_figures(study), **draw_attention(study)}
+    with figures.look():
+        drawn = {name: draw(study) for name, draw in FIGURES.items()}
+        drawn |= {sweeps.sweep_name(axis): sweeps.sweep(study, axis) for axis in axis_columns(study)}
+        drawn |= draw_attention(study)
         for name, figure in drawn.items():
-            save(study, name, figure)
+            figures.save(study, name, figure)
     # A study that once had other tasks or varied keys must not keep their figures.
-    kept = {path for name in drawn for path in figure_paths(study, name)}
+    kept = {path for name in drawn for path in figures.figure_paths(study, name)}
     for path in set((study.folder / "figures").glob("*.*")) - kept:
         remove(path)
-    return figure_paths(study, "forest")[0]
+    return figures.figure_paths(study, "forest")[0]
 
 
 def render(study: Study, mlflow: Mapping[str, str] | None = None) -> Path:
@@ -188,7 +201,7 @@ def map_attention(study: Study) -> Path:
 
     for name, frame in measure_attention(study).items():
         write_frame(study, name, frame)
-    tables.write_shown(study, tables.attention_table(study, measured_attention(study, "attention_means")))
+    write_shown(study, tables.attention_table(study, figures.measured_attention(study, "attention_means")))
     return tables_folder(study) / "attention.csv"
 
 

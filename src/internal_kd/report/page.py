@@ -15,17 +15,12 @@ from internal_kd.plan.study import Study, plan_study
 from internal_kd.report import tables
 from internal_kd.report.attention_figures import attention_names
 from internal_kd.report.cells import axis_columns, cells_of, primary_rows
-from internal_kd.report.figures import (
-    at_point,
-    cost_points,
-    figure_paths,
-    main_lines,
-    measured_attention,
-    sweep_name,
-)
+from internal_kd.report.figures import at_point, figure_paths, main_lines, measured_attention
 from internal_kd.report.frames import read_frame, read_or_empty, tables_folder
+from internal_kd.report.layout import Layout, Shown, Strong, number
 from internal_kd.report.settings import settings_table
-from internal_kd.report.tables import NEW, SAME, Layout, Shown, Strong
+from internal_kd.report.sweeps import cost_points, sweep_name
+from internal_kd.report.tables import NEW, SAME
 from internal_kd.report.words import (
     axis_title,
     duration,
@@ -174,18 +169,23 @@ class _Page:
         return [fact for fact in (*facts, joined(rows)) if fact]
 
     def _warnings(self) -> list[dict[str, Any]]:
+        """Return what a reader must know first; the same of several tasks is one warning."""
         kinds = dict(zip(self.layout.tasks["task"], self.layout.tasks["kind"], strict=True))
         order = ("one answer", "weak teacher", "collapsed", "majority")
+        frame = read_frame(self.study, "warnings")
+        # Scores differ between tasks, and so stand apart.
+        apart = frame["task"].where(frame["kind"].isin(["weak teacher", "majority"]), "")
         found = []
-        for _, line in read_frame(self.study, "warnings").iterrows():
-            seeds = str(line["seeds"]).split(", ")
-            metric = self.layout.main_metric(line["task"])
+        for _, own in frame.groupby([frame["method"], "kind", "seeds", apart], sort=False):
+            line, seeds = own.iloc[0], str(own["seeds"].iloc[0]).split(", ")
+            metric = self.layout.metrics[line["task"]]
             found.append(
                 {
-                    "row": self.layout.row(line), "task": self.layout.task(line["task"]), "kind": line["kind"],
-                    "who": f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {joined(seeds)}", "one": len(seeds) == 1,
-                    "classes": kinds[line["task"]] == "classes", "value": shown(metric, line["value"]),
-                    "reference": shown(metric, line["reference"]),
+                    "row": self.layout.row(line),
+                    "task": joined(self.layout.task(task) for task in dict.fromkeys(own["task"])),
+                    "kind": line["kind"], "one": len(seeds) == 1, "classes": kinds[line["task"]] == "classes",
+                    "who": f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {joined(seeds)}",
+                    "value": shown(metric, line["value"]), "reference": shown(metric, line["reference"]),
                 }
             )  # fmt: skip
         return sorted(found, key=lambda warning: order.index(warning["kind"]))
@@ -328,8 +328,9 @@ class _Page:
         done = self.runs[self.runs["problem"] == ""]
         lines = tuple(
             (
-                line["label"], line["fingerprint"], str(line["git_commit"])[:8], f"{line['device']}, {line['precision']}",
-                f"{line['seconds']:,.0f}" if is_known(line["seconds"]) else "", str(line["finished"])[:16].replace("T", " "),
+                line["label"], line["fingerprint"], str(line["git_commit"])[:8],
+                f"{line['device']}, {line['precision']}", number("seconds", ",.0f")(line),
+                str(line["finished"])[:16].replace("T", " "),
             )
             for _, line in done.iterrows()
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Papers whose claims can be compared with a study: typed reading of ``papers/<name>.yaml``, and where each can be decided.
+"""Papers whose claims a study can decide: typed reading of ``papers/<name>.yaml``, and the setting of each.
 
 A claim is decided only in its paper's setting. Everything in which a study differs is listed, never averaged away. A
 value without a source that was read is not entered at all: status is [paper] (stated there), [repo] (in its authors'

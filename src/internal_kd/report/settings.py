@@ -9,7 +9,7 @@ from internal_kd.distillation.curricula import Schedule
 from internal_kd.params.method import Method
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import cells_of, point_text
-from internal_kd.report.tables import Shown
+from internal_kd.report.layout import Shown
 
 # What differs rarely enough to be told once, below the table.
 COMMON = ("optimizer", "warmup_share", "weight_decay", "max_gradient_norm", "precision", "max_length")
@@ -41,7 +41,9 @@ def settings_table(study: Study) -> Shown:
 def _texts(method: Method) -> dict[str, str]:
     settings = method.settings
     climbs = isinstance(settings.curriculum, str) and settings.curriculum != "all"
-    curriculum = settings.curriculum if isinstance(settings.curriculum, str) else f"{len(settings.curriculum)} phases"
+    curriculum = (
+        settings.curriculum if isinstance(settings.curriculum, str) else f"{len(settings.curriculum.phases)} phases"
+    )
     return {
         "learner": method.learner.short_name,
         "starts from": _start(settings.learner),

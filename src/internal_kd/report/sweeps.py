@@ -1,0 +1,193 @@
+"""Figures over costs, varied keys and epochs: the Pareto front, sweeps, learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from internal_kd.plan.study import Study
+from internal_kd.report.cells import axis_columns, cells_of, shown_point
+from internal_kd.report.figures import (
+    at_point,
+    legend_below,
+    main_lines,
+    nothing_to_draw,
+    panels,
+    say_empty,
+    titles_of,
+)
+from internal_kd.report.frames import read_frame
+from internal_kd.report.styles import styles_of
+from internal_kd.report.words import axis_title, is_share, metric_title, numbers, scale_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+
+def sweep_name(axis: str) -> str:
+    """Return the name of the figure over a varied key."""
+    return f"sweep_{axis.replace('.', '_')}"
+
+
+# What a row costs
+
+
+def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the (cost, score) points that no other beats in score without a higher cost, cheapest first."""
+    front: list[tuple[float, float]] = []
+    for cost_, value in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or value > front[-1][1]:
+            front.append((cost_, value))
+    return front
+
+
+COSTS = {
+    "encoder_parameters": "parameters, millions (no embeddings)",
+    "latency_ms": "milliseconds for one example",
+    "training_seconds": "training, seconds",
+}
+
+
+def cost_points(study: Study) -> pd.DataFrame:
+    """Return every row's mean score over tasks (times 100 where usual) beside its costs; rows on all tasks only."""
+    scores_, costs = main_lines(study, anywhere=True), main_lines(study, "efficiency", anywhere=True)
+    keys = ["task", "id", "method", *axis_columns(study)]
+    both = scores_.merge(costs[[*keys, "latency_ms"]], on=keys, how="left")
+    both["score"] = both["mean"] * both["metric"].map(scale_of)
+    both["encoder_parameters"] = both["encoder_parameters"].astype("float64") / 1e6
+    grouped = both.groupby(keys[1:], sort=False)
+    means = grouped[["score", *COSTS]].agg(lambda values: values.mean(skipna=False)).reset_index()
+    return means[grouped.size().to_numpy() == len(study.tasks)]
+
+
+def cost(study: Study) -> Figure:
+    """Draw score against parameters, latency and training time; a grey line joins what nothing cheaper beats."""
+    points = cost_points(study)
+    shown = [name for name in COSTS if points[name].notna().any() and points["score"].notna().any()]
+    if not shown:
+        return nothing_to_draw()
+    figure, axes = panels(1, len(shown), 9.6 / 3, 2.7, sharey=True)
+    styles = styles_of(method.id for method in study.methods.values())
+    for axis, name in zip(axes, shown, strict=True):
+        known = points[points[name].notna() & points["score"].notna()]
+        front = pareto_front(zip(known[name], known["score"], strict=True))
+        axis.step(*zip(*front, strict=True), where="post", color="#bbbbbb", linewidth=4, alpha=0.6, zorder=1)
+        for line in known.to_dict("records"):
+            style = styles[line["id"]]
+            axis.plot(line[name], line["score"], style.marker, color=style.color, alpha=0.9, zorder=3)
+        axis.set_xlabel(COSTS[name])
+        axis.margins(x=0.12)
+    metrics = {metric_title(metric) for metric in main_lines(study)["metric"]}
+    title = f"{metrics.pop()} × 100" if len(metrics) == 1 else "mean score over tasks"
+    axes[0].set_ylabel(title)
+    legend_below(figure, study, points["id"].unique())
+    return figure
+
+
+# Sweeps and learning curves
+
+
+def sweep(study: Study, axis: str) -> Figure:
+    """Draw scores against a varied key, one panel per task; the teacher is a dashed line."""
+    lines = main_lines(study, anywhere=True)
+    for other in axis_columns(study):
+        if other != axis:
+            at = shown_point(cells_of(study)).get(other)
+            lines = lines[(lines[other] == at) | ~lines["method"].isin(_moving(study, other))]
+    tasks, titles = list(study.tasks), titles_of(study)
+    columns = min(3, len(tasks))
+    figure, axes = panels(-(-len(tasks) // columns), columns, 9.6 / 3 if columns > 1 else 5.4, 2.7)
+    styles, moving = styles_of(m.id for m in study.methods.values()), _moving(study, axis)
+    sizes = dict(zip(read_frame(study, "tasks")["task"], read_frame(study, "tasks")["train"], strict=True))
+    for panel, task in zip(axes, tasks, strict=False):
+        own = lines[(lines["task"] == task) & lines["mean"].notna()]
+        values = list(dict.fromkeys(own[own["method"].isin(moving)][axis]))
+        places = _places(values, axis, sizes.get(task))
+        for method, line in own.groupby("method", sort=False):
+            style, scale = styles[line["id"].iloc[0]], scale_of(line["metric"].iloc[0])
+            if method in moving:
+                line = line.assign(x=line[axis].map(places)).sort_values("x")
+                panel.plot(
+                    line["x"], scale * line["mean"], marker=style.marker, color=style.color, linestyle=style.linestyle
+                )
+                low, high = scale * line["low"].fillna(line["mean"]), scale * line["high"].fillna(line["mean"])
+                if len(moving) <= 4:
+                    panel.fill_between(line["x"].astype(float), low, high, color=style.color, alpha=0.1, linewidth=0)
+            else:
+                panel.axhline(scale * line["mean"].iloc[0], color=style.color, linestyle="--", linewidth=1)
+        panel.set_title(titles[task])
+        if not len(own):
+            say_empty(panel)
+            continue
+        if min(places.values(), default=0) > 0 and max(places.values()) / min(places.values()) > 20:
+            panel.set_xscale("log")
+        panel.set_xticks(list(places.values()), list(places), minor=False)
+        panel.minorticks_off()
+        panel.set_xlabel(axis_title(axis))
+        panel.set_ylabel(metric_title(own["metric"].iloc[0]) + (" × 100" if is_share(own["metric"].iloc[0]) else ""))
+    for panel in axes[len(tasks) :]:
+        panel.axis("off")
+    legend_below(figure, study, lines["id"].unique())
+    return figure
+
+
+def _moving(study: Study, axis: str) -> set[str]:
+    """Return the methods that have several values of a varied key."""
+    values: dict[str, set[str]] = {}
+    for cell in cells_of(study):
+        values.setdefault(cell.method.name, set()).add(dict(cell.point)[axis])
+    return {name for name, found in values.items() if len(found) > 1}
+
+
+def _places(values: Sequence[str], axis: str, full: int | None) -> dict[str, float]:
+    """Return where values stand on an axis: numbers at themselves, words one after the other."""
+    as_numbers = [str(full) if value == "full" and full else value for value in values]
+    found = numbers(as_numbers)
+    if found is None:
+        return {value: float(place) for place, value in enumerate(values)}
+    if axis == "select.keep" and full:
+        found = [number * full if 0 < number < 1 else number for number in found]
+    return dict(sorted(zip(values, found, strict=True), key=lambda pair: pair[1]))
+
+
+def learning(study: Study) -> Figure:
+    """Draw dev score and loss terms over epochs, mean over seeds; a bar marks where a curriculum moves on."""
+    from matplotlib.lines import Line2D
+
+    curves = at_point(study, read_frame(study, "curves"))
+    tasks = [task for task in study.tasks if task in set(curves["task"])]
+    terms = [q for q in dict.fromkeys(curves["quantity"]) if not q.startswith("dev_")]
+    if not tasks:
+        return nothing_to_draw()
+    rows = ["score", *terms]
+    figure, axes = panels(len(rows), len(tasks), max(2.4, 9.6 / max(3, len(tasks))), 1.7)
+    styles, titles = styles_of(m.id for m in study.methods.values()), titles_of(study)
+    for place, axis in enumerate(axes):
+        quantity, task = rows[place // len(tasks)], tasks[place % len(tasks)]
+        own = curves[curves["task"] == task]
+        own = own[own["quantity"].str.startswith("dev_") if quantity == "score" else own["quantity"] == quantity]
+        for number, line in own.groupby("id", sort=False):
+            style, mean = styles[number], line.groupby("epoch")["value"].mean()
+            scale = scale_of(line["quantity"].iloc[0].removeprefix("dev_")) if quantity == "score" else 1.0
+            axis.plot(
+                mean.index,
+                scale * mean,
+                color=style.color,
+                linestyle=style.linestyle,
+                marker=style.marker,
+                markersize=3.5,
+            )
+            first = line.groupby("stage", sort=False)["epoch"].min()
+            moved = [epoch for epoch in first if epoch > 1 and epoch in mean.index]
+            axis.plot(moved, scale * mean[moved], "|", color=style.color, markersize=11)
+        if not len(own):
+            say_empty(axis, "no such term")
+        elif quantity != "score" and (own["value"] > 0).all():
+            axis.set_yscale("log")
+        axis.set_ylabel("dev score" if quantity == "score" else quantity.replace("_", " "))
+        axis.set_title(titles[task] if place < len(tasks) else "")
+        axis.set_xlabel("epoch" if place >= len(axes) - len(tasks) else "")
+    moved_on = Line2D([], [], linestyle="none", marker="|", markersize=11, color="black", label="next stage")
+    legend_below(figure, study, curves["id"].unique(), more=[moved_on])
+    return figure
