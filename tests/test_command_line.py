@@ -58,7 +58,7 @@ def test_the_example_of_every_command_parses(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, known in COMMANDS.items() if len(known.options) > 1 and name != "gc"])
 def test_overlay_and_configfile_mean_the_same_with_several_files_or_repeated(name: str) -> None:
-    target = ["0123456789ab"] if name == "make" else []
+    target = {"make": ["0123456789ab"], "answers": ["0123456789ab", "a.jsonl"]}.get(name, [])
     for spelling in (["--overlay", "a", "b"], ["--configfile", "a", "b"], ["--overlay", "a", "--configfile", "b"]):
         assert parse_arguments([name, *target, *spelling]).overlay == ["a", "b"]
 
