@@ -1,15 +1,15 @@
-"""A student as ONNX: the graph in fp32, the same with weights of 8 bits, and what both answer.
+"""A run as ONNX: the graph in fp32, the same with 8-bit weights, and what both answer.
 
 torch's older exporter, over TorchScript, is used: ONNX Runtime's quantiser refuses the newer one's graphs (its shape
-inference fails at torch 2.13), and whatever tracing may have fixed in a graph shows when all dev examples, of every
-length, are compared.
+inference fails at torch 2.13). What tracing may have fixed in a graph is found when all dev examples, of every length,
+are compared.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from internal_kd.data.tokens import TokenSplit
+from internal_kd.export.model_folder import Caller
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
 PACKAGES = ("onnx", "onnxruntime")
@@ -28,7 +29,8 @@ EXTRA = "pip install '.[export]'"
 FP32, INT8 = "model.onnx", "model-int8.onnx"
 # Share of the largest logit by which ONNX Runtime may differ from torch, both in fp32.
 TOLERANCE = 1e-3
-_BATCH = 32
+# Of like length; int8 logits depend on it.
+BATCH = 32
 
 
 def missing_packages() -> tuple[str, ...]:
@@ -43,25 +45,20 @@ class OnnxModel:
     path: Path
     session: Any
 
-    def logits(self, batch: dict[str, np.ndarray]) -> np.ndarray:
-        """Return the logits of a batch, shape (batch, classes), fp32."""
-        return self.session.run(["logits"], batch)[0]
+    def answer(self, batch: Mapping[str, Tensor]) -> np.ndarray:
+        """Return the logits of a batch of token ids, (B, C), fp32; token types are 0 if the batch has none."""
+        arrays = {name: tensor.numpy() for name, tensor in batch.items()}
+        arrays.setdefault("token_type_ids", np.zeros_like(arrays["input_ids"]))
+        return self.session.run(["logits"], {given.name: arrays[given.name] for given in self.session.get_inputs()})[0]
 
-    def inputs(self, split: TokenSplit, positions: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the graph's inputs for examples of a split, padded to their longest."""
-        batch = {name: tensor.numpy() for name, tensor in split.batch(positions).items()}
-        batch.setdefault("token_type_ids", np.zeros_like(batch["input_ids"]))
-        return {given.name: batch[given.name] for given in self.session.get_inputs()}
-
-    def logits_of(self, split: TokenSplit) -> np.ndarray:
-        """Return the logits of all examples of a split, in its order; longest first, in batches of 32.
+    def caller(self) -> Caller:
+        """Return how it is called for predictions.
 
         Activations are quantised with one scale per batch, so int8 logits depend a little on the batch.
         """
-        order = np.argsort(-np.asarray(split.lengths), kind="stable")
-        parts = [order[start : start + _BATCH] for start in range(0, len(order), _BATCH)]
-        found = [self.logits(self.inputs(split, part)) for part in parts]
-        return np.concatenate(found)[np.argsort(order, kind="stable")]
+        from torch import from_numpy
+
+        return Caller(lambda batch: from_numpy(self.answer(batch)))
 
 
 def open_onnx(path: Path, *, threads: int) -> OnnxModel:
@@ -79,7 +76,12 @@ def write_onnx(model: PreTrainedModel, folder: Path, *, uses_types: bool) -> Non
     """Write ``model.onnx`` and ``model-int8.onnx``; batch and length stay free in both.
 
     The second has the weights of matrix products and embeddings as int8 and quantises activations as they come
-    (dynamic quantisation of ONNX Runtime). ``model`` has eager attention, whose graph is the plainest.
+    (dynamic quantisation of ONNX Runtime).
+
+    Args:
+        model: with eager attention, whose graph is the plainest.
+        folder: where to.
+        uses_types: whether the model takes token types.
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -118,7 +120,7 @@ def _export(model: PreTrainedModel, path: Path, uses_types: bool) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what the exporters tell on their way: nothing a reader of ours can act on."""
+    """Hold back what the exporters print on their way: nothing that a user can act on."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

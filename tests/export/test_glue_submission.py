@@ -1,14 +1,15 @@
 """GLUE's server takes files of one name, one header and one way to write each task's labels."""
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from internal_kd.data.tasks_on_disk import TaskOnDisk
-from internal_kd.deployment.glue_submission import submission_files, submission_text, write_archive
-from internal_kd.tasks import GLUE
+from internal_kd.export.glue_submission import submission_files, submission_text, write_archive
+from internal_kd.tasks.glue import GLUE
+from internal_kd.tasks.info import TaskInfo
 
 FILES = {
     "cola": ["CoLA.tsv"],
@@ -23,30 +24,25 @@ FILES = {
 }
 
 
-def on_disk(glue: str, **changes: object) -> TaskOnDisk:
-    task = GLUE[glue]
-    splits = {split: {"rows": 3} for split in task.splits}
-    facts = {"title": task.title, "splits": splits} | changes
-    return TaskOnDisk(
-        Path(), glue, source="", licence="", labels=task.labels, regression=task.regression, classes=task.classes,
-        metrics=task.metrics, text_columns=len(task.text), **facts,
-    )  # fmt: skip
+def info_of(glue: str, *splits: str, **changes: str) -> TaskInfo:
+    rows = dict.fromkeys(splits or GLUE[glue].splits, 3)
+    return replace(GLUE[glue].info(rows, ""), **changes)
 
 
 @pytest.mark.parametrize("glue", GLUE)
 def test_every_task_has_its_official_file_names(glue: str) -> None:
-    assert list(submission_files(glue, on_disk(glue)).values()) == FILES[glue]
+    assert list(submission_files(glue, info_of(glue)).values()) == FILES[glue]
 
 
 def test_what_is_not_glues_own_or_has_no_test_set_has_no_file() -> None:
-    assert submission_files(None, on_disk("rte")) == {}
-    assert submission_files("rte", on_disk("rte", title="MyRTE")) == {}
-    assert submission_files("rte", on_disk("rte", splits={"train": {}, "dev": {}})) == {}
-    assert submission_files("mnli", on_disk("mnli", splits={"test": {}})) == {"test": "MNLI-m.tsv"}
+    assert submission_files(None, info_of("rte")) == {}
+    assert submission_files("rte", info_of("rte", title="MyRTE")) == {}
+    assert submission_files("rte", info_of("rte", "train", "dev")) == {}
+    assert submission_files("mnli", info_of("mnli", "test")) == {"test": "MNLI-m.tsv"}
 
 
 @pytest.mark.parametrize(
-    ("glue", "said"),
+    ("glue", "words"),
     [
         ("cola", ["0", "1"]),
         ("sst2", ["0", "1"]),
@@ -58,11 +54,11 @@ def test_what_is_not_glues_own_or_has_no_test_set_has_no_file() -> None:
         ("mnli", ["entailment", "neutral", "contradiction"]),
     ],
 )
-def test_labels_are_written_as_the_task_writes_them(glue: str, said: list[str]) -> None:
-    logits = np.eye(len(said))
-    lines = submission_text(glue, range(len(said)), logits).splitlines()
+def test_labels_are_written_as_the_task_writes_them(glue: str, words: list[str]) -> None:
+    logits = np.eye(len(words))
+    lines = submission_text(glue, range(len(words)), logits).splitlines()
     assert lines[0] == "index\tprediction"
-    assert lines[1:] == [f"{number}\t{word}" for number, word in enumerate(said)]
+    assert lines[1:] == [f"{number}\t{word}" for number, word in enumerate(words)]
 
 
 def test_similarities_stay_between_0_and_5() -> None:

@@ -1,0 +1,242 @@
+"""The model card: what a stranger must know of a model before using it, from what was measured and nothing else.
+
+The template has the prose; here are the values that it names.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from internal_kd.distillation.curricula import Schedule
+from internal_kd.export.card_header import NOT_STATED, header, model_name
+from internal_kd.export.facts import ONNX, ONNX_INT8, TORCH, ExportFacts, ScoreLine
+from internal_kd.export.model_folder import Agreement
+from internal_kd.export.onnx import EXTRA, FP32, INT8
+from internal_kd.export.words import settings_of, start_text, teacher_text
+from internal_kd.plan.artefacts import Run
+from internal_kd.report.words import (
+    DASH,
+    count,
+    interval,
+    is_better,
+    is_share,
+    joined,
+    metric_title,
+    millions,
+    seeds_of,
+    shown,
+    with_spread,
+)
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def model_card(facts: ExportFacts) -> str:
+    """Return ``README.md`` of an exported folder.
+
+    What users name freely (titles, labels, licences) stands in it on one line, without markup of its own.
+    """
+    from huggingface_hub import ModelCard
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_one_line,
+        autoescape=False,
+    )
+    return str(ModelCard(environment.get_template("card.md.j2").render(values_of(facts))))
+
+
+class _AsItIs(str):
+    """Text that is not the user's: kept with its lines."""
+
+
+def _one_line(value: Any) -> Any:
+    if not isinstance(value, str) or isinstance(value, _AsItIs):
+        return value
+    # A single space may be the template's own; what a value has besides is not.
+    text = re.sub(r"\s+", " ", value)
+    for character, replacement in (
+        ("&", "&amp;"),
+        ("<", "&lt;"),
+        (">", "&gt;"),
+        ("|", "\\|"),
+        ("`", "'"),
+        ("[", "\\["),
+    ):
+        text = text.replace(character, replacement)
+    return text
+
+
+def values_of(facts: ExportFacts) -> dict[str, Any]:
+    """Return everything that the template names."""
+    run, choice, record, info = facts.run, facts.choice, facts.record, facts.task.info
+    compared = len(choice.compared)
+    on_dev = (compared > 1 and not choice.method_given) or choice.rule == "dev"
+    return {
+        "header": _AsItIs(header(facts)),
+        "name": model_name(run),
+        "layers": count(run.depth, "layer") if run.depth else "unknown depth",
+        "model_type": facts.encoder["model_type"],
+        "encoder_size": millions(record["encoder_parameters"]),
+        "total_size": millions(record["total_parameters"]),
+        "does": _does(facts),
+        "task": info,
+        "taught": teacher_text(run),
+        "finished": run.method.learner.kind == "finished",
+        "example": _AsItIs('{"text": "...", "text_pair": "..."}' if info.texts == 2 else '"..."'),
+        "max_length": run.inputs.max_length,
+        "choice": choice,
+        "run": run,
+        "row": choice.candidates[0].name,
+        "metric": metric_title(choice.metric),
+        "candidates": choice.candidates,
+        "compared": compared,
+        "tied": joined(choice.tied),
+        "unfinished": "; ".join(choice.unfinished),
+        "seeds": len(choice.values),
+        "value": shown(choice.metric, choice.values[run.seed]),
+        "mean": shown(choice.metric, choice.mean),
+        "precision": record["precision"],
+        "scores": [_score_cells(line, len(choice.cell.runs)) for line in facts.lines],
+        "shares": all(is_share(line.column.name) for line in facts.lines),
+        "dev_sets": _dev_sets(facts),
+        "second_dev": "dev_mismatched" in info.rows,
+        "limits": limits(facts),
+        "chosen_on_dev": on_dev,
+        "sha256": facts.task.sha256,
+        "trained_on": _trained_on(run),
+        "encoder": facts.encoder,
+        "licence": run.encoder.encoder.licence or NOT_STATED,
+        "teacher_fingerprints": _AsItIs(joined(f"`{teacher.fingerprint}`" for teacher in run.teachers)),
+        "start": start_text(run),
+        "losses": _losses(run),
+        "curriculum": _curriculum(run),
+        "settings": _AsItIs(yaml.safe_dump(settings_of(run), sort_keys=False, allow_unicode=True, width=100).rstrip()),
+        "record": record,
+        "as_predicted": facts.as_predicted,
+        "same_class": lambda found: _same_class(facts, found),
+        "latency": facts.latency,
+        "machine": facts.machine,
+        "versions": facts.versions,
+        "onnx": facts.onnx,
+        "extra": EXTRA,
+        "formats": _formats(facts),
+        "format_metrics": [metric_title(metric) for metric in facts.scores[TORCH]],
+        "commit": _commit(facts),
+        "package_versions": ", ".join(f"{name} {number}" for name, number in record["versions"].items()),
+    }
+
+
+def limits(facts: ExportFacts) -> list[str]:
+    """Return what is wrong with a model, most serious first; empty for one that learned something."""
+    found, info, main = [], facts.task.info, facts.lines[0]
+    if facts.predicts == 1:
+        what = "the same value" if info.kind == "values" else "the same class"
+        found.append(
+            f"It predicts {what} for all {facts.as_predicted.examples} dev examples: it has learned nothing useful."
+        )
+    for who, value in (("It scores", main.model), ("The mean of its row is", main.mean)):
+        if value is None or main.majority is None or is_better(main.column.name, value - main.majority):
+            continue
+        floor = "the mean" if info.kind == "values" else "the majority class"
+        name = main.column.name
+        found.append(
+            f"{who} {shown(name, value)} ({metric_title(name)}), no better than always predicting {floor}, "
+            f"{shown(name, main.majority)}."
+        )
+    if main.model is None:
+        found.append(f"Its {metric_title(main.column.name)} is not defined on the dev set.")
+    return found
+
+
+def _does(facts: ExportFacts) -> str:
+    info = facts.task.info
+    what = "pairs of texts" if info.texts == 2 else "texts"
+    if not info.labels:
+        return f"rates {what}"
+    labels = joined(info.labels[:20]) if len(info.labels) <= 20 else f"{len(info.labels)} classes"
+    return f"sorts {what} into {labels}"
+
+
+def _score_cells(line: ScoreLine, planned: int) -> dict[str, str]:
+    name = line.column.name
+    return {
+        "metric": metric_title(name),
+        "model": shown(name, line.model),
+        "mean": f"{with_spread(name, line.mean, line.std)} ({seeds_of(line.seeds, planned)})",
+        "interval": interval(name, line.low, line.high, line.seeds),
+        "teacher": shown(name, line.teacher),
+        "majority": shown(name, line.majority),
+    }
+
+
+def _dev_sets(facts: ExportFacts) -> str:
+    rows = facts.task.info.rows
+    second = f" (mismatched: {rows['dev_mismatched']} others)" if "dev_mismatched" in rows else ""
+    return f"the {rows['dev']} dev examples{second}"
+
+
+def _trained_on(run: Run) -> str:
+    select, rows = run.method.settings.select, "training examples"
+    if run.method.learner.kind == "finished":
+        return f"none of its {rows} here"
+    keep = {"full": f"all {rows}"}.get(str(select.keep), f"{select.keep} of its {rows}")
+    if isinstance(select.keep, float):
+        keep = f"{100 * select.keep:g} % of its {rows}"
+    aside = f"; {100 * select.hold_out:g} % of them were held out" if select.hold_out else ""
+    more = ", and texts without labels" if "unlabelled" in run.inputs.data.content else ""
+    return f"{keep}{more}{aside}"
+
+
+def _losses(run: Run) -> str:
+    def weight(value: float | Schedule) -> str:
+        return f"{value.start:g} to {value.end:g}" if isinstance(value, Schedule) else f"{value:g}"
+
+    return ", ".join(f"{name} × {weight(value)}" for name, value in run.method.weights.items())
+
+
+def _curriculum(run: Run) -> str:
+    settings = run.method.settings
+    if not isinstance(settings.course, str):
+        return count(len(settings.course), "phase")
+    if settings.course == "all":
+        return "all terms in every epoch"
+    when = "at all times" if settings.classification == "always" else "after the last layer"
+    return f"{settings.course}, at most {count(settings.epochs_per_layer, 'epoch')} per layer, classification {when}"
+
+
+def _same_class(facts: ExportFacts, found: Agreement) -> str:
+    if facts.task.info.kind == "values":
+        return ""
+    return f", with the same class for {100 * found.same:.1f} % of the examples"
+
+
+def _formats(facts: ExportFacts) -> list[dict[str, Any]]:
+    sizes = {TORCH: sum(size for name, size in facts.sizes.items() if name.startswith("model/"))}
+    if facts.onnx is not None:
+        sizes |= {ONNX: facts.sizes[f"onnx/{FP32}"], ONNX_INT8: facts.sizes[f"onnx/{INT8}"]}
+    return [
+        {
+            "name": name,
+            "megabytes": f"{sizes[name] / 1e6:.1f}",
+            "scores": [shown(metric, value, 2) if value is not None else DASH for metric, value in values.items()],
+        }
+        for name, values in facts.scores.items()
+    ]
+
+
+def _commit(facts: ExportFacts) -> str:
+    record = facts.record
+    if not record.get("git_commit"):
+        return "a commit that is not known"
+    dirty = " with changes that were not committed" if record.get("git_dirty") else ""
+    return f"git commit {record['git_commit']}{dirty}"

@@ -1,0 +1,282 @@
+"""Which run of a task is exported: the best method by its mean dev score over seeds, and one of its seeds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from internal_kd.errors import UserError, nearest
+from internal_kd.export.scores import Column, columns_of, predictions_of, score_of
+from internal_kd.params.data import FilesEntry
+from internal_kd.plan.artefacts import Run
+from internal_kd.plan.store import WEIGHTS, problem_with, read_record
+from internal_kd.plan.study import Study
+from internal_kd.report.cells import Cell, axis_column, cells_of, point_text
+from internal_kd.report.words import metric_title
+from internal_kd.tasks.info import TaskInfo
+from internal_kd.tasks.metrics import METRICS
+
+# What the Hugging Face format has a class for.
+EXPORTABLE = ("encoder", "finished")
+# Means that differ by less are equal: sums of the same numbers in another order.
+_EQUAL = 1e-12
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for; nothing leaves the choice to the scores.
+
+    Attributes:
+        method: a method's name.
+        run: a run's fingerprint, or the beginning of one.
+        point: values of varied keys, such as ``{"learner.layers": "3"}``.
+    """
+
+    method: str | None = None
+    run: str | None = None
+    point: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row that was compared: its mean over ``seeds`` finished runs of ``planned``, None if that is not defined."""
+
+    name: str
+    mean: float | None
+    seeds: int
+    planned: int
+    parameters: int | None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run, and why it is this one.
+
+    Attributes:
+        run: what is exported.
+        cell: its row, with all its seeds.
+        metric: the task's main metric.
+        candidates: the rows it was chosen from, best mean first, those without one last.
+        values: the scores of its row's finished seeds, by seed; None where they are not defined.
+        kept: the seeds whose weights are here.
+        rule: what chose among those: ``only``, ``run`` (asked for), ``held_out`` or ``dev`` (the best score on these).
+        method_given: whether the row was asked for.
+    """
+
+    run: Run
+    cell: Cell
+    metric: str
+    candidates: tuple[Candidate, ...]
+    values: Mapping[int, float | None]
+    kept: tuple[int, ...]
+    rule: str
+    method_given: bool
+
+    @property
+    def compared(self) -> tuple[Candidate, ...]:
+        """The candidates with a mean."""
+        return tuple(candidate for candidate in self.candidates if candidate.mean is not None)
+
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """The other rows with the same mean as the chosen one."""
+        first = self.candidates[0]
+        return tuple(c.name for c in self.compared[1:] if first.mean is not None and _equal(c.mean, first.mean))
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over seeds of the chosen row."""
+        return self.candidates[0].mean
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over seeds; None for one seed, or where a score is not defined."""
+        return sample_std(list(self.values.values()))
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """What is missing, such as ``3.5 Stacked (SID): 1 of 2 seeds``; empty if every candidate is complete."""
+        return tuple(f"{c.name}: {c.seeds} of {c.planned} seeds" for c in self.candidates if c.seeds < c.planned)
+
+
+class _Finished(NamedTuple):
+    """A finished run, its record and its main score."""
+
+    run: Run
+    record: Mapping[str, Any]
+    score: float | None
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row that may be exported, with its finished runs."""
+
+    cell: Cell
+    finished: tuple[_Finished, ...]
+
+    @cached_property
+    def candidate(self) -> Candidate:
+        mean = mean_of([one.score for one in self.finished])
+        parameters = next((one.record.get("encoder_parameters") for one in self.finished), None)
+        return Candidate(name_of(self.cell), mean, len(self.finished), len(self.cell.runs), parameters)
+
+    def rank(self, sign: float) -> tuple[float, ...]:
+        """Return what rows are sorted by; sorting is stable, so the order of the tables decides at last."""
+        if self.candidate.mean is None:
+            return (1.0, -self.candidate.seeds)
+        return (0.0, -sign * round(self.candidate.mean, 12), self.candidate.parameters or 0)
+
+
+class Undefined(UserError):
+    """No row of a task has a score to be ranked by."""
+
+
+BEST = Request()
+
+
+def choose(study: Study, task: str, info: TaskInfo, request: Request = BEST) -> Choice:
+    """Return the run of a task that is exported.
+
+    Rows with equal means are ranked by their number of parameters, then by their place in the tables. Of the best
+    row's seeds, those with weights count: the one with the best score on held-out training examples if all have one,
+    else the one with the best dev score.
+
+    Raises:
+        UserError: the study has no such method, run or value, no such run is finished, or none has its weights.
+        Undefined: no row has a mean score.
+    """
+    cells = _candidates(study, task, request)
+    main = columns_of(info)[0]
+    sign = 1.0 if METRICS[main.metric].higher_is_better else -1.0
+    rows = [_Row(cell, tuple(_finished(cell, info, main))) for cell in cells]
+    rows.sort(key=lambda row: row.rank(sign))
+    best = rows[0]
+    given = request.method is not None or request.run is not None
+    if not best.finished:
+        raise UserError(f"{task}: no run that could be exported is finished; `internal-kd run` trains them")
+    if best.candidate.mean is None and not given:
+        raise Undefined(_why_undefined(study, task, info, best.finished[0].run))
+    kept = [one for one in best.finished if (one.run.folder / WEIGHTS).is_file()]
+    if request.run is not None:
+        kept = [one for one in kept if one.run.fingerprint.startswith(request.run)]
+    if not kept:
+        raise UserError(_why_no_weights(study, task, best.candidate.name, best.cell.runs[0]))
+    chosen, rule = _seed(kept, main.metric, sign)
+    return Choice(
+        run=chosen.run,
+        cell=best.cell,
+        metric=main.name,
+        candidates=tuple(row.candidate for row in rows),
+        values={one.run.seed: one.score for one in best.finished},
+        kept=tuple(one.run.seed for one in kept),
+        rule="run" if request.run is not None else rule,
+        method_given=given,
+    )
+
+
+def sample_std(values: Sequence[float | None]) -> float | None:
+    """Return the sample standard deviation; None for fewer than two values, or if one is not defined."""
+    defined = [value for value in values if value is not None]
+    return statistics.stdev(defined) if len(defined) == len(values) > 1 else None
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Return the mean; None without values, or if one is not defined."""
+    defined = [value for value in values if value is not None]
+    return statistics.fmean(defined) if defined and len(defined) == len(values) else None
+
+
+def name_of(cell: Cell) -> str:
+    """Return what people call a row: ``3.5 Stacked (SID), learner.layers 3``."""
+    return ", ".join([cell.name, *(f"{axis} {value}" for axis, value in cell.point)])
+
+
+def _candidates(study: Study, task: str, request: Request) -> list[Cell]:
+    """Return the rows that may be exported: those asked for, or every student."""
+    cells = [cell for cell in cells_of(study) if cell.task == task]
+    if request.run is not None:
+        found = [cell for cell in cells if any(run.fingerprint.startswith(request.run) for run in cell.runs)]
+        if len(found) != 1:
+            what = "more than one run" if found else "no run"
+            raise UserError(
+                f"{task}: {what} has a fingerprint that begins with {request.run!r}; `internal-kd runs` lists them"
+            )
+        return _exportable(found, task)
+    if request.method is not None:
+        if request.method not in study.methods:
+            known = list(study.methods)
+            raise UserError(
+                f"unknown method {request.method!r}{nearest(request.method, known)}; the study has {', '.join(known)}"
+            )
+        cells = [cell for cell in cells if cell.method.name == request.method]
+    else:
+        cells = [cell for cell in cells if cell.is_student and cell.method.name in study.requested]
+    for axis, value in request.point.items():
+        cells = _at(cells, study, axis, str(value))
+    return _exportable(cells, task)
+
+
+def _at(cells: list[Cell], study: Study, axis: str, value: str) -> list[Cell]:
+    if axis not in study.axes:
+        known = ", ".join(study.axes) or "none"
+        raise UserError(f"{axis!r} is not varied{nearest(axis, study.axes)}; varied keys of the study: {known}")
+    chosen = [cell for cell in cells if dict(cell.point)[axis_column(axis)] == value]
+    if not chosen:
+        known = ", ".join(point_text(item) for item in study.params.study.vary[axis])
+        raise UserError(f"no method has {axis} {value}; the study has {known}")
+    return chosen
+
+
+def _exportable(cells: list[Cell], task: str) -> list[Cell]:
+    chosen = [cell for cell in cells if cell.method.learner.kind in EXPORTABLE]
+    if chosen:
+        return chosen
+    if cells:
+        raise UserError(
+            f"{task}: a learner of kind {cells[0].method.learner.kind!r} has no Hugging Face format to be saved in"
+        )
+    raise UserError(f"{task}: the study has no student to export; name a method")
+
+
+def _finished(cell: Cell, info: TaskInfo, main: Column) -> Iterator[_Finished]:
+    for run in cell.runs:
+        if problem_with(run) is None:
+            record = read_record(run)
+            yield _Finished(run, record, score_of(run, record, info, main))
+
+
+def _equal(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and abs(one - other) <= _EQUAL
+
+
+def _seed(kept: Sequence[_Finished], metric: str, sign: float) -> tuple[_Finished, str]:
+    """Return one of the runs with weights, and what chose it."""
+    if len(kept) == 1:
+        return kept[0], "only"
+    aside = [sign * value for one in kept if (value := (one.record.get("held_out") or {}).get(metric)) is not None]
+    if len(aside) == len(kept):
+        return kept[aside.index(max(aside))], "held_out"
+    scored = [(sign * one.score, one) for one in kept if one.score is not None]
+    return (max(scored, key=lambda pair: pair[0])[1] if scored else kept[0]), "dev"
+
+
+def _why_undefined(study: Study, task: str, info: TaskInfo, run: Run) -> str:
+    """Return what is not defined, why, and what would rank the runs."""
+    metric, entry = info.metrics[0], study.params.tasks[task]
+    labels = predictions_of(run).labels
+    why = "every row has a seed that predicts one value for all dev examples"
+    if len(set(labels.tolist())) == 1:
+        why = f"all {len(labels)} dev examples have the label {labels[0]:g}"
+    always = "mse" if info.kind == "values" else "accuracy"
+    ranks = f"`metrics: [{always}]` in tasks.{task} ranks them, or " if isinstance(entry, FilesEntry) else ""
+    return f"{task}: {metric_title(metric)} is not defined ({why}); {ranks}ask for a method by its name"
+
+
+def _why_no_weights(study: Study, task: str, name: str, run: Run) -> str:
+    return (
+        f"{task}: no weights of {name} are here (machine.keep_models: {study.params.machine.keep_models}); `dvc pull` "
+        f"them, or set keep_models: all, delete {run.folder.parent} and run again"
+    )

@@ -1,0 +1,173 @@
+"""A run as a Hugging Face folder: what ``from_pretrained`` and ``pipeline`` open without any code of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from internal_kd.data.inputs import EncodedExamples
+from internal_kd.data.tokenizers import load_tokenizer
+from internal_kd.errors import UserError
+from internal_kd.files import read_mapping, verified
+from internal_kd.plan.artefacts import Run
+from internal_kd.plan.store import verified_folder
+from internal_kd.tasks.info import TaskInfo
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+VALUE_LABEL = "score"
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# Largest difference of a logit, as a share of the largest one (of 1 where that is smaller). Dev predictions made under
+# bf16 autocast have its rounding (8 bits of mantissa) in every layer; in fp32 only the order of sums differs.
+TOLERANCES = {"fp32": 1e-3, "bf16": 1e-1}
+_COMPARED_TEXTS = 512
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two sets of logits of the same examples lie apart.
+
+    Attributes:
+        examples: how many were compared.
+        largest: the largest difference of a logit.
+        allowed: what is tolerated; None if it is recorded, not judged.
+        same: the share of examples with the same predicted class; 1 for values.
+    """
+
+    examples: int
+    largest: float
+    allowed: float | None
+    same: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the difference is tolerated."""
+        return self.allowed is None or self.largest <= self.allowed
+
+
+def agreement(one: np.ndarray, other: np.ndarray, share: float | None) -> Agreement:
+    """Compare logits (examples, outputs); ``share`` of the largest logit of ``one`` is tolerated, anything if None."""
+    same = 1.0 if one.shape[1] == 1 else float((one.argmax(axis=1) == other.argmax(axis=1)).mean())
+    allowed = None if share is None else share * max(1.0, float(np.abs(one).max()))
+    return Agreement(len(one), float(np.abs(one - other).max()), allowed, same)
+
+
+def write_model_folder(run: Run, info: TaskInfo, folder: Path) -> None:
+    """Write configuration with the names of the classes, weights as safetensors, and the tokenizer.
+
+    Args:
+        run: with weights. Learned projections are no part of them: they belong to the loss.
+        info: the task's facts.
+        folder: where to.
+
+    Raises:
+        UserError: the weights or the encoder's tokenizer cannot be read.
+        Damaged: they are not what was written.
+    """
+    from internal_kd.learners.weights import load_classifier, load_finished, name_labels, save_classifier
+
+    source = verified_folder(run, "model")
+    finished = run.method.learner.kind == "finished"
+    model = load_finished(source, info.outputs) if finished else load_classifier(source, info.outputs)
+    name_labels(model, info.labels or (VALUE_LABEL,))
+    save_classifier(model, folder)
+    _tokenizer(run).save_pretrained(str(folder))
+
+
+def _tokenizer(run: Run) -> Any:
+    from transformers import AutoTokenizer
+
+    source, length = run.encoder.folder, run.inputs.max_length
+    record = read_mapping(run.encoder.marker)
+    verified(source, record, [name for name in record["files"] if not name.endswith(".safetensors")])
+    ours = load_tokenizer(source, run.encoder.name, length)
+    names = ["input_ids", *(["token_type_ids"] if ours.uses_types else []), "attention_mask"]
+    tokenizer = AutoTokenizer.from_pretrained(
+        str(source), local_files_only=True, trust_remote_code=False, model_max_length=length, model_input_names=names
+    )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(ours.pad_id)
+    # How it was loaded here does not matter to those who load it elsewhere.
+    for name in ("local_files_only", "is_local"):
+        tokenizer.init_kwargs.pop(name, None)
+    # tokenizer.json may have settings of its own (MiniLM's pads everything to 128).
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
+    return tokenizer
+
+
+def load_exported(folder: Path, attention: str = "sdpa") -> PreTrainedModel:
+    """Load an exported folder as anybody would, by default with transformers' default attention."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from internal_kd.learners.weights import quiet
+
+    with quiet():
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+            attn_implementation=attention,
+        )
+    return model.eval()
+
+
+class Caller:
+    """Anything that answers a batch with logits, for `predict_logits`: nothing of our networks is inside.
+
+    Attributes:
+        module: what is put into eval mode; an empty one for what is not torch.
+    """
+
+    def __init__(self, call: Callable[[dict[str, Tensor]], Tensor], module: nn.Module | None = None) -> None:
+        from torch.nn import Identity
+
+        self.module, self._call = module or Identity(), call
+
+    def read(self, batch: Mapping[str, Tensor], wanted: object = None) -> dict[tuple[str, int], Tensor]:
+        """Return the logits (B, C) of a batch."""
+        return {("logits", 0): self._call({name: batch[name] for name in INPUTS if name in batch})}
+
+
+def plain_caller(model: PreTrainedModel) -> Caller:
+    """Return how a model that transformers alone has loaded is called."""
+    return Caller(lambda batch: model(**batch).logits, model)
+
+
+def check_tokenizer(folder: Path, texts: pd.DataFrame, split: EncodedExamples) -> bool:
+    """Compare the exported tokenizer with the token ids that the run was trained and scored on.
+
+    Args:
+        folder: the exported one.
+        texts: the split's examples.
+        split: the same as token ids.
+
+    Returns:
+        Whether the model takes token types.
+
+    Raises:
+        UserError: a text becomes other tokens.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    first = texts.head(_COMPARED_TEXTS)
+    pairs = {"text_pair": first["text_b"].tolist()} if "text_b" in first else {}
+    found = tokenizer(first["text_a"].tolist(), **pairs, truncation=True)["input_ids"]
+    for position, ids in enumerate(found):
+        if ids != split.ids(position).tolist():
+            raise UserError(
+                f"{folder}: the exported tokenizer gives other token ids for example {split.idx[position]} than the "
+                "run was trained with; save the encoder's tokenizer with AutoTokenizer and start again"
+            )
+    return "token_type_ids" in tokenizer.model_input_names
