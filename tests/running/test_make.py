@@ -97,6 +97,22 @@ def test_what_is_complete_is_left_alone(study: Study) -> None:
     assert not any(make(artefact, study) for artefact in study.artefacts.values())
 
 
+def test_weights_that_were_kept_and_are_gone_are_made_again_by_name(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete(*study.artefacts.values())
+    teacher, student = run_of(study, "teacher"), run_of(study, "soft")
+    made = []
+    monkeypatch.setattr(making, "resolve", lambda path: lambda run, **settings: made.append(run))
+    for run in (teacher, student):
+        (run.folder / "model/model.safetensors").unlink(missing_ok=True)
+        make(run, study)
+    assert made == [teacher], "this student's weights were never kept"
+    weights = {"model/model.safetensors": {"bytes": 1, "sha256": "0" * 64}}
+    write_json(student.marker, read_json(student.marker) | {"files": weights})
+    assert make(student, study) and made == [teacher, student]
+
+
 def test_a_step_that_is_at_work_is_seen_and_not_done_twice(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     data = study.tasks["judge"].data
     seen = []

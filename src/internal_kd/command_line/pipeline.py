@@ -112,24 +112,6 @@ def make(options: Options) -> int:
     return 0
 
 
-@command(
-    option("what", metavar="FINGERPRINT|FOLDER", help="a finished run of the study, with its weights"),
-    option("file", metavar="FILE", help="written as JSON Lines: a name that ends in .jsonl"),
-    *STUDY,
-    example="internal-kd answers 4f2a91c07d3e data/teacher.jsonl --overlay config/demo.yaml",
-    reads="the run's model, token ids", writes="FILE, for `teacher: {answers: FILE}` in any study of the same task",
-)  # fmt: skip
-def answers(options: Options) -> int:
-    """Write what a run answers about all training examples of its task, as a file that can teach."""
-    from internal_kd.running.answers import write_answers_of
-    from internal_kd.running.make import find
-
-    study = study_of(options)
-    number = write_answers_of(find(study, options.what), study, Path(options.file), as_typed(options))
-    print(f"{options.file}: {number} answers")
-    return 0
-
-
 @contextmanager
 def _output_in(log: str | None) -> Iterator[Callable[[str], None]]:
     """Send what this process and its children print to a file; yield what prints on the terminal all the same."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from internal_kd.command_line.commands import STUDY, Options, as_typed, command, option, study_of, study_offline
@@ -110,6 +112,64 @@ def show(options: Options) -> int:
 
 @command(
     *STUDY,
+    option("--task", help="an entry of `tasks` (default: all of the study's)"),
+    option("--method", help="an entry of `methods` (default: the one with the best mean dev score)"),
+    option("--run", metavar="FINGERPRINT", help="one run, instead of the best"),
+    option("--point", action="extend", nargs="+", default=[], metavar="KEY=VALUE",
+           help="values of varied keys, such as learner.layers=3"),
+    option("--to", metavar="FOLDER", help="another place than results/<study>/export/"),
+    example="internal-kd export --task rte --method stacked",
+    reads="the chosen run's model and its teacher's; ONNX needs pip install '.[export]'",
+    writes=f"{RESULTS}export/<task>/",
+)  # fmt: skip
+def export(options: Options) -> int:
+    """Export each task's best student: Hugging Face folder with a card, ONNX, GLUE's submission."""
+    from internal_kd.export.export import export_students
+    from internal_kd.running.leases import lease_gpu
+
+    study = study_offline(options)
+    point = dict(_key_and_value(each) for each in options.point)
+    with lease_gpu(study.params.machine.jobs_per_gpu):
+        made = export_students(
+            study,
+            task=options.task,
+            method=options.method,
+            run=options.run,
+            point=point,
+            to=Path(options.to) if options.to else None,
+            say=_say,
+        )
+    print(*made, sep="\n")
+    return 0
+
+
+@command(
+    option("what", metavar="FINGERPRINT|FOLDER", help="a finished run of the study, with its weights"),
+    option("file", metavar="FILE", help="written as JSON Lines: a name that ends in .jsonl"),
+    *STUDY,
+    option("--form", choices=("logits", "probabilities"), default="logits", help="what stands for a class"),
+    example="internal-kd answers 4f2a91c07d3e data/teacher.jsonl --overlay config/demo.yaml",
+    reads="the run's model, token ids", writes="FILE, for `teacher: {answers: FILE}` in any study of the same task",
+)  # fmt: skip
+def answers(options: Options) -> int:
+    """Write what a run answers about all training examples of its task, as a file that can teach."""
+    from internal_kd.export.answers import export_answers
+    from internal_kd.plan.artefacts import Run
+    from internal_kd.running.leases import lease_gpu
+    from internal_kd.running.make import find
+
+    study = study_offline(options)
+    run = find(study, options.what)
+    if not isinstance(run, Run):
+        raise UserError(f"{run.folder} is not a run: only runs have answers; `internal-kd runs` lists them")
+    with lease_gpu(study.params.machine.jobs_per_gpu):
+        number = export_answers(run, Path(options.file), form=options.form)
+    print(f"{options.file}: {number} answers")
+    return 0
+
+
+@command(
+    *STUDY,
     option("--marker", metavar="FILE", help="write down here what was published (for the pipeline)"),
     example="internal-kd publish-runs",
     reads=f"every complete run, {RESULTS}",
@@ -141,6 +201,17 @@ def _map_attention(study: Study) -> None:
             make(inputs, study)
     with lease_gpu(study.params.machine.jobs_per_gpu):
         map_attention(study)
+
+
+def _key_and_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--point {text}: give KEY=VALUE, such as learner.layers=3")
+    return key, value
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr if line.startswith("warning") else sys.stdout, flush=True)
 
 
 def _list_outputs(study: Study, *steps: str) -> int:

@@ -48,9 +48,7 @@ def make(artefact: Artefact, study: Study, options: str = "") -> bool:
         UserError: an input is missing or broken, or another process is making this.
     """
     runs_a_model = isinstance(artefact, Run | Answers)
-    # A run that teaches is asked for by name when its weights are needed; others are complete without weights.
-    teaches = isinstance(artefact, Run) and artefact.teaches
-    if (problem_for_readers if teaches else problem_with)(artefact) is None:
+    if _is_made(artefact):
         return False
     check_inputs(artefact, options)
     prepare_environment(offline=not isinstance(artefact, Data | Encoder))
@@ -65,6 +63,15 @@ def make(artefact: Artefact, study: Study, options: str = "") -> bool:
 def lock_of(artefact: Artefact) -> Path:
     """``work/locks/<fp>.lock``, held by whoever makes the artefact."""
     return WORK / "locks" / f"{artefact.fingerprint}.lock"
+
+
+def _is_made(artefact: Artefact) -> bool:
+    """Whether everything is there that making this again would bring, weights that were kept once included."""
+    if problem_with(artefact):
+        return False
+    if not isinstance(artefact, Run) or (artefact.folder / WEIGHTS).is_file():
+        return True
+    return problem_for_readers(artefact) is None or not (artefact.teaches or WEIGHTS in read_record(artefact)["files"])
 
 
 def _settings(artefact: Artefact, study: Study) -> dict[str, Any]:
