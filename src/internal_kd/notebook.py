@@ -198,7 +198,7 @@ class Distiller:
         if not any(term.objective.teacher for term in self._terms):
             positions = np.flatnonzero(examples.labelled)
         stages = stages_of(
-            settings.curriculum, settings.classification, compared_layers(self._terms), tuple(settings.weights)
+            settings.course, settings.classification, compared_layers(self._terms), tuple(settings.weights)
         )
         climbing = settings.epochs_per_layer * sum(not stage.last for stage in stages)
         if isinstance(settings.curriculum, str) and climbing >= settings.epochs:

@@ -24,13 +24,14 @@ def test_every_study_that_comes_along_is_valid(overlay):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"student": {"epohcs": 3}}, "student: unknown parameter 'epohcs' (did you mean 'epochs'?)"),
-        ({"studnet": {}}, "unknown parameter 'studnet' (did you mean 'student'?)"),
-        ({"methods": {"soft": {"weights": {"sotf": 1}}}}, "unknown objective 'sotf' (did you mean 'soft'?)"),
-        ({"methods": {"soft": {"curriculum": "stackd"}}}, "unknown curriculum 'stackd' (did you mean 'stacked'?)"),
-        ({"methods": {"soft": {"weights": {"soft": 0}}}}, "no classification term has a weight above 0"),
-        ({"methods": {"soft": {"curriculum": "stacked"}}}, "climbs layers, but no layer objective"),
-        ({"methods": {"teacher": {"id": "9", "weights": {"hard": 1}}}}, "'teacher' is the name of row 1.0"),
+        ({"defaults": {"epohcs": 3}}, "defaults: unknown parameter 'epohcs' (did you mean 'epochs'?)"),
+        ({"defualts": {}}, "unknown parameter 'defualts' (did you mean 'defaults'?)"),
+        ({"methods": {"soft": {"teacher": {"off": "teacher"}}}}, "unknown parameter 'off' (did you mean 'of'?)"),
+        ({"methods": {"soft": {"teacher": {"seed": 1}}}}, "methods.soft.teacher: names nobody"),
+        ({"methods": {"soft": {"teacher": {"of": "a", "folder": "b"}}}}, "names `of` and `folder`: give one of them"),
+        ({"methods": {"soft": {"teacher": {"of": "a", "seed": 1, "seeds": [1, 2]}}}}, "`seed` or `seeds`, not both"),
+        ({"methods": {"soft": {"teacher": {"hub": "somebody/model"}}}}, "`hub` needs `revision`"),
+        ({"methods": {"none": {"id": "9", "weights": {"hard": 1}}}}, "'none' has a meaning of its own"),
         ({"methods": {"soft": {"id": "2.0"}}}, "methods.soft.id: '2.0' is the row of 'finetuned' already"),
         ({"methods": {"soft": {"id": "1.0"}}}, "methods.soft.id: '1.0' is the row of 'teacher' already"),
         (
@@ -39,22 +40,26 @@ def test_every_study_that_comes_along_is_valid(overlay):
         ),
         ({"methods": {"soft": {"compare_with": ["soft"]}}}, "methods.soft.compare_with: unknown method 'soft'"),
         ({"methods": {"soft": {"compare_with": ["stacked", "stacked"]}}}, "compare_with: names stacked twice"),
+        ({"methods": {"soft": {"curriculum": {"phase": []}}}}, "unknown parameter 'phase' (did you mean 'phases'?)"),
         ({"study": {"methods": ["soft_cosine"]}}, "unknown method 'soft_cosine' (did you mean 'soft_cos'?)"),
         ({"study": {"tasks": ["clola"]}}, "unknown task 'clola' (did you mean 'cola'?)"),
-        ({"tasks": {"colla": None}}, "'colla' is no GLUE task (did you mean 'cola'?)"),
+        ({"study": {"vary": {"temprature": [1, 2]}}}, "study.vary: 'temprature' is not a key of a method"),
+        ({"study": {"vary": {"temperature": []}}}, "study.vary.temperature: should have at least 1 entry"),
+        ({"tasks": {"rte": {"methods": {"sotf": {"epochs": 2}}}}}, "tasks.rte.methods: unknown method 'sotf'"),
+        ({"tasks": {"colla": None}}, "'colla' is not a GLUE task (did you mean 'cola'?)"),
         ({"study": {"seeds": [1, 1]}}, "study.seeds: names 1 twice"),
         ({"study": {"seeds": []}}, "study.seeds"),
         ({"study": {"tasks": []}}, "study.tasks"),
-        ({"teacher": {"teaching_seed": 9}}, "teaching_seed 9 is not among teacher.seeds"),
-        ({"teacher": {"epochs": 0}}, "teacher.epochs: should be greater than or equal to 1 (given: 0)"),
-        ({"teacher": {"epochs": True}}, "teacher.epochs"),
-        ({"student": {"learning_rate": float("nan")}}, "student.learning_rate"),
+        ({"defaults": {"epochs": 0}}, "defaults.epochs: should be greater than or equal to 1 (given: 0)"),
+        ({"defaults": {"epochs": True}}, "defaults.epochs"),
+        ({"defaults": {"learning_rate": float("nan")}}, "defaults.learning_rate"),
+        ({"defaults": {"select": {"keep": 0}}}, "defaults.select.keep: should be `full`, a number of examples"),
+        ({"analysis": {"alpha": 0}}, "analysis.alpha"),
         ({"encoder": {"revision": "main"}}, "encoder.revision"),
         ({"encoder": {"source": "folder"}}, "source 'folder' needs `path`"),
         ({"data": {"root": "../glue"}}, "leaves the project: give it as an absolute path"),
         ({"study": {"name": "../up"}}, "study.name"),
         ({"study": {"name": "runs"}}, "study.name: results/runs/ holds the runs of all studies"),
-        ({"study": {"depths": [10**6]}}, "study.depths"),
         ({"tasks": {"../up": {"source": "generator", "grammar": "entailment"}}}, "tasks"),
         ({"methods": {"a/b": {"id": "9", "weights": {"hard": 1}}}}, "methods"),
         ({"encoder": {"name": "a/../../b"}}, "encoder.name"),
@@ -75,25 +80,23 @@ def test_what_is_wrong_is_named_in_one_line(changes: dict[str, Any], said: str):
 
 
 MADE = {"source": "generator", "grammar": "entailment"}
-LAYERS = "should be 'uniform', 'spread', 'first' or 'last', or a list"
+LAYERS = "should be 'uniform', 'spread', 'first', 'last', 'skip' or 'last_below_top', or a list"
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"study": {"examples": [0]}}, "study.examples.0: should be greater than or equal to 1, or 'full' (given: 0)"),
-        ({"study": {"depths": [0]}}, "study.depths.0: should be greater than or equal to 1 (given: 0)"),
         (
-            {"study": {"depths": [0, 2000], "seeds": [-1]}},
-            "study.depths.0: should be greater than or equal to 1 (given: 0) (and 2 more)",
+            {"study": {"seeds": [-1, -2], "name": 3}},
+            "study.name: should be text (between quotes) (given: 3) (and 2 more)",
         ),
-        ({"study": {"depths": 6}}, "study.depths: should be a list such as [6] (given: 6)"),
         ({"study": {"methods": "soft"}}, "study.methods: should be a list such as [soft] (given: 'soft')"),
+        ({"study": {"vary": {"epochs": 3}}}, "study.vary.epochs: should be a list such as [3] (given: 3)"),
         ({"study": {"seeds": None}}, "study.seeds: should be a list (given: null)"),
         ({"study": {"tasks": []}}, "study.tasks: should have at least 1 entry"),
-        ({"student": {"layer_map": "unifrom"}}, f"student.layer_map: {LAYERS} (given: 'unifrom')"),
-        ({"student": {"layer_map": 3}}, f"student.layer_map: {LAYERS} such as [3] (given: 3)"),
-        ({"student": {"layer_map": [1, 0]}}, "student.layer_map.1: should be greater than or equal to 1 (given: 0)"),
+        ({"defaults": {"layer_map": "unifrom"}}, f"defaults.layer_map: {LAYERS} (given: 'unifrom')"),
+        ({"defaults": {"layer_map": 3}}, f"defaults.layer_map: {LAYERS} such as [3] (given: 3)"),
+        ({"defaults": {"layer_map": [1, 0]}}, "defaults.layer_map.1: should be greater than or equal to 1 (given: 0)"),
         ({"methods": {"soft": {"id": 4.1}}}, "methods.soft.id: should be text (between quotes) (given: 4.1)"),
         (
             {"tasks": {"m": OWN | {"labels": [1.5, 2]}}},
@@ -105,7 +108,7 @@ LAYERS = "should be 'uniform', 'spread', 'first' or 'last', or a list"
             "tasks.m.metrics.1: should be 'accuracy', 'f1', 'macro_f1', 'matthews_correlation', 'pearson', 'spearman' "
             "or 'mse' (given: 'acuracy')",
         ),
-        ({"tasks": {"m": OWN | {"metrics": ["mse"]}}}, "tasks.m: metric 'mse' does not suit a classification task"),
+        ({"tasks": {"m": OWN | {"metrics": ["mse"]}}}, "tasks.m: metric 'mse' does not suit a task of classes"),
         ({"tasks": {"m": {"source": "files"}}}, "tasks.m.train: is missing (and 2 more)"),
         (
             {"tasks": {"m": {"source": "fles"}}},
@@ -140,13 +143,13 @@ def test_a_mistake_is_told_in_the_words_of_yaml_and_counted_once(changes: dict[s
     ("changes", "where"),
     [
         ({"tasks": {"own": {"source": 16**5000}}}, "tasks.own.source"),
-        ({"student": {"epochs": -(16**5000)}}, "student.epochs"),
+        ({"defaults": {"epochs": -(16**5000)}}, "defaults.epochs"),
         ({"study": {"seeds": [1, 16**5000]}}, "study.seeds.1"),
         ({"machine": {16**5000: 1}}, "machine"),
     ],
 )
 def test_a_number_of_more_digits_than_python_writes_is_named_without_them(changes: dict[Any, Any], where: str):
-    with pytest.raises(UserError, match=rf"^params\.yaml: {where}: a number of 20001 bits is larger"):
+    with pytest.raises(UserError, match=rf"^params\.yaml: {where}: number too large"):
         parse_params(merge(PAPER, changes))
 
 
@@ -157,7 +160,7 @@ def test_a_missing_section_is_named():
 
 def test_a_key_given_twice_is_refused(tmp_path: Path):
     (tmp_path / "p.yaml").write_text("a: 1\nb: 2\na: 3\n")
-    with pytest.raises(UserError, match="key 'a' stands twice"):
+    with pytest.raises(UserError, match="key 'a' is given twice"):
         read_yaml(tmp_path / "p.yaml")
 
 
@@ -170,10 +173,10 @@ def test_what_is_no_mapping_is_one_line(tmp_path: Path, text: str):
 
 
 def test_numbers_that_a_command_line_hands_over_as_text_count_as_numbers():
-    given = {"study": {"seeds": ["1", "2"], "examples": ["1000", "full"]}, "student": {"learning_rate": "3e-5"}}
+    given = {"study": {"seeds": ["1", "2"]}, "defaults": {"learning_rate": "3e-5", "select": {"keep": "1000"}}}
     params = parse_params(merge(PAPER, given))
-    assert params.study.seeds == (1, 2) and params.study.examples == (1000, "full")
-    assert params.student.learning_rate == 3e-5
+    assert params.study.seeds == (1, 2) and params.defaults.select.keep == 1000
+    assert params.defaults.learning_rate == 3e-5
 
 
 def test_overlays_merge_mapping_by_mapping_and_replace_lists():
@@ -182,13 +185,30 @@ def test_overlays_merge_mapping_by_mapping_and_replace_lists():
     assert base["a"]["y"] == [1, 2]
 
 
-def test_overlays_are_merged_as_snakemake_merges_its_configuration():
-    from snakemake.utils import update_config
+@pytest.mark.parametrize(
+    ("overlay", "path", "expected"),
+    [
+        # Another encoder never has the licence, or the checksums, of the one before.
+        ({"encoder": {"name": "mine", "source": "folder", "path": "e"}}, ("encoder",),
+         {"name": "mine", "source": "folder", "path": "e"}),
+        ({"defaults": {"teacher": {"folder": "models/ours"}}}, ("defaults", "teacher"), {"folder": "models/ours"}),
+        ({"methods": {"soft": {"weights": {"hard": 1}}}}, ("methods", "soft", "weights"), {"hard": 1}),
+        ({"defaults": {"learner": {"kind": "mlp", "widths": [8]}}}, ("defaults", "learner"),
+         {"kind": "mlp", "widths": [8]}),
+        ({"tasks": {"cola": {"source": "files", "train": "a.csv"}}}, ("tasks", "cola"),
+         {"source": "files", "train": "a.csv"}),
+    ],
+)  # fmt: skip
+def test_what_is_one_thing_is_replaced(overlay: dict[str, Any], path: tuple[str, ...], expected: dict[str, Any]):
+    found: Any = merge(PAPER | {"tasks": {"cola": {"defaults": {"epochs": 3}}}}, overlay)
+    for key in path:
+        found = found[key]
+    assert found == expected
 
-    overlay = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
-    config = read_yaml(ROOT / "params.yaml")
-    update_config(config, overlay)
-    assert config == merge(PAPER, overlay)
+
+def test_a_change_of_the_same_encoder_keeps_the_rest():
+    assert merge(PAPER, {"encoder": {"licence": "mit"}})["encoder"]["layers"] == 12
+    assert merge(PAPER, {"methods": {"teacher": {"epochs": 3}}})["methods"]["teacher"]["id"] == "1.0"
 
 
 def test_null_on_the_command_line_is_null_and_not_a_word():
@@ -204,7 +224,7 @@ def test_null_on_the_command_line_is_null_and_not_a_word():
     assert params.data.root is None and params.study.tasks is None
     assert (params.methods["soft"].title, params.methods["soft"].epochs) == (None, 3)
     assert params.methods["soft_kl"].title == "null"
-    with pytest.raises(UserError, match=r"student\.epochs: .* \(given: null\)"):
+    with pytest.raises(UserError, match=r"defaults\.epochs: .* \(given: null\)"):
         parse_params(
-            with_nulls(merge(PAPER, parse_config(["student={epochs: null}"])), {"student": {"epochs": "null"}})
+            with_nulls(merge(PAPER, parse_config(["defaults={epochs: null}"])), {"defaults": {"epochs": "null"}})
         )

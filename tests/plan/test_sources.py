@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from internal_kd.errors import UserError
-from internal_kd.params import merge, parse_params, read_yaml
-from internal_kd.sources import ENCODERS, TASKS, remember
-from internal_kd.steps.fetch_encoder import fetch_encoder
-from internal_kd.steps.fetch_task import fetch_task
-from internal_kd.study import Study, plan_study
-from tiny_study import ROOT, VALUES, complete
+from internal_kd.params import merge
+from internal_kd.plan.sources import ENCODERS, TASKS, remember
+from internal_kd.plan.study import Study
+from internal_kd.steps.fetch import fetch_encoder, fetch_task
+from tiny_study import CONFIG, VALUES, complete, planned
 
 TSV = "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n1\tc\td\tnot_entailment\n"
 OWN = {"source": "files", "train": "own/a.csv", "dev": "own/b.csv", "text": ["text"]}
@@ -21,11 +20,11 @@ OWN = {"source": "files", "train": "own/a.csv", "dev": "own/b.csv", "text": ["te
 
 @pytest.fixture(autouse=True)
 def local_sources(project: Path) -> Path:
-    """A folder of GLUE, two files of one's own and an encoder, all local; RTE has no test file."""
+    """A folder of GLUE, two files of a user's own and an encoder, all local; RTE has no test file."""
     for folder, files in {
         "glue/RTE": {"train.tsv": TSV, "dev.tsv": TSV},
         "own": {"a.csv": "text,label\nfine,1\n", "b.csv": "text,label\nbad,0\n"},
-        "encoder": {"config.json": '{"num_hidden_layers": 4}', "model.safetensors": "weights"},
+        "encoder": {"config.json": json.dumps(CONFIG), "model.safetensors": "weights"},
     }.items():
         (project / folder).mkdir(parents=True)
         for name, text in files.items():
@@ -35,7 +34,7 @@ def local_sources(project: Path) -> Path:
 
 def plan(**changes: Any) -> Study:
     study = {"study": {"tasks": ["rte", "own"]}, "tasks": {"own": OWN}, "data": {"root": "glue"}}
-    return plan_study(parse_params(merge(merge(read_yaml(ROOT / "params.yaml"), VALUES), merge(study, changes))))
+    return planned(**merge(merge(VALUES, study), changes))
 
 
 def fingerprints(study: Study) -> list[str]:
@@ -105,7 +104,7 @@ def test_nothing_is_remembered_before_there_is_a_copy() -> None:
     assert not ENCODERS.exists()
 
 
-def test_a_memory_cut_short_counts_as_none(local_sources: Path) -> None:
+def test_a_truncated_memory_counts_as_none(local_sources: Path) -> None:
     fetched(plan())
     TASKS.write_text("{")
     shutil.rmtree(local_sources / "own")

@@ -1,4 +1,4 @@
-"""What is broken is told from what is whole, whatever its record holds."""
+"""What is damaged is told from what is complete, whatever its record contains."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from internal_kd.artefacts import StudentRun
 from internal_kd.errors import UserError
-from internal_kd.operations.progress import look
-from internal_kd.records import problem_with, read_record
-from internal_kd.study import Study
+from internal_kd.files import Damaged
+from internal_kd.plan.artefacts import Run
+from internal_kd.plan.store import WITHOUT_WEIGHTS, problem_for_readers, problem_with, read_record, verified_folder
+from internal_kd.plan.study import Study
 from study_fixtures import project, study
 from tiny_study import complete
 
@@ -30,50 +30,77 @@ files = st.dictionaries(names, anything | st.fixed_dictionaries({"bytes": anythi
 
 
 @pytest.fixture
-def run(study: Study) -> StudentRun:
+def run(study: Study) -> Run:
     """A complete run."""
-    complete(study.students[0])
-    return study.students[0]
+    complete(study.runs[-1])
+    return study.runs[-1]
 
 
-def write(run: StudentRun, value: Any) -> None:
+def write(run: Run, value: Any) -> None:
     run.marker.write_text(json.dumps(value))
 
 
-def test_a_whole_run_has_no_problem(run: StudentRun) -> None:
+def test_a_complete_run_has_no_problem(run: Run) -> None:
     assert problem_with(run) is None and problem_with(run, checksums=True) is None
 
 
-@pytest.mark.parametrize("listed", [None, [1], 5, "all", {"history.jsonl": 5}, {"history.jsonl": [1]}])
-def test_a_record_of_the_wrong_shape_is_one_cut_short(run: StudentRun, study: Study, listed: Any) -> None:
+@pytest.mark.parametrize("listed", [None, [1], 5, "all"])
+def test_a_record_of_the_wrong_shape_is_a_truncated_one(run: Run, listed: Any) -> None:
     write(run, {"fingerprint": run.fingerprint, "files": listed})
-    assert problem_with(run) == "run.json is cut short"
-    assert look(study).broken == ((run, "run.json is cut short"),)
+    assert problem_with(run) == "run.json is truncated"
+
+
+@pytest.mark.parametrize("listed", [{"history.jsonl": 5}, {"history.jsonl": [1]}])
+def test_an_entry_of_the_wrong_shape_is_named(run: Run, listed: Any) -> None:
+    write(run, {"fingerprint": run.fingerprint, "files": listed})
+    assert "history.jsonl" in str(problem_with(run))
 
 
 @pytest.mark.parametrize("text", ["[1]", "null", "5", "", "[" * 100_000, '{"fingerprint": '])
-def test_what_is_no_object_is_cut_short(run: StudentRun, text: str) -> None:
+def test_what_is_not_an_object_is_truncated(run: Run, text: str) -> None:
     run.marker.write_text(text)
-    assert problem_with(run) == "run.json is cut short"
+    assert problem_with(run) == "run.json is truncated"
     with pytest.raises(UserError, match=r"run\.json .*: delete it and run again"):
         read_record(run)
 
 
-def test_a_folder_in_the_place_of_a_file_is_a_problem(run: StudentRun) -> None:
+def test_a_folder_in_the_place_of_a_file_is_a_problem(run: Run) -> None:
     (run.folder / "history.jsonl").unlink()
     (run.folder / "history.jsonl").mkdir()
-    assert problem_with(run) == "history.jsonl is no file"
+    assert problem_with(run) == "history.jsonl is not a file"
+
+
+def test_other_content_of_the_same_size_is_found_where_content_counts(run: Run) -> None:
+    path = run.folder / "history.jsonl"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert problem_with(run) is None
+    assert "history.jsonl" in str(problem_with(run, checksums=True))
+
+
+def test_weights_may_be_missing_but_not_of_a_teacher_that_is_to_be_read(study: Study) -> None:
+    teacher = study.runs[0]
+    complete(teacher)
+    (teacher.folder / "model/model.safetensors").unlink()
+    assert problem_with(teacher, checksums=True) is None
+    assert problem_for_readers(teacher) == WITHOUT_WEIGHTS
+
+
+def test_weights_are_compared_before_they_are_loaded(study: Study) -> None:
+    teacher = study.runs[0]
+    complete(teacher)
+    assert verified_folder(teacher, "model") == teacher.folder / "model"
+    (teacher.folder / "model/model.safetensors").write_text("other weights of another length")
+    with pytest.raises(Damaged, match=r"model\.safetensors"):
+        verified_folder(teacher, "model")
 
 
 @MANY
 @given(value=anything | st.fixed_dictionaries({"fingerprint": st.just("its own"), "files": files | anything}))
 @example(value={"fingerprint": "its own", "files": {"..": {"bytes": 4096, "sha256": ""}}})
-def test_no_record_whatever_it_holds_ends_in_an_error(run: StudentRun, study: Study, value: Any) -> None:
+def test_no_record_whatever_it_contains_ends_in_an_error(run: Run, value: Any) -> None:
     if isinstance(value, dict) and value.get("fingerprint") == "its own":
         value = {**value, "fingerprint": run.fingerprint}
     write(run, value)
     for checksums in (False, True):
         problem = problem_with(run, checksums=checksums)
         assert problem is None or isinstance(problem, str)
-    state = look(study)
-    assert run in [*state.done, *(broken for broken, _ in state.broken)]

@@ -41,7 +41,8 @@ def refusal(problems: Iterable[ErrorDetails], values: Mapping[str, Any]) -> str:
 def _where(problem: ErrorDetails, values: Any) -> Where:
     """Return the keys and indices of the input that lead to a problem, without the branches that pydantic took."""
     where: list[str | int] = []
-    for depth, part in enumerate(problem["loc"]):
+    parts = problem["loc"]
+    for depth, part in enumerate(parts):
         if depth == 2 and where[:1] == ["tasks"] and part != KEY:
             continue  # the entry's source, by which its kind was chosen
         if isinstance(values, Mapping) and part in values:
@@ -50,7 +51,7 @@ def _where(problem: ErrorDetails, values: Any) -> Where:
         elif isinstance(part, int) and isinstance(values, Sequence | Set) and part < len(values):
             where.append(part)
             values = list(values)[part]
-        elif problem["type"] == "missing" or part == KEY:
+        elif part == KEY or (problem["type"] == "missing" and depth == len(parts) - 1):
             where.append(part)
     if problem["type"] == "union_tag_invalid":
         where.append("source")

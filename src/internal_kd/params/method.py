@@ -139,6 +139,12 @@ def _teacher(value: Any) -> Any:
 LayerMap = Literal["uniform", "spread", "first", "last", "skip", "last_below_top"] | tuple[Count | None, ...]
 
 
+class Phases(Frozen):
+    """A curriculum that is a list of trainings in a row, such as TinyBERT's two."""
+
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
+
+
 class MethodParams(TrainingParams):
     """One row of the main table. Everything may stand in ``defaults`` too, except id and title."""
 
@@ -154,7 +160,7 @@ class MethodParams(TrainingParams):
         default_factory=dict, description="terms of the loss and their weights (docs/reference/objectives.md)"
     )
     options: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="options of terms, by term")
-    curriculum: str | tuple[Phase, ...] = Field("all", description="a curriculum's name, or `phases`")
+    curriculum: str | Phases = Field("all", description="a curriculum's name, or `{phases: [...]}`")
     classification: Literal["top", "always"] = Field("top", description="when the output terms count in a curriculum")
     epochs_per_layer: Count = Field(1, description="longest stay of a curriculum at one layer")
     cosine_threshold: NotNegative = Field(
@@ -171,15 +177,10 @@ class MethodParams(TrainingParams):
         None, description="rows it is compared with in the appendix; rows 3.0 and 2.0 if left out"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _phases_are_a_curriculum(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and isinstance(values.get("curriculum"), Mapping):
-            phases = values["curriculum"]
-            if set(phases) != {"phases"}:
-                raise ValueError("curriculum: should be a name, or `{phases: [...]}`")
-            values = {**values, "curriculum": phases["phases"]}
-        return values
+    @property
+    def course(self) -> str | tuple[Phase, ...]:
+        """The curriculum's name, or its phases."""
+        return self.curriculum.phases if isinstance(self.curriculum, Phases) else self.curriculum
 
 
 # Mappings in which a later layer replaces the earlier one whole: half of a teacher is not a teacher.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from internal_kd.params.study import Params
 DEEPEST = 14
 
 
-def merge(base: Mapping[str, Any], overlay: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any], path: tuple[Any, ...] = ()) -> dict[str, Any]:
     """Return ``base`` updated by ``overlay``, mapping by mapping.
 
     Some mappings are one thing and are replaced whole: an encoder or a task's source under another name, and a method's
@@ -26,14 +27,14 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any], path: tuple[str, 
     """
     merged = dict(base)
     for key, value in overlay.items():
-        old, here = merged.get(key), (*path, str(key))
+        old, here = merged.get(key), (*path, key)
         if isinstance(value, Mapping) and isinstance(old, Mapping) and not _is_replaced(here, old, value):
             value = merge(old, value, here)
         merged[key] = value
     return merged
 
 
-def _is_replaced(path: tuple[str, ...], old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+def _is_replaced(path: tuple[Any, ...], old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     if path == ("encoder",):
         return new.get("name", old.get("name")) != old.get("name")
     if len(path) == 2 and path[0] == "tasks":
@@ -110,7 +111,7 @@ def with_nulls(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
 
 
 def _check_structure(values: Mapping[str, Any], origin: str) -> None:
-    """Refuse what no later step could write down: endless nesting or digits, broken characters.
+    """Refuse what no later step could write down: endless nesting or digits, broken characters, NaN, bytes.
 
     Every mapping and list is looked at once, so that aliases upon aliases take no time.
     """
@@ -124,6 +125,8 @@ def _check_structure(values: Mapping[str, Any], origin: str) -> None:
         if isinstance(value, int) and value.bit_length() > 64:
             # Before anything writes it: Python refuses to where there are more than 4300 digits.
             raise UserError(f"{named}number too large (more than 64 bits)")
+        if (isinstance(value, float) and not math.isfinite(value)) or isinstance(value, bytes):
+            raise UserError(f"{named}{value!r:.40} is not a value that a parameter may have")
         if not isinstance(value, Mapping | list | tuple) or id(value) in looked_at:
             return
         if id(value) in around:

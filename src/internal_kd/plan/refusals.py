@@ -191,7 +191,7 @@ def _check_terms(run: Run) -> None:
         settings=settings.model_dump(),
         options=settings.options,
     )
-    stages = stages_of(settings.curriculum, settings.classification, compared_layers(terms), tuple(method.weights))
+    stages = stages_of(settings.course, settings.classification, compared_layers(terms), tuple(method.weights))
     climbing = settings.epochs_per_layer * sum(not stage.last for stage in stages)
     if isinstance(settings.curriculum, str) and climbing >= settings.epochs:
         raise UserError(

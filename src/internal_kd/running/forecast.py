@@ -97,7 +97,7 @@ def _alike(run: Run) -> list[tuple[Any, ...]]:
 def _layers_computed(run: Run, depth: int) -> float:
     """Return the student layers that are computed for each example, summed over epochs; each stage at its longest."""
     settings = run.method.settings
-    stages = stages_of(settings.curriculum, settings.classification, range(1, depth + 1), tuple(run.method.weights))
+    stages = stages_of(settings.course, settings.classification, range(1, depth + 1), tuple(run.method.weights))
     layers, left = 0, epochs_of(stages, settings.epochs)
     for stage in stages:
         here = left if stage.last else min(stage.epochs or settings.epochs_per_layer, left)

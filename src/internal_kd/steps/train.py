@@ -80,7 +80,7 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
         positions = positions[examples.labelled[positions]]
     if not len(positions):
         raise UserError(f"{run.label}: no training example has an answer")
-    stages = stages_of(settings.curriculum, settings.classification, compared_layers(terms), tuple(run.method.weights))
+    stages = stages_of(settings.course, settings.classification, compared_layers(terms), tuple(run.method.weights))
     result = train(
         network,
         DistillationLoss(network, terms, answers, hardware, run.seed),
