@@ -78,7 +78,7 @@ def make_encoder(folder: Path) -> None:
     from tokenizers.processors import TemplateProcessing
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    from internal_kd.data.generator import generate
+    from internal_kd.generator import generate
 
     texts = [example.text_a for example in generate("acceptability", train=500, dev=50, seed=0)["train"]]
     lower = pre_tokenizers.Whitespace()

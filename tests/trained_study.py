@@ -153,7 +153,7 @@ def write_glue(folder: Path) -> None:
     """Write RTE's three files with sentences of the generator's; the test set is in an order of its own."""
     import numpy as np
 
-    from internal_kd.data.generator import generate
+    from internal_kd.generator import generate
 
     folder.mkdir(parents=True)
     texts = [example.text_a for example in generate("acceptability", train=200, dev=10, seed=3)["train"]]

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from internal_kd.data import generator
+from internal_kd import generator
 from internal_kd.files import sha256_text
 from internal_kd.learners.learner import Learner, Shape
 from internal_kd.params.data import DataParams, EncoderParams, FilesEntry, TaskEntry

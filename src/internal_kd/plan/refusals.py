@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from internal_kd.data.generator import grammar_of
+from internal_kd.generator import grammar_of
 from internal_kd.distillation.curricula import stages_of
 from internal_kd.distillation.terms import compared_layers, terms_of
 from internal_kd.errors import UserError, named, nearest

@@ -59,7 +59,7 @@ def fetch_encoder(encoder: Encoder) -> None:
 
 
 def _read_source(data: Data) -> FetchedTask:
-    from internal_kd.data.generator.task import generate_task
+    from internal_kd.data.generated import generate_task
     from internal_kd.data.glue_files import read_glue_folder
     from internal_kd.data.glue_hub import download_glue
     from internal_kd.data.own_files import fetch_own_files
