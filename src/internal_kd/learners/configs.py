@@ -137,10 +137,10 @@ def check_config(folder: Path) -> Shape:
     expected = {name: tuple(weight.shape) for name, weight in classifier_on_meta(folder).state_dict().items()}
     for name, found in stored_shapes(folder).items():
         # A pre-trained encoder's file names its weights with or without the base model's prefix.
-        wanted = next((s for known, s in expected.items() if known == name or known.split(".", 1)[-1] == name), None)
+        asked = next((s for known, s in expected.items() if known == name or known.split(".", 1)[-1] == name), None)
         head = name.startswith(("classifier", "pre_classifier"))
-        if wanted is not None and wanted != found and not head:
-            raise UserError(f"{where} asks for {name} of shape {wanted}, but {found} is stored; {WAY_OUT}")
+        if asked is not None and asked != found and not head:
+            raise UserError(f"{where} asks for {name} of shape {asked}, but {found} is stored; {WAY_OUT}")
     return shape
 
 
