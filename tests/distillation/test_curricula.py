@@ -72,6 +72,12 @@ def test_a_plugins_curriculum_is_as_good_as_ours(own_curriculum) -> None:
     assert stages_of("own", "top", (1, 2))[0].name == "upper"
 
 
+def test_a_stage_with_a_rate_of_its_own_must_restart_and_name_its_epochs(own_curriculum) -> None:
+    own_curriculum(Stage("a", (1,), True, learning_rate=1e-3), Stage("b", (), True, last=True))
+    with pytest.raises(UserError, match="restarts"):
+        stages_of("own", "top", (1,))
+
+
 def test_an_unknown_curriculum_is_named_with_the_nearest() -> None:
     with pytest.raises(UserError, match="stacked"):
         stages_of("stakced", "top", (1,))

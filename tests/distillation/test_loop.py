@@ -25,6 +25,7 @@ from tiny_training import (
 )
 
 from internal_kd.distillation.answers import FromArrays, Live, Recorded
+from internal_kd.distillation.checkpoints import load_optimizer, optimizer_tensors
 from internal_kd.distillation.curricula import Phase, Schedule
 from internal_kd.distillation.history import Clock
 from internal_kd.distillation.loss import DistillationLoss
@@ -76,6 +77,18 @@ def test_gradient_descent_with_momentum_is_a_choice() -> None:
     start = tiny_student()
     student, result = trained({"hard": 1.0}, training=settings(optimizer="sgd", learning_rate=0.05, epochs=2))
     assert differ(student, start) > 0 and result.history[-1]["loss"] < result.history[0]["loss"]
+
+
+def test_momentum_comes_back_from_a_checkpoint() -> None:
+    student = tiny_student()
+    optimizers = [make_optimizer([student.module], settings(optimizer="sgd")) for _ in range(2)]
+    for weight in student.module.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimizers[0].step()
+    load_optimizer(optimizers[1], optimizer_tensors(optimizers[0]))
+    (weight, *_) = student.module.parameters()
+    before, after = (optimizer.state[weight]["momentum_buffer"] for optimizer in optimizers)
+    assert before.abs().sum() > 0 and torch.equal(before, after)
 
 
 # History and logs
@@ -271,6 +284,11 @@ def test_a_loss_that_is_no_longer_a_number_names_step_epoch_and_term() -> None:
         trained(INTERNAL, student, teacher)
 
 
+def test_no_example_is_one_line() -> None:
+    with pytest.raises(UserError, match="no example"):
+        trained({"hard": 1.0}, positions=np.arange(0))
+
+
 # Several processes
 
 SEVERAL = """
@@ -300,7 +318,7 @@ def test_two_processes_train_what_one_would(tmp_path: Path) -> None:
     (tmp_path / "several.py").write_text(SEVERAL)
     here = Path(__file__).parent
     surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29731"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*command, str(tmp_path / "several.py"), str(tmp_path)], env=surroundings, check=True, timeout=300)
     student, one = trained(
         {**INTERNAL, "hard": 0.5},

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from internal_kd.errors import UserError
 from internal_kd.files import describe_files, read_mapping, replace_folder, staging_folder
@@ -166,6 +166,22 @@ def problem_with_checkpoint(checkpoint: Path, step: int) -> str | None:
         if not isinstance(recorded, dict) or recorded.get(name) != facts:
             return f"{name} does not have its recorded checksum"
     return None if state.get("step") == step else f"it was written at step {state.get('step')}"
+
+
+def tensors_of(network: nn.Module, optimizer: torch.optim.Optimizer, loss: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """Return everything of a training that is a tensor, by name of ``TENSORS``."""
+    return {"model": network.state_dict(), "optimizer": optimizer_tensors(optimizer), "loss": loss.state_dict()}
+
+
+def load_tensors(checkpoint: Path, network: nn.Module, optimizer: torch.optim.Optimizer, loss: nn.Module) -> None:
+    """Put a checkpoint's tensors back into a training.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    network.load_state_dict(read_tensors(checkpoint, "model"))
+    loss.load_state_dict(read_tensors(checkpoint, "loss"))
+    load_optimizer(optimizer, read_tensors(checkpoint, "optimizer"))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -148,8 +148,12 @@ def stages_of(
     stages = CURRICULA[curriculum](tuple(layers), classification == "always")
     if [stage.last for stage in stages] != [False] * (len(stages) - 1) + [True]:
         raise UserError(f"curriculum {curriculum!r} has no end: give its final stage, and no other, last=True")
-    if any(stage.restarts or stage.batch_size for stage in stages) and any(stage.epochs is None for stage in stages):
-        raise UserError(f"curriculum {curriculum!r}: stages with a batch size or a restart need epochs, all of them")
+    own = any(stage.restarts or stage.batch_size or stage.learning_rate for stage in stages)
+    if own and not all(stage.restarts and stage.epochs for stage in stages):
+        raise UserError(
+            f"curriculum {curriculum!r}: a stage with a batch size or learning rate of its own needs restarts=True and "
+            "epochs, and so do all others"
+        )
     return stages
 
 

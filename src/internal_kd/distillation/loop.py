@@ -27,18 +27,17 @@ from internal_kd.distillation.batches import Batch, Examples, LengthBuckets, par
 from internal_kd.distillation.checkpoints import (
     CheckpointFolder,
     StopRequest,
-    load_optimizer,
-    optimizer_tensors,
+    load_tensors,
     read_state,
-    read_tensors,
     refuse_broken_weights,
+    tensors_of,
 )
 from internal_kd.distillation.curricula import CurriculumState, Stage, epochs_of
 from internal_kd.distillation.hardware import Hardware, halved
 from internal_kd.distillation.history import Clock, DevScorer, EpochSums, Line, OnEpoch, log_line
 from internal_kd.distillation.loss import DistillationLoss
 from internal_kd.distillation.optimizing import LearningRate, TrainingSettings, make_optimizer
-from internal_kd.errors import Interrupted
+from internal_kd.errors import Interrupted, UserError
 from internal_kd.learners.learner import Network
 from internal_kd.learners.quick import quick_on_cpu
 
@@ -103,22 +102,25 @@ def train(
 
     Raises:
         Interrupted: a signal asked to stop; the checkpoint is written.
-        UserError: the loss (step and terms are named) or a weight is no longer a number, or memory ran out with one
-            example at a time.
+        UserError: there is no example, the loss (step and terms are named) or a weight is no longer a number, or
+            memory ran out with one example at a time.
 
     Example:
         >>> train(network, loss, examples=examples, positions=np.arange(len(examples)),
         ...       curriculum=CurriculumState(stages_of("all", "top", ())), training=TrainingParams(epochs=3),
         ...       seed=1, hardware=choose_hardware("auto")).history[-1]["loss"]  # doctest: +SKIP
     """
+    if not len(positions):
+        raise UserError("there is no example to train on")
     hardware.place(network.module)
     vocabulary = examples.vocabulary(positions) if hasattr(examples, "vocabulary") else None
+    checkpoints = CheckpointFolder(scratch, checkpoint_minutes) if scratch else None
     stop = StopRequest()
     with quick_on_cpu(network.module, vocabulary), _random_state_kept(hardware), stop.listening():
-        loop = _Loop(network, loss, examples, positions, curriculum, training, seed, hardware, stop)
-        loop.scorer, loop.report, loop.on_epoch = scorer, report, on_epoch
-        loop.log, loop.clock = log or _print, clock or Clock()
-        loop.checkpoints = CheckpointFolder(scratch, checkpoint_minutes) if scratch else None
+        loop = _Loop(
+            network, loss, examples, positions, curriculum, training, seed, hardware, scorer, checkpoints, stop,
+            report, on_epoch, log or _print, clock or Clock(),
+        )  # fmt: skip
         loop.resume()
         while len(loop.history) < loop.epochs:
             loop.run_epoch()
@@ -128,41 +130,38 @@ def train(
     return TrainingResult(loop.history, loop.micro_batch_size, accumulation, trained / max(seconds, 1e-9))
 
 
+@dataclass
 class _Loop:
     """A training and where it stands."""
 
+    network: Network
+    loss: DistillationLoss
+    examples: Examples
+    positions: np.ndarray
+    curriculum: CurriculumState
+    training: TrainingSettings
+    seed: int
+    hardware: Hardware
     scorer: DevScorer | None
+    checkpoints: CheckpointFolder | None
+    stop: StopRequest
     report: Callable[[dict[str, int]], None] | None
     on_epoch: OnEpoch | None
     log: Callable[[str], None]
     clock: Clock
-    checkpoints: CheckpointFolder | None
 
-    def __init__(
-        self,
-        network: Network,
-        loss: DistillationLoss,
-        examples: Examples,
-        positions: np.ndarray,
-        curriculum: CurriculumState,
-        training: TrainingSettings,
-        seed: int,
-        hardware: Hardware,
-        stop: StopRequest,
-    ) -> None:
-        self.network, self.loss, self.hardware, self.stop = network, loss, hardware, stop
-        self.examples, self.positions, self.lengths = examples, positions, np.asarray(examples.lengths)[positions]
-        self.curriculum, self.training, self.seed = curriculum, training, seed
-        self.optimizer = make_optimizer((network.module, loss), training)
+    def __post_init__(self) -> None:
+        self.lengths = np.asarray(self.examples.lengths)[self.positions]
+        self.optimizer = make_optimizer((self.network.module, self.loss), self.training)
         self.weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
-        self.epochs = epochs_of(curriculum.stages, training.epochs)
-        named = all(stage.epochs is not None for stage in curriculum.stages)
-        lasting = curriculum.stages if named else curriculum.stages[-1:]
+        stages = self.curriculum.stages
+        self.epochs = epochs_of(stages, self.training.epochs)
+        lasting = stages if all(stage.epochs is not None for stage in stages) else stages[-1:]
         self.steps = sum((stage.epochs or self.epochs) * len(self.buckets_of(stage)) for stage in lasting)
         self.history: list[Line] = []
         self.step, self.batch, self.resumed_at, self.reported = 0, 0, 0, 0.0
-        self.micro_batch_size = training.batch_size
-        self.sums = EpochSums(hardware.device)
+        self.micro_batch_size = self.training.batch_size
+        self.sums = EpochSums(self.hardware.device)
         self.attempt_started = self.epoch_started = time.monotonic()
         self.begin_stage()
 
@@ -278,11 +277,7 @@ class _Loop:
         self.sums.refuse_nan(self.step, len(self.history) + 1)  # such a checkpoint would replace the last good one
         sums = self.hardware.gather(self.sums.state())
         if self.checkpoints is not None and self.hardware.rank == 0:
-            tensors = {
-                "model": self.network.module.state_dict(),
-                "optimizer": optimizer_tensors(self.optimizer),
-                "loss": self.loss.state_dict(),
-            }
+            tensors = tensors_of(self.network.module, self.optimizer, self.loss)
             self.checkpoints.write(self.step, tensors, {**self.state(), "sums": sums})
         if signals:
             way_out = "start again to go on from there" if self.checkpoints else "nothing was kept"
@@ -307,9 +302,7 @@ class _Loop:
             return
         self.log(f"going on from {checkpoint}")
         state = read_state(checkpoint)
-        self.network.module.load_state_dict(read_tensors(checkpoint, "model"))
-        self.loss.load_state_dict(read_tensors(checkpoint, "loss"))
-        load_optimizer(self.optimizer, read_tensors(checkpoint, "optimizer"))
+        load_tensors(checkpoint, self.network.module, self.optimizer, self.loss)
         self.step = self.resumed_at = state["step"]
         self.history, self.batch, self.micro_batch_size = state["history"], state["batch"], state["micro_batch_size"]
         self.curriculum.restore(state["curriculum"])

@@ -24,6 +24,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from internal_kd.distillation.needs import NEEDS, Facts
 from internal_kd.distillation.source_hash import source_hash
 from internal_kd.errors import UserError, nearest
 from internal_kd.files import sha256_text
@@ -186,64 +187,6 @@ class Objective:
 # of pairs [student, teacher]; None: as declared. ``projection``: one linear map for all layers, or one for each;
 # ``always_project``: also where the widths agree, as TinyBERT does.
 RESERVED: dict[str, Any] = {"layers": None, "projection": "shared", "always_project": False}
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a training when a term is checked; None: not known yet.
-
-    kind: key of the task kinds, as "classes"; outputs: columns of the logits; the others as (student, teacher).
-    """
-
-    kind: str | None = None
-    outputs: int | None = None
-    heads: tuple[int, int] | None = None
-    widths: tuple[int, int] | None = None
-
-
-def _equal_heads(facts: Facts, options: Mapping[str, Any]) -> str | None:
-    if facts.heads is None or facts.heads[0] == facts.heads[1]:
-        return None
-    return f"needs equal heads, but the student has {facts.heads[0]} and its teacher {facts.heads[1]}"
-
-
-def _equal_width(facts: Facts, options: Mapping[str, Any]) -> str | None:
-    if facts.widths is None or facts.widths[0] == facts.widths[1]:
-        return None
-    return f"needs equal widths, but the student has {facts.widths[0]} and its teacher {facts.widths[1]}"
-
-
-def _heads_divide_width(facts: Facts, options: Mapping[str, Any]) -> str | None:
-    heads = options.get("heads")
-    for whose, width in zip(("student's", "teacher's"), facts.widths or (), strict=False):
-        if heads and width % heads:
-            return f"option heads: {heads} does not divide the {whose} width of {width}"
-    return None
-
-
-def _classes(facts: Facts, options: Mapping[str, Any]) -> str | None:
-    if facts.kind in (None, "classes"):
-        return None
-    return f"needs a classification, but the task's kind is {facts.kind!r}"
-
-
-def _three_classes(facts: Facts, options: Mapping[str, Any]) -> str | None:
-    if facts.outputs is None or facts.outputs >= 3:
-        return _classes(facts, options)
-    return f"needs 3 classes or more, but the task has {facts.outputs}"
-
-
-# Each returns None, or in a few words why a term cannot work.
-NEEDS: Registry[Callable[[Facts, Mapping[str, Any]], str | None]] = Registry(
-    "need",
-    {
-        "equal_heads": _equal_heads,
-        "equal_width": _equal_width,
-        "heads_divide_width": _heads_divide_width,
-        "classes": _classes,
-        "classes>=3": _three_classes,
-    },
-)
 
 
 def check_needs(name: str, facts: Facts, options: Mapping[str, Any] | None = None) -> None:

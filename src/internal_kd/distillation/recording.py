@@ -157,11 +157,6 @@ class RecordingReader:
         """The ids of the examples that were recorded, ascending, (examples,), int64."""
         return self._sorted_ids
 
-    @property
-    def ids(self) -> np.ndarray:
-        """The examples that were recorded, ascending, (N,)."""
-        return self._sorted_ids
-
     def has(self, kind: str, layer: int) -> bool:
         """Whether a kind of a layer was recorded."""
         name = file_name(kind, layer)
