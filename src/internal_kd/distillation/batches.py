@@ -54,7 +54,7 @@ class LengthBuckets:
 
     Example:
         >>> [batch.tolist() for batch in LengthBuckets(np.array([3, 9, 4, 8]), batch_size=2, seed=1).epoch(0)]
-        [[2, 0], [3, 1]]
+        [[0, 2], [3, 1]]
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
