@@ -143,7 +143,7 @@ def _logits(
     difficulty = np.random.default_rng(zlib.crc32(info.name.encode())).normal(size=count)
     own = np.random.default_rng(zlib.crc32(run.method.name.encode())).normal(size=count) * 0.35
     latent = difficulty + own + rng.normal(size=count) * 0.5
-    # Seeds' deviations add up to nothing, so that a row has exactly its quality.
+    # Equal seeds deviate alike, so that rows differ by exactly their qualities.
     place = (run.seed * 7919 % 100 - 49.5) / 29 if run.seed else 0.0
     right = np.argsort(np.argsort(latent)) < round((quality + seed_std * np.clip(place, -1.5, 1.5)) * count)
     wrong = (labels + 1 + np.random.default_rng(5).integers(classes - 1, size=count)) % classes

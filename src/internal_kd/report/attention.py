@@ -92,13 +92,13 @@ def measure_attention(study: Study) -> dict[str, pd.DataFrame]:
     maps: Lines = []
     for task in study.tasks:
         subjects = _subjects(study, task)
-        for teacher in dict.fromkeys(subject.teacher for subject in subjects):
-            own = [subject for subject in subjects if subject.teacher == teacher]
+        for teacher in {subject.teacher.fingerprint: subject.teacher for subject in subjects}.values():
+            own = [subject for subject in subjects if subject.teacher.fingerprint == teacher.fingerprint]
             own, found, shown = _measure(teacher, own)
             heads += [line for one, distance in zip(own, found, strict=True) for line in _head_lines(one, distance)]
             means += _mean_lines(own, found)
-            # Maps of one teacher a task: the one with most students, which the first row has.
-            maps += shown if teacher == subjects[0].teacher else []
+            # Maps of one teacher a task, the first row's.
+            maps += shown if teacher is subjects[0].teacher else []
     named = {"attention": heads, "attention_means": means, "attention_maps": maps}
     return {name: frame_of(study, name, lines) for name, lines in named.items()}
 

@@ -55,7 +55,7 @@ def head_figure(lines: pd.DataFrame) -> Figure:
     heads = int(known["head"].max())
     layers = max(own["student_layer"].nunique() for _, own in groups)
     across = -(-len(groups) // columns)
-    figure, axes = panels(across, columns, 0.32 * heads + 0.9, 0.24 * layers + 0.62)
+    figure, axes = panels(across, columns, max(3.6, 0.32 * heads + 0.9), 0.24 * layers + 0.62)
     # A few heads are far off and most are near: even steps would show the few alone.
     norm = PowerNorm(0.5, 0, float(known["kl"].max()) or 1.0)
     for axis, (title, own) in zip(axes, groups, strict=False):

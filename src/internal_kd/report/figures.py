@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -71,9 +72,10 @@ def titles_of(study: Study) -> dict[str, str]:
 
 
 def names_of(frame: pd.DataFrame, study: Study) -> pd.Series:
-    """Return what people call the row of each line, with its point where the study varies several things."""
-    methods = frame["method"].map({name: method.title for name, method in study.methods.items()}).fillna("")
-    return (frame["id"] + "  " + methods).str.strip()
+    """Return what people call the row of each line."""
+    titles = frame["method"].map({name: method.title for name, method in study.methods.items()})
+    titles = titles.fillna(frame["title"]) if "title" in frame else titles.fillna("")
+    return (frame["id"] + " " + titles).str.strip()
 
 
 def main_lines(study: Study, name: str = "main", *, anywhere: bool = False) -> pd.DataFrame:
@@ -208,6 +210,7 @@ def dots(
     low: str = "",
     high: str = "",
     scale: float | None = None,
+    bounds: tuple[float, float] = (0.0, 1.0),
     log: bool = False,
     reference: str = "",
     seeds: pd.DataFrame | None = None,
@@ -220,6 +223,7 @@ def dots(
         value, low, high, reference: columns.
         label: below the panels.
         scale: by what values are multiplied; by default as the line's metric is usually shown.
+        bounds: lowest and highest possible value, with ``scale``.
         log: whether the x axes are logarithmic.
         seeds: one line per row, task and seed, whose ``value`` is drawn as a circle.
     """
@@ -240,7 +244,7 @@ def dots(
             found = own[(own["id"] == row[0]) & (names_of(own, study) == row[1])]
             for line in found.to_dict("records"):
                 by = scale or scale_of(line["metric"])
-                style, (least, most) = styles[row[0]], bounds_of(line.get("metric") or "accuracy")
+                style, (least, most) = styles[row[0]], bounds_of(line["metric"]) if scale is None else bounds
                 if seeds is not None:
                     values = by * seeds[(seeds["task"] == task) & (seeds["method"] == line["method"])]["value"].dropna()
                     axis.scatter(values, [height + 0.25] * len(values), s=14, facecolors="none", edgecolors=SOFT)
@@ -298,7 +302,9 @@ def calibration(study: Study) -> Figure:
 def attention(study: Study) -> Figure:
     """Draw how far each row's attention is from its teacher's."""
     lines = measured_attention(study, "attention_means")
-    return dots(study, lines, "kl", "attention KL, nats", low="low", high="high", scale=1.0, log=True)
+    return dots(
+        study, lines, "kl", "attention KL, nats", low="low", high="high", scale=1.0, bounds=(0.0, math.inf), log=True
+    )
 
 
 def measured_attention(study: Study, name: str) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from internal_kd.files import write_text
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import axis_columns
-from internal_kd.report.frames import tables_folder
+from internal_kd.report.frames import tables_folder, value_or_none
 from internal_kd.report.words import DASH, axis_title, is_known, p_text, percent, with_spread
 
 if TYPE_CHECKING:
@@ -102,7 +102,12 @@ def write_shown(study: Study, table: Shown) -> None:
 
 def plain(column: str) -> Text:
     """Return a column's text as it is; a dash for nothing."""
-    return lambda line: DASH if line[column] is None or line[column] != line[column] else str(line[column])
+
+    def text(line: pd.Series) -> str:
+        value = value_or_none(line[column])
+        return DASH if value is None else str(value)
+
+    return text
 
 
 def number(column: str, form: str = ".3f", unit: str = "") -> Text:

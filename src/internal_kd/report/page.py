@@ -22,11 +22,14 @@ from internal_kd.report.settings import settings_table
 from internal_kd.report.sweeps import cost_points, sweep_name
 from internal_kd.report.tables import NEW, SAME
 from internal_kd.report.words import (
+    DASH,
     axis_title,
+    bounds_of,
     duration,
     interval,
     is_better,
     is_known,
+    is_share,
     joined,
     metric_title,
     percent,
@@ -69,19 +72,23 @@ def render_page(study: Study, mlflow: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the first sentences say; ``verdict`` chooses among them."""
+    """What the first sentences say; ``verdict`` chooses among them.
+
+    ``place`` is where the lead was seen: a task, or all of them; ``counts`` are the rows by reading.
+    """
 
     verdict: str
     internal: bool
     question: str
-    rows: int
     baseline: str
-    best: str = ""
-    lead: str = ""
-    unit: str = "points"
-    interval: str = ""
-    tasks: int = 1
-    needed: str = ""
+    rows: int
+    counts: str
+    best: str
+    leads: bool
+    lead: str
+    interval: str
+    place: str
+    needed: str
 
 
 class _Page:
@@ -193,32 +200,34 @@ class _Page:
     # The answer
 
     def answer(self) -> Answer | None:
-        """Return the study's answer: over all tasks where there are several, else on its task."""
+        """Return the study's answer: over all tasks where that can be said, else on the task with the largest lead."""
         rows, baseline = primary_rows(self.study)
         lines = self._question()
         if baseline is None or lines.empty:
             return None
         new, same = lines[lines["scope"] == NEW], lines[lines["scope"] == SAME]
-        metric = str(new["metric"].iloc[0])
-        best = new.loc[new["difference"].idxmax() if is_better(metric, 1.0) else new["difference"].idxmin()]
-        here = same[(same["method"] == best["method"])].iloc[0]
         verdict = _verdict(list(new["reading"]), list(same["reading"]))
-        internal = not self.study.params.analysis.primary and any(self.study.methods[row].layer_terms for row in rows)
-        told = here if verdict == "here" else best
-        seeds = int(best["seeds"]) if "seeds" in best else 2
-        between = interval(metric, told["low"], told["high"], seeds, difference=True)
+        asked = same if verdict == "here" else new
+        decided = asked[asked["reading"] == "better"]
+        gains = [is_better(m, 1.0) * 2 - 1 for m in asked["metric"]] * asked["difference"]
+        best = asked.loc[gains[decided.index].idxmax() if len(decided) else gains.idxmax()]
+        metric, is_pooled = str(best["metric"]), "tasks" in best
+        seeds = 2 if is_pooled else int(min(best["seeds"], best["baseline_seeds"]))
+        between = interval(metric, best["low"], best["high"], seeds, difference=True)
+        names = joined([self._name(row) for row in rows], "or")
+        is_internal = not self.study.params.analysis.primary and any(self.study.methods[row].layer_terms for row in rows)
         return Answer(
             verdict=verdict,
-            internal=internal,
-            question=f"Does a student score higher with {joined([self._name(row) for row in rows], 'or')} than with "
-            f"{self._name(baseline)}?",
-            rows=new["method"].nunique(),
+            internal=is_internal,
+            question=f"Does a student score higher with {names} than with {self._name(baseline)}?",
             baseline=self._name(baseline),
+            rows=new["method"].nunique(),
+            counts=_counted(asked["reading"]),
             best=self._name(best["method"]),
-            lead=_signed(metric, float(best["difference"])),
-            unit=("points" if metric_title(metric) else "") + (" higher" if best["difference"] > 0 else " lower"),
-            interval=between if is_known(told["low"]) and not between.startswith("not") else "",
-            tasks=int(best["tasks"]) if "tasks" in best else 1,
+            leads=is_better(metric, float(best["difference"])),
+            lead=f"{shown(metric, abs(best['difference']))} {'points' if is_share(metric) else metric_title(metric)}",
+            interval="" if between == DASH or between.startswith("not") else between,
+            place=f"on average over {best['tasks']} tasks" if is_pooled else f"on {self.layout.task(best['task'])}",
             needed=self._needed(best["method"]),
         )
 
@@ -241,7 +250,7 @@ class _Page:
         leads = [
             f"{shown(line['metric'], line['smallest'])} on {self.layout.task(line['task'])}"
             for _, line in own.iterrows()
-            if is_known(line["smallest"])
+            if is_known(line["smallest"]) and line["smallest"] < bounds_of(line["metric"], difference=True)[1]
         ]
         return f"The smallest lead that this study could prove: {joined(leads)}." if leads else ""
 
@@ -377,19 +386,23 @@ class _Page:
 
 
 def _verdict(new: list[str], same: list[str]) -> str:
-    if all(reading == "one seed" for reading in new):
+    """Return which answer the readings on new examples, and those on this dev set, add up to."""
+    if set(new) == {"one seed"}:
         return "one"
     if "better" in new:
         return "mixed" if "worse" in new else "yes"
-    if "worse" in new:
+    if set(new) == {"worse"}:
         return "no"
-    if "better" in same:
+    if "better" in same and "worse" not in same:
         return "here"
     return "equal" if all(reading.startswith("equal") for reading in new) else "open"
 
 
-def _signed(metric: str, difference: float) -> str:
-    return shown(metric, abs(difference))
+def _counted(readings: pd.Series) -> str:
+    """Return ``3 better, 1 worse, 3 undecided``."""
+    words = readings.map(lambda reading: reading.split(" within")[0])
+    order = ("better", "worse", "equal", "undecided")
+    return joined(f"{(words == word).sum()} {word}" for word in order if (words == word).any())
 
 
 def _shown_rows(study: Study, main: pd.DataFrame, most: int = 24) -> pd.DataFrame:

@@ -1,0 +1,135 @@
+"""The small parts: cells, numbers in words, laid-out tables, styles, frames."""
+
+import math
+
+import made_runs
+import pandas as pd
+import pytest
+
+from internal_kd.errors import UserError
+from internal_kd.report.cells import at_shown_point, cells_of, point_text, primary_rows, shown_point, teacher_of
+from internal_kd.report.frames import SCHEMAS, frame_of, read_frame, write_frame
+from internal_kd.report.layout import Shown, Strong, latex, markdown
+from internal_kd.report.styles import STYLES, styles_of
+from internal_kd.report.sweeps import pareto_front
+from internal_kd.report.words import count, duration, interval, joined, millions, p_text, shown
+
+ROLES = {
+    "study": {"methods": ["teacher", "soft", "assistant", "via_assistant", "finetuned"]},
+    "methods": {
+        "assistant": {"id": "4.0", "title": "Assistant", "learner": {"layers": 4}, "weights": {"soft": 1}},
+        "via_assistant": {
+            "id": "4.1",
+            "title": "By the assistant",
+            "teacher": {"of": "assistant"},
+            "weights": {"soft": 1},
+        },
+    },
+}
+
+
+def by_method(study):
+    return {cell.method.name: cell for cell in cells_of(study)}
+
+
+def test_runs_of_a_cell_differ_in_their_seed_only(project):
+    study = made_runs.plan(study={"vary": {"learner.layers": [1, 3]}})
+    cells = cells_of(study)
+    assert [(cell.method.name, cell.depth, len(cell.runs)) for cell in cells] == [
+        ("teacher", 6, 1), ("soft", 1, 3), ("soft", 3, 3), ("stacked", 1, 3), ("stacked", 3, 3),
+    ]  # fmt: skip
+    assert {run.fingerprint for cell in cells for run in cell.runs} == set(study.by_fingerprint)
+    assert shown_point(cells) == {"learner.layers": "3"}
+    assert [cell.depth for cell in at_shown_point(cells)] == [6, 3, 3]
+
+
+def test_a_row_is_set_beside_the_teacher_that_it_listens_to(project):
+    cells = by_method(made_runs.plan(**ROLES))
+    teachers = {name: teacher_of(cell, cells.values()) for name, cell in cells.items()}
+    assert {name: found.method.name for name, found in teachers.items() if found} == {
+        **dict.fromkeys(("teacher", "soft", "assistant", "finetuned"), "teacher"),
+        "via_assistant": "assistant",
+    }
+    assert [name for name, cell in cells.items() if not cell.is_student] == ["teacher"]
+
+
+def test_the_question_by_default_and_as_declared(project):
+    assert primary_rows(made_runs.plan_demo()) == (("soft_kl_cos", "progressive", "stacked"), "soft")
+    assert primary_rows(made_runs.plan(**ROLES)) == (("soft", "assistant", "via_assistant"), "finetuned")
+    declared = made_runs.plan(analysis={"primary": {"rows": ["3.5"], "baseline": "3.0"}})
+    assert primary_rows(declared) == (("stacked",), "soft")
+    with pytest.raises(UserError, match=r"analysis\.primary\.rows: 'stakced' .*did you mean 'stacked'"):
+        primary_rows(made_runs.plan(analysis={"primary": {"rows": ["stakced"]}}))
+
+
+def test_varied_values_as_text():
+    assert [point_text(v) for v in (6, (2, 4), {"from": "teacher"}, None)] == ["6", "2,4", "from=teacher", "none"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (shown("accuracy", 0.8125), "81.2"),
+        (shown("accuracy", -0.0131, sign=True), "−1.3"),
+        (shown("accuracy", -0.0001, sign=True), "0.0"),
+        (shown("mse", 0.25), "0.250"),
+        (shown("accuracy", math.nan), "–"),
+        (interval("accuracy", -2.77, 3.59, 2), "not estimable from 2 seeds"),
+        (interval("accuracy", 0.91, 1.04, 5), "91.0 to 100.0"),
+        (interval("matthews_correlation", -0.1, 0.2, 5, difference=True), "−10.0 to +20.0"),
+        (interval("mse", 0.2, 0.9, 2), "0.200 to 0.900"),
+        (p_text(0.0002), "< 0.001"),
+        (duration(8000), "2 h 13 min"),
+        (duration(140), "2 min 20 s"),
+        (millions(43_117_824), "43.1M"),
+        (count(1, "seed") + count(1200, "study"), "1 seed1,200 studies"),
+        (joined(["a", "b", "c"]), "a, b and c"),
+    ],
+)
+def test_numbers_in_words(text, expected):
+    assert text == expected
+
+
+def test_tables_escape_what_markdown_and_latex_obey():
+    table = Shown("t", ("a_b", "x|y"), (("50 %", Strong("1 & 2")), ("−1 ± 2", "[CLS] #1")), "lr", "note", rules=(1,))
+    assert markdown(table).splitlines() == [
+        "| a_b | x\\|y |", "| --- | --: |", "| 50 % | **1 & 2** |", "| −1 ± 2 | [CLS] #1 |", "", "note",
+    ]  # fmt: skip
+    text = latex(table)
+    for part in (
+        r"a\_b & x$|$y \\",
+        r"50 \% & \textbf{1 \& 2} \\",
+        r"$-$1 $\pm$ 2 & {[}CLS{]} \#1 \\",
+        "\\midrule",
+        "% note",
+    ):
+        assert part in text
+    assert text.count("\\midrule") == 2
+
+
+def test_a_row_looks_the_same_in_every_study():
+    assert len(STYLES) == len(set(STYLES.values())) == 20
+    assert styles_of(["3.5"])["3.5"] == styles_of(["1.0", "3.0", "3.5", "X"])["3.5"] == STYLES["3.5"]
+    unknown = [f"B{n}" for n in range(16)]
+    found = styles_of(["1.0", "3.0", *unknown])
+    assert len(set(found.values())) == 18 and found == styles_of([*reversed(unknown), "3.0", "1.0"])
+
+
+def test_frames_have_their_columns_also_without_lines(project):
+    study = made_runs.plan(study={"vary": {"learner.layers": [1, 3]}})
+    for name, columns in SCHEMAS.items():
+        frame = frame_of(study, name, [])
+        assert len(frame.columns) == len(columns) - ("*" in columns) + ("*" in columns)
+        write_frame(study, name, frame)
+        pd.testing.assert_frame_equal(read_frame(study, name), frame)
+
+
+def test_a_missing_frame_names_the_command_that_makes_it(project):
+    study = made_runs.plan()
+    for name, verb in (("main", "evaluate"), ("attention", "map-attention"), ("latency", "measure-latency")):
+        with pytest.raises(UserError, match=f"internal-kd {verb}"):
+            read_frame(study, name)
+
+
+def test_the_pareto_front_is_what_nothing_cheaper_beats():
+    assert pareto_front([(3, 80), (1, 60), (2, 55), (2, 70), (4, 80)]) == [(1, 60), (2, 70), (3, 80)]
