@@ -33,10 +33,13 @@ def source_hash(path: str) -> str:
         ... )
         True
     """
+    if path in _hashed and all(_changed(file) == changed for file, changed in _hashed[path][0].items()):
+        return _hashed[path][1]
     module, _, name = path.partition(":")
     file = _file_of(module)
-    if file is None or name not in _definitions(file, file.stat().st_mtime_ns):
+    if file is None or name not in _definitions(file, _changed(file)):
         raise UserError(f"{path}: {module} has no {name!r}" if file else f"{path}: there is no module {module!r}")
+    files: dict[Path, int] = {}
     pending, seen = [(module, name)], dict[tuple[str, str], str]()
     while pending:
         where, what = pending.pop()
@@ -44,25 +47,41 @@ def source_hash(path: str) -> str:
             continue
         found = _file_of(where)
         assert found is not None
-        nodes = _definitions(found, found.stat().st_mtime_ns).get(what, ())
+        files[found] = _changed(found)
+        nodes = _definitions(found, files[found]).get(what, ())
         # The module's own name is left out: a plugin's depends on where it lies.
         label = "" if where == module else where
         seen[where, what] = "\n".join([f"{label}:{what}", *(_text(node) for node in nodes)])
         for node in nodes:
             pending += _used(node, where, found)
-    return sha256_text("\n".join(sorted(seen.values())))
+    _hashed[path] = files, sha256_text("\n".join(sorted(seen.values())))
+    return _hashed[path][1]
+
+
+# By path of a function: when the files that its hash comes from were written, and the hash.
+_hashed: dict[str, tuple[dict[Path, int], str]] = {}
+
+
+def _changed(file: Path) -> int:
+    """When a file was last written, in nanoseconds; -1 for one that is gone."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return -1
 
 
 def _used(node: ast.stmt, module: str, file: Path) -> list[tuple[str, str]]:
     """What a definition uses by name: of its own module, and of followed modules that it imports from."""
-    if isinstance(node, ast.ImportFrom):
-        source = node.module or ""
-        if node.level == 0 and f"{source}.".startswith(FOLLOWED) and _file_of(source) is not None:
-            return [(source, alias.name) for alias in node.names]
-        return []
-    known = _definitions(file, file.stat().st_mtime_ns)
-    names = {part.id for part in _walk(node) if isinstance(part, ast.Name)}
-    return [(module, name) for name in sorted(names) if name in known]
+    known = _definitions(file, _changed(file))
+    used: set[tuple[str, str]] = set()
+    for part in _walk(node):
+        if isinstance(part, ast.Name) and part.id in known:
+            used.add((module, part.id))
+        elif isinstance(part, ast.ImportFrom):
+            source = part.module or ""
+            if part.level == 0 and f"{source}.".startswith(FOLLOWED) and _file_of(source) is not None:
+                used |= {(source, alias.name) for alias in part.names}
+    return sorted(used)
 
 
 def _file_of(module: str) -> Path | None:
