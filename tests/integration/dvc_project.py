@@ -15,21 +15,22 @@ from typing import Any
 
 import yaml
 
-from internal_kd.artefacts import Run
 from internal_kd.params import load_params, merge, read_yaml
-from internal_kd.study import Study, plan_study
+from internal_kd.plan.artefacts import Run
+from internal_kd.plan.study import Study, plan_study
 from tiny_study import PIPELINE, ROOT, VALUES, environment, make_encoder, planned_jobs
 
 UNDER_DVC = ("dvc.yaml", ".dvcignore", ".dvc/config", ".dvc/.gitignore", "data/.gitignore", "results/.gitignore")
 # One method without a teacher and one with everything; trained hard enough for a random encoder's scores to move.
 HARD = {"learning_rate": 0.002, "batch_size": 4, "epochs": 6}
 CHANGES: dict[str, Any] = {
-    "study": {"methods": ["finetuned", "stacked_soft_hard"], "seeds": [1]},
+    "study": {"methods": ["teacher", "finetuned", "stacked_soft_hard"], "seeds": [1]},
+    "defaults": HARD,
     # Long enough to be met in training.
-    "methods": {"stacked_soft_hard": {"epochs": 12}},
-    "teacher": {"seeds": [1], **HARD},
-    "student": HARD,
+    "methods": {"teacher": {"seeds": [1], **HARD}, "stacked_soft_hard": {"epochs": 12}},
 }
+# Of one machine, and of one moment.
+TIMED = ("latency", "efficiency")
 TABLES = "results/tiny/tables"
 
 
@@ -85,8 +86,7 @@ class Project:
 
     def planned(self) -> dict[str, int]:
         """The jobs Snakemake would do, without tables, figures, report and what MLflow is shown."""
-        results = ("score_runs", "compare_runs", "measure_fidelity", "plot_figures", "render_report", "publish_runs")
-        results += ("measure_latency", "map_attention", "all")
+        results = ("measure_latency", "map_attention", "evaluate", "plot", "report", "publish_runs", "all")
         return {rule: n for rule, n in planned_jobs(self.snakemake("--dry-run")).items() if rule not in results}
 
     def changed_stages(self) -> list[str]:
@@ -118,16 +118,18 @@ class Project:
             return plan_study(load_params())
 
     def is_in_the_table(self) -> bool:
-        """Whether the table holds exactly the runs that are wanted."""
+        """Whether the table shows exactly the runs of the study."""
+        return self.shown() == {run.fingerprint for run in self.study().runs}
+
+    def shown(self) -> set[str]:
+        """The runs whose scores are in the tables."""
         with (self.folder / TABLES / "scores.csv").open() as handle:
-            shown = {row["fingerprint"] for row in csv.DictReader(handle)}
-        return shown == {run.fingerprint for run in self.study().runs}
+            return {row["fingerprint"] for row in csv.DictReader(handle)}
 
     def tables(self) -> dict[str, bytes]:
-        """The tables, byte by byte, without timings: a clone measures anew what it makes anew."""
+        """The tables, byte by byte, without timings: a clone that makes them measures again."""
         folder = self.folder / TABLES
-        kept = [path for path in folder.iterdir() if path.stem not in ("latency", "efficiency")]
-        return {path.name: path.read_bytes() for path in kept} | {"efficiency.csv": _untimed(folder / "efficiency.csv")}
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.stem not in TIMED}
 
     def log(self, run: Run) -> str:
         """What a run's job has said so far."""
@@ -137,9 +139,7 @@ class Project:
     def state(self) -> dict[str, bytes]:
         """Everything that a study is made of, and what says who is at work on it, apart from logs."""
         places = ["data", "results", ".snakemake/locks", ".snakemake/incomplete", "params.yaml", "dvc.lock"]
-        places += [
-            f"work/{name}" for name in ("owners", "checkpoints", "tokens", "initial", "teacher_outputs", "wanted")
-        ]
+        places += [f"work/{name}" for name in ("locks", "checkpoints", "inputs", "initial", "answers", "dvc")]
         paths = [path for place in places for path in ((self.folder / place), *(self.folder / place).rglob("*"))]
         return {str(path): path.read_bytes() for path in paths if path.is_file()}
 
@@ -167,7 +167,7 @@ class Project:
 def make_project(folder: Path) -> Project:
     """Lay this project's pipeline and stages out over the tiny study and commit; nothing is trained yet."""
     folder.mkdir()
-    for name in (*PIPELINE, *UNDER_DVC, ".gitignore", "paper"):
+    for name in (*PIPELINE, *UNDER_DVC, ".gitignore", "papers"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
         copy(ROOT / name, folder / name)
@@ -189,11 +189,3 @@ def change_package(folder: Path, file: str, old: str, new: str) -> Path:
     assert old in text
     path.write_text(text.replace(old, new))
     return folder
-
-
-def _untimed(efficiency: Path) -> bytes:
-    with efficiency.open(encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    timed = ("latency_ms", "speed_up", "latency_batch_ms", "speed_up_batch", "machine")
-    assert set(timed) <= rows[0].keys()
-    return repr([{name: text for name, text in row.items() if name not in timed} for row in rows]).encode()

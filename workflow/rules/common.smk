@@ -1,14 +1,16 @@
 # The plan that all rules ask, and who is at work on it.
 
 import gc
+import os
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from internal_kd.errors import UserError
+from internal_kd.held import describe
 from internal_kd.running.dvc import unknown_to_dvc
-from internal_kd.running.project import end_work, start_work
+from internal_kd.running.project import INHERITED, at_work, end_work, start_work
 from internal_kd.running.snakemake_plan import WILDCARDS, find_own_commands, make_plan
 
 # A DAG is a great many objects that live as long as Snakemake does: searching them for garbage at Python's usual rate
@@ -30,6 +32,9 @@ PARAMS = str(PLAN.snapshot)
 if workflow.is_main_process:
     for line in PLAN.describe():
         logger.info(line)
+    # Snakemake's own words about its lock name nobody.
+    if INHERITED not in os.environ and (working := at_work()):
+        logger.info(f"another {describe(working)} is at work in this folder; `internal-kd status` shows how far it is")
 
 # What `snakemake --report` shows, besides what each rule took.
 SHOWN = {"tables": ("main.csv", "comparisons.csv", "fidelity.csv"), "figures": ("forest.svg", "learning.svg")}

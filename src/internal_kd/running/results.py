@@ -32,11 +32,15 @@ def made_from_path(study: Study) -> Path:
 
 def what_decides(study: Study) -> dict[str, Any]:
     """Return all that determines a study's results; runs go by their folders, which end in their fingerprints."""
-    return {**_recipe(study), "runs": {str(run.folder): _state(run.marker, problem_with(run)) for run in study.runs}}
+    return {
+        **_recipe(study),
+        "tasks": {name: _sha256_or_none(inputs.data.marker) for name, inputs in study.tasks.items()},
+        "runs": {str(run.folder): _state(run.marker, problem_with(run)) for run in study.runs},
+    }
 
 
 def recipe_key(study: Study) -> str:
-    """Return one short word for how results are made, whatever runs are there."""
+    """Return one short word for how results are made, whatever is there."""
     return _key(_recipe(study))
 
 
@@ -91,7 +95,6 @@ def _recipe(study: Study) -> dict[str, Any]:
         "parameters": sha256_text(json.dumps(params, sort_keys=True)),
         "claims": {str(path): sha256_file(path) for path in sorted(CLAIMS.glob("*.yaml"))},
         "source": _source_code(),
-        "tasks": {name: _sha256_or_none(inputs.data.marker) for name, inputs in study.tasks.items()},
     }
 
 
