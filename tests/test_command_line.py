@@ -20,6 +20,9 @@ from internal_kd.plan.study import Study
 from internal_kd.running.dvc import remember_study
 from internal_kd.running.make import lock_of
 from tiny_study import OVERLAY, complete
+from trained_study import Trained, trained_copy, trained_project
+
+__all__ = ["trained_copy", "trained_project"]
 
 
 @pytest.fixture
@@ -250,3 +253,26 @@ def test_the_parameters_replace_params_yaml_on_request(study: Study, capsys: pyt
     assert capsys.readouterr().out == "params.yaml\n"
     assert main(["runs", "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 8
+
+
+@pytest.fixture
+def trained_project_file(trained_copy: Trained) -> Trained:
+    """The trained study as a project whose params.yaml describes it."""
+    Path("params.yaml").write_text(trained_copy.study.as_yaml())
+    return trained_copy
+
+
+def test_a_runs_answers_are_written_by_name(trained_project_file: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained_project_file.run("judge", "teacher")
+    assert main(["answers", run.fingerprint, "answers.jsonl"]) == 0
+    assert len(Path("answers.jsonl").read_text().splitlines()) == 48
+    assert main(["answers", str(run.inputs.folder), "answers.jsonl"]) == 1
+    assert "not a run" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_student_is_exported_by_name(trained_project_file: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--task", "judge", "--method", "soft", "--to", "out"]) == 0
+    assert (Path("out") / "model/config.json").is_file() and "out/export.json" in capsys.readouterr().out
+    assert main(["export", "--point", "learner.layers"]) == 1
+    assert "KEY=VALUE" in capsys.readouterr().err

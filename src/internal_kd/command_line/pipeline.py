@@ -118,11 +118,17 @@ def _output_in(log: str | None) -> Iterator[Callable[[str], None]]:
     if log is None:
         yield print
         return
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    from internal_kd.files import writing_failed
+
+    try:
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(log).open("wb", buffering=0)
+    except OSError as error:
+        raise writing_failed(Path(log), error) from error
     terminal = os.dup(1)
     sys.stdout.flush()
     sys.stderr.flush()
-    with open(log, "wb", buffering=0) as file:  # noqa: PTH123
+    with file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     if isinstance(sys.stdout, io.TextIOWrapper):
