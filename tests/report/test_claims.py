@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from internal_kd.errors import UserError
-from internal_kd.report.claims import claim_lines, published_lines
+from internal_kd.report.claims import claim_lines
 from internal_kd.report.make import evaluate
 from internal_kd.report.papers import read_papers
-from internal_kd.report.scoring import Known
+from internal_kd.report.published import published_lines
+from internal_kd.report.results import StudyResults
 
 PARAMETERS = {"kind": "within", "rows": ["1.0"], "measure": "encoder_parameters"}
 QUALITY = {"teacher": 0.95, "finetuned": 0.70, "soft": 0.78, "soft_kl_cos": 0.78, "stacked": 0.90}
@@ -45,7 +46,7 @@ def write_paper(folder: Path, *rules: dict[str, Any], setting: dict[str, Any] | 
 def verdicts(project: Path, study, *rules: dict[str, Any], **more: Any) -> list[str]:
     write_paper(project, *rules, **more)
     papers = {"someone": read_papers()["someone"]}
-    return [line["verdict"] for line in claim_lines(Known.read(study), papers)]
+    return [line["verdict"] for line in claim_lines(StudyResults.read(study), papers)]
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ RULE = {"kind": "better", "rows": ["3.5"], "than": "3.0"}
 )
 def test_outside_of_its_setting_a_claim_is_not_run_and_its_evidence_stays(project, study, setting, needed):
     write_paper(project, RULE, setting=setting)
-    (line,) = claim_lines(Known.read(study), {"someone": read_papers()["someone"]})
+    (line,) = claim_lines(StudyResults.read(study), {"someone": read_papers()["someone"]})
     assert line["verdict"] == ("not run" if needed else "reproduced")
     assert "1 of 1 better" in line["evidence"]
     assert (needed or "") in line["needed"]
@@ -150,7 +151,7 @@ def test_missing_runs_leave_a_claim_undecided(project):
 
 def test_a_task_that_is_only_called_like_one_of_glue_does_not_count(project):
     study = made_runs.write_study(made_runs.plan())
-    assert claim_lines(Known.read(study), read_papers()) == []
+    assert claim_lines(StudyResults.read(study), read_papers()) == []
 
 
 def test_the_papers_of_this_project_are_well_formed():
@@ -187,7 +188,7 @@ def test_published_scores_stand_beside_ours_only_where_both_are_of_the_same_thin
     }
     for setting, known in (({}, True), ({"students": {"learner.layers": 6}}, False)):
         write_paper(project, RULE, setting=setting, published=[entry])
-        (line,) = published_lines(Known.read(study), {"someone": read_papers()["someone"]})
+        (line,) = published_lines(StudyResults.read(study), {"someone": read_papers()["someone"]})
         assert (line.get("ours") == pytest.approx(0.90, abs=0.01)) is known
         assert line["published"] == 91.0 and line["status"] == "secondary"
 

@@ -16,19 +16,18 @@ import numpy as np
 
 from internal_kd.report.cells import Cell
 from internal_kd.report.papers import (
-    ELSEWHERE,
     Better,
     Case,
     Claim,
     Order,
     Paper,
-    Published,
     Ratio,
     Trend,
     Within,
 )
-from internal_kd.report.scoring import Known, Lines
-from internal_kd.report.words import base_metric, joined, scale_of
+from internal_kd.report.results import StudyResults
+from internal_kd.report.scoring import Lines
+from internal_kd.report.words import joined, scale_of
 from internal_kd.statistics import Estimate, Mean, holm, lead
 from internal_kd.statistics.estimate import mean_of_independent
 from internal_kd.statistics.variance import Crossed
@@ -45,11 +44,11 @@ class Judgement:
     needed: str = ""
 
 
-def claim_lines(known: Known, papers: dict[str, Paper]) -> Lines:
+def claim_lines(results: StudyResults, papers: dict[str, Paper]) -> Lines:
     """Return the table of claims, of the papers that have a task in common with the study."""
     lines = []
     for name, paper in papers.items():
-        case = Case(known, paper)
+        case = Case(results, paper)
         for claim in paper.claims if case.tasks() else ():
             judged = judge(case, claim)
             lines.append(
@@ -92,7 +91,7 @@ def _rows(rule: Any) -> tuple[str, ...]:
 
 def _mean(case: Case, task: str, row: str, at: dict[str, Any]) -> tuple[Cell, Mean] | None:
     cell = case.cell(task, row, at)
-    mean = case.known.mean(cell, case.known.task(cell).scored[0]) if cell else None
+    mean = case.results.mean(cell, case.results.task(cell).scored[0]) if cell else None
     return (cell, mean) if cell and mean and not isnan(mean.mean) else None
 
 
@@ -130,7 +129,7 @@ def _told(estimate: Estimate, scale: float, *, sign: bool = True) -> str:
 
 
 def _title(case: Case, task: str) -> str:
-    return case.known.evidence.tasks[task].info.title
+    return case.results.evidence.tasks[task].info.title
 
 
 def _nothing(case: Case, rule: Any) -> Judgement:
@@ -159,14 +158,14 @@ def _better(case: Case, rule: Better) -> Judgement:
         found += [one for _, one in leads]
         if leads:
             cell, best = max(leads, key=lambda one: one[1].difference)
-            scale = scale_of(case.known.task(cell).scored[0].name)
+            scale = scale_of(case.results.task(cell).scored[0].name)
             told = _told(best.dev if rule.scope == "dev set" else best.new, scale)
             texts.append(f"{_title(case, task)}: highest {cell.id}, {told}")
     if not found:
         return _nothing(case, rule)
     scope = "dev" if rule.scope == "dev set" else "new"
     ps = holm([nan if one.one_seed else one.estimate(scope).p for one in found])  # type: ignore[arg-type]
-    alpha, least = case.known.study.params.analysis.alpha, rule.least / 100
+    alpha, least = case.results.study.params.analysis.alpha, rule.least / 100
     signs = [1 if one.higher_is_better else -1 for one in found]
     better = [p < alpha and s * one.difference > least for one, p, s in zip(found, ps, signs, strict=True)]
     worse = [p < alpha and s * one.difference < 0 for one, p, s in zip(found, ps, signs, strict=True)]
@@ -182,7 +181,7 @@ def _within(case: Case, rule: Within) -> Judgement:
         cells = [
             c for task in case.tasks(rule.tasks).values() for row in rule.rows if (c := case.cell(task, row, rule.at))
         ]
-        found = (done.record.get(rule.measure) for cell in cells for done in case.known.finished(cell))
+        found = (done.record.get(rule.measure) for cell in cells for done in case.results.finished(cell))
         counts = {int(number) for number in found if number is not None}
         if not counts:
             return _nothing(case, rule)
@@ -195,7 +194,7 @@ def _within(case: Case, rule: Within) -> Judgement:
         best = _best(case, task, rule.rows, rule.at)
         if best:
             cell, mean = best
-            scale = scale_of(case.known.task(cell).scored[0].name)
+            scale = scale_of(case.results.task(cell).scored[0].name)
             spread = contrast([(scale, mean)], rule.scope)
             estimates.append(spread)
             texts.append(f"{_title(case, task)}: {cell.id}, {_told(spread, 1, sign=False)}")
@@ -239,19 +238,19 @@ def _order(case: Case, rule: Order) -> Judgement:
     steps, texts = [], []
     for task in case.tasks(rule.tasks).values():
         best = [_best(case, task, group, rule.at) for group in groups]
-        known = [one for one in best if one]
-        if len(known) < len(groups):
+        found = [one for one in best if one]
+        if len(found) < len(groups):
             continue
-        for (_, higher), (_, lower) in pairwise(known):
+        for (_, higher), (_, lower) in pairwise(found):
             compared = lead(lower, higher)
             steps.append((compared, compared.dev if rule.scope == "dev set" else compared.new))
         texts.append(
-            f"{_title(case, task)}: " + " > ".join(f"{cell.id} {_told_mean(case, cell, mean)}" for cell, mean in known)
+            f"{_title(case, task)}: " + " > ".join(f"{cell.id} {_told_mean(case, cell, mean)}" for cell, mean in found)
         )
     if not steps:
         return _nothing(case, rule)
     ps = holm([nan if compared.one_seed else estimate.p for compared, estimate in steps])
-    alpha = case.known.study.params.analysis.alpha
+    alpha = case.results.study.params.analysis.alpha
     signs = [1 if compared.higher_is_better else -1 for compared, _ in steps]
     right = [p < alpha and s * one.difference > 0 for (one, _), p, s in zip(steps, ps, signs, strict=True)]
     wrong = [p < alpha and s * one.difference < 0 for (one, _), p, s in zip(steps, ps, signs, strict=True)]
@@ -260,7 +259,7 @@ def _order(case: Case, rule: Order) -> Judgement:
 
 
 def _told_mean(case: Case, cell: Cell, mean: Mean) -> str:
-    return f"{scale_of(case.known.task(cell).scored[0].name) * mean.mean:.1f}"
+    return f"{scale_of(case.results.task(cell).scored[0].name) * mean.mean:.1f}"
 
 
 def _trend(case: Case, rule: Trend) -> Judgement:
@@ -277,7 +276,7 @@ def _trend(case: Case, rule: Trend) -> Judgement:
             continue
         start, end = ends
         change = contrast([*end, *((-weight, mean) for weight, mean in start)], rule.scope)
-        scale = scale_of(case.known.evidence.tasks[task].scored[0].name)
+        scale = scale_of(case.results.evidence.tasks[task].scored[0].name)
         both = [contrast(parts, rule.scope) for parts in (start, end)]
         changes.append(change)
         leads_at_end.append(both[1])
@@ -285,9 +284,9 @@ def _trend(case: Case, rule: Trend) -> Judgement:
         texts.append(f"{_title(case, task)}: {told[0]} to {told[1]}, a change of {told[2]}")
     if not changes:
         return _nothing(case, rule)
-    alpha = case.known.study.params.analysis.alpha
+    alpha = case.results.study.params.analysis.alpha
     if rule.direction == "stays":
-        margin = case.known.study.params.analysis.margin / 100
+        margin = case.results.study.params.analysis.margin / 100
         flat = [change.within(margin) for change in changes]
         moved = [change.p < alpha for change in changes]
         verdict = REPRODUCED if all(flat) else CONTRADICTED if all(moved) else NOT_SHOWN
@@ -299,38 +298,3 @@ def _trend(case: Case, rule: Trend) -> Judgement:
         leads = not rule.than or sign < 0 or all(end.value > 0 for end in leads_at_end)
         verdict = REPRODUCED if all(along) and leads else CONTRADICTED if all(against) else NOT_SHOWN
     return Judgement(verdict, f"{'; '.join(texts)}.")
-
-
-# Published scores
-
-
-def published_lines(known: Known, papers: dict[str, Paper]) -> Lines:
-    """Return published scores beside ours; ours are left out where the two are of different things."""
-    lines = []
-    for name, paper in papers.items():
-        case = Case(known, paper)
-        for entry in paper.published:
-            for task, scores in entry.scores.items():
-                if own := case.tasks([task]):
-                    lines += [_published(case, name, entry, task, own[task], m, v) for m, v in scores.items()]
-    return lines
-
-
-def _published(
-    case: Case, name: str, entry: Published, task: str, own: str, metric: str, value: float
-) -> dict[str, Any]:
-    kinds = tuple(dict.fromkeys(d.kind for d in case.differences([task], entry.rows, {})))
-    line: dict[str, Any] = {
-        "paper": name, "system": entry.system, "status": entry.status, "source": entry.source, "task": own,
-        "metric": "" if metric == "unstated" else metric, "rows": ", ".join(entry.rows), "published": value,
-        "differs": ", ".join(kinds),
-    }  # fmt: skip
-    columns = [c for c in case.known.evidence.tasks[own].scored if c.name == metric and base_metric(metric) == metric]
-    if not columns or any(kind in ELSEWHERE for kind in kinds):
-        return line
-    cells = [cell for row in entry.rows if (cell := case.cell(own, row, {}))]
-    means = [(cell, mean) for cell in cells if (mean := case.known.mean(cell, columns[0])) and not isnan(mean.mean)]
-    if means:
-        _, best = max(means, key=lambda one: one[1].mean)
-        line |= {"ours": best.mean, "std": best.std, "seeds": best.seeds}
-    return line

@@ -11,7 +11,8 @@ import numpy as np
 
 from internal_kd.report.cells import Cell, baselines_of, counterpart, primary_rows
 from internal_kd.report.evidence import FinishedRun, Scored
-from internal_kd.report.scoring import Known, Lines
+from internal_kd.report.results import StudyResults
+from internal_kd.report.scoring import Lines
 from internal_kd.statistics import (
     Comparison,
     Fidelity,
@@ -46,34 +47,34 @@ class Compared:
     lead: Comparison | None
 
 
-def compare_cells(known: Known) -> list[Compared]:
+def compare_cells(results: StudyResults) -> list[Compared]:
     """Return every comparison of a study: its question, and rows against the baselines of the appendix."""
-    margin = _margin(known)
-    rows, baseline = primary_rows(known.study)
+    margin = _margin(results)
+    rows, baseline = primary_rows(results.study)
     found = []
-    for cell, column in known.scored_cells():
+    for cell, column in results.scored_cells():
         if not cell.is_student and cell.method.name not in rows:
             continue
         asked = (baseline,) if baseline and cell.method.name in rows else ()
-        for name in dict.fromkeys((*asked, *baselines_of(known.study, cell.method))):
-            other = counterpart(cell, name, known.cells)
+        for name in dict.fromkeys((*asked, *baselines_of(results.study, cell.method))):
+            other = counterpart(cell, name, results.cells)
             if other is None:
                 continue
-            is_main = name in asked and column == known.task(cell).scored[0]
-            theirs, ours = known.mean(other, column), known.mean(cell, column)
+            is_main = name in asked and column == results.task(cell).scored[0]
+            theirs, ours = results.mean(other, column), results.mean(cell, column)
             compared = lead(theirs, ours, margin) if theirs and ours else None
             found.append(Compared(cell, other, column, PRIMARY if is_main else SECONDARY, compared))
     return found
 
 
-def _margin(known: Known) -> float:
+def _margin(results: StudyResults) -> float:
     # In points; two equal methods are never shown to be so within 0.
-    return max(known.study.params.analysis.margin / 100, 1e-9)
+    return max(results.study.params.analysis.margin / 100, 1e-9)
 
 
-def comparison_lines(known: Known, compared: Iterable[Compared]) -> Lines:
+def comparison_lines(results: StudyResults, compared: Iterable[Compared]) -> Lines:
     """Return the table of comparisons, both scopes of each, corrected after Holm within family and scope."""
-    compared, alpha = list(compared), known.study.params.analysis.alpha
+    compared, alpha = list(compared), results.study.params.analysis.alpha
     corrected: dict[tuple[int, Scope], float] = {}
     for family in (PRIMARY, SECONDARY):
         own = [place for place, one in enumerate(compared) if one.family == family]
@@ -84,9 +85,9 @@ def comparison_lines(known: Known, compared: Iterable[Compared]) -> Lines:
     for place, one in enumerate(compared):
         common = {
             **one.cell.columns(), "metric": one.column.name, "baseline": one.baseline.method.name,
-            "baseline_id": one.baseline.id, "family": one.family, "seeds": len(known.finished(one.cell)),
-            "baseline_seeds": len(known.finished(one.baseline)),
-            "p_predictions": _paper_p(known, one) if one.lead else None,
+            "baseline_id": one.baseline.id, "family": one.family, "seeds": len(results.finished(one.cell)),
+            "baseline_seeds": len(results.finished(one.baseline)),
+            "p_predictions": _paper_p(results, one) if one.lead else None,
         }  # fmt: skip
         for scope, title in SCOPES.items():
             p = corrected[place, scope]
@@ -118,22 +119,22 @@ def _told(
     return told
 
 
-def _paper_p(known: Known, one: Compared) -> float | None:
+def _paper_p(results: StudyResults, one: Compared) -> float | None:
     """Return the paper's test, McNemar's paired over predictions: the median over pairs of equal seeds."""
     if one.column.metric != "accuracy":
         return None
     runs = [
-        {run.run.seed: run.predicted(one.column.split) for run in known.finished(cell)}
+        {run.run.seed: run.predicted(one.column.split) for run in results.finished(cell)}
         for cell in (one.baseline, one.cell)
     ]
     seeds = sorted(set(runs[0]) & set(runs[1]))
     if not seeds:
         return None
     of_baseline, ours = (np.stack([own[seed] for seed in seeds]) for own in runs)
-    return float(np.median(mcnemar(known.task(one.cell).labels(one.column.split), of_baseline, ours)))
+    return float(np.median(mcnemar(results.task(one.cell).labels(one.column.split), of_baseline, ours)))
 
 
-def pooled_lines(known: Known, compared: Iterable[Compared]) -> Lines:
+def pooled_lines(results: StudyResults, compared: Iterable[Compared]) -> Lines:
     """Return the mean lead over tasks of every row of the study's question, corrected after Holm within each scope.
 
     A row has a line only if it can be compared on every task, and if all main metrics are better when higher.
@@ -142,7 +143,7 @@ def pooled_lines(known: Known, compared: Iterable[Compared]) -> Lines:
     for one in compared:
         if one.family == PRIMARY:
             groups.setdefault((*one.cell.row, one.baseline.method.name), []).append(one)
-    tasks, alpha, found = len(known.study.tasks), known.study.params.analysis.alpha, []
+    tasks, alpha, found = len(results.study.tasks), results.study.params.analysis.alpha, []
     for own in groups.values():
         leads = [one.lead for one in own if one.lead is not None]
         if len(leads) == tasks > 1 and all(result.higher_is_better for result in leads):
@@ -182,31 +183,31 @@ class Beside:
         return {name: getattr(self.found, name) for name in ("agreement", "divergence", "repeated", "excess")}
 
 
-def beside_teachers(known: Known) -> list[Beside]:
+def beside_teachers(results: StudyResults) -> list[Beside]:
     """Return every cell beside its teacher; teachers themselves only where they have other seeds than the first."""
     found = []
-    for cell in known.cells:
-        task = known.task(cell)
+    for cell in results.cells:
+        task = results.task(cell)
         for split in task.dev:
             groups: dict[str, tuple[FinishedRun, list[FinishedRun]]] = {}
-            for run in known.finished(cell):
-                teacher = known.teacher_run(run.run)
+            for run in results.finished(cell):
+                teacher = results.teacher_run(run.run)
                 if teacher is not None and teacher.run.fingerprint != run.run.fingerprint:
                     groups.setdefault(teacher.run.fingerprint, (teacher, []))[1].append(run)
             # A row that each seed is taught by another teacher is set beside the first of them.
             for teacher, students in list(groups.values())[:1]:
                 found.append(
-                    Beside(cell, split, teacher, tuple(students), _fidelity(known, cell, split, teacher, students))
+                    Beside(cell, split, teacher, tuple(students), _fidelity(results, cell, split, teacher, students))
                 )
     return found
 
 
 def _fidelity(
-    known: Known, cell: Cell, split: str, teacher: FinishedRun, students: Iterable[FinishedRun]
+    results: StudyResults, cell: Cell, split: str, teacher: FinishedRun, students: Iterable[FinishedRun]
 ) -> Fidelity | Mean:
-    if known.task(cell).info.kind == "values":
+    if results.task(cell).info.kind == "values":
         return distance(teacher.predicted(split), np.stack([run.predicted(split) for run in students]))
-    return fidelity(known.task(cell).labels(split), teacher.logits[split], [run.logits[split] for run in students])
+    return fidelity(results.task(cell).labels(split), teacher.logits[split], [run.logits[split] for run in students])
 
 
 def fidelity_lines(beside: Iterable[Beside]) -> Lines:
@@ -250,13 +251,13 @@ def _median_p(shared: Sequence[SharedMistakes]) -> float:
     return nan if not ps else ps[0] if len(ps) == 1 else min(1.0, 2 * float(np.median(ps)))
 
 
-def fidelity_comparison_lines(known: Known, beside: Iterable[Beside]) -> Lines:
+def fidelity_comparison_lines(results: StudyResults, beside: Iterable[Beside]) -> Lines:
     """Return how rows differ from their baselines in the quantities of the fidelity table."""
     by_key = {(one.cell.key, one.split): one for one in beside}
     lines = []
     for one in by_key.values():
-        for name in baselines_of(known.study, one.cell.method):
-            other = counterpart(one.cell, name, known.cells)
+        for name in baselines_of(results.study, one.cell.method):
+            other = counterpart(one.cell, name, results.cells)
             base = by_key.get((other.key, one.split)) if other else None
             if base is None:
                 continue
@@ -272,14 +273,14 @@ def fidelity_comparison_lines(known: Known, beside: Iterable[Beside]) -> Lines:
     return lines
 
 
-def calibration_lines(known: Known) -> tuple[Lines, Lines]:
+def calibration_lines(results: StudyResults) -> tuple[Lines, Lines]:
     """Return the calibration of every cell with classes, and the bins of its reliability diagram, seeds pooled."""
     lines: Lines = []
     bins: Lines = []
-    for cell in known.cells:
-        task = known.task(cell)
-        for split in task.dev if task.info.kind == "classes" and known.finished(cell) else ():
-            found = calibration(task.labels(split), [run.logits[split] for run in known.finished(cell)])
+    for cell in results.cells:
+        task = results.task(cell)
+        for split in task.dev if task.info.kind == "classes" and results.finished(cell) else ():
+            found = calibration(task.labels(split), [run.logits[split] for run in results.finished(cell)])
             named = cell.columns() | {"split": split}
             means = {"confidence": found.confidence, "accuracy": found.accuracy}
             lines.append(named | means | {"seeds": len(found.errors), "ece": found.error, "ece_std": found.std})

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from internal_kd.report.cells import Cell, teacher_of
 from internal_kd.report.latency import BATCH, ONE, learner_key
-from internal_kd.report.scoring import Known, Lines
+from internal_kd.report.results import StudyResults
+from internal_kd.report.scoring import Lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,18 +26,18 @@ def distillation_score(size_share: float | None, score_share: float | None, alph
     return alpha * size_share + (1 - alpha) * (1 - score_share)
 
 
-def efficiency_lines(known: Known, main: Lines, latency: pd.DataFrame) -> Lines:
+def efficiency_lines(results: StudyResults, main: Lines, latency: pd.DataFrame) -> Lines:
     """Return one line per line of the main table.
 
     Training seconds are the median over finished seeds, missing where they are of several devices. Standard deviations
     are over the row's seeds, the teacher's mean taken as it is.
     """
-    alpha = known.study.params.analysis.distillation_alpha
+    alpha = results.study.params.analysis.distillation_alpha
     lines = []
-    for (cell, column), line in zip(known.scored_cells(), main, strict=True):
-        teacher = teacher_of(cell, known.cells)
+    for (cell, column), line in zip(results.scored_cells(), main, strict=True):
+        teacher = teacher_of(cell, results.cells)
         share, std = line["teacher_share"], line["teacher_share_std"]
-        encoder, total = (_share(known, cell, teacher, name) for name in ("encoder_parameters", "total_parameters"))
+        encoder, total = (_share(results, cell, teacher, name) for name in ("encoder_parameters", "total_parameters"))
         score = distillation_score(encoder, share, alpha)
         lines.append(
             {
@@ -44,24 +45,24 @@ def efficiency_lines(known: Known, main: Lines, latency: pd.DataFrame) -> Lines:
                 "encoder_share": encoder, "total_share": total, "teacher_share": share, "distillation_score": score,
                 "distillation_score_total": distillation_score(total, share, alpha),
                 "distillation_score_std": None if std is None or score is None else (1 - alpha) * std,
-                **_times(known, cell), **_latencies(latency, cell),
+                **_times(results, cell), **_latencies(latency, cell),
             }
         )  # fmt: skip
     return lines
 
 
-def _share(known: Known, cell: Cell, teacher: Cell | None, name: str) -> float | None:
+def _share(results: StudyResults, cell: Cell, teacher: Cell | None, name: str) -> float | None:
     sizes = []
     for one in (cell, teacher):
-        records = [run.record for run in known.finished(one)] if one else []
+        records = [run.record for run in results.finished(one)] if one else []
         sizes.append(records[0].get(name) if records else None)
     return sizes[0] / sizes[1] if sizes[0] is not None and sizes[1] else None
 
 
-def _times(known: Known, cell: Cell) -> dict[str, Any]:
+def _times(results: StudyResults, cell: Cell) -> dict[str, Any]:
     import statistics
 
-    records = [run.record for run in known.finished(cell) if run.record.get("seconds") is not None]
+    records = [run.record for run in results.finished(cell) if run.record.get("seconds") is not None]
     devices = {str(record.get("device", "unknown")) for record in records}
     if len(devices) != 1:
         return {}

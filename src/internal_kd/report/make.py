@@ -6,7 +6,7 @@
     map_attention     weights             ->  frames/attention*, tables/attention*
     measure_latency   configuration       ->  frames/latency, tables/latency
 
-Runs may be missing at any time: tables have named gaps, figures and page leave out what is not known.
+Runs may be missing at any time: tables have named gaps, figures and page leave out what is not results.
 """
 
 from __future__ import annotations
@@ -81,36 +81,38 @@ def _figure_names(study: Study) -> tuple[str, ...]:
 def evaluate(study: Study) -> Path:
     """Read every finished run once and write all tables; returns the path of ``tables/main.csv``."""
     from internal_kd.report import comparing, scoring
-    from internal_kd.report.claims import claim_lines, published_lines
+    from internal_kd.report.claims import claim_lines
     from internal_kd.report.efficiency import efficiency_lines
     from internal_kd.report.papers import read_papers
+    from internal_kd.report.published import published_lines
+    from internal_kd.report.results import StudyResults
 
-    known, papers = scoring.Known.read(study), read_papers()
-    main, compared = scoring.main_lines(known), comparing.compare_cells(known)
-    beside = comparing.beside_teachers(known)
-    classes, confusion = scoring.class_lines(known)
-    calibration, reliability = comparing.calibration_lines(known)
+    results, papers = StudyResults.read(study), read_papers()
+    main, compared = scoring.main_lines(results), comparing.compare_cells(results)
+    beside = comparing.beside_teachers(results)
+    classes, confusion = scoring.class_lines(results)
+    calibration, reliability = comparing.calibration_lines(results)
     lines = {
-        "tasks": scoring.task_lines(known),
-        "runs": scoring.run_lines(known),
-        "scores": scoring.score_lines(known),
+        "tasks": scoring.task_lines(results),
+        "runs": scoring.run_lines(results),
+        "scores": scoring.score_lines(results),
         "main": main,
-        "comparisons": comparing.comparison_lines(known, compared),
-        "pooled": comparing.pooled_lines(known, compared),
-        "expected_best": scoring.best_lines(known),
-        "efficiency": efficiency_lines(known, main, read_or_empty(study, "latency")),
+        "comparisons": comparing.comparison_lines(results, compared),
+        "pooled": comparing.pooled_lines(results, compared),
+        "expected_best": scoring.best_lines(results),
+        "efficiency": efficiency_lines(results, main, read_or_empty(study, "latency")),
         "classes": classes,
         "confusion": confusion,
-        "phenomena": scoring.phenomenon_lines(known),
-        "disagreements": scoring.disagreement_lines(known),
+        "phenomena": scoring.phenomenon_lines(results),
+        "disagreements": scoring.disagreement_lines(results),
         "fidelity": comparing.fidelity_lines(beside),
-        "fidelity_comparisons": comparing.fidelity_comparison_lines(known, beside),
+        "fidelity_comparisons": comparing.fidelity_comparison_lines(results, beside),
         "calibration": calibration,
         "reliability": reliability,
-        "curves": scoring.curve_lines(known),
-        "warnings": scoring.warning_lines(known),
-        "claims": claim_lines(known, papers),
-        "published": published_lines(known, papers),
+        "curves": scoring.curve_lines(results),
+        "warnings": scoring.warning_lines(results),
+        "claims": claim_lines(results, papers),
+        "published": published_lines(results, papers),
     }
     frames = {name: frame_of(study, name, lines[name]) for name in EVALUATED}
     for name, frame in frames.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,27 +12,19 @@ from internal_kd.errors import UserError
 from internal_kd.params import load_params
 from internal_kd.plan.study import Study, plan_study
 from internal_kd.report import tables
+from internal_kd.report.answer import Findings
 from internal_kd.report.attention_figures import attention_names
-from internal_kd.report.cells import axis_columns, cells_of, primary_rows
-from internal_kd.report.figures import at_point, figure_paths, main_lines, measured_attention
+from internal_kd.report.cells import axis_columns, primary_rows
+from internal_kd.report.figures import at_point, figure_paths, measured_attention
 from internal_kd.report.frames import read_frame, read_or_empty, tables_folder
 from internal_kd.report.layout import Layout, Shown, Strong, number
 from internal_kd.report.settings import settings_table
 from internal_kd.report.sweeps import cost_points, sweep_name
-from internal_kd.report.tables import NEW, SAME
+from internal_kd.report.tables import NEW
 from internal_kd.report.words import (
-    DASH,
     axis_title,
-    bounds_of,
     duration,
-    interval,
-    is_better,
-    is_known,
-    is_share,
     joined,
-    metric_title,
-    percent,
-    shown,
 )
 
 if TYPE_CHECKING:
@@ -70,27 +61,6 @@ def render_page(study: Study, mlflow: Mapping[str, str]) -> str:
     return environment.get_template("report.html.j2").render(_Page(study).values() | {"mlflow": list(mlflow.items())})
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the first sentences say; ``verdict`` chooses among them.
-
-    ``place`` is where the lead was seen: a task, or all of them; ``counts`` are the rows by reading.
-    """
-
-    verdict: str
-    internal: bool
-    question: str
-    baseline: str
-    rows: int
-    counts: str
-    best: str
-    leads: bool
-    lead: str
-    interval: str
-    place: str
-    needed: str
-
-
 class _Page:
     """The values of a study's page, each computed once."""
 
@@ -100,14 +70,15 @@ class _Page:
         self.runs = read_frame(study, "runs")
         self.main = read_frame(study, "main")
         self.comparisons = read_frame(study, "comparisons")
-        self.pooled = read_frame(study, "pooled")
+        self.findings = Findings(study, self.layout)
+        self.why = self.findings.why()
 
     def values(self) -> dict[str, Any]:
         """Return everything that the template names."""
         analysis = self.study.params.analysis
         finished = int((self.runs["problem"] == "").sum())
-        shown_tables, figures, warnings = self._tables(), self._figures(), self._warnings()
-        answer, why, claims = self.answer(), self._why(), self._claims()
+        shown_tables, figures, warnings = self._tables(), self._figures(), self.findings.warnings()
+        answer, why, claims = self.findings.answer(), self.why, self._claims()
         contents = {
             "answer": "Answer", "scores": "Scores", "cost": "Cost" if figures["cost"] else "",
             "why": "Why" if why else "", "claims": "Claims" if claims else "", "appendix": "Appendix",
@@ -126,7 +97,7 @@ class _Page:
             "answer": answer,
             "margin": f"{analysis.margin:g}",
             "alpha": f"{analysis.alpha:g}",
-            "question": f"{joined(self._name(row) for row in rows)} against {self._name(baseline)}"
+            "question": f"{joined(self.findings.name(row) for row in rows)} against {self.findings.name(baseline)}"
             if baseline
             else "none",
             "main": tables.main_table(
@@ -143,10 +114,6 @@ class _Page:
             "attention": self._attention(),
             "commands": _commands(self.study),
         }
-
-    def _name(self, method: str) -> str:
-        found = self.study.methods[method]
-        return f"{found.id} {found.title}"
 
     # The head
 
@@ -175,112 +142,6 @@ class _Page:
         ]
         return [fact for fact in (*facts, joined(rows)) if fact]
 
-    def _warnings(self) -> list[dict[str, Any]]:
-        """Return what a reader must know first; the same of several tasks is one warning."""
-        kinds = dict(zip(self.layout.tasks["task"], self.layout.tasks["kind"], strict=True))
-        order = ("one answer", "weak teacher", "collapsed", "majority")
-        frame = read_frame(self.study, "warnings")
-        # Scores differ between tasks, and so stand apart.
-        apart = frame["task"].where(frame["kind"].isin(["weak teacher", "majority"]), "")
-        found = []
-        for _, own in frame.groupby([frame["method"], "kind", "seeds", apart], sort=False):
-            line, seeds = own.iloc[0], str(own["seeds"].iloc[0]).split(", ")
-            metric = self.layout.metrics[line["task"]]
-            found.append(
-                {
-                    "row": self.layout.row(line),
-                    "task": joined(self.layout.task(task) for task in dict.fromkeys(own["task"])),
-                    "kind": line["kind"], "one": len(seeds) == 1, "classes": kinds[line["task"]] == "classes",
-                    "who": f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {joined(seeds)}",
-                    "value": shown(metric, line["value"]), "reference": shown(metric, line["reference"]),
-                }
-            )  # fmt: skip
-        return sorted(found, key=lambda warning: order.index(warning["kind"]))
-
-    # The answer
-
-    def answer(self) -> Answer | None:
-        """Return the study's answer: over all tasks where that can be said, else on the task with the largest lead."""
-        rows, baseline = primary_rows(self.study)
-        lines = self._question()
-        if baseline is None or lines.empty:
-            return None
-        new, same = lines[lines["scope"] == NEW], lines[lines["scope"] == SAME]
-        verdict = _verdict(list(new["reading"]), list(same["reading"]))
-        asked = same if verdict == "here" else new
-        decided = asked[asked["reading"] == "better"]
-        gains = [is_better(m, 1.0) * 2 - 1 for m in asked["metric"]] * asked["difference"]
-        best = asked.loc[gains[decided.index].idxmax() if len(decided) else gains.idxmax()]
-        metric, is_pooled = str(best["metric"]), "tasks" in best
-        seeds = 2 if is_pooled else int(min(best["seeds"], best["baseline_seeds"]))
-        between = interval(metric, best["low"], best["high"], seeds, difference=True)
-        names = joined([self._name(row) for row in rows], "or")
-        is_internal = not self.study.params.analysis.primary and any(self.study.methods[row].layer_terms for row in rows)
-        return Answer(
-            verdict=verdict,
-            internal=is_internal,
-            question=f"Does a student score higher with {names} than with {self._name(baseline)}?",
-            baseline=self._name(baseline),
-            rows=new["method"].nunique(),
-            counts=_counted(asked["reading"]),
-            best=self._name(best["method"]),
-            leads=is_better(metric, float(best["difference"])),
-            lead=f"{shown(metric, abs(best['difference']))} {'points' if is_share(metric) else metric_title(metric)}",
-            interval="" if between == DASH or between.startswith("not") else between,
-            place=f"on average over {best['tasks']} tasks" if is_pooled else f"on {self.layout.task(best['task'])}",
-            needed=self._needed(best["method"]),
-        )
-
-    def _question(self) -> pd.DataFrame:
-        """Return the lines that answer the study's question at the shown point, with the columns of either table."""
-        pooled = at_point(self.study, self.pooled)
-        pooled = pooled[pooled["difference"].notna()]
-        if len(pooled) and len(self.study.tasks) > 1:
-            return pooled.assign(metric="accuracy")
-        own = main_lines(self.study, "comparisons")
-        return own[(own["family"] == "primary") & own["difference"].notna()]
-
-    def _needed(self, method: str) -> str:
-        """Return what would decide the best row's lead, task by task, in one sentence."""
-        own = main_lines(self.study, "comparisons")
-        own = own[(own["family"] == "primary") & (own["scope"] == NEW) & (own["method"] == method)]
-        own = own[own["reading"] == "undecided"]
-        if own.empty:
-            return ""
-        leads = [
-            f"{shown(line['metric'], line['smallest'])} on {self.layout.task(line['task'])}"
-            for _, line in own.iterrows()
-            if is_known(line["smallest"]) and line["smallest"] < bounds_of(line["metric"], difference=True)[1]
-        ]
-        return f"The smallest lead that this study could prove: {joined(leads)}." if leads else ""
-
-    # Why
-
-    def _why(self) -> dict[str, dict[str, str]]:
-        found = {}
-        nearest_ = measured_attention(self.study, "attention_means")
-        if nearest_["kl"].notna().any():
-            found["attention"] = self._extreme(nearest_[nearest_["id"] != ""], "kl", lambda v: f"{v:.2f}", least=True)
-        fidelity = self._students(main_lines(self.study, "fidelity"))
-        found["agreement"] = self._extreme(fidelity, "agreement", percent)
-        found["mistakes"] = self._extreme(fidelity, "repeated", percent)
-        found["calibration"] = self._extreme(
-            self._students(main_lines(self.study, "calibration")), "ece", lambda v: f"{100 * v:.1f}", least=True
-        )
-        return {name: value for name, value in found.items() if value}
-
-    def _students(self, frame: pd.DataFrame) -> pd.DataFrame:
-        judged = {cell.method.name for cell in cells_of(self.study) if cell.is_student}
-        return frame[frame["method"].isin(judged)]
-
-    def _extreme(self, frame: pd.DataFrame, column: str, text: Any, *, least: bool = False) -> dict[str, str]:
-        """Return the row with the highest or lowest mean over tasks; nothing unless all values are known."""
-        means = frame[frame[column].notna()].groupby("method", sort=False)[column].mean()
-        if len(means) < 2:
-            return {}
-        method = means.idxmin() if least else means.idxmax()
-        return {"row": self._name(method), "value": text(float(means[method]))}
-
     def _claims(self) -> list[dict[str, str]]:
         return read_frame(self.study, "claims").to_dict("records")
 
@@ -295,7 +156,7 @@ class _Page:
         return {
             "primary": tables.comparisons_table(layout, self.comparisons[self.comparisons["family"] == "primary"]),
             "secondary": tables.comparisons_table(layout, self.comparisons[self.comparisons["family"] != "primary"]),
-            "pooled": tables.pooled_table(layout, self.pooled),
+            "pooled": tables.pooled_table(layout, read_frame(study, "pooled")),
             "main": tables.main_table(layout, self.main, self.comparisons),
             "efficiency": tables.efficiency_table(layout, read_frame(study, "efficiency"), self.main),
             "classes": tables.classes_table(layout, at_point(study, frames["classes"])),
@@ -316,7 +177,7 @@ class _Page:
 
     def _disagreements(self) -> list[Shown]:
         frame = at_point(self.study, read_frame(self.study, "disagreements"))
-        lines = self._question()
+        lines = self.findings.question()
         order = lines[lines["scope"] == NEW].sort_values("difference", ascending=False)["method"]
         chosen = next((method for method in order if method in set(frame["method"])), None)
         if chosen is None:
@@ -325,7 +186,9 @@ class _Page:
         return [tables.disagreements_table(self.layout, frame, task, chosen) for task in tasks]
 
     def _all_warnings(self) -> Shown:
-        lines = tuple((w["row"], w["task"], w["kind"], w["who"], w["value"], w["reference"]) for w in self._warnings())
+        lines = tuple(
+            (w["row"], w["task"], w["kind"], w["who"], w["value"], w["reference"]) for w in self.findings.warnings()
+        )
         return Shown("warnings", ("method", "task", "what", "seeds", "score", "majority"), lines, "llllrr")
 
     def _missing(self) -> Shown:
@@ -354,7 +217,7 @@ class _Page:
             "scores": self.main["mean"].notna().any(),
             "learning": len(read_frame(study, "curves")) > 0,
         }
-        has |= {name: name in self._why() for name in ("attention", "agreement", "mistakes", "calibration")}
+        has |= {name: name in self.why for name in ("attention", "agreement", "mistakes", "calibration")}
         return {name: self._figure(name) if shown_ else None for name, shown_ in has.items()}
 
     def _attention(self) -> dict[str, list[dict[str, Any]]] | None:
@@ -383,26 +246,6 @@ class _Page:
             "width": width,
             "height": height,
         }
-
-
-def _verdict(new: list[str], same: list[str]) -> str:
-    """Return which answer the readings on new examples, and those on this dev set, add up to."""
-    if set(new) == {"one seed"}:
-        return "one"
-    if "better" in new:
-        return "mixed" if "worse" in new else "yes"
-    if set(new) == {"worse"}:
-        return "no"
-    if "better" in same and "worse" not in same:
-        return "here"
-    return "equal" if all(reading.startswith("equal") for reading in new) else "open"
-
-
-def _counted(readings: pd.Series) -> str:
-    """Return ``3 better, 1 worse, 3 undecided``."""
-    words = readings.map(lambda reading: reading.split(" within")[0])
-    order = ("better", "worse", "equal", "undecided")
-    return joined(f"{(words == word).sum()} {word}" for word in order if (words == word).any())
 
 
 def _shown_rows(study: Study, main: pd.DataFrame, most: int = 24) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 A claim is decided only in its paper's setting. Everything in which a study differs is listed, never averaged away. A
 value without a source that was read is not entered at all: status is [paper] (stated there), [repo] (in its authors'
-code) or [secondary] (known from another's account, and printed as such).
+code) or [secondary] (results from another's account, and printed as such).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from internal_kd.fields import Frozen, Number, Text
 from internal_kd.params.method import Method
 from internal_kd.params.reading import read_yaml
 from internal_kd.report.cells import Cell, axis_column, point_text, value_of
-from internal_kd.report.scoring import Known
+from internal_kd.report.results import StudyResults
 from internal_kd.report.words import joined
 from internal_kd.tasks.glue import GLUE
 
@@ -186,12 +186,12 @@ class Difference(NamedTuple):
 class Case:
     """A study looked at from a paper's setting."""
 
-    def __init__(self, known: Known, paper: Paper) -> None:
-        self.known, self.setting = known, paper.setting
+    def __init__(self, results: StudyResults, paper: Paper) -> None:
+        self.results, self.setting = results, paper.setting
 
     def tasks(self, names: Iterable[str] = ()) -> dict[str, str]:
         """Return the study's tasks by the paper's names: by a GLUE task's own name, else by ours."""
-        inputs = self.known.study.tasks
+        inputs = self.results.study.tasks
         # Another task that is only called like one of GLUE's is not it.
         own = {task.data.glue or name: name for name, task in inputs.items() if task.data.glue or name not in GLUE}
         return {name: own[name] for name in names or self.setting.tasks if name in own}
@@ -201,9 +201,9 @@ class Case:
         wanted = {
             axis_column(axis): point_text(value)
             for axis, value in {**self.setting.students, **at}.items()
-            if axis in self.known.study.axes
+            if axis in self.results.study.axes
         }
-        own = [cell for cell in self.known.cells if cell.task == task and row in (cell.id, cell.method.name)]
+        own = [cell for cell in self.results.cells if cell.task == task and row in (cell.id, cell.method.name)]
         found = [cell for cell in own if all(dict(cell.point)[axis] == value for axis, value in wanted.items())]
         return next(iter(found or (own if len(own) == 1 else [])), None)
 
@@ -212,7 +212,7 @@ class Case:
         own = self.tasks(tasks)
         found = [Difference("task", f"task {name}") for name in tasks if name not in own]
         for name, task in own.items():
-            wanted, rows_here = self.setting.tasks[name], self.known.evidence.tasks[task].info.rows
+            wanted, rows_here = self.setting.tasks[name], self.results.evidence.tasks[task].info.rows
             if any(rows_here.get(split) != number for split, number in wanted.items()):
                 sizes = joined(f"{number:,} {split}" for split, number in wanted.items())
                 found.append(Difference("data", f"all of {name} ({sizes} examples)"))
@@ -224,8 +224,8 @@ class Case:
                 found.append(Difference("rows", f"row {row}"))
             for cell in cells:
                 found += self._method_differences(cell, at)
-                seeds.append(len(self.known.finished(cell)))
-                if len(self.known.finished(cell)) < len(cell.runs):
+                seeds.append(len(self.results.finished(cell)))
+                if len(self.results.finished(cell)) < len(cell.runs):
                     found.append(Difference("seeds", "every planned run"))
         if seeds and min(seeds) < self.setting.seeds:
             found.append(Difference("seeds", f"{self.setting.seeds} seeds of every row (here {min(seeds)})"))
@@ -234,8 +234,8 @@ class Case:
     def encoder_differences(self) -> list[Difference]:
         """Return a difference unless every finished teacher has the paper's size."""
         wanted = self.setting.teacher_encoder_parameters
-        teachers = [cell for cell in self.known.cells if not cell.is_student]
-        sizes = {done.record.get("encoder_parameters") for cell in teachers for done in self.known.finished(cell)}
+        teachers = [cell for cell in self.results.cells if not cell.is_student]
+        sizes = {done.record.get("encoder_parameters") for cell in teachers for done in self.results.finished(cell)}
         if wanted is None or sizes == {wanted}:
             return []
         return [Difference("encoder", f"a teacher with {wanted:,} encoder parameters")]

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from internal_kd.plan.artefacts import Run
-from internal_kd.plan.study import Study
-from internal_kd.report.cells import Cell, cells_of, teacher_of
-from internal_kd.report.evidence import Evidence, FinishedRun, Scored, TaskEvidence, read_evidence
+from internal_kd.report.cells import teacher_of
+from internal_kd.report.results import StudyResults
 from internal_kd.report.words import is_better
-from internal_kd.statistics import Mean, mean_score
-from internal_kd.tasks.metrics import METRICS, score
+from internal_kd.tasks.metrics import METRICS
 
 Array = np.ndarray
 Lines = list[dict[str, Any]]
@@ -29,92 +24,7 @@ RECORDED = (
 SHOWN_EXAMPLES = 8
 
 
-@dataclass(frozen=True)
-class Known:
-    """A study with all that was read of it: what every table is computed from."""
-
-    study: Study
-    evidence: Evidence
-    means: dict[tuple[Any, ...], Mean] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, study: Study) -> Known:
-        """Read a study's runs."""
-        return cls(study, read_evidence(study))
-
-    @cached_property
-    def cells(self) -> tuple[Cell, ...]:
-        """Every cell of the study's tables."""
-        return cells_of(self.study)
-
-    def task(self, cell: Cell) -> TaskEvidence:
-        """Return a cell's task."""
-        return self.evidence.tasks[cell.task]
-
-    def finished(self, cell: Cell) -> tuple[FinishedRun, ...]:
-        """Return a cell's finished runs, one a seed."""
-        return tuple(self.evidence.of(cell.runs))
-
-    def predicted(self, cell: Cell, split: str = "dev") -> Array:
-        """Return predictions of a cell's finished runs, (seeds, examples)."""
-        return np.stack([run.predicted(split) for run in self.finished(cell)])
-
-    def teacher_run(self, run: Run) -> FinishedRun | None:
-        """Return the run that a student's answers come from; for one without a teacher, the first run that teaches."""
-        runs = run.teachers or tuple(
-            other for other in self.study.runs if other.task == run.task and other.teaches and other.answers is None
-        )
-        return next(self.evidence.of(runs), None)
-
-    @cached_property
-    def values(self) -> dict[tuple[str, str], float | None]:
-        """Every finished run's score by fingerprint and column; None where the metric is not defined."""
-        found: dict[tuple[str, str], float | None] = {}
-        for run in self.evidence.finished.values():
-            task = self.evidence.tasks[run.run.task]
-            for name, metric, split in task.scored:
-                value = score(task.labels(split), run.predicted(split), metric, _classes(task))
-                found[run.run.fingerprint, name] = float(value) if np.isfinite(value) else None
-        return found
-
-    def scores(self, cell: Cell, name: str) -> list[float | None]:
-        """Return a cell's scores, one a finished seed."""
-        return [self.values[run.run.fingerprint, name] for run in self.finished(cell)]
-
-    def mean(self, cell: Cell, column: Scored) -> Mean | None:
-        """Return a cell's mean score under a column, with its error; None without a finished run."""
-        key = (cell.key, column.name)
-        if key not in self.means and self.finished(cell):
-            task = self.task(cell)
-            labels, predicted = task.labels(column.split), self.predicted(cell, column.split)
-            self.means[key] = mean_score(labels, predicted, column.metric, classes=_classes(task))
-        return self.means.get(key)
-
-    def scored_cells(self) -> Iterator[tuple[Cell, Scored]]:
-        """Yield every cell with every column of scores of its task, task by task, metric by metric."""
-        for name, task in self.evidence.tasks.items():
-            for column in task.scored:
-                yield from ((cell, column) for cell in self.cells if cell.task == name)
-
-    @cached_property
-    def majority(self) -> dict[tuple[str, str], float | None]:
-        """By task and column: the score of always predicting the dev set's most frequent class, or its mean."""
-        found: dict[tuple[str, str], float | None] = {}
-        for task in self.evidence.tasks.values():
-            for name, metric, split in task.scored if task.dev else ():
-                labels = task.labels(split)
-                constant = labels.mean() if task.info.kind == "values" else np.bincount(labels).argmax()
-                value = score(labels, np.full(len(labels), constant), metric, _classes(task))
-                # A constant has no correlation with anything.
-                found[task.info.name, name] = float(value) if np.isfinite(value) else 0.0
-        return found
-
-
-def _classes(task: TaskEvidence) -> int | None:
-    return len(task.info.labels) or None
-
-
-def task_lines(known: Known) -> Lines:
+def task_lines(results: StudyResults) -> Lines:
     """Return the table of tasks."""
     return [
         {
@@ -122,16 +32,16 @@ def task_lines(known: Known) -> Lines:
             "labels": len(task.info.labels), "train": task.info.rows.get("train"), "dev": task.info.rows.get("dev"),
             "licence": task.info.licence, "source": task.info.source, "problem": task.problem,
         }
-        for name, task in known.evidence.tasks.items()
+        for name, task in results.evidence.tasks.items()
     ]  # fmt: skip
 
 
-def run_lines(known: Known) -> Lines:
+def run_lines(results: StudyResults) -> Lines:
     """Return the table of runs: one line per planned run."""
     lines = []
-    for cell in known.cells:
+    for cell in results.cells:
         for run in cell.runs:
-            done = known.evidence.finished.get(run.fingerprint)
+            done = results.evidence.finished.get(run.fingerprint)
             record = done.record if done else {}
             own = {name: record.get(name) for name in RECORDED}
             answers = None
@@ -140,17 +50,17 @@ def run_lines(known: Known) -> Lines:
                 answers = len(np.unique(predicted))
             more = {
                 "fingerprint": run.fingerprint, "label": run.label, "seed": run.seed, "answers": answers,
-                "problem": known.evidence.problems.get(run.fingerprint, ""), "majority": record.get("majority"),
+                "problem": results.evidence.problems.get(run.fingerprint, ""), "majority": record.get("majority"),
             }  # fmt: skip
             lines.append(cell.columns() | own | more)
     return lines
 
 
-def score_lines(known: Known) -> Lines:
+def score_lines(results: StudyResults) -> Lines:
     """Return the table of scores: one line per finished run and metric."""
     lines = []
-    for cell, column in known.scored_cells():
-        for done, value in zip(known.finished(cell), known.scores(cell, column.name), strict=True):
+    for cell, column in results.scored_cells():
+        for done, value in zip(results.finished(cell), results.scores(cell, column.name), strict=True):
             held_out = (done.record.get("held_out") or {}).get(column.name)
             own = {name: done.record.get(name) for name in RECORDED}
             named = {"metric": column.name, "seed": done.run.seed, "value": value, "held_out": held_out}
@@ -158,27 +68,29 @@ def score_lines(known: Known) -> Lines:
     return lines
 
 
-def main_lines(known: Known) -> Lines:
+def main_lines(results: StudyResults) -> Lines:
     """Return the main table: every planned row, also one without any run.
 
     A mean is missing if a finished seed has no defined value: leaving that seed out would flatter the method.
     """
-    means = {(cell.key, column.name): _mean(known.scores(cell, column.name)) for cell, column in known.scored_cells()}
+    means = {
+        (cell.key, column.name): _mean(results.scores(cell, column.name)) for cell, column in results.scored_cells()
+    }
     lines = []
-    for cell, column in known.scored_cells():
-        values, mean = known.scores(cell, column.name), means[cell.key, column.name]
-        teacher = teacher_of(cell, known.cells)
+    for cell, column in results.scored_cells():
+        values, mean = results.scores(cell, column.name), means[cell.key, column.name]
+        teacher = teacher_of(cell, results.cells)
         of_teacher = means[teacher.key, column.name] if teacher else None
         share, std = score_share(mean, of_teacher, column.metric), _std(values)
-        with_error = known.mean(cell, column) if mean is not None else None
-        records = [done.record for done in known.finished(cell)]
+        with_error = results.mean(cell, column) if mean is not None else None
+        records = [done.record for done in results.finished(cell)]
         lines.append(
             {
                 **cell.columns(), "metric": column.name, "seeds": len(values), "planned": len(cell.runs), "mean": mean,
                 "std": std, "low": with_error and with_error.low, "high": with_error and with_error.high,
                 "teacher_share": share,
                 "teacher_share_std": std * share / mean if std is not None and share and mean else None,
-                "majority": known.majority.get((cell.task, column.name)),
+                "majority": results.majority.get((cell.task, column.name)),
                 "encoder_parameters": records[0].get("encoder_parameters") if records else None,
                 "total_parameters": records[0].get("total_parameters") if records else None,
                 "training_seconds": _median([record.get("seconds") for record in records]),
@@ -194,11 +106,11 @@ def score_share(mean: float | None, of_teacher: float | None, metric: str) -> fl
     return mean / of_teacher
 
 
-def best_lines(known: Known) -> Lines:
+def best_lines(results: StudyResults) -> Lines:
     """Return the expected best of k seeds (Dodge et al. 2019, "Show your work"), for rows with several."""
     lines = []
-    for cell, column in known.scored_cells():
-        values = known.scores(cell, column.name)
+    for cell, column in results.scored_cells():
+        values = results.scores(cell, column.name)
         if len(values) < 2 or _mean(values) is None:
             continue
         ordered = sorted((v for v in values if v is not None), reverse=not METRICS[column.metric].higher_is_better)
@@ -209,16 +121,16 @@ def best_lines(known: Known) -> Lines:
     return lines
 
 
-def class_lines(known: Known) -> tuple[Lines, Lines]:
+def class_lines(results: StudyResults) -> tuple[Lines, Lines]:
     """Return the scores per class, means over seeds, and the confusion matrices, counts over seeds."""
     scores: Lines = []
     confusion: Lines = []
-    for cell in known.cells:
-        task = known.task(cell)
-        if task.info.kind != "classes" or not known.finished(cell):
+    for cell in results.cells:
+        task = results.task(cell)
+        if task.info.kind != "classes" or not results.finished(cell):
             continue
         names, labels = task.info.labels, task.labels()
-        counts = np.stack([_counts(labels, one, len(names)) for one in known.predicted(cell)])
+        counts = np.stack([_counts(labels, one, len(names)) for one in results.predicted(cell)])
         right, gold, said = np.diagonal(counts, axis1=1, axis2=2), counts.sum(2), counts.sum(1)
         parts = {"precision": (right, said), "recall": (right, gold), "f1": (2 * right, gold + said)}
         shares = {name: np.divide(a, b, out=np.zeros(a.shape), where=b > 0).mean(0) for name, (a, b) in parts.items()}
@@ -237,14 +149,14 @@ def _counts(labels: Array, predicted: Array, classes: int) -> Array:
     return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
-def phenomenon_lines(known: Known) -> Lines:
+def phenomenon_lines(results: StudyResults) -> Lines:
     """Return the accuracy per phenomenon of generated tasks."""
     lines = []
-    for cell in known.cells:
-        task = known.task(cell)
-        if not known.finished(cell) or "phenomenon" not in task.dev["dev"]:
+    for cell in results.cells:
+        task = results.task(cell)
+        if not results.finished(cell) or "phenomenon" not in task.dev["dev"]:
             continue
-        right = known.predicted(cell) == task.labels()
+        right = results.predicted(cell) == task.labels()
         phenomena = task.dev["dev"]["phenomenon"].to_numpy(str)
         for phenomenon in dict.fromkeys(sorted(phenomena)):
             own = right[:, phenomena == phenomenon]
@@ -254,14 +166,14 @@ def phenomenon_lines(known: Known) -> Lines:
     return lines
 
 
-def disagreement_lines(known: Known) -> Lines:
+def disagreement_lines(results: StudyResults) -> Lines:
     """Return dev examples that the teacher and most seeds of a row judge differently, one of them being right."""
     lines = []
-    for cell in (cell for cell in known.cells if cell.is_student):
-        task, teacher = known.task(cell), known.teacher_run(cell.runs[0])
-        if task.info.kind != "classes" or not known.finished(cell) or teacher is None:
+    for cell in (cell for cell in results.cells if cell.is_student):
+        task, teacher = results.task(cell), results.teacher_run(cell.runs[0])
+        if task.info.kind != "classes" or not results.finished(cell) or teacher is None:
             continue
-        labels, of_teacher, own = task.labels(), teacher.predicted(), known.predicted(cell)
+        labels, of_teacher, own = task.labels(), teacher.predicted(), results.predicted(cell)
         differing = (own != of_teacher).sum(0)
         usual = np.array([np.bincount(column).argmax() for column in own.T])
         decided = (usual != of_teacher) & ((of_teacher == labels) | (usual == labels))
@@ -278,12 +190,12 @@ def disagreement_lines(known: Known) -> Lines:
     return lines
 
 
-def curve_lines(known: Known) -> Lines:
+def curve_lines(results: StudyResults) -> Lines:
     """Return the histories: dev scores and layer terms, one line per run, epoch and quantity."""
     lines = []
-    for cell in known.cells:
-        wanted = (f"dev_{known.task(cell).info.metrics[0]}", *cell.method.weights)
-        for done in known.finished(cell):
+    for cell in results.cells:
+        wanted = (f"dev_{results.task(cell).info.metrics[0]}", *cell.method.weights)
+        for done in results.finished(cell):
             for entry in done.history:
                 for quantity in (name for name in wanted if isinstance(_term(entry, name), int | float)):
                     own = {"seed": done.run.seed, "epoch": entry.get("epoch"), "stage": entry.get("stage")}
@@ -296,22 +208,22 @@ def _term(entry: dict[str, Any], name: str) -> Any:
     return terms.get(name, entry.get(name)) if isinstance(terms, dict) else entry.get(name)
 
 
-def warning_lines(known: Known) -> Lines:
+def warning_lines(results: StudyResults) -> Lines:
     """Return what the first lines of a report must say: collapsed seeds, one answer for everything, weak teachers.
 
     A seed has collapsed if it gives one answer to every example, or if it is no better than the majority class while
     the row's median is.
     """
     lines: Lines = []
-    for cell in known.cells:
-        name = known.task(cell).scored[0].name
-        line = cell.columns() | {"reference": known.majority.get((cell.task, name))}
-        done, values = known.finished(cell), known.scores(cell, name)
+    for cell in results.cells:
+        name = results.task(cell).scored[0].name
+        line = cell.columns() | {"reference": results.majority.get((cell.task, name))}
+        done, values = results.finished(cell), results.scores(cell, name)
         constant = [run.run.seed for run in done if len(np.unique(run.predicted())) == 1]
         below = [
             run.run.seed
             for run, value in zip(done, values, strict=True)
-            if run.run.seed not in constant and not _beats(known, cell.task, name, value)
+            if run.run.seed not in constant and not _beats(results, cell.task, name, value)
         ]
         if constant:
             lines.append(line | {"kind": "one answer", "seeds": _listed(constant)})
@@ -327,21 +239,21 @@ def _listed(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def _beats(known: Known, task: str, name: str, value: float | None) -> bool:
-    reference = known.majority.get((task, name))
+def _beats(results: StudyResults, task: str, name: str, value: float | None) -> bool:
+    reference = results.majority.get((task, name))
     return value is not None and (reference is None or (value != reference and is_better(name, value - reference)))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known and len(known) == len(values) else None
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined and len(defined) == len(values) else None
 
 
 def _std(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.std(known, ddof=1)) if len(known) > 1 and len(known) == len(values) else None
+    defined = [value for value in values if value is not None]
+    return float(np.std(defined, ddof=1)) if len(defined) > 1 and len(defined) == len(values) else None
 
 
 def _median(values: Sequence[Any]) -> float | None:
-    known = [float(value) for value in values if isinstance(value, int | float)]
-    return float(np.median(known)) if known else None
+    defined = [float(value) for value in values if isinstance(value, int | float)]
+    return float(np.median(defined)) if defined else None

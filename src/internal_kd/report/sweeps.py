@@ -123,6 +123,8 @@ def sweep(study: Study, axis: str) -> Figure:
         if min(places.values(), default=0) > 0 and max(places.values()) / min(places.values()) > 20:
             panel.set_xscale("log")
         panel.set_xticks(list(places.values()), list(places), minor=False)
+        if max(map(len, places), default=0) > 10:
+            panel.tick_params(axis="x", labelrotation=20)
         panel.minorticks_off()
         panel.set_xlabel(axis_title(axis))
         panel.set_ylabel(metric_title(own["metric"].iloc[0]) + (" × 100" if is_share(own["metric"].iloc[0]) else ""))

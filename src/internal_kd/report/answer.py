@@ -1,0 +1,185 @@
+"""What the first lines of a report say: warnings, the answer, and what may explain it; values for the template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from internal_kd.plan.study import Study
+from internal_kd.report.cells import cells_of, primary_rows
+from internal_kd.report.figures import at_point, main_lines, measured_attention
+from internal_kd.report.frames import read_frame
+from internal_kd.report.layout import Layout
+from internal_kd.report.tables import NEW, SAME
+from internal_kd.report.words import (
+    DASH,
+    bounds_of,
+    interval,
+    is_better,
+    is_known,
+    is_share,
+    joined,
+    metric_title,
+    percent,
+    shown,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the first sentences say; ``verdict`` chooses among them.
+
+    ``place`` is where the lead was seen: a task, or all of them; ``counts`` are the rows by reading.
+    """
+
+    verdict: str
+    internal: bool
+    question: str
+    baseline: str
+    rows: int
+    counts: str
+    best: str
+    leads: bool
+    lead: str
+    interval: str
+    place: str
+    needed: str
+
+
+class Findings:
+    """What a study's frames say in words."""
+
+    def __init__(self, study: Study, layout: Layout) -> None:
+        self.study, self.layout = study, layout
+        self.pooled = read_frame(study, "pooled")
+
+    def name(self, method: str) -> str:
+        """Return what people call a method: ``3.5 Stacked (SID)``."""
+        found = self.study.methods[method]
+        return f"{found.id} {found.title}"
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """Return what a reader must know first; the same of several tasks is one warning."""
+        kinds = dict(zip(self.layout.tasks["task"], self.layout.tasks["kind"], strict=True))
+        order = ("one answer", "weak teacher", "collapsed", "majority")
+        frame = read_frame(self.study, "warnings")
+        # Scores differ between tasks, and so stand apart.
+        apart = frame["task"].where(frame["kind"].isin(["weak teacher", "majority"]), "")
+        found = []
+        for _, own in frame.groupby([frame["method"], "kind", "seeds", apart], sort=False):
+            line, seeds = own.iloc[0], str(own["seeds"].iloc[0]).split(", ")
+            metric = self.layout.metrics[line["task"]]
+            found.append(
+                {
+                    "row": self.layout.row(line),
+                    "task": joined(self.layout.task(task) for task in dict.fromkeys(own["task"])),
+                    "kind": line["kind"], "one": len(seeds) == 1, "classes": kinds[line["task"]] == "classes",
+                    "who": f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {joined(seeds)}",
+                    "value": shown(metric, line["value"]), "reference": shown(metric, line["reference"]),
+                }
+            )  # fmt: skip
+        return sorted(found, key=lambda warning: order.index(warning["kind"]))
+
+    def answer(self) -> Answer | None:
+        """Return the study's answer: over all tasks where that can be said, else on the task with the largest lead."""
+        rows, baseline = primary_rows(self.study)
+        lines = self.question()
+        if baseline is None or lines.empty:
+            return None
+        new, same = lines[lines["scope"] == NEW], lines[lines["scope"] == SAME]
+        verdict = _verdict(list(new["reading"]), list(same["reading"]))
+        asked = same if verdict == "here" else new
+        decided = asked[asked["reading"] == "better"]
+        gains = [is_better(m, 1.0) * 2 - 1 for m in asked["metric"]] * asked["difference"]
+        best = asked.loc[gains[decided.index].idxmax() if len(decided) else gains.idxmax()]
+        metric, is_pooled = str(best["metric"]), "tasks" in best
+        seeds = 2 if is_pooled else int(min(best["seeds"], best["baseline_seeds"]))
+        between = interval(metric, best["low"], best["high"], seeds, difference=True)
+        names = joined([self.name(row) for row in rows], "or")
+        declared = bool(self.study.params.analysis.primary)
+        return Answer(
+            verdict=verdict,
+            internal=not declared and any(self.study.methods[row].layer_terms for row in rows),
+            question=f"Does a student score higher with {names} than with {self.name(baseline)}?",
+            baseline=self.name(baseline),
+            rows=new["method"].nunique(),
+            counts=_counted(asked["reading"]),
+            best=self.name(best["method"]),
+            leads=is_better(metric, float(best["difference"])),
+            lead=f"{shown(metric, abs(best['difference']))} {'points' if is_share(metric) else metric_title(metric)}",
+            interval="" if between == DASH or between.startswith("not") else between,
+            place=f"on average over {best['tasks']} tasks" if is_pooled else f"on {self.layout.task(best['task'])}",
+            needed=self._needed(best["method"]),
+        )
+
+    def question(self) -> pd.DataFrame:
+        """Return the lines that answer the study's question at the shown point, with the columns of either table."""
+        pooled = at_point(self.study, self.pooled)
+        pooled = pooled[pooled["difference"].notna()]
+        if len(pooled) and len(self.study.tasks) > 1:
+            return pooled.assign(metric="accuracy")
+        own = main_lines(self.study, "comparisons")
+        return own[(own["family"] == "primary") & own["difference"].notna()]
+
+    def _needed(self, method: str) -> str:
+        """Return what would decide the best row's lead, task by task, in one sentence."""
+        own = main_lines(self.study, "comparisons")
+        own = own[(own["family"] == "primary") & (own["scope"] == NEW) & (own["method"] == method)]
+        own = own[own["reading"] == "undecided"]
+        if own.empty:
+            return ""
+        leads = [
+            f"{shown(line['metric'], line['smallest'])} on {self.layout.task(line['task'])}"
+            for _, line in own.iterrows()
+            if is_known(line["smallest"]) and line["smallest"] < bounds_of(line["metric"], difference=True)[1]
+        ]
+        return f"The smallest lead that this study could prove: {joined(leads)}." if leads else ""
+
+    def why(self) -> dict[str, dict[str, str]]:
+        """Return, for each figure that may explain the answer, the row that stands out and its value."""
+        found = {}
+        distances = measured_attention(self.study, "attention_means")
+        if distances["kl"].notna().any():
+            found["attention"] = self._extreme(distances[distances["id"] != ""], "kl", lambda v: f"{v:.2f}", least=True)
+        fidelity = self._students(main_lines(self.study, "fidelity"))
+        found["agreement"] = self._extreme(fidelity, "agreement", percent)
+        found["mistakes"] = self._extreme(fidelity, "repeated", percent)
+        found["calibration"] = self._extreme(
+            self._students(main_lines(self.study, "calibration")), "ece", lambda v: f"{100 * v:.1f}", least=True
+        )
+        return {name: value for name, value in found.items() if value}
+
+    def _students(self, frame: pd.DataFrame) -> pd.DataFrame:
+        judged = {cell.method.name for cell in cells_of(self.study) if cell.is_student}
+        return frame[frame["method"].isin(judged)]
+
+    def _extreme(self, frame: pd.DataFrame, column: str, text: Any, *, least: bool = False) -> dict[str, str]:
+        """Return the row with the highest or lowest mean over tasks; nothing unless all values are known."""
+        means = frame[frame[column].notna()].groupby("method", sort=False)[column].mean()
+        if len(means) < 2:
+            return {}
+        method = means.idxmin() if least else means.idxmax()
+        return {"row": self.name(method), "value": text(float(means[method]))}
+
+
+def _verdict(new: list[str], same: list[str]) -> str:
+    """Return which answer the readings on new examples, and those on this dev set, add up to."""
+    if set(new) == {"one seed"}:
+        return "one"
+    if "better" in new:
+        return "mixed" if "worse" in new else "yes"
+    if set(new) == {"worse"}:
+        return "no"
+    if "better" in same and "worse" not in same:
+        return "here"
+    return "equal" if all(reading.startswith("equal") for reading in new) else "open"
+
+
+def _counted(readings: pd.Series) -> str:
+    """Return ``3 better, 1 worse, 3 undecided``."""
+    words = readings.map(lambda reading: reading.split(" within")[0])
+    order = ("better", "worse", "equal", "undecided")
+    return joined(f"{(words == word).sum()} {word}" for word in order if (words == word).any())
