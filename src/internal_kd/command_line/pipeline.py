@@ -122,15 +122,15 @@ def _output_in(log: str | None) -> Iterator[Callable[[str], None]]:
 
     try:
         Path(log).parent.mkdir(parents=True, exist_ok=True)
-        file = Path(log).open("wb", buffering=0)
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     except OSError as error:
         raise writing_failed(Path(log), error) from error
     terminal = os.dup(1)
     sys.stdout.flush()
     sys.stderr.flush()
-    with file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a log is read while it is written
 
