@@ -122,10 +122,10 @@ def contrast(parts: Sequence[tuple[float, Mean]], scope: str) -> Estimate:
 
 
 def _told(estimate: Estimate, scale: float, *, sign: bool = True) -> str:
-    low, high = estimate.interval()
-    form = "+.1f" if sign else ".1f"
-    between = f" ({scale * low:{form}} to {scale * high:{form}})" if not isnan(low) else ""
-    return f"{scale * estimate.value:{form}}{between}"
+    """Return an estimate with its interval: ``+3.2 (−0.3 to +6.6)``."""
+    texts = [f"{scale * value:{'+' if sign else ''}.1f}" for value in (estimate.value, *estimate.interval())]
+    value, low, high = (text.lstrip("+-") if float(text) == 0 else text.replace("-", "−") for text in texts)
+    return value if isnan(estimate.error) else f"{value} ({low} to {high})"
 
 
 def _title(case: Case, task: str) -> str:
@@ -264,6 +264,8 @@ def _told_mean(case: Case, cell: Cell, mean: Mean) -> str:
 
 def _trend(case: Case, rule: Trend) -> Judgement:
     changes, texts, leads_at_end = [], [], []
+    if rule.axis not in case.results.study.axes:
+        return Judgement(NOT_RUN, f"One value of {rule.axis} only.")
     for task in case.tasks(rule.tasks).values():
         ends = []
         for value in (rule.start, rule.end):
