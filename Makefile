@@ -1,10 +1,10 @@
-# make demo | test | test-fast | test-agreement | test-slurm | check | bench | audit | env | lock | clean
+# make demo | test | test-fast | test-agreement | test-slurm | check | docs | bench | audit | env | lock | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo test test-fast test-agreement test-slurm check bench audit lock clean
+.PHONY: env demo test test-fast test-agreement test-slurm check docs bench audit lock clean
 
 env: $(STAMP)
 
@@ -49,7 +49,13 @@ check: env
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
 
-# A quarter of an hour: our speed beside a plain loop, TextBrewer and torchdistill, written into docs/performance.md.
+# The reference from the code, then all pages as a site with search in work/site/; a broken link is an error.
+docs: env
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# A quarter of an hour: our speed, a plain loop's, TextBrewer's and torchdistill's, written into
+# docs/explanation/performance.md.
 # BENCH=quick takes a look and writes nothing; ARGS="--threads 1 --steps 2" is for a machine that others use too.
 PEERS := work/bench/peers
 $(PEERS)/.installed: bench/requirements-peers.txt

@@ -1,4 +1,4 @@
-"""The commands that the pages print are such as the command line takes."""
+"""The commands that the pages print are accepted by the command line."""
 
 import contextlib
 import io
@@ -9,108 +9,117 @@ from pathlib import Path
 
 import pytest
 
-from internal_kd.operations.cli import parse_arguments
-from internal_kd.operations.commands import COMMANDS
+from docs.pages import PAGES, ROOT, all_blocks, name_of, spans_of
+from internal_kd.command_line import COMMANDS, parse_arguments
+from internal_kd.running.run import run_parser
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-TARGETS = set(re.findall(r"^rule (\w+):", (ROOT / "Snakefile").read_text(encoding="utf-8"), re.MULTILINE))
-FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+RULES = "\n".join(path.read_text() for path in (ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))))
+TARGETS = set(re.findall(r"^rule (\w+):", RULES, re.MULTILINE))
+MAKE_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 PLACEHOLDER = re.compile(r"<[\w -]+>")
-ELIDED = "..."
 
 
-def commands_of(text: str) -> Iterator[str]:
-    """Yield what starts with internal-kd among the lines of code blocks and the code spans."""
-    blocks = "\n".join(block for language, block in FENCED.findall(text) if language in ("", "bash"))
-    lines = blocks.replace("\\\n", " ").splitlines()
-    # No span is longer than its paragraph, so that an odd backtick turns no prose elsewhere into code.
-    for paragraph in re.split(r"\n\s*\n", FENCED.sub("\n\n", text)):
-        lines += re.findall(r"`([^`]+)`", paragraph)
-    for line in lines:
-        if found := re.match(r"(?:\w+=\S+ )*(internal-kd(?: .*)?)$", " ".join(line.split())):
-            yield found.group(1)
+def commands_of(text: str, tools: str = "internal-kd") -> Iterator[str]:
+    """Yield the commands of a tool among the lines of code blocks and the code spans."""
+    blocks = "\n".join(re.findall(r"^ *```(?:bash)?\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE))
+    for line in [*blocks.replace("\\\n", " ").splitlines(), *spans_of(text)]:
+        for part in re.split(r" && |; |\$ ", " ".join(line.split())):
+            if found := re.match(rf"(?:\w+=\S+ )*((?:{tools})(?: .*)?)$", part):
+                yield found[1]
 
 
 def fault_in(command: str) -> str | None:
     """Return why a command would be refused, or None.
 
-    A verb or an option may be named by itself, whatever it requires. Of what follows ``run`` only the target and the
-    configuration files are ours to judge: the rest is Snakemake's.
+    A command or an option may be named alone, whatever it requires. Of what follows ``run`` only the target and the
+    parameter files are ours to judge: the rest is Snakemake's.
     """
-    words = shlex.split(command, comments=True)[1:]
-    if lacking := [
-        word for word in words if re.fullmatch(r"config/[\w/-]+\.yaml", word) and not (ROOT / word).is_file()
-    ]:
-        return f"{lacking[0]} is not there"
-    verb, *given = [PLACEHOLDER.sub("1", word) for word in words] or ["1"]
-    if verb == "1" or (verb in COMMANDS and not given):
+    words = [PLACEHOLDER.sub("x", word) for word in shlex.split(command, comments=True)[1:]]
+    files = [word for word in words if re.fullmatch(r"(config|profiles)/[\w/-]+(\.yaml)?", word)]
+    if missing := [name for name in files if not (ROOT / name).exists()]:
+        return f"{missing[0]} does not exist"
+    if not words or words in (["COMMAND"], ["COMMAND", "--help"]):
         return None
-    if verb == "run" and given[0].isidentifier() and given[0] not in TARGETS:
+    name, *given = words
+    if name == "run" and given and given[0].isidentifier() and given[0] not in TARGETS:
         return f"no target {given[0]!r}"
-    if ELIDED in given and verb in COMMANDS:
-        unknown = {word for word in given if word.startswith("--")} - {option.flag for option in COMMANDS[verb].options}
-        return f"no option {min(unknown)!r}" if unknown and verb != "run" else None
+    if name == "run":
+        _, passed = run_parser().parse_known_args(given)
+        if lost := [word for word in passed if word.endswith(".yaml")]:
+            return f"{lost[0]} would be a target: give every file its own --overlay"
+    if name in COMMANDS and (not given or "..." in given):
+        known = {spelling for option in COMMANDS[name].options for spelling in option.names}
+        unknown = [word for word in given if word.startswith("--") and word not in known]
+        return f"no option {unknown[0]!r}" if unknown and name != "run" else None
     if given and given[-1].startswith("--"):
-        return None if not _refusal([verb, *given, "1"]) else _refusal([verb, *given])
-    return _refusal([verb, *given])
+        return None if not _refusal([name, *given, "1"]) else _refusal([name, *given])
+    return _refusal([name, *given])
 
 
 def _refusal(given: list[str]) -> str | None:
-    with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stderr(io.StringIO()) as printed, contextlib.redirect_stdout(io.StringIO()):
         try:
             parse_arguments(given)
         except SystemExit as refused:
-            return said.getvalue().splitlines()[-1] if refused.code else None
+            return printed.getvalue().splitlines()[-1] if refused.code else None
     return None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_commands_of_a_page_are_accepted(page: Path) -> None:
     faults = {command: fault_in(command) for command in commands_of(page.read_text(encoding="utf-8"))}
     assert {command: fault for command, fault in faults.items() if fault} == {}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_targets_of_make_and_snakemake_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for command in commands_of(text, "make|snakemake"):
+        tool, *words = shlex.split(command, comments=True)
+        known = MAKE_TARGETS if tool == "make" else TARGETS
+        named = [word for word in words if re.fullmatch(r"[a-z_-]*[a-z]", word) and not word.startswith("-")]
+        # What follows an option is its value.
+        named = named if tool == "make" else [word for word in words[:1] if word in named]
+        assert {word for word in named if word not in known} == set(), command
+
+
+def test_there_are_commands_to_judge() -> None:
+    assert len(all_blocks("bash")) > 20
+
+
 def test_commands_are_found_in_blocks_and_spans() -> None:
     text = (
         "Do `internal-kd status\n--watch 5`, not `internal-kds`.\n\n"
-        "```bash\nA=1 internal-kd run \\\n  export  # why\ncd internal-kd\n```\n\n"
+        "```bash\nA=1 internal-kd run \\\n  export  # why\ncd internal-kd\ndvc pull && internal-kd runs\n```\n\n"
         "An odd ` here.\n\n`internal-kd gc`\n\n```yaml\ninternal-kd: 1\n```\n"
     )
-    assert list(commands_of(text)) == ["internal-kd run export # why", "internal-kd status --watch 5", "internal-kd gc"]
+    assert list(commands_of(text)) == [
+        "internal-kd run export # why", "internal-kd runs", "internal-kd status --watch 5", "internal-kd gc",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("command", "fault"),
     [
-        ("plot-figures --configfile config/demo.yaml", "unrecognized arguments: --configfile"),
-        ("draw-figures", "invalid choice: 'draw-figures'"),
-        ("train-student --task rte", "the following arguments are required: --depth"),
-        ("train-student ... --tasks rte", "no option '--tasks'"),
-        ("status --watch often", "invalid number value: 'often'"),
+        ("plot --again", "unrecognized arguments: --again"),
+        ("draw", "unknown command 'draw'"),
+        ("make", None),
+        ("make --overlay config/demo.yaml", "FINGERPRINT"),
+        ("report ... --pages", "no option '--pages'"),
+        ("status --watch often", "invalid float value: 'often'"),
         ("run everything", "no target 'everything'"),
-        ("run --cores 2 --configfile config/nowhere.yaml", "config/nowhere.yaml is not there"),
-        ("gc --overlay", "unrecognized arguments: --overlay"),
+        ("run --cores 2 --overlay config/nowhere.yaml", "config/nowhere.yaml does not exist"),
+        ("run --overlay config/demo.yaml config/roles.yaml", "config/roles.yaml would be a target"),
+        ("gc --overlay x", "unrecognized arguments: --overlay"),
+        ("--help", None),
+        ("COMMAND --help", None),
+        ("make <fingerprint>", None),
+        ("status --overlay", None),
+        ("plot --overlay results/<study>/tables/params.yaml", None),
+        ("run export --overlay config/demo.yaml --dry-run", None),
+        ("status --watch 30   # until it is done", None),
     ],
 )
-def test_a_command_that_would_be_refused_is_found(command: str, fault: str) -> None:
-    assert fault in str(fault_in(f"internal-kd {command}"))
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "",
-        "--help",
-        "<verb>",
-        "train-student",
-        "train-student ... --seed 1",
-        "train-student --task <task> --depth <layers> --method soft --seed <k>",
-        "status --overlay",
-        "plot-figures --overlay results/<study>/tables/params.yaml",
-        "run export --configfile config/demo.yaml --dry-run",
-        "status --watch 30   # until it is done",
-    ],
-)
-def test_verbs_and_options_by_themselves_and_placeholders_are_fine(command: str) -> None:
-    assert fault_in(f"internal-kd {command}") is None
+def test_a_command_that_would_be_refused_is_found(command: str, fault: str | None) -> None:
+    found = fault_in(f"internal-kd {command}")
+    assert fault in found if fault and found else fault is found
