@@ -40,3 +40,24 @@ def test_one_thread_and_no_gradients_inside_the_block_alone() -> None:
 
 def test_the_machine_is_named_with_its_cores() -> None:
     assert "logical cores" in machine_name()
+
+
+def test_named_contestants_see_the_same_examples_in_turns():
+    from internal_kd.report.latency import time_contestants
+
+    class Examples:
+        lengths = np.array([5, 9, 7])
+
+        def __len__(self):
+            return 3
+
+        def batch(self, positions):
+            return {"idx": tuple(positions)}
+
+    seen = {"a": [], "b": []}
+    contestants = {name: (lambda batch, name=name: seen[name].append(batch["idx"])) for name in seen}
+    lines = time_contestants(contestants, Examples(), seconds=0.0)
+    assert [(line.contestant, line.batch) for line in lines] == [("a", 1), ("b", 1), ("a", 32), ("b", 32)]
+    assert seen["a"] == seen["b"] and len(seen["a"]) >= 10
+    # 32 of three examples are all three: their longest has 9 tokens.
+    assert lines[2].tokens == 9 and lines[0].timing.speed_up == 1
