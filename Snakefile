@@ -36,7 +36,7 @@ rule all:
         # was made of it looks younger, as after a clock was set back.
         PLAN.missing_runs,
         PLAN.results(),
-        PLAN.publishing,
+        PUBLISHING,
 
 
 # The same in parts: `snakemake data --cores 2`, then teachers, runs, and all.

@@ -16,6 +16,7 @@ from internal_kd.errors import UserError
 from internal_kd.params import read_yaml
 from internal_kd.plan.artefacts import Artefact, Run
 from internal_kd.plan.study import Study
+from internal_kd.running.results import recorded_key
 from internal_kd.running.snakemake_plan import RUN_RULES, STALE, WILDCARDS, Plan, make_plan, snapshot
 from tiny_study import OVERLAY, complete, make_project, write_overlay
 
@@ -134,13 +135,16 @@ def test_results_are_renewed_when_one_of_their_files_is_missing_or_a_run_is_trai
 
 
 def test_mlflow_is_shown_what_was_made_here_and_nothing_that_came_from_elsewhere(study: Study) -> None:
-    assert plan().publishing == [str(plan().published)]
+    shown = plan().published
+    assert plan().publishing(announced=False) == [shown], "the results are about to be made"
     complete_everything(study)
-    assert plan().publishing == [], "as in a clone"
-    (study.folder / "report.html").unlink()
-    plan().start()  # killed before it published anything
-    complete_results(study)
-    assert plan().publishing == [str(plan().published)]
+    assert plan().publishing(announced=False) == [], "as in a clone"
+    assert plan().publishing(announced=True) == [shown], "an earlier start could not show them"
+    Path(shown).parent.mkdir(parents=True)
+    Path(shown).write_text("other results\n")
+    assert plan().publishing(announced=False) == [shown]
+    Path(shown).write_text(f"{recorded_key(study)}\n")
+    assert plan().publishing(announced=False) == []
 
 
 def test_the_rule_of_a_run_follows_from_its_method(study: Study) -> None:

@@ -139,7 +139,7 @@ def test_results_that_mlflow_was_not_shown_are_published(study: Study) -> None:
     complete_everything(study)
     shown = Path("work/published/tiny.txt")
     shown.parent.mkdir(parents=True)
-    shown.write_text("not yet\n")
+    shown.write_text("not shown\n")
     assert dry_run() == {"publish_runs": 1, "all": 1}
 
 

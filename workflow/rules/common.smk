@@ -12,6 +12,7 @@ from internal_kd.held import describe
 from internal_kd.running.dvc import unknown_to_dvc
 from internal_kd.running.project import INHERITED, at_work, end_work, start_work
 from internal_kd.running.snakemake_plan import WILDCARDS, find_own_commands, make_plan
+from internal_kd.tracking.names import announce, is_announced
 
 # A DAG is a great many objects that live as long as Snakemake does: searching them for garbage at Python's usual rate
 # takes a fifth of the planning time of two thousand runs.
@@ -28,6 +29,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 PARAMS = str(PLAN.snapshot)
+PUBLISHING = PLAN.publishing(is_announced(PLAN.study))
 
 if workflow.is_main_process:
     for line in PLAN.describe():
@@ -58,6 +60,8 @@ onstart:
     try:
         start_work(PLAN.snapshot, logger.info)
         PLAN.start()
+        if PUBLISHING:
+            announce(PLAN.study)
     except UserError as error:
         raise WorkflowError(str(error)) from None
 

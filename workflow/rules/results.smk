@@ -106,8 +106,8 @@ rule report:
         "exec internal-kd report --page --params {params.study} > {log} 2>&1"
 
 
-# MLflow is a window: what is wrong with it is shown, and never fails a study. What it does not show is tried again the
-# next time, or by hand.
+# MLflow is a window: what is wrong with it is shown, and never fails a study. What it does not show is announced, and
+# tried again the next time, or by hand.
 rule publish_runs:
     message:
         "show {PLAN.study.name} in MLflow"
@@ -115,7 +115,7 @@ rule publish_runs:
         PLAN.renewed("report"),
         stale=PLAN.stale_published,
     output:
-        marker=str(PLAN.published),
+        marker=PLAN.published,
     log:
         f"work/logs/{PLAN.study.name}/publish_runs.log",
     params:
@@ -124,7 +124,7 @@ rule publish_runs:
     resources:
         **PLAN.resources("light"),
     shell:
-        "internal-kd publish-runs --params {params.study} --marker {output.marker} > {log} 2>&1 || {{"
+        "internal-kd publish-runs --params {params.study} --log {log} || {{"
         " echo 'warning: the study is complete, but MLflow does not show it:' \"$(tail -n 1 {log})\""
         " '| by hand: internal-kd publish-runs --params {params.study}' >&2;"
-        " echo 'not yet' > {output.marker}; }}"
+        " echo 'not shown' > {output.marker}; }}"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +68,7 @@ OVERLAY = option(
     metavar="FILE", help="laid over it, one after the other; --configfile means the same",
 )  # fmt: skip
 STUDY = (PARAMS, OVERLAY)
+LOG = option("--log", metavar="FILE", help="write everything there, and on the terminal only what came out of it")
 
 
 def study_of(options: Options, *, or_last: bool = False) -> Study:
@@ -105,3 +110,34 @@ def print_or_write(text: str, write: bool, path: Path) -> int:
     write_text(path, text)
     print(path)
     return 0
+
+
+@contextmanager
+def output_in(log: str | None) -> Iterator[Callable[[str], None]]:
+    """Send what this process and its children print to a file; yield what prints on the terminal all the same."""
+    if log is None:
+        yield print
+        return
+    from internal_kd.files import writing_failed
+
+    try:
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    except OSError as error:
+        raise writing_failed(Path(log), error) from error
+    terminal = os.dup(1)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log is read while it is written
+
+    def tell(line: str) -> None:
+        print(line)
+        with suppress(OSError):
+            os.write(terminal, f"{line}\n".encode(errors="replace"))
+
+    # Not restored: whatever goes wrong from here on, a traceback included, belongs into the log.
+    yield tell

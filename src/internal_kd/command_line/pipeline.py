@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import os
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from internal_kd.command_line.commands import STUDY, Options, as_typed, command, option, study_of
+from internal_kd.command_line.commands import LOG, STUDY, Options, as_typed, command, option, output_in, study_of
 
 
 @command(
@@ -92,13 +87,13 @@ def runs(options: Options) -> int:
 @command(
     option("what", metavar="FINGERPRINT|FOLDER", help="a fingerprint, the beginning of one, or a folder of the study"),
     *STUDY,
-    option("--log", metavar="FILE", help="write everything there but one line about the finished run"),
+    LOG,
     example="internal-kd make 4f2a91c07d3e --overlay config/demo.yaml",
     reads="the inputs of what is made", writes="its folder",
 )  # fmt: skip
 def make(options: Options) -> int:
     """Make one thing: a task's data, an encoder, token ids, first weights, answers or a run."""
-    with _output_in(options.log) as tell:
+    with output_in(options.log) as tell:
         from internal_kd.plan.artefacts import Run
         from internal_kd.running.make import find, score_line
         from internal_kd.running.make import make as make_artefact
@@ -110,34 +105,3 @@ def make(options: Options) -> int:
         if made and isinstance(artefact, Run):
             tell(score_line(artefact))
     return 0
-
-
-@contextmanager
-def _output_in(log: str | None) -> Iterator[Callable[[str], None]]:
-    """Send what this process and its children print to a file; yield what prints on the terminal all the same."""
-    if log is None:
-        yield print
-        return
-    from internal_kd.files import writing_failed
-
-    try:
-        Path(log).parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    except OSError as error:
-        raise writing_failed(Path(log), error) from error
-    terminal = os.dup(1)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # a log is read while it is written
-
-    def tell(line: str) -> None:
-        print(line)
-        with suppress(OSError):
-            os.write(terminal, f"{line}\n".encode(errors="replace"))
-
-    # Not restored: whatever goes wrong from here on, a traceback included, belongs into the log.
-    yield tell

@@ -6,7 +6,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from internal_kd.command_line.commands import STUDY, Options, as_typed, command, option, study_of, study_offline
+from internal_kd.command_line.commands import (
+    LOG,
+    STUDY,
+    Options,
+    as_typed,
+    command,
+    option,
+    output_in,
+    study_of,
+    study_offline,
+)
 from internal_kd.errors import UserError
 
 if TYPE_CHECKING:
@@ -170,23 +180,24 @@ def answers(options: Options) -> int:
 
 @command(
     *STUDY,
-    option("--marker", metavar="FILE", help="write down here what was published (for the pipeline)"),
-    example="internal-kd publish-runs",
+    option("--follow", action="store_true", help="go on, with the epochs of trainings, until every run is finished"),
+    LOG,
+    example="internal-kd publish-runs --follow",
     reads=f"every complete run, {RESULTS}",
     writes="MLFLOW_TRACKING_URI, else mlflow.db and mlruns/ in the project root",
 )  # fmt: skip
 def publish_runs(options: Options) -> int:
     """Show a study's runs, tables and figures in MLflow."""
-    from internal_kd.files import write_text
-    from internal_kd.running.results import recorded_key
-    from internal_kd.tracking.publishing import publish_runs as publish
+    with output_in(options.log) as tell:
+        from internal_kd.files import write_text
+        from internal_kd.running.results import published_path, recorded_key
+        from internal_kd.tracking.publishing import publish_runs as publish
 
-    study = study_of(options)
-    key = recorded_key(study)
-    for line in publish(study).lines():
-        print(line)
-    if options.marker:
-        write_text(options.marker, f"{key}\n")
+        study = study_of(options)
+        key = recorded_key(study)
+        for line in publish(study, follow=options.follow).lines():
+            tell(line)
+        write_text(published_path(study), f"{key}\n")
     return 0
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping, remove, sha256_file, sha256_text, write_json
+from internal_kd.plan.identity import WORK
 from internal_kd.plan.store import problem_with
 from internal_kd.plan.study import Study
 from internal_kd.report.make import outputs
@@ -28,6 +29,11 @@ CLAIMS = Path("papers")
 def made_from_path(study: Study) -> Path:
     """``results/<study>/made_from.json``."""
     return study.folder / "made_from.json"
+
+
+def published_path(study: Study) -> Path:
+    """``work/published/<study>.txt``, which records what MLflow shows; scratch, as MLflow's own database."""
+    return WORK / "published" / f"{study.name}.txt"
 
 
 def what_decides(study: Study) -> dict[str, Any]:

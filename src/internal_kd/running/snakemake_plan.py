@@ -33,7 +33,7 @@ from internal_kd.report.make import outputs
 from internal_kd.running.config_files import MAIN
 from internal_kd.running.dvc import is_described, remember_study, runs_not_pulled, write_lists
 from internal_kd.running.make import WITHOUT_WEIGHTS, inputs_of, problem_for_readers, to_make
-from internal_kd.running.results import is_current, recorded_key
+from internal_kd.running.results import is_current, published_path, recorded_key
 from internal_kd.running.status import describe, look
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -165,27 +165,29 @@ class Plan:
         return [] if self.results_are_current else [self._stale]
 
     @property
-    def published(self) -> Path:
-        """The file that records which results MLflow shows; scratch, as MLflow's own database is."""
-        return WORK / "published" / f"{self.study.name}.txt"
+    def published(self) -> str:
+        """The file that records which results MLflow shows."""
+        return str(published_path(self.study))
 
-    @cached_property
-    def publishing(self) -> list[str]:
-        """That file if MLflow is to be shown something: results about to be made, or made here and not shown yet.
+    def publishing(self, announced: bool) -> list[str]:
+        """Return ``published`` if MLflow is to be shown something: results that are about to be made, or were made here.
 
         Results that came from elsewhere are not published, so that a fresh clone has nothing to do.
-        """
-        if not self.results_are_current:
-            return [str(self.published)]
-        if not self.published.is_file():
-            return []
-        shown = self.published.read_text(encoding="utf-8").strip()
-        return [] if shown == recorded_key(self.study) else [str(self.published)]
 
-    @property
-    def stale_published(self) -> list[str]:
-        """``STALE`` if MLflow is to be shown something."""
-        return [self._stale] if self.publishing else []
+        Args:
+            announced: whether an earlier start was to show this study and could not.
+        """
+        if announced or not self.results_are_current:
+            return [self.published]
+        try:
+            shown = Path(self.published).read_text(encoding="utf-8").strip()
+        except OSError:
+            return []
+        return [] if shown == recorded_key(self.study) else [self.published]
+
+    def stale_published(self, wildcards: Any) -> list[str]:
+        """Return ``STALE``; asked only if MLflow is to be shown something."""
+        return [self._stale]
 
     @property
     def exports(self) -> list[str]:
@@ -218,8 +220,6 @@ class Plan:
     def start(self) -> None:
         """Write down what is being started, so that `internal-kd status` and `gc` know it even if it is killed."""
         remember_study(self.study, self.snapshot, described=self.described, started=True)
-        if self.publishing and not self.published.exists():
-            write_text(self.published, "not yet\n")
 
     def remember_sources(self) -> None:
         """Write down what local sources held when they were copied, for clones that have the copy alone."""
