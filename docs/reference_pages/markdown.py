@@ -31,9 +31,11 @@ def prose(text: str) -> str:
     """Return text of a docstring in one line, its code spans as Markdown has them, other marks escaped."""
     text = re.sub(r"``([^`]+)``", r"`\1`", " ".join(text.split()))
     parts = text.split("`")
-    return "`".join(
-        part if n % 2 else re.sub(r"([*<>\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", part) for n, part in enumerate(parts)
-    )
+    for n, part in enumerate(parts):
+        if n % 2 == 0:
+            part = part.replace("<", "&lt;").replace(">", "&gt;")
+            parts[n] = re.sub(r"([*\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", part)
+    return "`".join(parts)
 
 
 def code_names(names: Iterable[str]) -> str:
