@@ -1,10 +1,9 @@
-"""A small finished study and an MLflow store of its own, for the tests of tracking."""
+"""An MLflow store of a test's own, and what it shows."""
 
 from __future__ import annotations
 
 import functools
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,21 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-sys.path.insert(0, str(Path(__file__).parent / "analysis"))
+from internal_kd.plan.study import Study
+from internal_kd.tracking.store import made_here, patience, tracking_uri
+from trained_study import plan_trained
 
-import fake_runs
+EXPERIMENT = "trained/judge"
 
-from internal_kd.operations.tracking.store import made_here, patience, tracking_uri
-from internal_kd.study import Study
 
-SMALL: dict[str, Any] = {
-    "study": {"tasks": ["entailment"], "methods": ["soft", "stacked"], "seeds": [1, 2]},
-    "teacher": {"seeds": [1]},
-}
+def plan_small(**changes: Any) -> Study:
+    """Plan one task of the trained study with three methods of two seeds each: six runs that are there."""
+    study = {"tasks": ["judge"], "methods": ["teacher", "soft", "stacked"]} | changes.pop("study", {})
+    return plan_trained(study=study, **changes)
 
 
 def isolate(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
-    """Keep to a store and a patience of this test's own, whatever is set outside or by what is tested."""
+    """Use a store and a patience of this test's own, whatever is set outside or by what is tested."""
     for name in patience(1, 1):
         monkeypatch.setenv(name, "0")
         monkeypatch.delenv(name)
@@ -36,7 +35,7 @@ def isolate(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
 
 @functools.cache
 def _empty_database(folder: Path) -> Path:
-    # MLflow takes seconds to lay its tables: once is enough for all tests.
+    # MLflow takes seconds to create its tables: once is enough for all tests.
     client_of(f"sqlite:///{folder / 'empty.db'}").search_experiments()
     return folder / "empty.db"
 
@@ -47,24 +46,12 @@ def empty_store(folder: Path, temporary: Path) -> str:
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
-def small_study(**changes: Any) -> Study:
-    """One task, two methods, two seeds, one teacher: five runs, on disk without training."""
-    study = fake_runs.plan(**fake_runs.merge(SMALL, changes))
-    for tokens in study.tasks.values():
-        if not tokens.data.marker.exists():
-            fake_runs.write_task(tokens.data)
-    for run in study.runs:
-        if not run.marker.exists():
-            fake_runs.write_run(run)
-    return study
-
-
 def client_of(uri: str | None = None) -> MlflowClient:
     """A client of a store, by default of the test's own."""
     return MlflowClient(uri or tracking_uri())
 
 
-def runs_of(experiment: str = "small/entailment", uri: str | None = None) -> dict[str, Run]:
+def runs_of(experiment: str = EXPERIMENT, uri: str | None = None) -> dict[str, Run]:
     """The active runs of an experiment by name; no name may be there twice."""
     client = client_of(uri)
     found = client.get_experiment_by_name(experiment)

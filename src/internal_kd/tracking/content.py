@@ -1,0 +1,116 @@
+"""What MLflow shows of a study: names, parameters, metrics and tags, made from its runs' own files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from internal_kd.errors import UserError
+from internal_kd.export.choice import name_of
+from internal_kd.plan.store import problem_with, read_record
+from internal_kd.plan.study import Study
+from internal_kd.report.cells import cells_of
+from internal_kd.report.words import metric_title, seeds_of
+from internal_kd.tasks.info import TaskInfo
+from internal_kd.tasks.metrics import METRICS
+from internal_kd.tracking.names import MADE_BY, MAKER, experiment_name, identity_of
+from internal_kd.tracking.runs import (
+    RunContent,
+    TaskRuns,
+    cell_content,
+    cell_identity,
+    cell_text,
+    finished_content,
+    live_content,
+)
+from internal_kd.tracking.view import views
+
+LONGEST_NOTE = 20_000  # what MLflow takes
+
+
+@dataclass(frozen=True)
+class MethodContent:
+    """A row of a task's tables: its aggregates over seeds, None before the first is finished, and a run for each."""
+
+    aggregate: RunContent | None
+    seeds: tuple[RunContent, ...]
+
+
+@dataclass(frozen=True)
+class ExperimentContent:
+    """A task of a study. ``planned`` names everything that belongs here, whether it is finished or not."""
+
+    name: str
+    tags: dict[str, str]
+    methods: tuple[MethodContent, ...]
+    planned: frozenset[str]
+
+
+@dataclass(frozen=True)
+class StudyContent:
+    """Everything that a study has to show; ``live`` of its runs are not finished, ``missing`` have nothing to show."""
+
+    experiments: tuple[ExperimentContent, ...]
+    live: int
+    missing: int
+
+
+def content_of(study: Study) -> StudyContent:
+    """Return what a study has to show: finished runs from their records, trainings at work from their progress."""
+    cells, experiments, live, missing = cells_of(study), [], 0, 0
+    for name in study.tasks:
+        own = tuple(cell for cell in cells if cell.task == name)
+        runs = [run for cell in own for run in cell.runs]
+        records = {run.fingerprint: read_record(run) for run in runs if problem_with(run) is None}
+        task = TaskRuns(study, name, _info_of(study, name), own, records)
+        experiments.append(_experiment(task))
+        shown = [seed for method in experiments[-1].methods for seed in method.seeds]
+        live += sum(seed.is_live for seed in shown)
+        missing += len(runs) - len(shown)
+    return StudyContent(tuple(experiments), live, missing)
+
+
+def _info_of(study: Study, task: str) -> TaskInfo | None:
+    from internal_kd.data.examples import read_task
+
+    try:
+        return read_task(study.tasks[task].data).info
+    except UserError:  # runs may be pulled without data
+        return None
+
+
+def _experiment(task: TaskRuns) -> ExperimentContent:
+    methods = []
+    for cell in task.cells:
+        done = tuple(finished_content(task, cell, run) for run in task.finished(cell))
+        begun = tuple(live_content(task, cell, run) for run in cell.runs if run.fingerprint not in task.records)
+        seeds = (*done, *(seed for seed in begun if seed is not None))
+        if seeds:
+            methods.append(MethodContent(cell_content(task, cell, done) if done else None, seeds))
+    layer_terms = dict.fromkeys(term for cell in task.cells for term in cell.method.layer_terms)
+    metrics = [column.name for column in task.columns] or ["score"]
+    tags = {
+        "mlflow.note.content": "\n".join(_note_of_task(task))[:LONGEST_NOTE],
+        **views(metrics, list(layer_terms), ascending=not _is_better_high(metrics[0])),
+        "mlflow.experiment.primaryMetric.name": metrics[0],
+        MADE_BY: MAKER,
+    }
+    runs = [identity_of(run) for cell in task.cells for run in cell.runs]
+    planned = frozenset([*map(cell_identity, task.cells), *runs])
+    return ExperimentContent(experiment_name(task.study.name, task.name), tags, tuple(methods), planned)
+
+
+def _is_better_high(metric: str) -> bool:
+    return metric not in METRICS or METRICS[metric].higher_is_better
+
+
+def _note_of_task(task: TaskRuns) -> Iterator[str]:
+    title = task.info.title if task.info else task.name
+    yield f"{title} in the study {task.study.name}. Scores on the dev set, mean ± standard deviation over seeds."
+    yield ""
+    yield f"| method | {' | '.join(metric_title(column.name) for column in task.columns)} | seeds |"
+    yield f"| :-- |{' --: |' * (len(task.columns) + 1)}"
+    for cell in task.cells:
+        if done := task.finished(cell):
+            scores = " | ".join(cell_text(task, cell, column) for column in task.columns)
+            yield f"| {name_of(cell)} | {scores} | {seeds_of(len(done), len(cell.runs))} |"
