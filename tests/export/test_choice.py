@@ -94,6 +94,15 @@ def test_one_run_can_be_asked_for_by_the_beginning_of_its_fingerprint(study: Stu
     assert (choice.run, choice.rule, choice.method_given) == (run, "run", True)
 
 
+def test_a_run_that_is_not_finished_is_not_another_one(study: Study) -> None:
+    run = runs_of(study, "finetuned")[1]
+    run.marker.unlink()
+    with pytest.raises(UserError, match=f"run {run.fingerprint} is not finished"):
+        chosen(study, run=run.fingerprint)
+    with pytest.raises(UserError, match="more than one run"):
+        chosen(study, run="")
+
+
 def test_a_varied_value_can_be_asked_for(project: Path) -> None:
     study = plan(project, study={"vary": {"learner.layers": [1, 2]}, "seeds": [1], "methods": ["teacher", "soft"]})
     for run in study.runs:

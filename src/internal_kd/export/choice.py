@@ -159,9 +159,10 @@ def choose(study: Study, task: str, info: TaskInfo, request: Request = BEST) -> 
         raise UserError(f"{task}: no run that could be exported is finished; `internal-kd run` trains them")
     if best.candidate.mean is None and not given:
         raise Undefined(_why_undefined(study, task, info, best.finished[0].run))
-    kept = [one for one in best.finished if (one.run.folder / WEIGHTS).is_file()]
-    if request.run is not None:
-        kept = [one for one in kept if one.run.fingerprint.startswith(request.run)]
+    asked_for = [one for one in best.finished if one.run.fingerprint.startswith(request.run or "")]
+    if not asked_for:
+        raise UserError(f"{task}: run {request.run} is not finished; `internal-kd make {request.run}` trains it")
+    kept = [one for one in asked_for if (one.run.folder / WEIGHTS).is_file()]
     if not kept:
         raise UserError(_why_no_weights(study, task, best.candidate.name, best.cell.runs[0]))
     chosen, rule = _seed(kept, main.metric, sign)
@@ -198,7 +199,7 @@ def _candidates(study: Study, task: str, request: Request) -> list[Cell]:
     """Return the rows that may be exported: those asked for, or every student."""
     cells = [cell for cell in cells_of(study) if cell.task == task]
     if request.run is not None:
-        found = [cell for cell in cells if any(run.fingerprint.startswith(request.run) for run in cell.runs)]
+        found = [cell for cell in cells for run in cell.runs if run.fingerprint.startswith(request.run)]
         if len(found) != 1:
             what = "more than one run" if found else "no run"
             raise UserError(

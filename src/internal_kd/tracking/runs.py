@@ -36,6 +36,7 @@ from internal_kd.tracking.names import (
     identity_of,
     is_finite,
 )
+from internal_kd.tracking.view import ROW
 
 MODEL = "model/model.safetensors"
 GIGABYTE = 10**9
@@ -200,7 +201,7 @@ def cell_identity(cell: Cell) -> str:
 
 def _common_tags(task: TaskRuns, cell: Cell, run: Run) -> dict[str, str]:
     who = {"teacher": run.answers.who} if run.answers is not None else {}
-    known = {MADE_BY: MAKER, "study": task.study.name, "id": cell.id, "title": cell.method.title}
+    known = {MADE_BY: MAKER, "study": task.study.name, "id": cell.id, "title": cell.method.title, ROW: name_of(cell)}
     return {**known, **coordinates(run), **who, **{f"vary.{axis}": value for axis, value in cell.point}}
 
 

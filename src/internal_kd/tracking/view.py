@@ -10,6 +10,8 @@ import json
 from collections.abc import Sequence
 
 RESULTS, SEEDS, CURVES = "results", "seeds", "curves"
+# The tag by which curves are averaged.
+ROW = "row"
 _TAG = "mlflow.sharedViewState."
 _NAME, _SCORE = "attributes.`Run Name`", "tags.`score`"
 _WIDTHS = {_NAME: 260, _SCORE: 120, "runDateAndNestInfo": 140, "duration": 90, "tags.`device`": 200}
@@ -20,7 +22,7 @@ def views(metrics: Sequence[str], layer_terms: Sequence[str], *, ascending: bool
     """Return the views of an experiment as its tags.
 
     "Results" ranks the methods by the main metric; "Seeds" shows every training below its method, which MLflow does
-    only in the order of time; "Curves" draws all trainings by epoch.
+    only in the order of time; "Curves" draws the mean of every method's seeds by epoch.
 
     Args:
         metrics: the task's, the main one first.
@@ -42,7 +44,9 @@ def views(metrics: Sequence[str], layer_terms: Sequence[str], *, ascending: bool
         order="attributes.start_time",
         search="",
     )
-    curves = _state([], order="attributes.start_time", search="tags.level = 'run'") | _charts(main, layer_terms)
+    # Ordered by time, MLflow would show the methods' runs, which have no curves, instead of those below them.
+    curves = _state([], order=f"metrics.`{main}`", search="tags.level = 'run'", ascending=ascending)
+    curves |= _charts(main, layer_terms)
     return {
         f"{_TAG}{RESULTS}": _view("Results", 3, results),
         f"{_TAG}{CURVES}": _view("Curves", 2, curves),
@@ -74,7 +78,11 @@ def _charts(main: str, layer_terms: Sequence[str]) -> dict[str, object]:
         for number, name in enumerate(metrics)
     ]  # fmt: skip
     section = {"uuid": "curves", "name": "By epoch", "display": True, "isReordered": True, "deleted": False}
-    return {"compareRunCharts": charts, "compareRunSections": [section | {"isGenerated": False}]}
+    by_row = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": ROW}]}
+    sections = [section | {"isGenerated": False}]
+    # MLflow adds a section for every other metric; an order that somebody has chosen keeps this one first.
+    chosen = {"isAccordionReordered": True, "groupBy": by_row}
+    return {"compareRunCharts": charts, "compareRunSections": sections, **chosen}
 
 
 def _state(columns: Sequence[str], *, order: str, search: str, ascending: bool = False) -> dict[str, object]:

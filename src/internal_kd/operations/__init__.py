@@ -1,1 +1,0 @@
-"""The pipeline's outside: the command line, what the Snakefile asks, locks, progress, clearing up."""
