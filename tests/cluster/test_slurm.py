@@ -19,7 +19,9 @@ import pytest
 from one_machine import slurm, why_not
 
 import tiny_study
-from internal_kd.study import Study
+from internal_kd.plan.artefacts import Run
+from internal_kd.plan.study import Study
+from internal_kd.running.project import at_work
 
 REASON = why_not()
 pytestmark = [
@@ -28,17 +30,16 @@ pytestmark = [
     pytest.mark.skipif(REASON is not None, reason=str(REASON)),
 ]
 
-RUN = [sys.executable, "-m", "internal_kd.operations.cli", "run", "--configfile", tiny_study.OVERLAY]
+RUN = [sys.executable, "-m", "internal_kd.command_line", "run", "--overlay", tiny_study.OVERLAY]
 # No accounting, and no patience: the executor looks after 5 seconds, after 15 more, after 25 more.
 HERE = ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "5"]
 ON_SLURM = [*RUN, "--workflow-profile", "profiles/slurm", *HERE]
 ASKED = {"mem_mb": 2000, "runtime": 30, "threads": 1}
 CHANGES = {
-    "study": {"methods": ["soft", "stacked"], "seeds": [1]},
+    "study": {"methods": ["teacher", "soft", "stacked"], "seeds": [1]},
     "tasks": {"judge": {"train": 256}},
-    "teacher": {"seeds": [1]},
     # Long enough to be met on the way.
-    "student": {"epochs": 100},
+    "defaults": {"epochs": 100},
     "machine": {
         kind: {**ASKED, "gpu": 0 if kind == "light" else 1} for kind in ("light", "teacher", "recording", "student")
     },
@@ -64,6 +65,11 @@ class Story:
     jobs: tuple[Job, ...]
     killed: tuple[str, ...]
     output: str
+
+    @property
+    def students(self) -> list[Run]:
+        """The runs that listen to the teacher."""
+        return _students(self.study)
 
 
 @pytest.fixture(scope="module")
@@ -104,15 +110,19 @@ def _kill_on_the_way(study: Study, environment: dict[str, str]) -> tuple[str, ..
     )
     try:
         deadline = time.monotonic() + 600
-        while not all(_steps_done(run.fingerprint) for run in study.students):
+        while not all(_steps_done(run.fingerprint) for run in _students(study)):
             assert master.poll() is None and time.monotonic() < deadline, "the students were not met in training"
             time.sleep(0.2)
     finally:
-        for path in Path("work/owners").glob("*.json"):
+        if working := at_work():
             with suppress(ProcessLookupError):
-                os.killpg(int(path.stem.rsplit("-", 1)[1]), signal.SIGKILL)
+                os.killpg(working["group"], signal.SIGKILL)
         master.wait(timeout=60)
     return tuple(job.number for job in _remembered(environment) if job.state == "RUNNING")
+
+
+def _students(study: Study) -> list[Run]:
+    return [run for run in study.runs if run.teachers]
 
 
 def _steps_done(fingerprint: str) -> bool:
@@ -138,12 +148,14 @@ def test_the_tables_and_every_prediction_are_those_of_a_local_study(story: Story
 
 def test_only_what_is_not_light_goes_through_the_queue(story: Story) -> None:
     rules = {"_".join(job.rule.split("_")[1:3]) for job in story.jobs}
-    assert rules == {"tokenize_task", "train_teacher", "record_teacher", "train_student", "map_attention"}
+    assert rules == {
+        "encode_task", "train_teacher", "record_answers", "distill_labels", "distill_internals", "map_attention"
+    }  # fmt: skip
 
 
 def test_jobs_at_the_same_time_got_different_gpus(story: Story) -> None:
     given = set()
-    for run in story.study.students:
+    for run in story.students:
         log = (story.folder / "work/logs" / run.folder.relative_to("results")).with_suffix(".log").read_text()
         given |= set(re.findall(r"SLURM has given GPU (\d+) to job", log))
     assert given == {"0", "1"}
@@ -156,10 +168,10 @@ def test_jobs_of_the_killed_snakemake_are_ended_before_a_new_one_submits(story: 
     assert {states[number] for number in story.killed} <= {"FAILED", "CANCELLED"}
 
 
-def test_every_run_was_finished_exactly_once_and_none_was_begun_anew(story: Story) -> None:
+def test_every_run_was_finished_exactly_once_and_none_was_begun_again(story: Story) -> None:
     for run in story.study.runs:
         finished = [job for job in story.jobs if run.fingerprint in job.rule and job.state == "COMPLETED"]
         assert len(finished) == 1, run.label
-    for run in story.study.students:
+    for run in story.students:
         log = (story.folder / "work/logs" / run.folder.relative_to("results")).with_suffix(".log").read_text()
         assert f"going on from work/checkpoints/{run.fingerprint}/step-" in log

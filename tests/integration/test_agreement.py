@@ -198,7 +198,7 @@ def test_both_know_what_an_edit_asks_for(
         ("plan/recipes.py", '"train": ', '"train": 9', EVERYTHING, BOTH),
         ("plan/recipes.py", '"record_answers": ', '"record_answers": 9', RECORDS, BOTH),
         ("distillation/attention_losses.py", "return ", "return 2 * ", INTERNALS, BOTH),
-        ("report/words.py", '"""', '"""Other words. ', {}, ["report"]),
+        ("report/words.py", "from __future__", "# Other words.\nfrom __future__", {}, ["report"]),
     ],
     ids=["training", "recording", "loss", "report"],
 )

@@ -170,7 +170,7 @@ class Plan:
         return str(published_path(self.study))
 
     def publishing(self, announced: bool) -> list[str]:
-        """Return ``published`` if MLflow is to be shown something: results that are about to be made, or were made here.
+        """Return ``published`` if MLflow is to be shown results: about to be made, or made here and not shown yet.
 
         Results that came from elsewhere are not published, so that a fresh clone has nothing to do.
 
