@@ -16,8 +16,9 @@ min_version("9.0")
 
 report: "workflow/report/workflow.rst"
 
-# What jobs run in under `--software-deployment-method apptainer`; otherwise in Snakemake's own environment.
-container: "docker://python:3.11"
+# What jobs run in under `--software-deployment-method apptainer`: `apptainer build internal-kd.sif apptainer.def` makes
+# it from the lock. Otherwise they run in Snakemake's own environment.
+container: "internal-kd.sif"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"

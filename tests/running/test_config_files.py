@@ -1,12 +1,11 @@
-"""The files that describe a study are looked at before Snakemake reads them; one option names them everywhere."""
+"""The files that describe a study are looked at before Snakemake reads them."""
 
-import argparse
 from pathlib import Path
 
 import pytest
 
 from internal_kd.errors import UserError
-from internal_kd.running.config_files import OVERLAY_FLAGS, add_overlay_option, check_config_files
+from internal_kd.running.config_files import check_config_files
 
 TEMPLATES = [
     "__use_yte__: true\nstudy:\n  name: ?open('pwned', 'w')\n",
@@ -37,13 +36,3 @@ def test_what_cannot_be_read_is_one_line_with_its_name(project: Path, content: b
     Path("params.yaml").write_bytes(content)
     with pytest.raises(UserError, match=rf"^params\.yaml.*{word}"):
         check_config_files()
-
-
-@pytest.mark.parametrize("flag", OVERLAY_FLAGS)
-def test_overlays_have_one_option_by_several_names(flag: str) -> None:
-    parser = argparse.ArgumentParser()
-    add_overlay_option(parser)
-    parser.add_argument("run", nargs="?")
-    options = parser.parse_args([flag, "a.yaml", "--overlay", "b.yaml", "4f2a"])
-    assert options.overlay == ["a.yaml", "b.yaml"] and options.run == "4f2a"
-    assert parser.parse_args([]).overlay == []

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from internal_kd.command_line import pipeline, results, upkeep
 from internal_kd.command_line.commands import COMMANDS, Command, Options
 from internal_kd.errors import UserError, nearest
+from internal_kd.running.overlays import spread_overlays
 
 __all__ = ["COMMANDS", "build_parser", "main", "parse_arguments", "pipeline", "results", "upkeep"]
 
@@ -52,7 +53,9 @@ def parse_arguments(given: list[str]) -> Options:
     if name == "run" and given[1:2] not in (["-h"], ["--help"]):
         return Options(command="run", arguments=given[1:])
     if name in COMMANDS:
-        options = _Parser(**_words(COMMANDS[name]), add_options_of=COMMANDS[name]).parse_args(given[1:])
+        options = _Parser(**_words(COMMANDS[name]), add_options_of=COMMANDS[name]).parse_args(
+            spread_overlays(given[1:])
+        )
         options.command = name
         return options
     if name and not name.startswith("-"):

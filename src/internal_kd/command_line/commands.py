@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from internal_kd.running.overlays import OVERLAY_FLAGS, OVERLAY_SETTINGS
+
 if TYPE_CHECKING:
     from internal_kd.plan.study import Study
 
@@ -63,10 +65,7 @@ def command(*options: Option, example: str, reads: str = "", writes: str = "") -
 
 
 PARAMS = option("--params", metavar="FILE", help="the study (default: params.yaml)")
-OVERLAY = option(
-    "--overlay", "--configfile", "--configfiles", dest="overlay", action="extend", nargs="+", default=[],
-    metavar="FILE", help="laid over it, one after the other; --configfile means the same",
-)  # fmt: skip
+OVERLAY = option(*OVERLAY_FLAGS, **OVERLAY_SETTINGS)
 STUDY = (PARAMS, OVERLAY)
 LOG = option("--log", metavar="FILE", help="write everything there, and on the terminal only what came out of it")
 

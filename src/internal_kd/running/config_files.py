@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,19 +9,6 @@ from internal_kd.errors import UserError
 from internal_kd.params import read_yaml
 
 MAIN = Path("params.yaml")
-OVERLAY_FLAGS = ("--overlay", "--configfile", "--configfiles")
-
-
-def add_overlay_option(parser: argparse._ActionsContainer) -> None:
-    """Add ``--overlay FILE``, which may be given several times, to a parser; ``--configfile`` means the same."""
-    parser.add_argument(
-        *OVERLAY_FLAGS,
-        dest="overlay",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="laid over params.yaml; may be given more than once (--configfile means the same)",
-    )
 
 
 def check_config_files(overlays: Iterable[Path | str] = ()) -> None:

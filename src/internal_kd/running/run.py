@@ -4,7 +4,7 @@
     internal-kd run --overlay config/demo.yaml           while another runs here: shows its progress, then starts
     internal-kd run --workflow-profile profiles/slurm    on a cluster
 
-Everything but ``--overlay`` and ``--no-wait`` goes to snakemake as it is, and after it what the environment variable
+Everything but overlays and ``--no-wait`` goes to snakemake as it is, and after it what the environment variable
 INTERNAL_KD_RUN holds, for where no arguments can be given: the stages of dvc.yaml know no machine.
 """
 
@@ -27,6 +27,7 @@ from typing import Any
 from internal_kd.errors import UserError
 from internal_kd.held import Hold, InUse, describe, held, take, wait_for
 from internal_kd.running.config_files import check_config_files
+from internal_kd.running.overlays import OVERLAY_FLAGS, OVERLAY_SETTINGS, spread_overlays
 from internal_kd.running.project import (
     INHERITED,
     RUN,
@@ -54,8 +55,7 @@ DRY = re.compile(r"--dry-run|--dryrun|-[pFk]*n[a-zA-Z]*")
 def run_parser() -> argparse.ArgumentParser:
     """Return the parser of the arguments that are not Snakemake's."""
     parser = argparse.ArgumentParser(prog="internal-kd run", add_help=False, allow_abbrev=False)
-    parser.add_argument("--overlay", action="append", default=[], metavar="FILE", help="laid over params.yaml")
-    parser.add_argument("--configfile", "--configfiles", dest="overlay", action="extend", nargs="+", metavar="FILE")
+    parser.add_argument(*OVERLAY_FLAGS, **OVERLAY_SETTINGS)
     parser.add_argument("--no-wait", action="store_true", help="end at once if a run is at work in this folder")
     return parser
 
@@ -70,7 +70,7 @@ def run(arguments: Sequence[str], progress: Progress = lambda params: None) -> i
         UserError: this is not a project's folder, a parameter file cannot be read, or with ``--no-wait`` somebody is
             at work.
     """
-    options, passed = run_parser().parse_known_args([*arguments, *_standing_arguments()])
+    options, passed = run_parser().parse_known_args(spread_overlays([*arguments, *_standing_arguments()]))
     _check_folder()
     check_config_files(options.overlay)
     command = snakemake_command(passed, options.overlay)
