@@ -18,6 +18,7 @@ import pytest
 from internal_kd.errors import UserError
 from internal_kd.held import held, is_held, read_note, take
 from internal_kd.running import run as run_module
+from internal_kd.running.overlays import spread_overlays
 from internal_kd.running.project import RUN, SNAKEMAKE, STALE, group_at_work
 from internal_kd.running.run import DRY, _attend, _wait, run, run_parser, snakemake_command
 
@@ -51,11 +52,13 @@ START = "import sys; from internal_kd.running.run import run; sys.exit(run(sys.a
 
 
 def test_everything_else_goes_to_snakemake_and_overlays_are_its_configfiles() -> None:
-    given = ["-n", "all", "--overlay", "a", "--config", "x=1", "--configfile=b", "--no-wait", "--configfiles", "c", "d"]
-    options, passed = run_parser().parse_known_args([*given, "--overlay=e", "--cores", "2"])
-    assert options.overlay == ["a", "b", "c", "d", "e"] and options.no_wait
+    files = ["a.yaml", "b.yaml", "c.yaml", "d.yaml", "e.yaml"]
+    given = ["-n", "all", "--overlay", "a.yaml", "--config", "x=1", "--configfile=b.yaml", "--no-wait", "--configfiles"]
+    given = spread_overlays([*given, "c.yaml", "d.yaml", "--overlay=e.yaml", "--cores", "2"])
+    options, passed = run_parser().parse_known_args(given)
+    assert options.overlay == files and options.no_wait
     assert passed == ["-n", "all", "--config", "x=1", "--cores", "2"]
-    assert snakemake_command(passed, options.overlay)[3:] == [*passed, "--configfile", "a", "b", "c", "d", "e"]
+    assert snakemake_command(passed, options.overlay)[3:] == [*passed, "--configfile", *files]
 
 
 def test_targets_after_two_dashes_stay_targets() -> None:
