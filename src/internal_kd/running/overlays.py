@@ -32,7 +32,7 @@ def spread_overlays(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         if argument in OVERLAY_FLAGS:
             following, files = True, 0
-        elif following and argument.endswith(ENDINGS):
+        elif following and argument.endswith(ENDINGS) and not argument.startswith("-"):
             spread += ["--overlay"] if files else []
             files += 1
         else:
