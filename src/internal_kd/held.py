@@ -60,7 +60,7 @@ class Hold:
             raise writing_failed(self.path, error) from error
 
     def release(self) -> None:
-        """Remove the file, then let go: whoever waits finds it gone and makes a new one."""
+        """Remove the file, then let go: a process that waits finds it gone and makes a new one."""
         if _is_file_of(self.descriptor, self.path):
             with suppress(OSError):
                 self.path.unlink()

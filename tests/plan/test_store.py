@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from internal_kd.errors import UserError
 from internal_kd.files import Damaged
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.store import WITHOUT_WEIGHTS, problem_for_readers, problem_with, read_record, verified_folder
 from internal_kd.plan.study import Study
 from study_fixtures import project, study

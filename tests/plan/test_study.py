@@ -13,7 +13,7 @@ import tiny_study
 from internal_kd.errors import UserError
 from internal_kd.params import merge, parse_params
 from internal_kd.plan import recipes
-from internal_kd.plan.artefacts import Ensemble
+from internal_kd.plan.runs import Ensemble
 from internal_kd.plan.study import Study, plan_study
 from tiny_study import VALUES
 

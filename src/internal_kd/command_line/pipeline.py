@@ -94,7 +94,7 @@ def runs(options: Options) -> int:
 def make(options: Options) -> int:
     """Make one thing: a task's data, an encoder, token ids, first weights, answers or a run."""
     with output_in(options.log) as tell:
-        from internal_kd.plan.artefacts import Run
+        from internal_kd.plan.runs import Run
         from internal_kd.running.make import find, score_line
         from internal_kd.running.make import make as make_artefact
 

@@ -164,7 +164,7 @@ def export(options: Options) -> int:
 def answers(options: Options) -> int:
     """Write what a run answers about all training examples of its task, as a file that can teach."""
     from internal_kd.export.answers import export_answers
-    from internal_kd.plan.artefacts import Run
+    from internal_kd.plan.runs import Run
     from internal_kd.running.leases import lease_gpu
     from internal_kd.running.make import find
 

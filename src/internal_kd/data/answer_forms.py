@@ -135,7 +135,7 @@ def form_of(path: Path, found: Sequence[str], kind: str, labels: Sequence[str]) 
     """Return how to read the answers of a file with these columns.
 
     Raises:
-        UserError: there is no column with answers, or one of a class that the task does not have.
+        UserError: no column has answers, or one of a class that the task does not have.
     """
     labels = tuple(labels)
     if kind == "values":

@@ -5,7 +5,7 @@ fit the device; clip; step the optimizer. One epoch: score the dev set, write a 
 
 Seeds: the order of epoch e follows from (seed, e); dropout in step s of process r from (seed, s, r), seeded before
 every step, so a checkpoint needs no random state and a batch that is computed again after running out of memory draws
-the same. Whoever builds the network draws its head. The global random state is left as it was.
+the same. The head is drawn where the network is built. The global random state is left as it was.
 
 Several processes (`accelerate launch`) share every batch: each computes its part, gradients are added up, so weights
 agree with those of one process up to rounding.

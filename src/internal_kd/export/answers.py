@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from internal_kd.errors import UserError
 from internal_kd.files import replacing
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.store import WEIGHTS, is_complete
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from internal_kd.export.facts import ONNX, ONNX_INT8, TORCH, ExportFacts, ScoreL
 from internal_kd.export.model_folder import Agreement
 from internal_kd.export.onnx import EXTRA, FP32, INT8
 from internal_kd.export.words import settings_of, start_text, teacher_text
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.report.words import (
     DASH,
     count,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from internal_kd.export.facts import ExportFacts
 from internal_kd.params.data import FilesEntry, GlueEntry
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.report.words import base_metric
 from internal_kd.tasks.glue import GLUE
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from internal_kd.errors import UserError, nearest
 from internal_kd.export.scores import Column, columns_of, predictions_of, score_of
 from internal_kd.params.data import FilesEntry
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.store import WEIGHTS, problem_with, read_record
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import Cell, axis_column, cells_of, point_text

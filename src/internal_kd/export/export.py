@@ -51,7 +51,7 @@ from internal_kd.export.onnx import (
 )
 from internal_kd.export.scores import defined_score, predictions_of
 from internal_kd.files import publish, read_mapping, remove, staging_folder, write_json
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.store import WEIGHTS, is_complete, read_record, verified_folder
 from internal_kd.plan.study import Study
 from internal_kd.report.latency import LatencyLine, time_contestants

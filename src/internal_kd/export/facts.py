@@ -10,7 +10,7 @@ from internal_kd.data.examples import TaskOnDisk
 from internal_kd.export.choice import Choice, mean_of, sample_std
 from internal_kd.export.model_folder import Agreement
 from internal_kd.export.scores import DEV, Column, columns_of, predictions_of, score_of
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.store import problem_with, read_record
 from internal_kd.plan.study import Study
 from internal_kd.tasks.kinds import KINDS

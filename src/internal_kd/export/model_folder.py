@@ -13,7 +13,7 @@ from internal_kd.data.inputs import EncodedExamples
 from internal_kd.data.tokenizers import load_tokenizer
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping, verified
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.store import verified_folder
 from internal_kd.tasks.info import TaskInfo
 

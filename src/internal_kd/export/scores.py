@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from internal_kd.files import verified
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.store import read_record
 from internal_kd.tasks.info import TaskInfo
 from internal_kd.tasks.kinds import KINDS

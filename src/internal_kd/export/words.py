@@ -6,8 +6,9 @@ from typing import Any
 
 from internal_kd.errors import UserError
 from internal_kd.params.method import MethodParams, TrainingParams
-from internal_kd.plan.artefacts import Answers, AnswersFile, Encoder, Run
+from internal_kd.plan.artefacts import Encoder
 from internal_kd.plan.identity import plain
+from internal_kd.plan.runs import Answers, AnswersFile, Run
 from internal_kd.report.words import count, joined
 
 COMBINED = {"mean_probabilities": "probabilities", "mean_logits": "logits"}

@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
+from internal_kd.errors import UserError, nearest
 from internal_kd.generator.acceptability import ACCEPTABILITY
 from internal_kd.generator.entailment import ENTAILMENT
 from internal_kd.generator.grammar import Example, Grammar, Phenomenon, Text
-from internal_kd.errors import UserError, nearest
 
 __all__ = ["GRAMMARS", "RECIPE", "Example", "Grammar", "Phenomenon", "generate", "grammar_of"]
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from internal_kd.errors import UserError
 from internal_kd.params.messages import refusal
-from internal_kd.params.method import is_whole
+from internal_kd.params.resolve import is_whole
 from internal_kd.params.study import Params
 
 # The deepest parameter, an option of a phase of a task's own method, stands at 8.

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from internal_kd.generator import grammar_of
 from internal_kd.distillation.curricula import stages_of
 from internal_kd.distillation.terms import compared_layers, terms_of
 from internal_kd.errors import UserError, named, nearest
 from internal_kd.files import read_mapping
+from internal_kd.generator import grammar_of
 from internal_kd.learners.configs import positions_of
 from internal_kd.learners.layers import layer_map
 from internal_kd.learners.learner import Shape
 from internal_kd.params.data import GeneratorEntry
-from internal_kd.params.method import Method, TeacherParams
-from internal_kd.plan.artefacts import Data, Encoder, Run
+from internal_kd.params.method import TeacherParams
+from internal_kd.params.resolve import Method
+from internal_kd.plan.artefacts import Data, Encoder
+from internal_kd.plan.runs import Run
 from internal_kd.plan.sources import config_of, shape_of
 from internal_kd.tasks.glue import GLUE
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from internal_kd.errors import UserError
 from internal_kd.files import problem_with_file, read_mapping, verified
-from internal_kd.plan.artefacts import Artefact, Run
+from internal_kd.plan.artefacts import Artefact
+from internal_kd.plan.runs import Run
 
 # Weights may be left out (machine.keep_models, a partial pull) without making a run look missing.
 OPTIONAL_PREFIX = "model/"
@@ -44,7 +45,7 @@ def problem_with(artefact: Artefact, *, checksums: bool = False) -> str | None:
         return f"{artefact.marker.name} is truncated"
     for name, expected in files.items():
         optional = name.startswith(OPTIONAL_PREFIX)
-        # No table is made of weights; whoever loads them compares them.
+        # No table is made of weights; they are compared where they are loaded.
         problem = problem_with_file(artefact.folder, name, expected, content=checksums and not optional)
         if problem and not (optional and problem == f"{name} is missing"):
             return problem

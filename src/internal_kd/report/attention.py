@@ -16,7 +16,8 @@ import numpy as np
 
 from internal_kd.errors import UserError
 from internal_kd.learners.layers import layer_map
-from internal_kd.plan.artefacts import Encoder, FirstWeights, Run
+from internal_kd.plan.artefacts import Encoder
+from internal_kd.plan.runs import FirstWeights, Run
 from internal_kd.plan.store import WEIGHTS, is_complete, verified_folder
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import STANDARD, Cell, at_shown_point, cells_of, teacher_of

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from internal_kd.errors import UserError, nearest
-from internal_kd.params.method import Method, read_at
-from internal_kd.plan.artefacts import Run
+from internal_kd.params.resolve import Method, read_at
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 
 FULL = "full"

@@ -16,7 +16,8 @@ import numpy as np
 
 from internal_kd.errors import UserError
 from internal_kd.params.data import FilesEntry, GeneratorEntry
-from internal_kd.plan.artefacts import Data, Run
+from internal_kd.plan.artefacts import Data
+from internal_kd.plan.runs import Run
 from internal_kd.plan.store import problem_with, read_record
 from internal_kd.plan.study import Study
 from internal_kd.tasks.glue import GLUE

@@ -15,8 +15,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from internal_kd.errors import UserError
 from internal_kd.fields import Frozen, Number, Text
-from internal_kd.params.method import Method
 from internal_kd.params.reading import read_yaml
+from internal_kd.params.resolve import Method
 from internal_kd.report.cells import Cell, axis_column, point_text, value_of
 from internal_kd.report.results import StudyResults
 from internal_kd.report.words import joined

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import Cell, cells_of
 from internal_kd.report.evidence import Evidence, FinishedRun, Scored, TaskEvidence, read_evidence

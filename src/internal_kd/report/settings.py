@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from internal_kd.distillation.curricula import Schedule
-from internal_kd.params.method import Method
+from internal_kd.params.resolve import Method
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import cells_of, point_text
 from internal_kd.report.layout import Shown

@@ -18,8 +18,9 @@ from typing import Any
 from internal_kd.distillation.curricula import epochs_of, stages_of
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping
-from internal_kd.plan.artefacts import Answers, Artefact, Data, Encoder, Inputs, Run
+from internal_kd.plan.artefacts import Artefact, Data, Encoder, Inputs
 from internal_kd.plan.refusals import known_rows
+from internal_kd.plan.runs import Answers, Run
 from internal_kd.plan.sources import config_of
 from internal_kd.plan.study import Study
 

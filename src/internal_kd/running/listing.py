@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.running.status import state_of
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from internal_kd.errors import UserError, nearest
 from internal_kd.held import held
-from internal_kd.plan.artefacts import Answers, Artefact, Data, Encoder, Inputs, Run
+from internal_kd.plan.artefacts import Artefact, Data, Encoder, Inputs
 from internal_kd.plan.identity import FINGERPRINT_PATTERN, WORK
+from internal_kd.plan.runs import Answers, Run
 from internal_kd.plan.store import WEIGHTS, problem_with, read_record
 from internal_kd.plan.study import Study
 from internal_kd.registry import resolve
@@ -61,7 +62,7 @@ def make(artefact: Artefact, study: Study, options: str = "") -> bool:
 
 
 def lock_of(artefact: Artefact) -> Path:
-    """``work/locks/<fp>.lock``, held by whoever makes the artefact."""
+    """``work/locks/<fp>.lock``, held by the process that makes the artefact."""
     return WORK / "locks" / f"{artefact.fingerprint}.lock"
 
 

@@ -76,7 +76,7 @@ def check_testable() -> None:
 
 
 def at_work() -> dict[str, Any] | None:
-    """Return the note of whoever works in this folder, or None: what, host, started and, once jobs start, params."""
+    """Return the note of the run at work in this folder, or None: what, host, started and, once jobs start, params."""
     for path in (SNAKEMAKE, RUN):
         if is_held(path):
             return read_note(path) or {"what": "snakemake"}

@@ -171,7 +171,7 @@ def _follow(note: Mapping[str, Any], progress: Progress) -> None:
 
 
 def _wait(path: Path, progress: Progress) -> None:
-    """Wait until nobody holds a lock, and show the progress of whoever does."""
+    """Wait until nobody holds a lock, and show the holder's progress."""
     ended = threading.Event()
 
     def watch() -> None:

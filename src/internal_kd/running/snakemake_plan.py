@@ -24,8 +24,9 @@ from internal_kd.export.folders import export_path
 from internal_kd.export.folders import is_current as is_current_export
 from internal_kd.files import sha256_text, write_text
 from internal_kd.params import merge, parse_params, read_yaml, with_nulls
-from internal_kd.plan.artefacts import Artefact, Data, Encoder, Run
+from internal_kd.plan.artefacts import Artefact, Data, Encoder
 from internal_kd.plan.identity import FINGERPRINT_PATTERN, WORK
+from internal_kd.plan.runs import Run
 from internal_kd.plan.sources import remember
 from internal_kd.plan.store import problem_with
 from internal_kd.plan.study import Study, plan_study

@@ -12,8 +12,8 @@ from typing import Any
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping
 from internal_kd.held import is_held, read_note, untested
-from internal_kd.plan.artefacts import Run
 from internal_kd.plan.identity import WORK
+from internal_kd.plan.runs import Run
 from internal_kd.plan.store import problem_with, read_record
 from internal_kd.plan.study import Study
 from internal_kd.running.forecast import Forecast, Measured, needed_disk, needed_downloads, read_measured

@@ -12,7 +12,8 @@ from internal_kd.files import publish, read_mapping, require_space, staging_fold
 from internal_kd.learners.layers import layer_map
 from internal_kd.learners.learner import Shape, Wanted
 from internal_kd.params.study import MachineParams
-from internal_kd.plan.artefacts import Answers, AnswersFile, Encoder, Run
+from internal_kd.plan.artefacts import Encoder
+from internal_kd.plan.runs import Answers, AnswersFile, Run
 from internal_kd.plan.store import read_record, verified_folder
 from internal_kd.tasks.metrics import METRICS
 

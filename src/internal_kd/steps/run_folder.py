@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from internal_kd.distillation.history import Clock
 from internal_kd.files import publish, read_mapping, remove, sha256_file, staging_folder, write_json, write_text
-from internal_kd.plan.artefacts import Run
 from internal_kd.plan.identity import WORK
+from internal_kd.plan.runs import Run
 from internal_kd.tasks.info import TaskInfo
 from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import score

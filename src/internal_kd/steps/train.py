@@ -12,7 +12,7 @@ from internal_kd.learners.layers import layer_map
 from internal_kd.learners.learner import Shape, Wanted
 from internal_kd.params.method import SelectParams
 from internal_kd.params.study import MachineParams
-from internal_kd.plan.artefacts import Answers, AnswersFile, Ensemble, FirstWeights, Run
+from internal_kd.plan.runs import Answers, AnswersFile, Ensemble, FirstWeights, Run
 from internal_kd.plan.store import verified_folder, verifier
 
 if TYPE_CHECKING:

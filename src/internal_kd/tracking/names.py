@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.files import remove, write_text
-from internal_kd.plan.artefacts import Run
 from internal_kd.plan.identity import WORK
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 
 # Tags by which runs are found again.

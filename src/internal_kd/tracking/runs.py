@@ -18,7 +18,7 @@ from internal_kd.export.choice import mean_of, name_of, sample_std
 from internal_kd.export.scores import DEV, Column, columns_of, score_of
 from internal_kd.export.words import settings_of
 from internal_kd.files import read_mapping, sha256_text
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import Cell, teacher_of
 from internal_kd.report.words import count, metric_title, seeds_of, with_spread

@@ -1,0 +1,200 @@
+"""A method with every value filled in: defaults, varied values, its own entry and its task laid over each other.
+
+``resolve`` is the one place where that happens, for teachers and students alike. Nothing heavy is imported: a plan asks
+for methods thousands of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from internal_kd.distillation.curricula import CURRICULA, Schedule
+from internal_kd.distillation.objectives import OBJECTIVES, Objective
+from internal_kd.errors import UserError, named, nearest
+from internal_kd.learners.learner import Learner, parse_learner
+from internal_kd.params.method import MethodParams, TeacherParams, TrainingParams
+
+# Mappings in which a later layer replaces the earlier one whole: half of a teacher is not a teacher.
+WHOLE = ("teacher", "weights", "curriculum")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with every value filled in, for one task and one point of ``study.vary``.
+
+    Attributes:
+        learner: who learns.
+        weights: terms with a weight other than 0, in the order given.
+        settings: everything else, resolved.
+        point: the varied keys of the study and this method's values for them.
+    """
+
+    name: str
+    id: str
+    title: str
+    learner: Learner
+    weights: dict[str, float | Schedule]
+    settings: MethodParams
+    point: dict[str, Any]
+
+    @property
+    def teacher(self) -> TeacherParams | None:
+        """Whose answers it listens to; None for a method whose terms never ask a teacher."""
+        return self.settings.teacher if self.needs_teacher else None
+
+    @cached_property
+    def objectives(self) -> dict[str, Objective]:
+        """Its terms as they are registered."""
+        return {name: OBJECTIVES[name] for name in self.weights}
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any term compares with a teacher."""
+        return any(objective.teacher for objective in self.objectives.values())
+
+    @property
+    def layer_terms(self) -> tuple[str, ...]:
+        """The terms that compare layers."""
+        return tuple(name for name, objective in self.objectives.items() if objective.per != "output")
+
+    def options(self, term: str) -> dict[str, Any]:
+        """Return the options that this method gives a term."""
+        return self.settings.options.get(term, {})
+
+    @cached_property
+    def variant(self) -> str:
+        """A short text for paths: the learner's shape and the share of the data, such as ``L6`` or ``L4x312-n1000``."""
+        keep = self.settings.select.keep
+        size = "" if keep == "full" else f"-n{keep}"
+        return f"{self.learner.short_name}{size}"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Exactly what determines a training beside its inputs: a setting counts if it is used and not its default."""
+        settings, default = self.settings, MethodParams()
+        used = [*TrainingParams.model_fields]
+        if settings.optimizer != "sgd":
+            used.remove("momentum")
+        if self.layer_terms:
+            used.append("layer_map")
+        if any("temperature" in objective.settings for objective in self.objectives.values()):
+            used.append("temperature")
+        if settings.curriculum != "all":
+            used.append("curriculum")
+        if isinstance(settings.curriculum, str) and settings.curriculum != "all":
+            used += ["classification", "epochs_per_layer", "cosine_threshold"]
+        chosen = {name: getattr(settings, name) for name in used}
+        chosen = {name: value for name, value in chosen.items() if value != getattr(default, name)}
+        select = settings.select.model_dump(exclude_defaults=True)
+        return {
+            **chosen,
+            **({"select": select} if select else {}),
+            "learner": self.learner.identity(),
+            "weights": dict(sorted(self.weights.items())),
+            "terms": {name: entry.identity(self.options(name)) for name, entry in sorted(self.objectives.items())},
+        }
+
+
+def lay_over(base: Mapping[str, Any], layer: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Return ``base`` with a layer's values, mapping by mapping, but one thing as a whole."""
+    merged = dict(base)
+    for key, value in layer.items():
+        old = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and not (not where and is_whole(key, old, value)):
+            value = lay_over(old, value, key)
+        merged[key] = value
+    return merged
+
+
+def is_whole(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether a method's mapping is replaced by a later layer: one thing, or a learner of another kind."""
+    return key in WHOLE or (key == "learner" and new.get("kind", "encoder") != old.get("kind", "encoder"))
+
+
+def given_in(entry: MethodParams) -> dict[str, Any]:
+    """Return what an entry of params.yaml says itself, as plain values."""
+    return entry.model_dump(exclude_unset=True, by_alias=True)
+
+
+def says(entry: Mapping[str, Any], path: str) -> bool:
+    """Whether an entry gives the key of a dotted path itself."""
+    for part in path.split("."):
+        if not isinstance(entry, Mapping) or part not in entry:
+            return False
+        entry = entry[part]
+    return True
+
+
+def at(path: str, value: Any) -> dict[str, Any]:
+    """Return the mapping that a dotted path stands for: ``at("learner.layers", 3)`` is {learner: {layers: 3}}."""
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    return value
+
+
+def read_at(values: Mapping[str, Any], path: str) -> Any:
+    """Return the value at a dotted path, None if there is none."""
+    found: Any = values
+    for part in path.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return None
+        found = found[part]
+    return found
+
+
+def resolve(name: str, layers: Iterable[Mapping[str, Any]], point: Mapping[str, Any], where: str) -> Method:
+    """Lay the layers over each other, lowest first, and return the method they make.
+
+    Args:
+        name: the method's name.
+        layers: what ``given_in`` returned for defaults, entry and task.
+        point: the varied keys and this method's values for them.
+        where: the parameter that errors name, such as ``methods.soft``.
+
+    Raises:
+        UserError: the whole does not make a method: no id, no terms, an unknown term, curriculum or learner.
+    """
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = lay_over(values, layer)
+    settings = MethodParams.model_validate(values)
+    if settings.id is None:
+        raise UserError(f"{where}.id: is missing; give the row a number, such as '3.0'")
+    learner = parse_learner(settings.learner, f"{where}.learner")
+    weights = {term: weight for term, weight in settings.weights.items() if weight != 0}
+    _check_terms(settings, weights, learner, where)
+    return Method(name, settings.id, settings.title or name, learner, weights, settings, dict(point))
+
+
+def _check_terms(settings: MethodParams, weights: Mapping[str, Any], learner: Learner, where: str) -> None:
+    for term in (*settings.weights, *settings.options):
+        if term not in OBJECTIVES:
+            raise UserError(
+                f"{where}: unknown objective {term!r}{nearest(term, list(OBJECTIVES))}; known: {', '.join(OBJECTIVES)}"
+            )
+    for term, options in settings.options.items():
+        with named(f"{where}.options.{term}"):
+            OBJECTIVES[term].with_options(options)
+    if isinstance(settings.curriculum, str) and settings.curriculum not in CURRICULA:
+        known = list(CURRICULA)
+        raise UserError(
+            f"{where}.curriculum: unknown curriculum {settings.curriculum!r}{nearest(settings.curriculum, known)}; "
+            f"known: {', '.join(known)}"
+        )
+    if learner.kind == "finished":
+        return  # somebody trained it already
+    if not weights:
+        raise UserError(f"{where}.weights: no term has a weight above 0; give one, such as {{hard: 1}}")
+    layered = [name for name in weights if OBJECTIVES[name].per != "output"]
+    if len(layered) == len(weights) and settings.teacher and not settings.teacher.encoder:
+        raise UserError(f"{where}.weights: no term reads the classes: give `soft` or `hard` a weight above 0")
+    if isinstance(settings.curriculum, str) and settings.curriculum != "all" and not layered:
+        raise UserError(
+            f"{where}.curriculum: {settings.curriculum!r} climbs layers, but no layer term has a weight above 0"
+        )
+    asking = [name for name in weights if OBJECTIVES[name].teacher]
+    if asking and settings.teacher is None:
+        raise UserError(f"{where}.teacher: {', '.join(asking)} compare with a teacher, and none is named")

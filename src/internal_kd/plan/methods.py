@@ -1,0 +1,182 @@
+"""The methods of a study: what each is on a task and at a point of ``study.vary``, and who teaches whom."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from internal_kd.errors import UserError
+from internal_kd.learners.learner import Learner
+from internal_kd.params import Params
+from internal_kd.params.method import TeacherParams
+from internal_kd.params.resolve import Method, at, given_in, lay_over, read_at, resolve, says
+from internal_kd.plan import refusals
+
+
+class StudyMethods:
+    """The methods of a study, resolved when they are asked for.
+
+    Attributes:
+        tasks: names of the study's tasks.
+        given: what each method's entry says, those of models that were fine-tuned elsewhere included.
+    """
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self.tasks = tuple(params.tasks) if params.study.tasks is None else params.study.tasks
+        self.given = {name: given_in(entry) for name, entry in params.methods.items()}
+        self._defaults = given_in(params.defaults)
+        self._known: dict[tuple[str, str, tuple[Any, ...]], Method] = {}
+        self._name_models()
+
+    # Who teaches whom
+
+    def _name_models(self) -> None:
+        """Give every model that somebody fine-tuned, named by a teacher alone, a method and so a row of its own."""
+        for name in tuple(self.given):
+            for teacher in self._teachers_named_by(name):
+                if not (teacher.folder or teacher.hub):
+                    continue
+                model = model_name(teacher)
+                if model not in self.given:
+                    taken = {entry.get("id") for entry in self.given.values()}
+                    row = next(row for row in ("1.0", *(f"1.{i}" for i in range(1, 100))) if row not in taken)
+                    learner = teacher.model_dump(include={"folder", "hub", "revision", "labels"}, exclude_none=True)
+                    title = f"{Path(teacher.folder).name if teacher.folder else teacher.hub}, as it is"
+                    self.given[model] = {
+                        "id": row, "title": title, "learner": {"kind": "finished", **learner}, "teacher": None,
+                        "weights": {}, "curriculum": "all", "select": {"keep": "full"},
+                    }  # fmt: skip
+
+    def _teachers_named_by(self, name: str) -> list[TeacherParams]:
+        layers = [self._defaults, self.given[name]]
+        for task in self.tasks:
+            entry = self.params.tasks[task]
+            layers += [given_in(entry.defaults), given_in(entry.methods[name]) if name in entry.methods else {}]
+        found = []
+        for layer in layers:
+            if isinstance(layer.get("teacher"), dict):
+                found.append(TeacherParams.model_validate(layer["teacher"]))
+        return found
+
+    def in_order(self) -> tuple[str, ...]:
+        """Return the methods of the study, each after those it listens to or starts from."""
+        order: list[str] = []
+        around: list[str] = []
+
+        def visit(name: str, asked_by: str) -> None:
+            if name in order:
+                return
+            if name not in self.given:
+                raise UserError(refusals.unknown_method(name, asked_by, tuple(self.given)))
+            if name in around:
+                circle = " -> ".join([*around[around.index(name) :], name])
+                raise UserError(f"methods.{asked_by}.teacher: these methods teach each other in a circle: {circle}")
+            around.append(name)
+            for task in self.tasks:
+                for teacher in self.taught_by(self.of(task, name, {})):
+                    visit(teacher, name)
+            around.pop()
+            order.append(name)
+
+        for name in self.params.study.methods or tuple(self.params.methods):
+            visit(name, name)
+        return tuple(order)
+
+    def taught_by(self, method: Method) -> tuple[str, ...]:
+        """Return the methods that a method listens to or starts from."""
+        teacher = method.teacher
+        names = () if teacher is None else (model_name(teacher),) if teacher.folder or teacher.hub else teacher.of
+        source = self.source_of(method)
+        return (*names, source) if source and source not in names else names
+
+    def source_of(self, method: Method) -> str | None:
+        """Return the method whose run a learner's first weights come from, None for the encoder or random weights."""
+        source = method.learner.starts_from
+        if source in ("encoder", "random"):
+            return None
+        if source != "teacher":
+            return source
+        # A method without a teacher starts where its rivals do: from the teacher of `defaults`.
+        teacher = method.settings.teacher or self.params.defaults.teacher
+        if teacher is None or teacher.encoder or teacher.answers:
+            raise UserError(
+                f"methods.{method.name}.learner.start.from: `teacher` needs a teacher with weights; name a method, or "
+                "start from `encoder`"
+            )
+        return model_name(teacher) if teacher.folder or teacher.hub else teacher.of[0]
+
+    @cached_property
+    def teaching(self) -> frozenset[str]:
+        """The methods that teach others, or whose weights others start from."""
+        order = self.params.study.methods or tuple(self.params.methods)
+        found: set[str] = set()
+        waiting = list(order)
+        while waiting:
+            name = waiting.pop()
+            for task in self.tasks:
+                for teacher in self.taught_by(self.of(task, name, {})):
+                    if teacher not in found:
+                        found.add(teacher)
+                        waiting.append(teacher)
+        return frozenset(found)
+
+    # Methods and their points
+
+    def points_of(self, task: str, name: str) -> list[Method]:
+        """Return a method at every point of ``study.vary`` that it takes part in, each once."""
+        axes = self.params.study.vary
+        points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+        methods: dict[tuple[Any, ...], Method] = {}
+        for point in points:
+            own = {} if name in self.teaching else {k: v for k, v in point.items() if not says(self.given[name], k)}
+            method = self.of(task, name, own)
+            methods.setdefault(tuple(own.items()), method)
+        return list(methods.values())
+
+    def of(self, task: str, name: str, own: dict[str, Any]) -> Method:
+        """Return a method on a task; ``own`` are its varied keys, none for a method that teaches others."""
+        key = (task, name, tuple(own.items()))
+        if key not in self._known:
+            entry = self.params.tasks[task]
+            varied: dict[str, Any] = {}
+            for path, value in own.items():
+                varied = lay_over(varied, at(path, value))
+            layers = [self._defaults, given_in(entry.defaults), varied, self.given[name]]
+            layers.append(given_in(entry.methods[name]) if name in entry.methods else {})
+            merged: dict[str, Any] = {}
+            for layer in layers:
+                merged = lay_over(merged, layer)
+            point = {axis: _shown(own.get(axis, read_at(merged, axis))) for axis in self.params.study.vary}
+            self._known[key] = resolve(name, layers, point, f"methods.{name}")
+        return self._known[key]
+
+    def seeds_of(self, task: str, name: str) -> tuple[int, ...]:
+        """Return the seeds of a method: its own, else the study's; a finished model has one."""
+        method = self.of(task, name, {})
+        if is_finished(method.learner):
+            return (0,)
+        return method.settings.seeds or self.params.study.seeds
+
+
+def model_name(teacher: TeacherParams) -> str:
+    """Return the name of the method that stands for a model that was fine-tuned elsewhere."""
+    return name_of_model(teacher.folder, teacher.hub)
+
+
+def name_of_model(folder: str | None, hub: str | None) -> str:
+    """Return a name for a model folder or hub id; of ``theirs/model``, as exports are laid out, it is ``theirs``."""
+    path = Path(folder or str(hub))
+    given = path.parent.name if path.name == "model" else path.name
+    return "".join(c if c.isalnum() or c in "_.-" else "_" for c in given) or "model"
+
+
+def is_finished(learner: Learner) -> bool:
+    """Whether it is a model that somebody trained already."""
+    return learner.kind == "finished"
+
+
+def _shown(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,194 @@
+"""The planner: from parameters to runs and everything that they rest on, before anything is computed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from internal_kd.errors import UserError, named
+from internal_kd.learners.configs import own_max_length
+from internal_kd.params import Params
+from internal_kd.params.data import EncoderParams
+from internal_kd.params.resolve import Method
+from internal_kd.plan import refusals
+from internal_kd.plan.artefacts import Encoder, Inputs
+from internal_kd.plan.identity import ContentHashes
+from internal_kd.plan.methods import StudyMethods, is_finished, model_name, name_of_model
+from internal_kd.plan.recipes import RECIPES
+from internal_kd.plan.runs import Answers, AnswersFile, Ensemble, FirstWeights, Need, Run
+from internal_kd.plan.sources import plan_data, plan_encoder, shape_of
+
+# Who answers a run, in plain words: task, kind ("run", "file", "encoder") and which.
+Key = tuple[Any, ...]
+
+
+class Planner:
+    """One planning, and what was planned already."""
+
+    def __init__(self, params: Params) -> None:
+        self.methods = StudyMethods(params)
+        self.hashes = ContentHashes()
+        self.encoder = plan_encoder(params.encoder, self.hashes, "encoder")
+        self.data = {name: plan_data(params, name, self.hashes) for name in self.methods.tasks}
+        self.inputs: dict[tuple[str, str, int], Inputs] = {}
+        self.models: dict[str, Encoder] = {}
+        self.needs: dict[Key, set[Need]] = {}
+        self.runs: dict[tuple[str, str, Key, int], Run] = {}
+
+    def plan(self) -> tuple[dict[str, Inputs], dict[str, Method], tuple[Run, ...]]:
+        """Return the inputs of every task, the methods in the order of the tables, and the runs.
+
+        What every student reads of its teacher is noted first, because a recording holds all of it.
+        """
+        order = self.methods.in_order()
+        tasks = self.methods.tasks
+        chosen = {(task, name): self.methods.points_of(task, name) for task in tasks for name in order}
+        for (task, _), methods in chosen.items():
+            for method in methods:
+                self._note_needs(task, method)
+        for (task, name), methods in chosen.items():
+            for method in methods:
+                for seed in self.methods.seeds_of(task, name):
+                    self._run(task, method, seed)
+        inputs = {task: self._inputs(task, self.encoder, self._longest(task, order)) for task in tasks}
+        return inputs, {name: chosen[tasks[0], name][0] for name in order}, tuple(self.runs.values())
+
+    def _inputs(self, task: str, encoder: Encoder, max_length: int) -> Inputs:
+        key = (task, encoder.fingerprint, max_length)
+        if key not in self.inputs:
+            self.inputs[key] = Inputs(RECIPES["encode_task"], self.data[task], encoder, max_length)
+        return self.inputs[key]
+
+    def _longest(self, task: str, order: tuple[str, ...]) -> int:
+        methods = [self.methods.of(task, name, {}) for name in order]
+        return max((m.settings.max_length for m in methods if not is_finished(m.learner)), default=64)
+
+    def _inputs_of(self, task: str, method: Method) -> Inputs:
+        if not is_finished(method.learner):
+            return self._inputs(task, self.encoder, method.settings.max_length)
+        return self._inputs(task, self._model(method.learner), _longest_of(self._model(method.learner), method))
+
+    def _model(self, learner: Any) -> Encoder:
+        """Return somebody's fine-tuned model as files with a tokenizer, like an encoder."""
+        name = name_of_model(learner.folder, learner.hub)
+        if name not in self.models:
+            source = {"source": "folder", "path": learner.folder}
+            if learner.hub:
+                source = {"source": "hub", "id": learner.hub, "revision": learner.revision}
+            entry = EncoderParams.model_validate({"name": name, **source})
+            self.models[name] = plan_encoder(entry, self.hashes, "teacher")
+        return self.models[name]
+
+    def _teacher_key(self, task: str, method: Method, seed: int) -> tuple[tuple[Any, ...], ...]:
+        """Return who answers a run, in plain words: one key for each of its teachers."""
+        teacher = method.teacher
+        if teacher is None:
+            return ()
+        if teacher.answers:
+            return ((task, "file", teacher.answers, method.settings.max_length),)
+        if teacher.encoder:
+            return ((task, "encoder", method.settings.max_length),)
+        names = (model_name(teacher),) if teacher.folder or teacher.hub else teacher.of
+        found = []
+        for name in names:
+            known = self.methods.seeds_of(task, name)
+            if teacher.seed == "best":
+                found.append((task, "run", name, known))
+                continue
+            single = {"first": known[0], "same": seed}.get(str(teacher.seed), teacher.seed)
+            if is_finished(self.methods.of(task, name, {}).learner):
+                single = known[0]
+            for number in teacher.seeds or (single,):
+                if number not in known:
+                    raise UserError(
+                        f"methods.{method.name}.teacher: {name!r} has no seed {number}; its seeds are "
+                        f"{', '.join(map(str, known))}"
+                    )
+                found.append((task, "run", name, (number,)))
+        return tuple(found)
+
+    def _note_needs(self, task: str, method: Method) -> None:
+        teacher = method.teacher
+        if teacher is None:
+            return
+        asking = tuple(sorted(name for name, objective in method.objectives.items() if objective.teacher))
+        need = Need(
+            asking,
+            json.dumps({name: method.options(name) for name in asking}, sort_keys=True),
+            method.settings.layer_map,
+            getattr(method.learner, "layers", None),
+            method.settings.select,
+            teacher.weak == "accept",
+        )
+        of_outputs = tuple(name for name in asking if method.objectives[name].per == "output")
+        for seed in self.methods.seeds_of(task, method.name):
+            keys = self._teacher_key(task, method, seed)
+            for number, key in enumerate(keys):
+                inside = len(keys) == 1 or (number == 0 and teacher.internals == "first")
+                self.needs.setdefault(key, set()).add(need if inside else replace(need, terms=of_outputs))
+
+    def _answers(self, task: str, method: Method, seed: int) -> Answers | Ensemble | None:
+        parts = tuple(self._part(key, task, method) for key in self._teacher_key(task, method, seed))
+        if len(parts) < 2:
+            return parts[0] if parts else None
+        teacher = method.teacher
+        assert teacher is not None
+        refusals.check_ensemble(method, teacher)
+        return Ensemble(parts, teacher.combine, teacher.internals)
+
+    def _part(self, key: tuple[Any, ...], task: str, method: Method) -> Answers:
+        own, needs = self._inputs_of(task, method), frozenset(self.needs[key])
+        of: tuple[Run, ...] | Encoder | AnswersFile
+        if key[1] == "file":
+            path = Path(key[2])
+            of = AnswersFile(path, self.hashes.of_file(path, f"methods.{method.name}.teacher.answers"))
+        elif key[1] == "encoder":
+            of = self.encoder
+        else:
+            teacher = self.methods.of(task, key[2], {})
+            of = tuple(self._run(task, teacher, number) for number in key[3])
+            own = of[0].inputs
+        return Answers(RECIPES["record_answers"], of, own, needs)
+
+    def _run(self, task: str, method: Method, seed: int) -> Run:
+        key = (task, method.name, tuple(method.point.items()), seed)
+        if key not in self.runs:
+            inputs = self._inputs_of(task, method)
+            answers = self._answers(task, method, seed)
+            first = self._first(task, method, seed)
+            teaches = method.name in self.methods.teaching
+            source = first.source.shape if first is not None and first.source is not None else shape_of(inputs.encoder)
+            with named(f"methods.{method.name}.learner"):
+                shape = method.learner.shape(source)
+            self.runs[key] = Run(RECIPES["train"], method, inputs, first, answers, seed, shape, teaches)
+        return self.runs[key]
+
+    def _first(self, task: str, method: Method, seed: int) -> FirstWeights | None:
+        learner = method.learner
+        if is_finished(learner) or not learner.identity():
+            return None
+        name = self.methods.source_of(method)
+        source = None
+        if name is not None:
+            source = self._run(task, self.methods.of(task, name, {}), self._source_seed(task, method, name, seed))
+        return FirstWeights(
+            RECIPES["initialize_student"], self.encoder, learner, source, seed if learner.draws else None
+        )
+
+    def _source_seed(self, task: str, method: Method, name: str, seed: int) -> int:
+        """Return the run whose weights a learner starts from: its teacher, else the one of its own seed."""
+        for _, kind, taught, numbers in (key for key in self._teacher_key(task, method, seed) if key[1] == "run"):
+            if kind == "run" and taught == name:
+                return numbers[0]
+        known = self.methods.seeds_of(task, name)
+        return seed if seed in known else known[0]
+
+
+def _longest_of(model: Encoder, method: Method) -> int:
+    """Return how many tokens somebody's model reads: as many as it was made for, else what the method says."""
+    for folder in (model.path, model.folder):
+        if folder is not None and (folder / "config.json").is_file():
+            return own_max_length(folder)
+    return method.settings.max_length
