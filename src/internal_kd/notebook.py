@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -105,7 +105,7 @@ def student_of(
     learner = parse_learner(
         {**{name: size for name, size in sizes.items() if size is not None}, "start": start}, "student_of"
     )
-    return learner.build(teacher, teacher.config.num_labels, seed).module  # type: ignore[return-value]
+    return cast("PreTrainedModel", learner.build(teacher, int(teacher.config.num_labels or 2), seed).module)
 
 
 class Distiller:
@@ -147,7 +147,7 @@ class Distiller:
         self._settings = MethodParams.model_validate({**chosen, **settings})
         self._student = network_of(student)
         self._teacher = None if teacher is None else network_of(teacher)
-        self._outputs, self._kind = student.config.num_labels, _kind_of(student)
+        self._outputs, self._kind = int(student.config.num_labels or 2), _kind_of(student)
         if teacher is not None and teacher.config.num_labels != self._outputs:
             raise UserError(f"the teacher has {teacher.config.num_labels} classes and the student {self._outputs}")
         self._terms = self._make_terms()
@@ -190,7 +190,8 @@ class Distiller:
         settings = self._settings.model_copy(
             update=MethodParams.model_validate(training).model_dump(exclude_unset=True)
         )
-        columns, names = [text] if isinstance(text, str) else list(text), self._student.module.config.label2id
+        columns = [text] if isinstance(text, str) else list(text)
+        names = cast("dict[str, int]", self._student.module.config.label2id)
         hardware = choose_hardware(settings.precision)
         examples = encode(train, tokenizer, columns, label, max_length, self._kind, names)
         scored = encode(dev, tokenizer, columns, label, max_length, self._kind, names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from internal_kd.files import sha256_text
 from internal_kd.learners.learner import Learner, Shape
@@ -104,7 +104,7 @@ class Ensemble:
     """Several teachers whose answers are combined while a student trains; each is recorded by itself."""
 
     parts: tuple[Answers, ...]
-    combine: str
+    combine: Literal["mean_probabilities", "mean_logits"]
     internals: str
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.distillation.terms import asked_of_teacher, terms_of
 from internal_kd.errors import UserError
 from internal_kd.files import publish, read_mapping, require_space, staging_folder
@@ -113,12 +114,13 @@ def asked(answers: Answers, info: TaskInfo, teacher: Shape, encoder_layers: int 
     """Return everything that the students of a study read of a teacher of this shape."""
     found: set[tuple[str, int]] = set()
     for need in answers.needs:
-        depth = encoder_layers if need.layers == "all" else need.layers
-        pairs = layer_map(need.layer_map, teacher.layers, depth) if _compares_layers(need.terms, depth, teacher) else ()
+        depth = need.layers if isinstance(need.layers, int) else encoder_layers
+        layered = any(OBJECTIVES[term].per != "output" for term in need.terms)
+        pairs = layer_map(need.layer_map, teacher.layers, depth) if layered and teacher.layers and depth else ()
         terms = terms_of(
             dict.fromkeys(need.terms, 1.0),
             layer_map=pairs,
-            student=Shape(layers=depth if isinstance(depth, int) else None),
+            student=Shape(layers=depth),
             teacher=Shape(layers=teacher.layers),
             kind=info.kind,
             settings={"temperature": 1.0},
@@ -126,12 +128,6 @@ def asked(answers: Answers, info: TaskInfo, teacher: Shape, encoder_layers: int 
         )
         found |= asked_of_teacher(terms)
     return frozenset(found)
-
-
-def _compares_layers(terms: tuple[str, ...], depth: Any, teacher: Shape) -> bool:
-    from internal_kd.distillation.objectives import OBJECTIVES
-
-    return bool(depth and teacher.layers) and any(OBJECTIVES[term].per != "output" for term in terms)
 
 
 def _record_network(answers: Answers, teacher: Run | None, data: EncodedTask, machine: MachineParams) -> None:
@@ -153,9 +149,13 @@ def _record_network(answers: Answers, teacher: Run | None, data: EncodedTask, ma
     require_space(answers.folder, recording_bytes(kept, lengths, sizes), f"the answers on {answers.task}")
     with staging_folder(answers.folder) as staged:
         record_network(network, examples, rows, kept, info.outputs, staged, hardware)
-        facts = {"teacher": teacher.fingerprint if teacher else None, "recorded": sorted(map(list, kept))}
-        facts["shape"] = {"layers": network.layers, "width": network.width, "heads": network.heads}
-        publish(staged, answers.folder, {**manifest_of(answers), **facts, "examples": len(rows)})
+        facts = {
+            "teacher": teacher.fingerprint if teacher else None,
+            "recorded": sorted(map(list, kept)),
+            "shape": {"layers": network.layers, "width": network.width, "heads": network.heads},
+            "examples": len(rows),
+        }
+        publish(staged, answers.folder, {**manifest_of(answers), **facts})
 
 
 def _layers_of(answers: Answers) -> int | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from internal_kd.distillation.curricula import CurriculumState, stages_of
 from internal_kd.distillation.terms import Term, asked_of_teacher, compared_layers, terms_of
 from internal_kd.errors import UserError
 from internal_kd.files import publish, read_mapping, staging_folder
-from internal_kd.learners.layers import layer_map
+from internal_kd.learners.layers import Pairs, layer_map
 from internal_kd.learners.learner import Shape, Wanted
 from internal_kd.params.method import SelectParams
 from internal_kd.params.study import MachineParams
@@ -17,6 +17,7 @@ from internal_kd.plan.store import verified_folder, verifier
 
 if TYPE_CHECKING:
     import numpy as np
+    from transformers import PreTrainedModel
 
     from internal_kd.data.inputs import EncodedExamples
     from internal_kd.distillation.answers import Answers as Answering
@@ -40,8 +41,9 @@ def initialize_student(first: FirstWeights) -> None:
     source = verified_folder(first.source, "model") if first.source else verified_folder(first.encoder)
     network = first.learner.build(source, outputs, first.seed or 0)
     with_head = first.source is not None and first.learner.starts_from != "random"
+    model = cast("PreTrainedModel", network.module)
     with staging_folder(first.folder) as staged:
-        save_classifier(network.module if with_head else network.module.base_model, staged / "model")
+        save_classifier(model if with_head else cast("PreTrainedModel", model.base_model), staged / "model")
         publish(staged, first.folder, manifest_of(first))
 
 
@@ -124,7 +126,7 @@ def _network(run: Run, info: TaskInfo) -> Network:
 
 def _terms(run: Run, network: Network, info: TaskInfo) -> tuple[Term, ...]:
     settings, teacher = run.method.settings, _teacher_shape(run)
-    pairs = ()
+    pairs: Pairs = ()
     if run.method.layer_terms and teacher.layers:
         pairs = layer_map(settings.layer_map, teacher.layers, network.layers)
     return terms_of(
