@@ -131,12 +131,16 @@ class Findings:
         own = own[own["reading"] == "undecided"]
         if own.empty:
             return ""
-        leads = [
-            f"{shown(line['metric'], line['smallest'])} on {self.layout.task(line['task'])}"
-            for _, line in own.iterrows()
-            if is_known(line["smallest"]) and line["smallest"] < bounds_of(line["metric"], difference=True)[1]
-        ]
-        return f"The smallest lead that this study could prove: {joined(leads)}." if leads else ""
+        # Half of the range: no method leads another by more, so a study that would need it can prove nothing.
+        leads, hopeless = [], []
+        for _, line in own.iterrows():
+            task, most = self.layout.task(line["task"]), bounds_of(line["metric"], difference=True)[1] / 2
+            if is_known(line["smallest"]) and line["smallest"] < most:
+                leads.append(f"{shown(line['metric'], line['smallest'])} on {task}")
+            else:
+                hopeless.append(f"{task} ({line['seeds']} seeds)")
+        provable = f"The smallest lead that this study could prove: {joined(leads)}." if leads else ""
+        return " ".join([provable, f"{'It' if leads else 'This study'} could prove no lead on {joined(hopeless)}." if hopeless else ""]).strip()
 
     def why(self) -> dict[str, dict[str, str]]:
         """Return, for each figure that may explain the answer, the row that stands out and its value."""

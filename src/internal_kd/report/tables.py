@@ -168,7 +168,7 @@ def _needed(line: pd.Series) -> str:
 
 
 def _smallest(line: pd.Series) -> str:
-    possible = is_known(line["smallest"]) and line["smallest"] <= bounds_of(line["metric"], difference=True)[1]
+    possible = is_known(line["smallest"]) and line["smallest"] < bounds_of(line["metric"], difference=True)[1] / 2
     return shown(line["metric"], line["smallest"]) if possible else DASH
 
 
