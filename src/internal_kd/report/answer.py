@@ -140,7 +140,12 @@ class Findings:
             else:
                 hopeless.append(f"{task} ({line['seeds']} seeds)")
         provable = f"The smallest lead that this study could prove: {joined(leads)}." if leads else ""
-        return " ".join([provable, f"{'It' if leads else 'This study'} could prove no lead on {joined(hopeless)}." if hopeless else ""]).strip()
+        return " ".join(
+            [
+                provable,
+                f"{'It' if leads else 'This study'} could prove no lead on {joined(hopeless)}." if hopeless else "",
+            ]
+        ).strip()
 
     def why(self) -> dict[str, dict[str, str]]:
         """Return, for each figure that may explain the answer, the row that stands out and its value."""
