@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -12,9 +12,9 @@ class Contestant:
     Attributes:
         module: where its ``run(contestant, folder, pace)`` is.
         batches: bucketed, shuffled (padded to a batch's longest) or fixed (shuffled, padded to the longest of all).
-        variant: what ``module`` is to do.
+        terms: objectives that ours weighs with 1.
+        variant: what ``module`` does differently.
         peer: whether it runs in the peers' environment.
-        laps: stages of a curriculum that make up a round; 1 for the others.
         losses: how its losses are defined.
     """
 
@@ -25,21 +25,27 @@ class Contestant:
     variant: str = ""
     precision: str = "fp32"
     peer: bool = False
-    laps: int = 1
+    terms: tuple[str, ...] = ()
     losses: str = ""
 
 
-OURS, PLAIN = "bench.ours", "bench.plain"
+OURS, PLAIN, PRODUCTS = "bench.ours", "bench.plain", "bench.products"
 TEXTBREWER, TORCHDISTILL = "bench.textbrewer_loop", "bench.torchdistill_loop"
 SAME = "soft KL, attention KL, [CLS] cosine of the matched layers"
 AFTER_DROPOUT = f"{SAME}; attention as eager attention gives it, after dropout"
-STAGES = 7
+INTERNAL = ("soft", "attention_kl", "cls_cosine")
 
-_FINETUNED = Contestant("finetuned", "ours, row 2.0: fine-tuning without a teacher", OURS, losses="cross-entropy")
-_ROW_33 = Contestant("row_33", "ours, row 3.3: recorded teacher, all layers", OURS, losses=SAME)
+_FINETUNED = Contestant(
+    "finetuned", "ours, row 2.0: fine-tuning without a teacher", OURS, terms=("hard",), losses="cross-entropy"
+)
+_ROW_33 = Contestant("row_33", "ours, row 3.3: recorded teacher, all layers", OURS, terms=INTERNAL, losses=SAME)
+_HIDDEN = Contestant(
+    "hidden", "ours: recorded hidden states of all layers", OURS, terms=("soft", "hidden_mse"),
+    losses="soft KL, mean squared error of the hidden states of the matched layers",
+)  # fmt: skip
 _PROGRESSIVE = Contestant(
-    "progressive", "ours, row 3.4: progressive, an epoch of each of its 7 stages", OURS, laps=STAGES,
-    losses="those of the stage's layer; soft KL in the last stage",
+    "progressive", "ours, row 3.4: progressive, an epoch of each of its 7 stages", OURS, variant="progressive",
+    terms=INTERNAL, losses="those of the stage's layer; soft KL in the last stage",
 )  # fmt: skip
 _PLAIN = Contestant("plain", "plain loop, dynamic padding", PLAIN, "shuffled", losses=AFTER_DROPOUT)
 _PLAIN_BUCKETS = Contestant("plain_buckets", "plain loop, our length buckets", PLAIN, losses=AFTER_DROPOUT)
@@ -47,7 +53,10 @@ _PLAIN_BUCKETS = Contestant("plain_buckets", "plain loop, our length buckets", P
 COMPARISON = (
     _FINETUNED,
     _ROW_33,
-    Contestant("recording", "ours: recording the teacher, once for all students", OURS, losses="none"),
+    _HIDDEN,
+    Contestant(
+        "recording", "ours: recording the teacher, once for all students", OURS, variant="recording", losses="none"
+    ),
     _PROGRESSIVE,
     _PLAIN,
     _PLAIN_BUCKETS,
@@ -76,24 +85,31 @@ COMPARISON = (
 
 ABLATION = (
     _ROW_33,
-    Contestant("recomputed", "row 3.3, teacher computed at every step", OURS, variant="recomputed", losses=SAME),
-    Contestant("unbucketed", "row 3.3, shuffled batches, dynamic padding", OURS, "shuffled", losses=SAME),
-    Contestant("torch_dropout", "row 3.3, torch's dropout", OURS, variant="torch_dropout", losses=SAME),
-    Contestant("whole_vocabulary", "row 3.3, whole vocabulary", OURS, variant="whole_vocabulary", losses=SAME),
-    Contestant("compiled", "row 3.3, feed-forward halves compiled", OURS, variant="compiled", losses=SAME),
+    replace(_ROW_33, name="recomputed", title="row 3.3, teacher computed at every step", variant="recomputed"),
+    replace(_ROW_33, name="unbucketed", title="row 3.3, shuffled batches, dynamic padding", batches="shuffled"),
+    replace(_ROW_33, name="torch_dropout", title="row 3.3, torch's dropout", variant="torch_dropout"),
+    replace(_ROW_33, name="whole_vocabulary", title="row 3.3, whole vocabulary", variant="whole_vocabulary"),
+    replace(_ROW_33, name="compiled", title="row 3.3, feed-forward halves compiled", variant="compiled"),
     _PROGRESSIVE,
-    Contestant(
-        "untruncated", "row 3.4, every stage computes all layers", OURS, variant="untruncated", laps=STAGES,
-        losses=_PROGRESSIVE.losses,
-    ),
-)  # fmt: skip
-
-BF16 = tuple(
-    Contestant(f"{c.name}_bf16", c.title, c.module, c.batches, c.variant, "bf16", losses=c.losses)
-    for c in (_FINETUNED, _ROW_33, _PLAIN, _PLAIN_BUCKETS)
+    replace(_PROGRESSIVE, name="untruncated", title="row 3.4, every stage computes all layers", variant="untruncated"),
 )
 
-GROUPS: dict[str, tuple[Contestant, ...]] = {"comparison": COMPARISON, "ablation": ABLATION, "bf16": BF16}
+BF16 = (
+    *(replace(c, name=f"{c.name}_bf16", precision="bf16") for c in (_FINETUNED, _ROW_33, _PLAIN, _PLAIN_BUCKETS)),
+    Contestant(
+        "products_bf16", "nothing but the matrix products of fine-tuning", PRODUCTS, precision="bf16", losses="none"
+    ),
+)
+
+# One training whose stages are all objectives in turn: one process holds what nineteen would hold each.
+OBJECTIVES = (Contestant("objectives", "ours: soft labels and each objective in turn", OURS, variant="objectives"),)
+
+GROUPS: dict[str, tuple[Contestant, ...]] = {
+    "comparison": COMPARISON,
+    "objectives": OBJECTIVES,
+    "ablation": ABLATION,
+    "bf16": BF16,
+}
 
 
 def by_name(name: str) -> Contestant:

@@ -1,7 +1,7 @@
-"""internal_kd itself: what ``internal-kd train-student`` calls, on the benchmark's models and examples.
+"""internal_kd itself: what ``internal-kd make`` calls for a run, on the benchmark's models and examples.
 
-The training is `internal_kd.distillation.trainer.train`, untouched. Two things are put in from outside: the order of
-batches, which is the benchmark's, and for a variant the one part of it that is to be missed.
+The training is `internal_kd.distillation.loop.train`, untouched. Two things are put in from outside: the order of
+batches, which is the benchmark's, and for a variant a replacement of the part that it leaves out.
 """
 
 from __future__ import annotations
@@ -10,105 +10,100 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers.models.bert.modeling_bert import BertIntermediate
 
-from bench.contestants import STAGES, Contestant
+from bench.contestants import INTERNAL, Contestant
+from bench.objectives import names, stages_of_all, terms_for
 from bench.pace import Pace, device
 from bench.workload import Workload, read_batches, read_workload
-from internal_kd.data import batches as batches_module
-from internal_kd.data.batches import LengthBuckets
-from internal_kd.data.tokens import TokenStore
-from internal_kd.distillation import trainer
-from internal_kd.distillation.curricula import Climb, Stage, stages_of
+from internal_kd.data.inputs import EncodedTask
+from internal_kd.distillation import loop
+from internal_kd.distillation.answers import Answers, Live, Recorded
+from internal_kd.distillation.batches import LengthBuckets, Part
+from internal_kd.distillation.curricula import CurriculumState, Stage, stages_of
 from internal_kd.distillation.hardware import Hardware
-from internal_kd.distillation.loss_terms import DistillationLoss, LossTerms
-from internal_kd.distillation.teacher_outputs import TeacherOutputsReader, TeacherOutputsWriter
-from internal_kd.distillation.teachers import ComputedTeacher, RecordedTeacher, Wanted
-from internal_kd.models import dropout as dropout_module
-from internal_kd.models.classifiers import freeze_teacher, load_classifier
-from internal_kd.params.training import TrainingParams
-
-if TYPE_CHECKING:
-    from internal_kd.distillation.loss_terms import Teacher
+from internal_kd.distillation.loss import DistillationLoss, LossTerms
+from internal_kd.distillation.record_network import record_network, sizes_of
+from internal_kd.distillation.recording import RecordingReader, RecordingWriter
+from internal_kd.distillation.terms import asked_of_teacher, compared_layers
+from internal_kd.learners import quick
+from internal_kd.learners.capture import EncoderNetwork, network_of
+from internal_kd.learners.learner import LOGITS, Network
+from internal_kd.learners.weights import load_classifier
+from internal_kd.params.method import TrainingParams
 
 _FOREVER = 10**5
-WEIGHTS = {"soft": 1.0, "attention_kl": 1.0, "cls_cosine": 1.0}
 
 
 def run(contestant: Contestant, folder: Path, pace: Pace) -> None:
     """Train, or record the teacher, until the pace ends it."""
     workload, hardware = read_workload(folder), Hardware(device(), contestant.precision)
-    split = TokenStore(folder / "tokens").split("train")
-    epochs = _epochs(contestant, workload, read_batches(folder, contestant.batches))
-    if contestant.name.startswith("recording"):
-        record(workload, folder, hardware, folder / "recorded_again", pace)
+    if contestant.variant == "recording":
+        _record_again(workload, folder, hardware, pace)
         return
-    model = load_classifier(folder / "student", 2)
-    hardware.place(model)
-    if contestant.name.startswith("finetuned"):
-        loss = _PacedLoss(pace, model, None, {"hard": 1.0}, (), 1.0, hardware)
-    else:
-        teacher = _teacher(contestant, folder, hardware)
-        loss = _PacedLoss(pace, model, teacher, WEIGHTS, workload.matched, 1.0, hardware)
-    everything = stages_of("all", "top", workload.student_layers)
+    train(contestant, workload, folder, hardware, pace)
+
+
+def train(contestant: Contestant, workload: Workload, folder: Path, hardware: Hardware, pace: Pace) -> None:
+    """Train the student as the product does, until the pace ends it."""
+    examples = EncodedTask(folder / "inputs").split("train")
+    network = _load(folder / "student", workload, hardware)
+    terms = terms_for(workload, contestant.terms or names())
+    answers = _answers(contestant, folder, workload, hardware) if asked_of_teacher(terms) else None
+    loss = _PacedLoss(pace, network, terms, answers, hardware)
     with torch.no_grad():
-        common = split.batch(read_batches(folder, "bucketed")[0])
-        pace.first_loss(float(DistillationLoss.compute(loss, common, everything[0]).total))
-    climb = Climb(everything, 1, 0.0)
-    if contestant.laps > 1:
-        stages = stages_of("progressive", "top", workload.student_layers)
-        assert len(stages) == STAGES
-        # The last stage serves as the warm-up: all of the student is computed in it.
-        climb = _Circle(stages, 1, 0.0, position=len(stages) - 1)
-    with _missing(contestant.variant), _replaced(batches_module, "LengthBuckets", partial(_Given, epochs)):
-        trainer.train(
-            model,
+        common = Part(examples.batch(read_batches(folder, "bucketed")[0])).to(hardware.device)
+        everything = Stage("all", compared_layers(terms), output_terms=True)
+        pace.first_loss(float(DistillationLoss.compute(loss, common, everything).total))
+    curriculum = _curriculum(contestant, workload)
+    if len(curriculum.stages) > 1:
+        pace.in_laps(len(curriculum.stages))
+    epochs = _epochs(len(curriculum.stages), workload, read_batches(folder, contestant.batches))
+    with _without(contestant.variant), _replaced(loop, "LengthBuckets", partial(_Given, epochs)):
+        loop.train(
+            network,
             loss,
-            split=split,
-            positions=np.arange(len(split)),
-            climb=climb,
+            examples=examples,
+            positions=np.arange(len(examples)),
+            curriculum=curriculum,
             training=TrainingParams(epochs=_FOREVER, batch_size=workload.batch_size),
             seed=0,
             hardware=hardware,
-            scratch=folder / "scratch" / contestant.name,
-            checkpoint_minutes=1e6,
-            scorer=NoScorer(),
-            report=lambda progress: None,
+            log=lambda line: None,
         )
 
 
-def record(workload: Workload, folder: Path, hardware: Hardware, into: Path, pace: Pace | None = None) -> None:
-    """Record the teacher on the examples of all batches, as ``record_teacher`` does; with a pace, again and again."""
-    split = TokenStore(folder / "tokens").split("train")
-    model = freeze_teacher(load_classifier(folder / "teacher", 2))
-    hardware.place(model)
-    teacher = ComputedTeacher(model, hardware)
-    batches = read_batches(folder, "bucketed")
-    if pace is None:  # for whoever reads it, whichever way the batches are cut
-        batches = batches + read_batches(folder, "shuffled")
+def record(workload: Workload, folder: Path, hardware: Hardware, terms: tuple[str, ...]) -> None:
+    """Record what some objectives read of the teacher on the examples of all batches, however these are cut."""
+    network = _load(folder / "teacher", workload, hardware).freeze()
+    examples = EncodedTask(folder / "inputs").split("train")
+    positions = np.unique(np.concatenate([*read_batches(folder, "bucketed"), *read_batches(folder, "shuffled")]))
+    (folder / "recorded").mkdir()
+    wanted = asked_of_teacher(terms_for(workload, terms))
+    record_network(network, examples, positions, wanted, workload.classes, folder / "recorded", hardware)
+
+
+def _record_again(workload: Workload, folder: Path, hardware: Hardware, pace: Pace) -> None:
+    """Record for row 3.3, batch by batch as `record_network` does, but in the benchmark's order; again and again."""
+    network = _load(folder / "teacher", workload, hardware)
+    examples, batches = EncodedTask(folder / "inputs").split("train"), read_batches(folder, "bucketed")
     chosen = np.unique(np.concatenate(batches))
-    places = {int(position): row for row, position in enumerate(chosen)}
+    into = folder / "recorded_again"
     into.mkdir()
-    layers = workload.matched
-    writer = TeacherOutputsWriter(
-        into, np.asarray(split.idx[chosen]), np.asarray(split.lengths[chosen]), classes=2, width=workload.width,
-        heads=workload.heads, cls_layers=layers, attention_layers=layers,
-    )  # fmt: skip
+    wanted, sizes = asked_of_teacher(terms_for(workload, INTERNAL)), sizes_of(network, workload.classes)
+    writer = RecordingWriter(into, examples.idx[chosen], examples.lengths[chosen], wanted, sizes)
+    live = Live(network, hardware)
     while True:
         for positions in batches:
-            batch = split.batch(positions)
-            if pace is not None:
-                pace.tick(batch["input_ids"].shape)
-            rows = np.array([places[position] for position in positions])
-            writer.write(rows, teacher.outputs(batch, Wanted(True, layers, layers)))
+            batch = {name: tensor.to(hardware.device) for name, tensor in examples.batch(positions).items()}
+            pace.tick(batch["input_ids"].shape)
+            writer.write(np.searchsorted(chosen, positions), live.answers(batch, writer.wanted))
         writer.flush()
-        if pace is None:
-            return
 
 
 class _PacedLoss(DistillationLoss):
@@ -118,10 +113,10 @@ class _PacedLoss(DistillationLoss):
         super().__init__(*arguments)
         self._pace = pace
 
-    def compute(self, batch: dict[str, Tensor], stage: Stage) -> LossTerms:
+    def compute(self, part: Part, stage: Stage, progress: float = 0.0) -> LossTerms:
         """Return the loss of a batch."""
-        self._pace.tick(batch["input_ids"].shape)
-        return super().compute(batch, stage)
+        self._pace.tick(part.batch["input_ids"].shape)
+        return super().compute(part, stage, progress)
 
 
 class _Given(LengthBuckets):
@@ -134,68 +129,67 @@ class _Given(LengthBuckets):
     def __len__(self) -> int:
         return len(self._epochs[0])
 
-    def __iter__(self) -> Iterator[list[int]]:
-        yield from self._epochs[self._epoch % len(self._epochs)]
+    def epoch(self, number: int) -> list[np.ndarray]:
+        """Return the batches of an epoch, as positions."""
+        return [np.array(batch) for batch in self._epochs[number % len(self._epochs)]]
 
 
-class _Circle(Climb):
-    """A curriculum that begins again after its last stage."""
+class _Circle(CurriculumState):
+    """A curriculum of which every stage lasts an epoch and that begins again after its last stage."""
 
     def end_epoch(self, mean_cosine: float | None) -> bool:
-        """Move up after every epoch."""
+        """Move on."""
         self.position = (self.position + 1) % len(self.stages)
         return False
 
 
-class NoScorer:
-    """Scores nothing: there is no dev set here."""
+def _curriculum(contestant: Contestant, workload: Workload) -> CurriculumState:
+    if contestant.variant == "objectives":
+        return _Circle(stages_of_all(workload))
+    layers = compared_layers(terms_for(workload, contestant.terms))
+    if contestant.variant in ("progressive", "untruncated"):
+        return _Circle(stages_of("progressive", "top", layers))
+    return CurriculumState(stages_of("all", "top", layers))
 
-    metrics: tuple[str, ...] = ()
 
-    def scores(self) -> dict[str, float | None]:
-        """Return no score."""
-        return {}
-
-
-def _epochs(contestant: Contestant, workload: Workload, batches: list[list[int]]) -> list[list[list[int]]]:
-    """One epoch of everything; for a curriculum, whose stages are epochs, one of a warm-up and then seven a round."""
-    if contestant.laps == 1:
+def _epochs(laps: int, workload: Workload, batches: list[list[int]]) -> list[list[list[int]]]:
+    """Return the batches of each epoch: all in one; for several laps, whose stages are epochs, one epoch a lap."""
+    if laps == 1:
         return [batches]
-    steps, dealt = workload.steps, batches[workload.warm_up :]
+    steps, warm_up, dealt = workload.steps, batches[: workload.warm_up], batches[workload.warm_up :]
     rounds = [dealt[at * steps : (at + 1) * steps] for at in range(workload.rounds)]
-    return [rounds[0], *(part for part in rounds for _ in range(contestant.laps)), rounds[0]]
+    return [part for part in (warm_up, *rounds, rounds[0]) for _ in range(laps)]
 
 
-def _teacher(contestant: Contestant, folder: Path, hardware: Hardware) -> Teacher:
+def _load(folder: Path, workload: Workload, hardware: Hardware) -> Network:
+    network = network_of(load_classifier(folder, workload.classes))
+    hardware.place(network.module)
+    return network
+
+
+def _answers(contestant: Contestant, folder: Path, workload: Workload, hardware: Hardware) -> Answers:
     if contestant.variant == "recomputed":
-        model = freeze_teacher(load_classifier(folder / "teacher", 2))
-        hardware.place(model)
-        return ComputedTeacher(model, hardware)
-    return RecordedTeacher(TeacherOutputsReader(folder / "recorded"), None, hardware)
+        return Live(_load(folder / "teacher", workload, hardware), hardware)
+    return Recorded(RecordingReader(folder / "recorded"), None, hardware)
 
 
-def _missing(variant: str) -> AbstractContextManager[None]:
+def _without(variant: str) -> AbstractContextManager[None]:
     """Leave out the part of a training that a variant is named after."""
     if variant == "torch_dropout":
-        return _replaced(dropout_module, "dropout", nn.functional.dropout)
+        return _replaced(quick, "dropout", nn.functional.dropout)
     if variant == "whole_vocabulary":
-        return _replaced(trainer, "training_used_rows", lambda model, ids: nullcontext())
+        return _replaced(loop, "quick_on_cpu", lambda module, used: quick.quick_on_cpu(module))
     if variant == "compiled":
-        return _compiled()
+        # The part of a layer that attention and dropout do not cut in two: linear, GELU, linear.
+        return _replaced(BertIntermediate, "forward", torch.compile(BertIntermediate.forward, dynamic=True))
     if variant == "untruncated":
-        return _replaced(Stage, "highest_layer", None)
+        read = EncoderNetwork.read
+        return _replaced(EncoderNetwork, "read", lambda self, batch, wanted: read(self, batch, wanted | LOGITS))
     return nullcontext()
 
 
 @contextmanager
-def _compiled() -> Iterator[None]:
-    """Compile the part of a layer that attention and dropout do not cut in two: linear, GELU, linear."""
-    with _replaced(BertIntermediate, "forward", torch.compile(BertIntermediate.forward, dynamic=True)):
-        yield
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, value: Callable[..., Any] | None) -> Iterator[None]:
+def _replaced(owner: Any, name: str, value: Callable[..., Any]) -> Iterator[None]:
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

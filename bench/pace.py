@@ -17,7 +17,7 @@ import torch
 
 @dataclass(frozen=True)
 class Round:
-    """What a contestant reports of a round: seconds of each lap, examples and padded tokens of a lap, bytes held."""
+    """A round as a contestant reports it: seconds of each lap, examples and padded tokens of a lap, bytes held."""
 
     laps: list[float]
     examples: int
@@ -26,15 +26,15 @@ class Round:
 
 
 class Pace:
-    """Told of every step as it begins; measures laps of ``steps`` steps and waits at the end of a round for its turn.
+    """Called as every step begins; measures laps of ``steps`` steps and waits at the end of a round for its turn.
 
-    Whoever waits blocks in ``orders``: a line there starts a round, the end of the lines ends the process. Answers go
-    to ``answers``, one JSON object a line, the first one when the warm-up is over.
+    It waits for a line in ``orders``, which starts a round; the end of the lines ends the process. Answers go to
+    ``answers``, one JSON object a line, the first one when the warm-up is over.
     """
 
-    def __init__(self, orders: TextIO, answers: TextIO, warm_up: int, steps: int, laps: int) -> None:
+    def __init__(self, orders: TextIO, answers: TextIO, warm_up: int, steps: int) -> None:
         self._orders, self._answers = orders, answers
-        self._steps, self._laps = steps, laps
+        self._steps, self._laps = steps, 1
         self._left = warm_up
         self._warm = False
         self._loss: float | None = None
@@ -42,12 +42,16 @@ class Pace:
         self._examples = self._padded = 0
         self._began = 0.0
 
+    def in_laps(self, laps: int) -> None:
+        """Make a round of several laps, each of which is timed and has a warm-up of its own."""
+        self._laps, self._left = laps, laps * self._left
+
     def first_loss(self, loss: float) -> None:
         """Keep the loss of the first common batch, computed without dropout."""
         self._loss = loss
 
     def tick(self, shape: torch.Size) -> None:
-        """Say that a step begins, on input ids of this shape (batch, length)."""
+        """Begin a step on input ids of this shape (batch, length)."""
         if self._left == 0:
             self._end_lap()
         self._left -= 1
@@ -86,7 +90,7 @@ class Pace:
 
 
 def device() -> torch.device:
-    """The GPU where there is one."""
+    """Return the GPU if there is one."""
     return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
 

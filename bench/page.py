@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.contestants import GROUPS
-from bench.targets import Found, ratio, seconds, targets, whole_curriculum
+from bench.targets import Found, by_objective, complete_curriculum, ratio, seconds, targets
 
 BEGIN, END = "<!-- measured: make bench writes from here -->", "<!-- measured: to here -->"
 
@@ -27,14 +27,17 @@ def put_into(page: Path, measured: str) -> None:
 
 
 def measured_part(results: dict[str, Any]) -> str:
-    """Return everything that was measured, as Markdown."""
+    """Return everything that was measured, as Markdown; groups that were not are left out."""
     parts = [_setting(results), "### Targets\n", _targets(results)]
     for group, title in _TITLES.items():
         if group in results:
             parts += [f"### {title}\n", _speeds(results[group], group)]
+    if "objectives" in results:
+        parts += ["### Every objective\n", _objectives(results)]
     if "ablation" in results:
         parts += ["### What each part is worth\n", _ablation(results)]
-    parts += ["### What the losses are\n", _losses(results)]
+    if "comparison" in results:
+        parts += ["### What the losses are\n", _losses(results)]
     return "\n".join(parts)
 
 
@@ -45,7 +48,8 @@ def _setting(results: dict[str, Any]) -> str:
     machine, work, versions = results["machine"], results["workload"], results["versions"]
     where = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads per contestant"
     lengths = results["lengths"]
-    rounds = len(next(iter(results["comparison"].values()))["rounds"])
+    counts = {g: len(next(iter(results[g].values()))["rounds"]) for g in GROUPS if g in results}
+    rounds = ", ".join(f"{count} of {group}" for group, count in counts.items())
     lines = [
         f"- Machine: {where}; {machine['memory_gb']:.0f} GB; {machine['system']}; "
         f"load before the start {machine['load']:.1f}.",
@@ -55,14 +59,14 @@ def _setting(results: dict[str, Any]) -> str:
         f"{work['heads']} heads, random weights, dropout 0.1; batches of {work['batch_size']}.",
         f"- {work['examples']:,} examples of random words (Zipf), lengths log-normal: mean {lengths['mean']:.1f}, "
         f"longest {lengths['longest']}.",
-        f"- {rounds} rounds of {work['steps']} steps in turn (A B C ... A B C ...), {work['warm_up']} of warm-up.",
+        f"- Rounds of {work['steps']} steps in turn (A B C A B C ...), after {work['warm_up']} of warm-up: {rounds}.",
         "- Speeds are medians over rounds; ratios are taken round by round: median (lowest to highest).",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _targets(results: dict[str, Any]) -> str:
-    rows = [(t.what, t.wanted, t.figure, "reached" if t.reached else "**not reached**") for t in targets(results)]
+    rows = [(t.what, t.limit, t.figure, "reached" if t.reached else "**not reached**") for t in targets(results)]
     return table(("what", "target", "measured", ""), rows)
 
 
@@ -86,18 +90,35 @@ def _speeds(found: Found, group: str) -> str:
     )
 
 
+def _objectives(results: dict[str, Any]) -> str:
+    ratios = by_objective(results["objectives"], results["turns"])
+    rows = []
+    for name, step in ratios.items():
+        recorded = results["recorded"][name]
+        rows.append((f"`{name}`", str(step), recorded["reads"], f"{recorded['bytes'] / 1000:,.1f}"))
+    setting = (
+        "Soft labels and one objective, a layer map of all student layers, options as declared; the step as a multiple "
+        "of that of soft labels alone.\n\n"
+    )
+    return setting + table(("objective", "step", "recorded of the teacher", "kB an example"), rows)
+
+
 def _ablation(results: dict[str, Any]) -> str:
     found = results["ablation"]
     epochs, per_layer = results["curriculum"]["epochs"], results["curriculum"]["epochs_per_layer"]
-    whole = {n: whole_curriculum(found, n, epochs, per_layer) for n in ("progressive", "untruncated") if n in found}
+    complete = {
+        name: complete_curriculum(found, name, epochs, per_layer)
+        for name in ("progressive", "untruncated")
+        if name in found
+    }
     base = seconds(found, "row_33")
     rows = [
         (without, str(ratio(seconds(found, name), base)))
         for name, without in _WITHOUT.items()
-        if name in found and name not in whole
+        if name in found and name not in complete
     ]
-    if len(whole) == 2:
-        rows.append((_WITHOUT["untruncated"], str(ratio(whole["untruncated"], whole["progressive"]))))
+    if len(complete) == 2:
+        rows.append((_WITHOUT["untruncated"], str(ratio(complete["untruncated"], complete["progressive"]))))
     if "compiled" in found:
         rows.append((_COMPILED, str(ratio(seconds(found, "compiled"), base))))
     return table(("without", "times as long"), rows)
@@ -106,9 +127,9 @@ def _ablation(results: dict[str, Any]) -> str:
 _WITHOUT = {
     "recomputed": "the recorded teacher (computed at every step), row 3.3",
     "unbucketed": "length buckets (shuffled, padded to the longest of a batch), row 3.3",
-    "torch_dropout": "quick dropout (torch's), row 3.3",
+    "torch_dropout": "fast dropout (torch's), row 3.3",
     "whole_vocabulary": "training only the used rows of the vocabulary, row 3.3",
-    "untruncated": "truncated stages, the whole progressive curriculum",
+    "untruncated": "truncated stages, the complete progressive curriculum",
 }
 _COMPILED = "nothing, but linear-GELU-linear through `torch.compile`, row 3.3"
 

@@ -42,7 +42,7 @@ class Worker:
         self._process.stdout.close()
 
     def answer(self) -> dict[str, Any]:
-        """Wait for what the contestant says next.
+        """Wait for the contestant's next report.
 
         Raises:
             RuntimeError: it ended instead; the last lines of its log are in the message.
@@ -65,18 +65,20 @@ class Worker:
 def run_in_turn(
     contestants: Sequence[Contestant], folder: Path, peers: Path | None, threads: int, rounds: int, minutes: float
 ) -> dict[str, Any]:
-    """Run rounds of all contestants, A B C A B C, and return what each reported by name.
+    """Run rounds of all contestants, A B C A B C, and return the reports of each by name.
 
-    ``peers`` is the Python of the peers' environment; None leaves them out. After three rounds no other one is begun
+    ``peers`` is the Python of the peers' environment; None leaves them out. After three rounds no other one begins
     that would not end within ``minutes``.
     """
     taking_part = [c for c in contestants if peers is not None or not c.peer]
     with ExitStack() as stack:
         workers = []
+        found: dict[str, Any] = {}
         for contestant in taking_part:
             python = peers if contestant.peer and peers is not None else Path(sys.executable)
             workers.append(stack.enter_context(Worker(contestant, python, folder, threads)))
-        found: dict[str, Any] = {w.contestant.name: w.answer() | {"rounds": []} for w in workers}
+            # One warms up at a time: the memory of all together would not fit into many machines.
+            found[contestant.name] = workers[-1].answer() | {"rounds": []}
         began = time.monotonic()
         for done in range(rounds):
             took = (time.monotonic() - began) / max(1, done)

@@ -1,6 +1,6 @@
 """One contestant in a process of its own: ``python -m bench.worker <contestant> <workload's folder>``.
 
-Standard input brings the orders and standard output takes the answers of `pace.Pace`; what libraries print goes to
+Standard input brings the orders, standard output takes the answers of `pace.Pace`; what libraries print goes to
 standard error.
 """
 
@@ -22,9 +22,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     workload = read_workload(folder)
-    # A stage of a curriculum is an epoch: its warm-up is one, too.
-    warm_up = workload.warm_up if contestant.laps == 1 else workload.steps
-    pace = Pace(sys.stdin, answers, warm_up, workload.steps, contestant.laps)
+    pace = Pace(sys.stdin, answers, workload.warm_up, workload.steps)
     import_module(contestant.module).run(contestant, folder, pace)
 
 

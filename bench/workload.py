@@ -1,4 +1,7 @@
-"""The same random teacher, student, examples and batches for every contestant; needs no package but numpy and torch."""
+"""The same random teacher, student, examples and batches for every contestant.
+
+What reads them needs no package but numpy, torch and transformers; internal_kd makes them.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ class Workload:
     heads: int = 12
     teacher_layers: int = 12
     student_layers: int = 6
+    classes: int = 2
     batch_size: int = 32
     warm_up: int = 2
     steps: int = 4
@@ -48,10 +52,10 @@ class Workload:
 
 
 def make_workload(workload: Workload, folder: Path) -> None:
-    """Write teacher/, student/, tokens/ (as `internal_kd.data.tokens` reads them) and batches.json into a folder."""
+    """Write teacher/, student/, inputs/ (as `internal_kd.data.inputs` reads them) and batches.json into a folder."""
     for name, layers in (("teacher", workload.teacher_layers), ("student", workload.student_layers)):
         _make_model(workload, layers, folder / name)
-    lengths = _make_tokens(workload, folder / "tokens")
+    lengths = _make_inputs(workload, folder / "inputs")
     _write(folder / "batches.json", _batches(workload, lengths))
     _write(folder / "workload.json", asdict(workload))
 
@@ -67,22 +71,22 @@ def read_batches(folder: Path, kind: str) -> list[list[int]]:
 
 
 def load_model(folder: Path, **settings: str) -> nn.Module:
-    """Load the teacher or the student as any user of transformers does, in eval mode."""
+    """Load the teacher or the student as any user of transformers loads one, in eval mode."""
     from transformers import AutoModelForSequenceClassification
 
     return AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True, **settings).eval()
 
 
 class Corpus:
-    """The examples, for those who do not read them through internal_kd."""
+    """The examples, for contestants that do not read them through internal_kd."""
 
     def __init__(self, folder: Path) -> None:
-        """``folder``: the workload's."""
-        self._offsets = np.load(folder / "tokens/train.offsets.npy")
-        self._ids = np.load(folder / "tokens/train.ids.npy")
+        """Take the workload's folder."""
+        self._offsets = np.load(folder / "inputs/train.offsets.npy")
+        self._ids = np.load(folder / "inputs/train.ids.npy")
 
     def batch(self, positions: list[int], length: int | None = None) -> dict[str, Tensor]:
-        """Return input_ids and attention_mask (batch, length), padded to the longest example unless told."""
+        """Return input_ids and attention_mask (batch, length), padded to ``length`` or to the longest example."""
         import torch
 
         rows = [torch.from_numpy(self._ids[self._offsets[p] : self._offsets[p + 1]]).long() for p in positions]
@@ -106,13 +110,14 @@ def _make_model(workload: Workload, layers: int, folder: Path) -> None:
         num_hidden_layers=layers,
         num_attention_heads=workload.heads,
         intermediate_size=4 * workload.width,
-        # Wider than BERT's 0.02, so that untrained attention is far from uniform and the losses are no zeros.
+        # Wider than BERT's 0.02, so that untrained attention is far from uniform and no loss is zero.
         initializer_range=0.1,
     )
+    config.num_labels = workload.classes
     BertForSequenceClassification(config).save_pretrained(folder)
 
 
-def _make_tokens(workload: Workload, folder: Path) -> np.ndarray:
+def _make_inputs(workload: Workload, folder: Path) -> np.ndarray:
     rng = np.random.Generator(np.random.PCG64(workload.seed))
     centre = np.log(workload.mean_length) - workload.spread**2 / 2
     drawn = np.rint(rng.lognormal(centre, workload.spread, workload.examples))
@@ -123,24 +128,35 @@ def _make_tokens(workload: Workload, folder: Path) -> np.ndarray:
     ids = (FIRST_WORD + rng.choice(words, offsets[-1], p=shares / shares.sum())).astype(np.int32)
     ids[offsets[:-1]], ids[offsets[1:] - 1] = CLS, SEP
     folder.mkdir(parents=True)
-    arrays = {"idx": np.arange(workload.examples), "labels": rng.integers(0, 2, workload.examples)}
+    arrays = {"idx": np.arange(workload.examples), "labels": rng.integers(0, workload.classes, workload.examples)}
     for name, array in (arrays | {"offsets": offsets, "ids": ids}).items():
         np.save(folder / f"train.{name}.npy", array)
-    manifest = {"task": "bench", "labels": ["0", "1"], "classes": 2, "regression": False, "metrics": ["accuracy"]}
-    manifest |= {"max_length": workload.longest, "pad_id": PAD, "data_sha256": {"train": "generated"}}
-    _write(folder / "manifest.json", manifest | {"splits": {"train": {"token_type_ids": False}}})
+    _describe(workload, folder)
     return lengths
+
+
+def _describe(workload: Workload, folder: Path) -> None:
+    """Write the manifest with which internal_kd reads the arrays."""
+    from internal_kd.files import describe_files
+    from internal_kd.tasks.info import TaskInfo
+
+    labels = tuple(map(str, range(workload.classes)))
+    task = TaskInfo("bench", "Bench", "classes", labels, ("accuracy",), 1, {"train": workload.examples})
+    manifest = {"task": task.to_json(), "max_length": workload.longest, "pad_id": PAD, "tokenizer": "none"}
+    manifest |= {"splits": {"train": {"token_type_ids": False}}, "data_sha256": {"train": "generated"}}
+    names = [path.name for path in folder.glob("*.npy")]
+    _write(folder / "manifest.json", manifest | {"files": describe_files(folder, names)})
 
 
 def _batches(workload: Workload, lengths: np.ndarray) -> dict[str, list[list[int]]]:
     """Cut a pool of examples into batches, by length as internal_kd does and by chance, and deal them out."""
-    from internal_kd.data.batches import LengthBuckets
+    from internal_kd.distillation.batches import LengthBuckets
 
     size, parts = workload.batch_size, workload.pool // workload.steps
     count = parts * workload.steps * size
     order = np.random.Generator(np.random.PCG64([workload.seed, 1])).permutation(count)
     kinds = {
-        "bucketed": list(LengthBuckets(lengths[:count], size, workload.seed)),
+        "bucketed": [batch.tolist() for batch in LengthBuckets(lengths[:count], size, workload.seed).epoch(0)],
         "shuffled": [order[at : at + size].tolist() for at in range(0, count, size)],
     }
     made = {}

@@ -163,7 +163,7 @@ def test_arrays_of_pickled_objects_are_refused(project: Path) -> None:
         manifest = {"task": task, "splits": {"train": {"token_type_ids": False}}, "max_length": 8, "pad_id": 0}
         manifest |= {"tokenizer": "t", "data_sha256": {}, "files": describe_files(folder, names)}
         (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="idx.npy cannot be read"):
+    with pytest.raises(UserError, match=r"idx\.npy cannot be read"):
         EncodedTask(inputs).split("train")
-    with pytest.raises(UserError, match="ids.npy"):
+    with pytest.raises(UserError, match=r"ids\.npy"):
         RecordingReader(answers)

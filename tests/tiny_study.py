@@ -16,7 +16,8 @@ import yaml
 
 from internal_kd.files import describe_files, write_json
 from internal_kd.params import load_params, merge, parse_params, read_yaml
-from internal_kd.plan.artefacts import Artefact, Run
+from internal_kd.plan.artefacts import Artefact
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study, plan_study
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,12 @@ CONFIG = {
     "max_position_embeddings": 32,
 }
 VALUES: dict[str, Any] = {
-    "study": {"name": "tiny", "tasks": ["judge"], "methods": ["teacher", "finetuned", "soft", "stacked"], "seeds": [1, 2]},
+    "study": {
+        "name": "tiny",
+        "tasks": ["judge"],
+        "methods": ["teacher", "finetuned", "soft", "stacked"],
+        "seeds": [1, 2],
+    },
     "tasks": {"judge": {"source": "generator", "grammar": "acceptability", "train": 64, "dev": 48}},
     "encoder": {"name": "tiny", "source": "folder", "path": "encoder", "layers": 4, "licence": "none"},
     "defaults": {

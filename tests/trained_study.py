@@ -20,7 +20,8 @@ import pytest
 
 from internal_kd.held import InUse, held, wait_for
 from internal_kd.params import merge, parse_params, read_yaml
-from internal_kd.plan.artefacts import Answers, Artefact, Data, Encoder, FirstWeights, Inputs, Run
+from internal_kd.plan.artefacts import Artefact, Data, Encoder, Inputs
+from internal_kd.plan.runs import Answers, FirstWeights, Run
 from internal_kd.plan.store import is_complete
 from internal_kd.plan.study import Study, plan_study
 from tiny_study import ROOT, VALUES, make_encoder

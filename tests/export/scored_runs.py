@@ -7,7 +7,7 @@ from typing import Any
 
 import tiny_study
 from internal_kd.files import describe_files, read_mapping, write_json
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.tasks.info import TaskInfo
 

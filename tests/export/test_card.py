@@ -16,7 +16,7 @@ from internal_kd.export.facts import TORCH, ExportFacts, ScoreLine
 from internal_kd.export.scores import Column
 from internal_kd.export.words import settings_of, start_text, teacher_text
 from internal_kd.params.data import EncoderParams
-from internal_kd.plan.artefacts import Answers, AnswersFile, Ensemble
+from internal_kd.plan.runs import Answers, AnswersFile, Ensemble
 from trained_study import Trained, run_of
 
 OPTIMISTIC = "Rows were compared on the same dev set"

@@ -10,8 +10,8 @@ from random import Random
 
 import pytest
 
-from internal_kd.generator import GRAMMARS, Example, generate
 from internal_kd.errors import UserError
+from internal_kd.generator import GRAMMARS, Example, generate
 
 NAMES = tuple(GRAMMARS)
 

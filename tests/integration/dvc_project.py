@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from internal_kd.params import load_params, merge, read_yaml
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study, plan_study
 from tiny_study import PIPELINE, ROOT, VALUES, environment, make_encoder, planned_jobs
 

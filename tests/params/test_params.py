@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from internal_kd.errors import UserError
 from internal_kd.params import load_params, merge, parse_params, read_yaml, with_nulls

@@ -18,7 +18,8 @@ import pandas as pd
 from internal_kd.data.examples import FetchedTask, examples_of, manifest_of, read_task, rows_by_split, write_task
 from internal_kd.files import describe_files, write_json
 from internal_kd.params import load_params, merge, parse_params, read_yaml
-from internal_kd.plan.artefacts import Data, Run
+from internal_kd.plan.artefacts import Data
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study, plan_study
 from internal_kd.steps.fetch import fetch_task
 from internal_kd.tasks.info import TaskInfo

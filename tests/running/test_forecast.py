@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from internal_kd.files import write_json
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.running import forecast as forecasting
 from internal_kd.running.forecast import Forecast, Measured, needed_disk, needed_downloads, read_measured, readable

@@ -9,7 +9,7 @@ import pytest
 from internal_kd.errors import UserError
 from internal_kd.files import read_json, write_json
 from internal_kd.held import InUse, held, is_held
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.registry import resolve
 from internal_kd.running import make as making

@@ -14,7 +14,8 @@ import pytest
 from completed import complete_everything, complete_results
 from internal_kd.errors import UserError
 from internal_kd.params import read_yaml
-from internal_kd.plan.artefacts import Artefact, Run
+from internal_kd.plan.artefacts import Artefact
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.running.results import recorded_key
 from internal_kd.running.snakemake_plan import RUN_RULES, STALE, WILDCARDS, Plan, make_plan, snapshot

@@ -12,7 +12,7 @@ import pytest
 from completed import complete_everything
 from internal_kd.files import read_json, write_json, write_text
 from internal_kd.held import held
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.running import status as states
 from internal_kd.running.make import lock_of

@@ -14,7 +14,8 @@ from test_train import MACHINE, plan, run_of
 from disks import mount, remount, unmount
 from internal_kd.distillation.checkpoints import CheckpointFolder, read_tensors
 from internal_kd.errors import UserError
-from internal_kd.plan.artefacts import Answers, Artefact, Run
+from internal_kd.plan.artefacts import Artefact
+from internal_kd.plan.runs import Answers, Run
 from internal_kd.plan.store import is_complete
 from internal_kd.plan.study import Study
 from internal_kd.steps.encode import encode_task
@@ -127,9 +128,9 @@ def step_of(study: Study, name: str) -> tuple[Callable[[], None], Artefact, Path
         "initial": (initialize_student, student.first, "work/initial"),
     }
     step, artefact, folder = steps[name]
-    for needed in artefact.reads().values():  # type: ignore[union-attr]
+    for needed in artefact.reads().values():
         make(needed)
-    return lambda: step(artefact), artefact, Path(folder)  # type: ignore[operator, return-value]
+    return lambda: step(artefact), artefact, Path(folder)
 
 
 @pytest.mark.parametrize("name", ["data", "inputs", "answers", "initial"])

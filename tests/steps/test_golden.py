@@ -22,8 +22,8 @@ from internal_kd.files import publish, staging_folder
 from internal_kd.learners.weights import load_classifier, save_classifier
 from internal_kd.params import merge
 from internal_kd.params.study import MachineParams
-from internal_kd.plan.artefacts import Run
 from internal_kd.plan.recipes import RECIPES
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.steps.record import record_answers
 from internal_kd.steps.train import initialize_student

@@ -13,7 +13,7 @@ import pytest
 from tracking_store import client_of, plan_small, runs_of
 
 from internal_kd.held import held
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.running.make import lock_of
 from internal_kd.steps.run_folder import JobRecord
 from internal_kd.tracking import publishing

@@ -16,7 +16,7 @@ from dry_runs import dry_run, snakemake
 from completed import complete_everything
 from internal_kd.files import read_json, write_json
 from internal_kd.params import read_yaml
-from internal_kd.plan.artefacts import Run
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from tiny_study import OVERLAY, ROOT, environment, planned_jobs
 
