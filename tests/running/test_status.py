@@ -169,3 +169,10 @@ def test_a_record_without_times_is_still_a_run(study: Study) -> None:
 )
 def test_durations_are_as_people_say_them(seconds: float, shown: str) -> None:
     assert duration(seconds) == shown
+
+
+def test_what_is_made_for_the_runs_is_shown_while_it_is_made(study: Study) -> None:
+    (answers,) = run_of(study, "soft").parts
+    with held(lock_of(answers)):
+        assert f"  making: {answers.label}" in describe(look(study))
+    assert not any("making" in line for line in describe(look(study)))

@@ -7,6 +7,7 @@ that run's seconds into an estimate; the more alike the two, the less the ratio 
 
 from __future__ import annotations
 
+import math
 import shutil
 import statistics
 from collections import defaultdict
@@ -16,16 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.distillation.curricula import epochs_of, stages_of
+from internal_kd.distillation.objectives import KINDS, OBJECTIVES
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping
 from internal_kd.plan.artefacts import Artefact, Data, Encoder, Inputs
 from internal_kd.plan.refusals import known_rows
 from internal_kd.plan.runs import Answers, Run
-from internal_kd.plan.sources import config_of
+from internal_kd.plan.sources import config_of, shape_of
 from internal_kd.plan.study import Study
 
 FORWARD, STEP = 1, 3
 BYTES_PER_WEIGHT = 4  # fp32
+BYTES_PER_RECORDED = 2  # fp16; logits are fp32, and few
+SPREAD = 1.2
 # Examples are taken to fill this share of max_length until they are encoded.
 ASSUMED_FILLING = 0.5
 # The depth of an encoder that nobody has seen yet.
@@ -134,7 +138,7 @@ def needed_downloads(needed: Iterable[Artefact]) -> str | None:
 def needed_disk(study: Study, needed: Sequence[Artefact]) -> str | None:
     """Return a line with the bytes that the artefacts will take and what the disk has, None if that is little.
 
-    Recordings count with the whole budget that they may take, ``machine.disk_budget_gb``.
+    Recordings count with every layer of what they may record, up to ``machine.disk_budget_gb`` each.
     """
     runs = [artefact for artefact in needed if isinstance(artefact, Run)]
     recordings = [artefact for artefact in needed if isinstance(artefact, Answers)]
@@ -151,8 +155,8 @@ def needed_disk(study: Study, needed: Sequence[Artefact]) -> str | None:
         known = [size for size in sizes if size is not None]
         parts.append(f"{readable(sum(known))} of models" if len(known) == len(sizes) else "models of unknown size")
     if recordings:
-        several = "" if len(recordings) == 1 else f"{len(recordings)} times "
-        parts.append(f"up to {several}{machine.disk_budget_gb:g} GB of recorded answers")
+        recorded = sum(_recorded_bytes(answers, 1e9 * machine.disk_budget_gb) for answers in recordings)
+        parts.append(f"up to {readable(recorded)} of recorded answers")
     if not parts:
         return None
     free = shutil.disk_usage(Path()).free
@@ -171,6 +175,27 @@ def _model_bytes(run: Run) -> int | None:
     layer = 4 * width * (width + 1) + 2 * width * inner + inner + 5 * width
     rows = vocabulary + int(config.get("max_position_embeddings", 512)) + 4
     return BYTES_PER_WEIGHT * (rows * width + shape.layers * layer + width * (width + 1))
+
+
+def _recorded_bytes(answers: Answers, budget: float) -> float:
+    """Return the most bytes that a recording may take: the budget where a size is not known yet."""
+    size = _size_of(answers.inputs)
+    shape = answers.of[0].shape if isinstance(answers.of, tuple) else shape_of(answers.inputs.encoder)
+    if size is None or not (shape.layers and shape.width and shape.heads):
+        return budget
+    rows, tokens = size
+    axes = {"classes": 2, "width": shape.width, "inner": shape.width, "heads": shape.heads, "tokens": tokens}
+    read = {kind for need in answers.needs for term in need.terms for kind in OBJECTIVES[term].kinds}
+    stored = {part for kind in read for part in KINDS[kind].made_of or (kind,)}
+    each = sum(
+        BYTES_PER_RECORDED
+        * math.prod(axes[axis] for axis in KINDS[kind].axes)
+        # Squares of lengths that vary are more than the square of their mean.
+        * (SPREAD if KINDS[kind].axes.count("tokens") == 2 else 1.0)
+        * (shape.layers if KINDS[kind].by_layer else 1)
+        for kind in stored
+    )
+    return min(budget, rows * each)
 
 
 def readable(size: float) -> str:

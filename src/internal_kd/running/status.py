@@ -12,6 +12,7 @@ from typing import Any
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping
 from internal_kd.held import is_held, read_note, untested
+from internal_kd.plan.artefacts import Artefact
 from internal_kd.plan.identity import WORK
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import problem_with, read_record
@@ -132,13 +133,21 @@ def state_of(run: Run) -> str:
     return "missing" if problem == "missing" else "broken"
 
 
-def is_running(run: Run) -> bool:
-    """Whether a process holds the run's lock, here or, if that cannot be tested, was heard of lately elsewhere."""
-    lock = lock_of(run)
+def is_at_work(artefact: Artefact) -> bool:
+    """Whether a process holds an artefact's lock."""
     try:
-        if is_held(lock):
-            return True
-        return untested(lock) is not None and datetime.now() - _time_of(progress_file(run.fingerprint)) < SILENCE
+        return is_held(lock_of(artefact))
+    except UserError:
+        return False
+
+
+def is_running(run: Run) -> bool:
+    """Whether a process is at work on a run: here, or on a machine that cannot be tested and was heard of lately."""
+    if is_at_work(run):
+        return True
+    try:
+        elsewhere = untested(lock_of(run)) is not None
+        return elsewhere and datetime.now() - _time_of(progress_file(run.fingerprint)) < SILENCE
     except (UserError, OSError):
         return False  # ended meanwhile
 
@@ -196,6 +205,7 @@ def describe(state: StudyState) -> list[str]:
         needed = [
             artefact for artefact, _ in to_make(run for run in study.runs if run.fingerprint not in done).values()
         ]
+        lines += [f"  making: {other.label}" for other in needed if not isinstance(other, Run) and is_at_work(other)]
         lines += [f"  {line}" for line in (needed_downloads(needed), needed_disk(study, needed)) if line]
     return lines
 
