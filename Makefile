@@ -54,7 +54,7 @@ docs: env
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# Our losses and those of TextBrewer and torchdistill on one batch; then, in about 25 minutes, our speed, theirs and a
+# Our losses and those of TextBrewer and torchdistill on one batch; then, in about twenty minutes, our speed, theirs and a
 # plain loop's, written into docs/explanation/performance.md.
 # BENCH=quick takes a look and writes nothing; ARGS="--threads 1 --steps 2" is for a machine that others use too.
 PEERS := work/bench/peers

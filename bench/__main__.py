@@ -22,7 +22,7 @@ from bench.workload import Workload, make_workload
 # Comparison first: it has the most rounds, so that a disturbance of minutes is seen as spread.
 MINUTES = {"comparison": 9.0, "objectives": 4.0, "ablation": 3.0, "bf16": 1.0}
 ROUNDS = {"comparison": 5, "objectives": 3, "ablation": 3, "bf16": 5}
-# Objectives that no two classes can have are measured too.
+# Some objectives need three classes.
 CLASSES = 3
 PEERS = ("textbrewer", "torchdistill")
 

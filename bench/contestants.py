@@ -88,7 +88,7 @@ ABLATION = (
     replace(_ROW_33, name="recomputed", title="row 3.3, teacher computed at every step", variant="recomputed"),
     replace(_ROW_33, name="unbucketed", title="row 3.3, shuffled batches, dynamic padding", batches="shuffled"),
     replace(_ROW_33, name="torch_dropout", title="row 3.3, torch's dropout", variant="torch_dropout"),
-    replace(_ROW_33, name="whole_vocabulary", title="row 3.3, whole vocabulary", variant="whole_vocabulary"),
+    replace(_ROW_33, name="full_vocabulary", title="row 3.3, full vocabulary", variant="full_vocabulary"),
     replace(_ROW_33, name="compiled", title="row 3.3, feed-forward halves compiled", variant="compiled"),
     _PROGRESSIVE,
     replace(_PROGRESSIVE, name="untruncated", title="row 3.4, every stage computes all layers", variant="untruncated"),

@@ -135,7 +135,7 @@ class _Given(LengthBuckets):
 
 
 class _Circle(CurriculumState):
-    """A curriculum of which every stage lasts an epoch and that begins again after its last stage."""
+    """A curriculum whose stages last an epoch each and which begins again after the last one."""
 
     def end_epoch(self, mean_cosine: float | None) -> bool:
         """Move on."""
@@ -177,7 +177,7 @@ def _without(variant: str) -> AbstractContextManager[None]:
     """Leave out the part of a training that a variant is named after."""
     if variant == "torch_dropout":
         return _replaced(quick, "dropout", nn.functional.dropout)
-    if variant == "whole_vocabulary":
+    if variant == "full_vocabulary":
         return _replaced(loop, "quick_on_cpu", lambda module, used: quick.quick_on_cpu(module))
     if variant == "compiled":
         # The part of a layer that attention and dropout do not cut in two: linear, GELU, linear.

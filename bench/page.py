@@ -45,16 +45,23 @@ _TITLES = {"comparison": "Contestants, fp32", "bf16": "Contestants, bf16"}
 
 
 def _setting(results: dict[str, Any]) -> str:
-    machine, work, versions = results["machine"], results["workload"], results["versions"]
+    machine, versions = results["machine"], results["versions"]
     where = machine["gpu"] or f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads per contestant"
-    lengths = results["lengths"]
-    counts = {g: len(next(iter(results[g].values()))["rounds"]) for g in GROUPS if g in results}
-    rounds = ", ".join(f"{count} of {group}" for group, count in counts.items())
     lines = [
         f"- Machine: {where}; {machine['memory_gb']:.0f} GB; {machine['system']}; "
         f"load before the start {machine['load']:.1f}.",
         "- Versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".",
         f"- Command: `{results['command']}`, {results['day']}.",
+        *(_of_workload(results) if any(group in results for group in GROUPS) else ()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _of_workload(results: dict[str, Any]) -> list[str]:
+    work, lengths = results["workload"], results["lengths"]
+    counts = {g: len(next(iter(results[g].values()))["rounds"]) for g in GROUPS if g in results}
+    rounds = ", ".join(f"{count} of {group}" for group, count in counts.items())
+    return [
         f"- A teacher of {work['teacher_layers']} layers, student of {work['student_layers']}, width {work['width']}, "
         f"{work['heads']} heads, random weights, dropout 0.1; batches of {work['batch_size']}.",
         f"- {work['examples']:,} examples of random words (Zipf), lengths log-normal: mean {lengths['mean']:.1f}, "
@@ -62,7 +69,6 @@ def _setting(results: dict[str, Any]) -> str:
         f"- Rounds of {work['steps']} steps in turn (A B C A B C ...), after {work['warm_up']} of warm-up: {rounds}.",
         "- Speeds are medians over rounds; ratios are taken round by round: median (lowest to highest).",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _targets(results: dict[str, Any]) -> str:
@@ -128,7 +134,7 @@ _WITHOUT = {
     "recomputed": "the recorded teacher (computed at every step), row 3.3",
     "unbucketed": "length buckets (shuffled, padded to the longest of a batch), row 3.3",
     "torch_dropout": "fast dropout (torch's), row 3.3",
-    "whole_vocabulary": "training only the used rows of the vocabulary, row 3.3",
+    "full_vocabulary": "training only the used rows of the vocabulary, row 3.3",
     "untruncated": "truncated stages, the complete progressive curriculum",
 }
 _COMPILED = "nothing, but linear-GELU-linear through `torch.compile`, row 3.3"

@@ -26,13 +26,13 @@ def run(contestant: Contestant, folder: Path, pace: Pace) -> None:
         batch = {name: tensor.to(place) for name, tensor in batch.items()}
         with torch.autocast(place.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
             with torch.no_grad():
-                said = teacher(**batch, output_attentions=True, output_hidden_states=True)
+                answered = teacher(**batch, output_attentions=True, output_hidden_states=True)
             out = student(**batch, output_attentions=True, output_hidden_states=True)
-        total = soft_kl(out.logits.float(), said.logits.float())
+        total = soft_kl(out.logits.float(), answered.logits.float())
         for layer, above in enumerate(matched, start=1):
-            pair = out.attentions[layer - 1].float(), said.attentions[above - 1].float()
+            pair = out.attentions[layer - 1].float(), answered.attentions[above - 1].float()
             total = total + attention_kl(*pair, batch["attention_mask"])
-            total = total + cls_cosine(out.hidden_states[layer].float(), said.hidden_states[above].float())
+            total = total + cls_cosine(out.hidden_states[layer].float(), answered.hidden_states[above].float())
         return total
 
     batches = [corpus.batch(positions) for positions in read_batches(folder, contestant.batches)]

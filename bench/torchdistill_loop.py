@@ -95,7 +95,7 @@ def _path(module: str, layer: int) -> str:
 
 
 def stand_in_for_torchvision() -> None:
-    """torchdistill imports torchvision's models, which CPU builds of torch often lack and no BERT needs."""
+    """torchdistill imports torchvision's models, which often do not fit a CPU build of torch; no BERT needs them."""
     names = {
         "torchvision": (), "torchvision.datasets": (), "torchvision.models": (),
         "torchvision.models.densenet": ("_DenseBlock", "_Transition"),
