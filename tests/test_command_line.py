@@ -277,3 +277,9 @@ def test_a_student_is_exported_by_name(trained_project_file: Trained, capsys: py
     assert (Path("out") / "model/config.json").is_file() and "out/export.json" in capsys.readouterr().out
     assert main(["export", "--point", "learner.layers"]) == 1
     assert "KEY=VALUE" in capsys.readouterr().err
+
+
+def test_two_studies_are_compared_by_name() -> None:
+    assert parse_arguments(["report", "--compare", "HEAD~1:demo", "demo"]).compare == ["HEAD~1:demo", "demo"]
+    with pytest.raises(SystemExit):
+        parse_arguments(["report", "--compare", "demo"])

@@ -28,11 +28,17 @@ RESULTS = "results/<study>/"
 @command(
     *STUDY,
     option("--page", action="store_true", help="the page alone, from tables and figures that are there"),
+    option(
+        "--compare", nargs=2, metavar=("A", "B"),
+        help="print what moved from A to B instead: studies, commits, or <commit>:<study>",
+    ),
     example="internal-kd report --overlay config/demo.yaml",
     reads="every complete run", writes=f"{RESULTS}tables/, figures/, report.html",
 )  # fmt: skip
 def report(options: Options) -> int:
     """Make tables, figures and report of the runs that are there; what is missing is a named gap."""
+    if options.compare:
+        return _compare(*options.compare, options)
     from internal_kd.report import make
     from internal_kd.running.results import evaluating, record_results
 
@@ -46,6 +52,15 @@ def report(options: Options) -> int:
             make.make_report(study)
     record_results(study)
     return _list_outputs(study, *(("report",) if options.page else ()))
+
+
+def _compare(a: str, b: str, options: Options) -> int:
+    from internal_kd.params import load_params
+    from internal_kd.report.studies import compare_studies, compared_text
+
+    params = load_params(options.params or "params.yaml", options.overlay)
+    print(compared_text(a, b, compare_studies(a, b, params.study.name, params.analysis.alpha)))
+    return 0
 
 
 @command(*STUDY, example="internal-kd evaluate", reads="every complete run", writes=f"{RESULTS}frames/, tables/")
