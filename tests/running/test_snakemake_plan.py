@@ -148,6 +148,14 @@ def test_mlflow_is_shown_what_was_made_here_and_nothing_that_came_from_elsewhere
     assert plan().publishing(announced=False) == []
 
 
+def test_a_report_that_was_made_is_named_at_the_end_and_an_older_one_is_not(study: Study) -> None:
+    fresh = plan()
+    assert not fresh.results_are_current and fresh.new_report() is None
+    complete_everything(study)
+    assert fresh.new_report() == "report: results/tiny/report.html"
+    assert plan().new_report() is None
+
+
 def test_the_rule_of_a_run_follows_from_its_method(study: Study) -> None:
     rules = plan()
     made_by = {rule: rules.methods_of(rule) for rule in RUN_RULES}

@@ -48,6 +48,7 @@ def test_a_study_killed_on_the_way_is_finished_by_the_same_command_and_then_left
     # Every finished run shows its score beside its teacher's.
     (line,) = (line for line in output.splitlines() if line.startswith("judge stacked L2 s1: "))
     assert ", teacher " in line
+    assert f"report: {study.folder}/report.html" in output
 
     assert look(plan_here()).finished and is_current(plan_here()) and (study.folder / "report.html").is_file()
     assert at_work() is None

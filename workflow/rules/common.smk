@@ -69,8 +69,9 @@ onstart:
 onsuccess:
     PLAN.remember_sources()
     end_work()
-    if line := unknown_to_dvc(len(PLAN.missing_runs)):
-        logger.info(line)
+    for line in (PLAN.new_report(), unknown_to_dvc(len(PLAN.missing_runs))):
+        if line:
+            logger.info(line)
 
 
 onerror:

@@ -227,6 +227,11 @@ class Plan:
         for source in self._sources:
             remember(source)
 
+    def new_report(self) -> str | None:
+        """Return a line that names the report if this start has made it."""
+        made = not self.results_are_current and is_current(self.study)
+        return f"report: {self.study.folder / 'report.html'}" if made else None
+
     def way_out(self) -> str | None:
         """Return a line for a study that ended with runs missing: how to get the results of the others."""
         state = look(self.study)
