@@ -38,7 +38,7 @@ RESULTS = "results/<study>/"
 def report(options: Options) -> int:
     """Make tables, figures and report of the runs that are there; what is missing is a named gap."""
     if options.compare:
-        return _compare(*options.compare, options)
+        return _compare(options)
     from internal_kd.report import make
     from internal_kd.running.results import evaluating, record_results
 
@@ -54,10 +54,11 @@ def report(options: Options) -> int:
     return _list_outputs(study, *(("report",) if options.page else ()))
 
 
-def _compare(a: str, b: str, options: Options) -> int:
+def _compare(options: Options) -> int:
     from internal_kd.params import load_params
     from internal_kd.report.studies import compare_studies, compared_text
 
+    a, b = options.compare
     params = load_params(options.params or "params.yaml", options.overlay)
     print(compared_text(a, b, compare_studies(a, b, params.study.name, params.analysis.alpha)))
     return 0
