@@ -39,7 +39,7 @@ def report(*arguments: str, **environment: str | None) -> tuple[dict[str, str], 
 
 def test_what_is_in_order_stays(project: Path) -> None:
     home = project / "home"
-    found, _ = report(HOME=str(home), XDG_CACHE_HOME=None, MPLCONFIGDIR=None)
+    found, _ = report(HOME=str(home), XDG_CACHE_HOME=None, MPLCONFIGDIR=None, HF_HUB_OFFLINE=None)
     assert found["HOME"] == str(home) and not {"XDG_CACHE_HOME", "MPLCONFIGDIR", "HF_HUB_OFFLINE"} & found.keys()
     assert not Path("work").exists()
 
