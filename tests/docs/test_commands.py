@@ -47,6 +47,7 @@ def fault_in(command: str) -> str | None:
     if name == "run":
         _, passed = run_parser().parse_known_args(spread_overlays(given))
         if lost := [word for word in passed if word.endswith(".yaml")]:
+            return f"{lost[0]} is the value of no option"
     if name in COMMANDS and (not given or "..." in given):
         known = {spelling for option in COMMANDS[name].options for spelling in option.names}
         unknown = [word for word in given if word.startswith("--") and word not in known]
