@@ -31,7 +31,7 @@ class Damaged(UserError):
 
     def __init__(self, folder: Path, problem: str) -> None:
         """Take the folder and what is wrong in it."""
-        super().__init__(f"{folder}: {problem}; delete this folder and run again")
+        super().__init__(f"{folder}: {problem}; run again and it is made again, or `dvc pull` it first")
         self.folder = folder
 
 

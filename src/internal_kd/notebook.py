@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from pydantic import ValidationError
 
 from internal_kd.distillation.curricula import CurriculumState, Schedule, stages_of
 from internal_kd.distillation.terms import Term, asked_of_teacher, compared_layers, terms_of
@@ -29,6 +30,7 @@ from internal_kd.errors import UserError, nearest
 from internal_kd.learners.layers import layer_map as pairs_of
 from internal_kd.learners.learner import Network, Shape, parse_learner
 from internal_kd.notebook_data import InMemoryExamples, encode
+from internal_kd.params.messages import refusal
 from internal_kd.params.method import MethodParams
 from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import score
@@ -144,13 +146,23 @@ class Distiller:
                 f"Distiller: unknown method {method!r}{nearest(method, list(METHODS))}; known: {', '.join(METHODS)}"
             )
         chosen = dict(METHODS[method]) if method else {"weights": dict(weights or {})}
-        self._settings = MethodParams.model_validate({**chosen, **settings})
+        self._settings = _settings("Distiller", {**chosen, **settings})
         self._student = network_of(student)
         self._teacher = None if teacher is None else network_of(teacher)
         self._outputs, self._kind = int(student.config.num_labels or 2), _kind_of(student)
+        if teacher is student:
+            raise UserError("Distiller: teacher and student are one model, and a teacher is frozen; give a copy")
         if teacher is not None and teacher.config.num_labels != self._outputs:
             raise UserError(f"the teacher has {teacher.config.num_labels} classes and the student {self._outputs}")
+        if teacher is not None and self._kind == "classes":
+            theirs, ours = (_class_names(model) for model in (teacher, student))
+            if theirs != ours and set(theirs) == set(ours):
+                raise UserError(
+                    f"the teacher's classes are {theirs} and the student's {ours}; give both the same order"
+                )
         self._terms = self._make_terms()
+        if not self._terms:
+            raise UserError("Distiller: no term has a weight above 0")
 
     def train(
         self,
@@ -187,9 +199,7 @@ class Distiller:
         from internal_kd.distillation.loop import train as run_loop
         from internal_kd.distillation.loss import DistillationLoss
 
-        settings = self._settings.model_copy(
-            update=MethodParams.model_validate(training).model_dump(exclude_unset=True)
-        )
+        settings = self._settings.model_copy(update=_settings("train", training).model_dump(exclude_unset=True))
         columns = [text] if isinstance(text, str) else list(text)
         names = cast("dict[str, int]", self._student.module.config.label2id)
         hardware = choose_hardware(settings.precision)
@@ -276,8 +286,22 @@ class _Scorer:
     def scores(self) -> dict[str, float | None]:
         logits = self.logits()
         predicted = KINDS[self._kind].predicted(logits)
-        found = {name: score(self._examples.labels, predicted, name, logits.shape[1]) for name in self.metrics}
+        known = self._examples.labelled
+        labels, predicted = self._examples.labels[known], predicted[known]
+        found = {name: score(labels, predicted, name, logits.shape[1]) for name in self.metrics}
         return {name: value if np.isfinite(value) else None for name, value in found.items()}
+
+
+def _settings(where: str, values: Mapping[str, Any]) -> MethodParams:
+    try:
+        return MethodParams.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {refusal(error.errors(include_url=False), values)}") from None
+
+
+def _class_names(model: PreTrainedModel) -> list[str]:
+    names = cast("dict[int, str]", model.config.id2label or {})
+    return [str(names[number]).strip().casefold() for number in sorted(names)]
 
 
 def _kind_of(model: PreTrainedModel) -> str:

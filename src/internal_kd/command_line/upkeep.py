@@ -12,7 +12,7 @@ from internal_kd.command_line.commands import PARAMS, STUDY, Options, command, o
     option("--delete", action="store_true", help="remove what is listed, without asking"),
     option("--ignore", action="extend", nargs="+", default=[], metavar="FILE",
            help="an overlay that cannot be planned here and whose runs need not be kept"),
-    example="internal-kd gc --delete",
+    example="internal-kd gc --delete --ignore config/glue-local.yaml",
     reads="params.yaml, every overlay in config/, studies started otherwise, and what results were made from",
     writes="nothing; with --delete it removes folders of data/, work/ and results/runs/",
 )  # fmt: skip

@@ -75,7 +75,7 @@ class DistillationLoss(nn.Module):
         self._functions: dict[str, Callable[..., Any]] = {term.name: resolve(term.objective.function) for term in terms}
         self._projections = nn.ModuleDict()
         generator = torch.Generator().manual_seed(seed)
-        for term in terms:
+        for term in sorted(terms, key=lambda term: term.name):
             for kind, widths in term.projections.items():
                 for student, _ in term.pairs:
                     if (name := _projection_name(term, kind, student)) not in self._projections:

@@ -52,5 +52,6 @@ def record_network(
         batch = {name: tensor.to(hardware.device) for name, tensor in examples.batch(positions[places]).items()}
         writer.write(places, live.answers(batch, writer.wanted))
 
-    in_micro_batches(np.argsort(-lengths, kind="stable"), BATCH_SIZE, record)
+    if writer.wanted:  # of a teacher of several, internals may come from another
+        in_micro_batches(np.argsort(-lengths, kind="stable"), BATCH_SIZE, record)
     writer.flush()

@@ -49,8 +49,15 @@ def _full_or_part(value: Any) -> Any:
         if int(value) < 1:
             raise ValueError("should be `full`, a number of examples, or a share between 0 and 1")
         return int(value)
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return value
     if isinstance(value, float) and 0 < value < 1:
         return value
+    if isinstance(value, float) and value != 1.0:
+        raise ValueError("should be `full`, a number of examples, or a share between 0 and 1")
     return "full" if value == 1.0 else value
 
 

@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from pydantic import ValidationError
+
 from internal_kd.distillation.curricula import CURRICULA, Schedule
 from internal_kd.distillation.objectives import OBJECTIVES, Objective
+from internal_kd.distillation.source_hash import source_hash
 from internal_kd.errors import UserError, named, nearest
-from internal_kd.learners.learner import Learner, parse_learner
-from internal_kd.params.method import MethodParams, TeacherParams, TrainingParams
+from internal_kd.learners.learner import LEARNERS, Learner, parse_learner
+from internal_kd.params.messages import refusal
+from internal_kd.params.method import MethodParams, Phases, TeacherParams, TrainingParams
 
+# How the names of modules begin that are a user's own files.
+PLUGIN = "internal_kd_plugin_"
 # Mappings in which a later layer replaces the earlier one whole: half of a teacher is not a teacher.
 WHOLE = ("teacher", "weights", "curriculum")
 
@@ -75,27 +81,43 @@ class Method:
     def identity(self) -> dict[str, Any]:
         """Exactly what determines a training beside its inputs: a setting counts if it is used and not its default."""
         settings, default = self.settings, MethodParams()
+        if self.learner.kind == "finished":
+            # Nothing is trained; recordings are made in this precision.
+            precision = {} if settings.precision == default.precision else {"precision": settings.precision}
+            return {**precision, "learner": self.learner.identity()}
         used = [*TrainingParams.model_fields]
         if settings.optimizer != "sgd":
             used.remove("momentum")
         if self.layer_terms:
             used.append("layer_map")
-        if any("temperature" in objective.settings for objective in self.objectives.values()):
-            used.append("temperature")
-        if settings.curriculum != "all":
-            used.append("curriculum")
-        if isinstance(settings.curriculum, str) and settings.curriculum != "all":
-            used += ["classification", "epochs_per_layer", "cosine_threshold"]
+        used += [name for entry in self.objectives.values() for name in entry.settings if name not in used]
+        if isinstance(settings.curriculum, Phases):
+            used = [name for name in used if name != "epochs"] + ["curriculum"]  # phases have epochs of their own
+        elif settings.curriculum != "all":
+            used += ["curriculum", "classification", "epochs_per_layer", "cosine_threshold"]
         chosen = {name: getattr(settings, name) for name in used}
         chosen = {name: value for name, value in chosen.items() if value != getattr(default, name)}
         select = settings.select.model_dump(exclude_defaults=True)
         return {
             **chosen,
             **({"select": select} if select else {}),
+            **self._code,
             "learner": self.learner.identity(),
             "weights": dict(sorted(self.weights.items())),
             "terms": {name: entry.identity(self.options(name)) for name, entry in sorted(self.objectives.items())},
         }
+
+    @property
+    def _code(self) -> dict[str, str]:
+        """The code of a plugin's curriculum and learner: an edited one retrains the methods that use it."""
+        code = {}
+        if isinstance(self.settings.curriculum, str):
+            function = CURRICULA[self.settings.curriculum]
+            if function.__module__.startswith(PLUGIN):
+                code["curriculum_code"] = source_hash(f"{function.__module__}:{function.__qualname__}")
+        if LEARNERS[self.learner.kind].startswith(PLUGIN):
+            code["learner_code"] = source_hash(LEARNERS[self.learner.kind])
+        return code
 
 
 def lay_over(base: Mapping[str, Any], layer: Mapping[str, Any], where: str = "") -> dict[str, Any]:
@@ -160,7 +182,10 @@ def resolve(name: str, layers: Iterable[Mapping[str, Any]], point: Mapping[str, 
     values: dict[str, Any] = {}
     for layer in layers:
         values = lay_over(values, layer)
-    settings = MethodParams.model_validate(values)
+    try:
+        settings = MethodParams.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{where}: {refusal(error.errors(include_url=False), values)}") from None
     if settings.id is None:
         raise UserError(f"{where}.id: is missing; give the row a number, such as '3.0'")
     learner = parse_learner(settings.learner, f"{where}.learner")

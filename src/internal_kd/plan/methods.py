@@ -11,7 +11,7 @@ from internal_kd.errors import UserError
 from internal_kd.learners.learner import Learner
 from internal_kd.params import Params
 from internal_kd.params.method import TeacherParams
-from internal_kd.params.resolve import Method, at, given_in, lay_over, read_at, resolve, says
+from internal_kd.params.resolve import WHOLE, Method, at, given_in, lay_over, read_at, resolve, says
 from internal_kd.plan import refusals
 
 
@@ -28,7 +28,7 @@ class StudyMethods:
         self.tasks = tuple(params.tasks) if params.study.tasks is None else params.study.tasks
         self.given = {name: given_in(entry) for name, entry in params.methods.items()}
         self._defaults = given_in(params.defaults)
-        self._known: dict[tuple[str, str, tuple[Any, ...]], Method] = {}
+        self._known: dict[tuple[str, str, str], Method] = {}
         self._name_models()
 
     # Who teaches whom
@@ -40,10 +40,16 @@ class StudyMethods:
                 if not (teacher.folder or teacher.hub):
                     continue
                 model = model_name(teacher)
-                if model not in self.given:
+                learner = teacher.model_dump(include={"folder", "hub", "revision", "labels"}, exclude_none=True)
+                known = self.given.get(model)
+                if known is not None and known["learner"] != {"kind": "finished", **learner}:
+                    raise UserError(
+                        f"methods.{name}.teacher: {teacher.folder or teacher.hub} would be the row {model!r}, which is "
+                        "another method or model already; rename the folder, or that method"
+                    )
+                if known is None:
                     taken = {entry.get("id") for entry in self.given.values()}
                     row = next(row for row in ("1.0", *(f"1.{i}" for i in range(1, 100))) if row not in taken)
-                    learner = teacher.model_dump(include={"folder", "hub", "revision", "labels"}, exclude_none=True)
                     title = f"{Path(teacher.folder).name if teacher.folder else teacher.hub}, as it is"
                     self.given[model] = {
                         "id": row, "title": title, "learner": {"kind": "finished", **learner}, "teacher": None,
@@ -76,7 +82,7 @@ class StudyMethods:
                 raise UserError(f"methods.{asked_by}.teacher: these methods teach each other in a circle: {circle}")
             around.append(name)
             for task in self.tasks:
-                for teacher in self.taught_by(self.of(task, name, {})):
+                for teacher in self.taught_by(task, self.of(task, name, {})):
                     visit(teacher, name)
             around.pop()
             order.append(name)
@@ -85,22 +91,23 @@ class StudyMethods:
             visit(name, name)
         return tuple(order)
 
-    def taught_by(self, method: Method) -> tuple[str, ...]:
+    def taught_by(self, task: str, method: Method) -> tuple[str, ...]:
         """Return the methods that a method listens to or starts from."""
         teacher = method.teacher
         names = () if teacher is None else (model_name(teacher),) if teacher.folder or teacher.hub else teacher.of
-        source = self.source_of(method)
+        source = self.source_of(task, method)
         return (*names, source) if source and source not in names else names
 
-    def source_of(self, method: Method) -> str | None:
+    def source_of(self, task: str, method: Method) -> str | None:
         """Return the method whose run a learner's first weights come from, None for the encoder or random weights."""
         source = method.learner.starts_from
         if source in ("encoder", "random"):
             return None
         if source != "teacher":
             return source
-        # A method without a teacher starts where its rivals do: from the teacher of `defaults`.
-        teacher = method.settings.teacher or self.params.defaults.teacher
+        # A method without a teacher starts where its rivals do: from the teacher of `defaults`, or of its task's.
+        common = self.params.tasks[task].defaults.teacher or self.params.defaults.teacher
+        teacher = method.settings.teacher or common
         if teacher is None or teacher.encoder or teacher.answers:
             raise UserError(
                 f"methods.{method.name}.learner.start.from: `teacher` needs a teacher with weights; name a method, or "
@@ -117,7 +124,7 @@ class StudyMethods:
         while waiting:
             name = waiting.pop()
             for task in self.tasks:
-                for teacher in self.taught_by(self.of(task, name, {})):
+                for teacher in self.taught_by(task, self.of(task, name, {})):
                     if teacher not in found:
                         found.add(teacher)
                         waiting.append(teacher)
@@ -129,22 +136,30 @@ class StudyMethods:
         """Return a method at every point of ``study.vary`` that it takes part in, each once."""
         axes = self.params.study.vary
         points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
-        methods: dict[tuple[Any, ...], Method] = {}
+        methods: dict[str, Method] = {}
         for point in points:
-            own = {} if name in self.teaching else {k: v for k, v in point.items() if not says(self.given[name], k)}
-            method = self.of(task, name, own)
-            methods.setdefault(tuple(own.items()), method)
+            teaches = name in self.teaching
+            own = {} if teaches else {path: v for path, v in point.items() if not self._keeps(task, name, path)}
+            methods.setdefault(repr(own), self.of(task, name, own))
         return list(methods.values())
+
+    def _keeps(self, task: str, name: str, path: str) -> bool:
+        """Whether a method gives a key itself, in its own entry or its task's; half of a teacher is not a teacher."""
+        entry = self.params.tasks[task]
+        given = [self.given[name], given_in(entry.methods[name]) if name in entry.methods else {}]
+        top = path.partition(".")[0]
+        return any(says(one, path) or (top in WHOLE and says(one, top)) for one in given)
 
     def of(self, task: str, name: str, own: dict[str, Any]) -> Method:
         """Return a method on a task; ``own`` are its varied keys, none for a method that teaches others."""
-        key = (task, name, tuple(own.items()))
+        key = (task, name, repr(own))
         if key not in self._known:
             entry = self.params.tasks[task]
-            varied: dict[str, Any] = {}
+            base = lay_over(self._defaults, given_in(entry.defaults))
             for path, value in own.items():
-                varied = lay_over(varied, at(path, value))
-            layers = [self._defaults, given_in(entry.defaults), varied, self.given[name]]
+                # A key inside of something that counts as one thing changes it, and does not replace it.
+                base = lay_over(base, at(path, value), path if "." in path else "")
+            layers = [base, self.given[name]]
             layers.append(given_in(entry.methods[name]) if name in entry.methods else {})
             merged: dict[str, Any] = {}
             for layer in layers:

@@ -35,7 +35,7 @@ class Planner:
         self.inputs: dict[tuple[str, str, int], Inputs] = {}
         self.models: dict[str, Encoder] = {}
         self.needs: dict[Key, set[Need]] = {}
-        self.runs: dict[tuple[str, str, Key, int], Run] = {}
+        self.runs: dict[tuple[str, str, str, int], Run] = {}
 
     def plan(self) -> tuple[dict[str, Inputs], dict[str, Method], tuple[Run, ...]]:
         """Return the inputs of every task, the methods in the order of the tables, and the runs.
@@ -73,13 +73,14 @@ class Planner:
     def _model(self, learner: Any) -> Encoder:
         """Return somebody's fine-tuned model as files with a tokenizer, like an encoder."""
         name = name_of_model(learner.folder, learner.hub)
-        if name not in self.models:
+        key = repr((learner.folder, learner.hub, learner.revision))
+        if key not in self.models:
             source = {"source": "folder", "path": learner.folder}
             if learner.hub:
                 source = {"source": "hub", "id": learner.hub, "revision": learner.revision}
             entry = EncoderParams.model_validate({"name": name, **source})
-            self.models[name] = plan_encoder(entry, self.hashes, "teacher")
-        return self.models[name]
+            self.models[key] = plan_encoder(entry, self.hashes, "teacher")
+        return self.models[key]
 
     def _teacher_key(self, task: str, method: Method, seed: int) -> tuple[tuple[Any, ...], ...]:
         """Return who answers a run, in plain words: one key for each of its teachers."""
@@ -118,7 +119,7 @@ class Planner:
             asking,
             json.dumps({name: method.options(name) for name in asking}, sort_keys=True),
             method.settings.layer_map,
-            getattr(method.learner, "layers", None),
+            self._layers(task, method),
             method.settings.select,
             teacher.weak == "accept",
         )
@@ -128,6 +129,14 @@ class Planner:
             for number, key in enumerate(keys):
                 inside = len(keys) == 1 or (number == 0 and teacher.internals == "first")
                 self.needs.setdefault(key, set()).add(need if inside else replace(need, terms=of_outputs))
+
+    def _layers(self, task: str, method: Method) -> int | str | None:
+        """Return a learner's depth as far as its entry says; `all` is that of the run that it starts from."""
+        layers = getattr(method.learner, "layers", None)
+        while layers == "all" and (source := self.methods.source_of(task, method)):
+            method = self.methods.of(task, source, {})
+            layers = getattr(method.learner, "layers", "all")
+        return layers
 
     def _answers(self, task: str, method: Method, seed: int) -> Answers | Ensemble | None:
         parts = tuple(self._part(key, task, method) for key in self._teacher_key(task, method, seed))
@@ -153,7 +162,7 @@ class Planner:
         return Answers(RECIPES["record_answers"], of, own, needs)
 
     def _run(self, task: str, method: Method, seed: int) -> Run:
-        key = (task, method.name, tuple(method.point.items()), seed)
+        key = (task, method.name, repr(method.point), seed)
         if key not in self.runs:
             inputs = self._inputs_of(task, method)
             answers = self._answers(task, method, seed)
@@ -169,7 +178,7 @@ class Planner:
         learner = method.learner
         if is_finished(learner) or not learner.identity():
             return None
-        name = self.methods.source_of(method)
+        name = self.methods.source_of(task, method)
         source = None
         if name is not None:
             source = self._run(task, self.methods.of(task, name, {}), self._source_seed(task, method, name, seed))
@@ -181,13 +190,23 @@ class Planner:
         """Return the run whose weights a learner starts from: its teacher, else the one of its own seed."""
         for _, kind, taught, numbers in (key for key in self._teacher_key(task, method, seed) if key[1] == "run"):
             if kind == "run" and taught == name:
+                if len(numbers) > 1:
+                    raise UserError(
+                        f"methods.{method.name}.learner.start.from: which seed of {name!r} is best is known only after "
+                        "training; start from `encoder`, or name a seed"
+                    )
                 return numbers[0]
         known = self.methods.seeds_of(task, name)
         return seed if seed in known else known[0]
 
 
 def _longest_of(model: Encoder, method: Method) -> int:
-    """Return how many tokens somebody's model reads: as many as it was made for, else what the method says."""
+    """Return how many tokens somebody's model reads: as many as it was made for, else what the method says.
+
+    Of a model on the hub that is known only once it has been fetched, and a fingerprint must not move then.
+    """
+    if model.encoder.source == "hub":
+        return method.settings.max_length
     for folder in (model.path, model.folder):
         if folder is not None and (folder / "config.json").is_file():
             return own_max_length(folder)

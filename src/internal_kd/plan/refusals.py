@@ -34,7 +34,7 @@ def check_study(study: Study) -> None:
         _check_generated(name, inputs.data)
     seen: set[tuple[Any, ...]] = set()
     for run in study.runs:
-        key = (run.task, run.method.name, *run.method.point.items())
+        key = (run.task, run.method.name, repr(run.method.point))
         if key in seen:
             continue
         seen.add(key)  # other seeds differ in nothing that is checked here
@@ -115,6 +115,12 @@ def _check_examples(run: Run) -> None:
 
 
 def _check_answers(run: Run) -> None:
+    source = run.first.source if run.first is not None else None
+    if source is not None and not _same_tokenizer(source.encoder, run.encoder):
+        raise UserError(
+            f"learner.start.from: {source.label} reads texts with another tokenizer than {run.encoder.name}; start from "
+            "`encoder` or `random`"
+        )
     for part in run.parts:
         if isinstance(part.of, Encoder) and any(
             term.per == "output" and term.teacher for term in run.method.objectives.values()
@@ -145,11 +151,17 @@ def _check_answers(run: Run) -> None:
 
 def _same_tokenizer(one: Encoder, other: Encoder) -> bool:
     """Whether two encoders have the same vocabulary files, as a model fine-tuned elsewhere has its encoder's."""
+    if one.fingerprint == other.fingerprint:
+        return True
     names = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
     first, second = (
         {name: source.content[name] for name in names if name in source.content} for source in (one, other)
     )
-    return bool(first) and first == second
+    for source, found in ((one, first), (other, second)):
+        if source.encoder.vocab_sha256 is not None:
+            found.setdefault("vocab.txt", source.encoder.vocab_sha256)
+    shared = first.keys() & second.keys()
+    return bool(shared) and all(first[name] == second[name] for name in shared)
 
 
 def teacher_shape(run: Run) -> Shape:

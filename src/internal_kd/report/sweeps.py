@@ -64,7 +64,7 @@ def cost_points(study: Study) -> pd.DataFrame:
 def cost(study: Study) -> Figure:
     """Draw score against parameters, latency and training time; a grey line joins what nothing cheaper beats."""
     points = cost_points(study)
-    shown = [name for name in COSTS if points[name].notna().any() and points["score"].notna().any()]
+    shown = [name for name in COSTS if (points[name].notna() & points["score"].notna()).any()]
     if not shown:
         return nothing_to_draw()
     figure, axes = panels(1, len(shown), 9.6 / 3, 2.7, sharey=True)

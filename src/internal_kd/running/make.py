@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError, nearest
+from internal_kd.files import Damaged
 from internal_kd.held import held
 from internal_kd.plan.artefacts import Artefact, Data, Encoder, Inputs
 from internal_kd.plan.identity import FINGERPRINT_PATTERN, WORK
@@ -57,8 +58,19 @@ def make(artefact: Artefact, study: Study, options: str = "") -> bool:
         held(lock_of(artefact), {"what": artefact.label}),
         lease_gpu(study.params.machine.jobs_per_gpu) if runs_a_model else nullcontext(),
     ):
-        resolve(STEPS[artefact.step])(artefact, **_settings(artefact, study))
+        try:
+            resolve(STEPS[artefact.step])(artefact, **_settings(artefact, study))
+        except Damaged as damaged:
+            disown(damaged.folder)
+            raise
     return True
+
+
+def disown(folder: Path) -> None:
+    """Let a damaged artefact no longer count as complete: the next start makes it again."""
+    for name in ("manifest.json", "run.json"):
+        if (folder / name).is_file():
+            (folder / name).replace(folder / f"damaged-{name}")
 
 
 def lock_of(artefact: Artefact) -> Path:
@@ -129,9 +141,7 @@ def problem_for_readers(artefact: Artefact) -> str | None:
     """
     if problem := problem_with(artefact):
         return problem
-    # A model that somebody else fine-tuned has its weights among the encoders.
-    own = isinstance(artefact, Run) and artefact.method.learner.kind != "finished"
-    return WITHOUT_WEIGHTS if own and not (artefact.folder / WEIGHTS).is_file() else None
+    return WITHOUT_WEIGHTS if isinstance(artefact, Run) and not (artefact.folder / WEIGHTS).is_file() else None
 
 
 def to_make(runs: Iterable[Run], problem: Problem = problem_for_readers) -> dict[str, tuple[Artefact, str]]:

@@ -61,12 +61,15 @@ def choose_teacher(answers: Answers) -> Run | None:
     main = METRICS[metric]
 
     def merit(run: Run) -> float:
-        found = (read_record(run).get("held_out") or {}).get(metric)
-        if found is None:
+        held_out = read_record(run).get("held_out")
+        if not held_out or metric not in held_out:
             raise UserError(
                 f"methods.{run.method.name}: has no held-out score, by which `seed: best` chooses; give it "
                 "`select: {hold_out: 0.1}`"
             )
+        found = held_out[metric]
+        if found is None:  # a constant, which has no correlation
+            return -math.inf
         return found if main.higher_is_better else -found
 
     return max(answers.runs, key=merit)
