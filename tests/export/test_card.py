@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from exported_study import Exported
 from huggingface_hub import ModelCard
 
-from conftest import Exported
 from internal_kd.export.card import limits, model_card
 from internal_kd.export.choice import Candidate
 from internal_kd.export.facts import TORCH, ExportFacts, ScoreLine

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from exported_study import Exported
 
-from conftest import Exported
 from internal_kd.data.examples import read_task
 from internal_kd.data.inputs import EncodedTask
 from internal_kd.errors import UserError

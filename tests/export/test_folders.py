@@ -6,8 +6,8 @@ import json
 import zipfile
 
 import pytest
+from exported_study import Exported
 
-from conftest import Exported
 from internal_kd.export import folders
 from internal_kd.export.export import export_students
 from internal_kd.export.folders import CARD, export_path, is_current

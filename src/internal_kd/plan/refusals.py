@@ -118,8 +118,8 @@ def _check_answers(run: Run) -> None:
     source = run.first.source if run.first is not None else None
     if source is not None and not _same_tokenizer(source.encoder, run.encoder):
         raise UserError(
-            f"learner.start.from: {source.label} reads texts with another tokenizer than {run.encoder.name}; start from "
-            "`encoder` or `random`"
+            f"learner.start.from: {source.label} reads texts with another tokenizer than {run.encoder.name}; start "
+            "from `encoder` or `random`"
         )
     for part in run.parts:
         if isinstance(part.of, Encoder) and any(

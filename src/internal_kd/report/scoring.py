@@ -215,6 +215,7 @@ def warning_lines(results: StudyResults) -> Lines:
     the row's median is.
     """
     lines: Lines = []
+    listened = {teacher.fingerprint for run in results.study.runs for teacher in run.teachers}
     for cell in results.cells:
         name = results.task(cell).scored[0].name
         line = cell.columns() | {"reference": results.majority.get((cell.task, name))}
@@ -227,9 +228,16 @@ def warning_lines(results: StudyResults) -> Lines:
         ]
         if constant:
             lines.append(line | {"kind": "one answer", "seeds": _listed(constant)})
-        if below and (not cell.is_student or len(below) + len(constant) < len(done)):
-            kind = "collapsed" if cell.is_student else "weak teacher"
-            lines.append(line | {"kind": kind, "seeds": _listed(below), "value": _mean(values)})
+        teaching = [
+            (run.run.seed, value)
+            for run, value in zip(done, values, strict=True)
+            if run.run.seed in below and run.run.fingerprint in listened
+        ]
+        if teaching and not cell.is_student:
+            own = {"seeds": _listed([seed for seed, _ in teaching]), "value": _mean([value for _, value in teaching])}
+            lines.append(line | {"kind": "weak teacher", **own})
+        elif below and len(below) + len(constant) < len(done):
+            lines.append(line | {"kind": "collapsed", "seeds": _listed(below), "value": _mean(values)})
         elif below:
             lines.append(line | {"kind": "majority", "seeds": _listed(below), "value": _mean(values)})
     return lines
