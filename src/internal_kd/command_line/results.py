@@ -46,6 +46,7 @@ def report(options: Options) -> int:
     if options.page:
         make.render(study)
     else:
+        _make_token_ids(study)
         make.measure_latency(study)
         _map_attention(study)
         with evaluating(study):
@@ -111,6 +112,7 @@ def measure_latency(options: Options) -> int:
 
     study = study_offline(options)
     forget_results(study)
+    _make_token_ids(study)
     measure_study(study, again=options.again)
     return _list_outputs(study, "measure_latency")
 
@@ -217,15 +219,21 @@ def publish_runs(options: Options) -> int:
     return 0
 
 
-def _map_attention(study: Study) -> None:
-    """Compare attention maps, with the token ids that this needs made if they are missing."""
-    from internal_kd.report.make import map_attention
-    from internal_kd.running.leases import lease_gpu
+def _make_token_ids(study: Study) -> None:
+    """Make the token ids that are missing, as in a clone that pulled its runs, if their data are here."""
     from internal_kd.running.make import inputs_of, make, problem_for_readers
 
     for inputs in {run.inputs.fingerprint: run.inputs for run in study.runs}.values():
         if not any(problem_for_readers(needed) for needed in inputs_of(inputs)):
             make(inputs, study)
+
+
+def _map_attention(study: Study) -> None:
+    """Compare attention maps, with the token ids that this needs made if they are missing."""
+    from internal_kd.report.make import map_attention
+    from internal_kd.running.leases import lease_gpu
+
+    _make_token_ids(study)
     with lease_gpu(study.params.machine.jobs_per_gpu):
         map_attention(study)
 
