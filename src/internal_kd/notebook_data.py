@@ -112,7 +112,7 @@ def _column(rows: Any, name: str) -> list[Any]:
         known = [str(column) for column in getattr(rows, "column_names", None) or getattr(rows, "columns", rows)]
         if name in known:
             return list(rows[name])
-    raise UserError(f"there is no column {name!r}{nearest(name, known)}; columns: {', '.join(known)}")
+    raise UserError(f"column {name!r} is missing{nearest(name, known)}; columns: {', '.join(known)}")
 
 
 def _text(value: Any, column: str, row: int) -> str:
