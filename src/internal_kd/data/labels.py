@@ -191,7 +191,7 @@ def class_indices(
     for label, place in zip(labels, places, strict=True):
         if label not in index:
             known = "those listed" if listed else "those in the train file"
-            meant = "; -1 often means that the label is missing: give a labelled file" if label == "-1" else ""
+            meant = "; -1 often means no label: give a labelled file" if label == "-1" else ""
             raise UserError(
                 f"{path} {place}: label {label[:40]!r} is not one of {known} ({shown(names)})"
                 f"{nearest(label, list(names)[:_FEW_CLASSES])}{meant}; list every class under tasks.{task}.labels"
