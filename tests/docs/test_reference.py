@@ -1,5 +1,6 @@
 """docs/reference/ is what the code gives; parameter files have comments that point to pages that exist."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,8 +18,11 @@ def reference_pages():
     sys.path.remove(str(ROOT / "docs"))
 
 
-def test_the_reference_is_current(reference_pages) -> None:
-    assert reference_pages.stale() == [], "run make docs"
+def test_the_reference_is_current() -> None:
+    # In a process of its own: plugins that other tests entered are no part of the reference.
+    command = [sys.executable, str(ROOT / "docs/generate.py"), "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_no_key_is_described_twice() -> None:

@@ -14,7 +14,6 @@ from internal_kd.plan.runs import Run
 # Weights may be left out (machine.keep_models, a partial pull) without making a run look missing.
 OPTIONAL_PREFIX = "model/"
 WEIGHTS = "model/model.safetensors"
-WITHOUT_WEIGHTS = f"{WEIGHTS} is missing"
 
 
 def read_record(run: Run) -> dict[str, Any]:
@@ -49,18 +48,6 @@ def problem_with(artefact: Artefact, *, checksums: bool = False) -> str | None:
         problem = problem_with_file(artefact.folder, name, expected, content=checksums and not optional)
         if problem and not (optional and problem == f"{name} is missing"):
             return problem
-    return None
-
-
-def problem_for_readers(artefact: Artefact) -> str | None:
-    """Return None for an artefact that other steps can read, else what is wrong with it.
-
-    A run that teaches is complete without its weights, but nothing can be recorded from it.
-    """
-    if problem := problem_with(artefact):
-        return problem
-    if isinstance(artefact, Run) and artefact.teaches and not (artefact.folder / WEIGHTS).is_file():
-        return WITHOUT_WEIGHTS
     return None
 
 

@@ -50,11 +50,6 @@ class Cell:
         return f"{self.id} {self.method.title}"
 
     @property
-    def is_internal(self) -> bool:
-        """Whether it learns from layers of its teacher."""
-        return bool(self.method.layer_terms)
-
-    @property
     def is_student(self) -> bool:
         """Whether it is a row to be judged: a run without answers that teaches others is not."""
         return not (self.runs[0].teaches and self.runs[0].answers is None)
