@@ -58,6 +58,9 @@ class DevSet:
 
         logits = predict_logits(self._network, examples, self._hardware, positions=positions)
         labels = np.asarray(examples.labels) if positions is None else np.asarray(examples.labels)[positions]
+        return self._scores_of(logits, labels)
+
+    def _scores_of(self, logits: np.ndarray, labels: np.ndarray) -> Scores:
         predicted = KINDS[self.info.kind].predicted(logits)
         found = {metric: score(labels, predicted, metric, self.info.outputs) for metric in self.metrics}
         return {metric: value if math.isfinite(value) else None for metric, value in found.items()}
@@ -79,16 +82,22 @@ class DevSet:
         value = score(labels, np.full_like(labels, constant), self.metrics[0], self.info.outputs)
         return value if math.isfinite(value) else 0.0
 
-    def write(self, folder: Path) -> None:
-        """Write predictions.parquet, and one more file for a second dev set (MNLI)."""
+    def write(self, folder: Path) -> Scores:
+        """Write predictions.parquet, and one more file for a second dev set (MNLI); return the scores on the first."""
+        import numpy as np
+
         from internal_kd.distillation.predicting import predict_logits
 
+        scores: Scores = {}
         for split in self._data.splits:
             if split.startswith("dev"):
                 suffix = "" if split == "dev" else f"_{split}"
                 examples = self._data.split(split)
                 logits = predict_logits(self._network, examples, self._hardware)
+                if split == "dev":
+                    scores = self._scores_of(logits, np.asarray(examples.labels))
                 _predictions(examples, logits).to_parquet(folder / f"predictions{suffix}.parquet", index=False)
+        return scores
 
 
 class JobRecord:
@@ -142,7 +151,7 @@ def write_run(
     with staging_folder(run.folder) as staged:
         if keep_model:
             network.save(staged / "model")
-        dev.write(staged)
+        scores = dev.write(staged)
         history = result.history if result else []
         write_text(staged / "history.jsonl", _lines(history))
         encoder_parameters, total_parameters = network.count_parameters()
@@ -169,7 +178,7 @@ def write_run(
             "accumulation": result.accumulation if result else None,
             "started": job.clock.started.isoformat(),
             "finished": datetime.now(UTC).isoformat(),
-            "scores": dev.scores(),
+            "scores": scores,
             "held_out": dev.scores_on(*held_out) if aside and held_out else None,
             "majority": dev.majority(),
         }
