@@ -70,7 +70,7 @@ def test_no_source_unpickles_evaluates_or_trusts_remote_code(path: Path) -> None
         if name.endswith(".from_pretrained"):
             assert keywords["local_files_only"] == "True"
         if name == "yaml.load":
-            assert keywords["Loader"] == "_UniqueKeys"
+            assert keywords["Loader"] == "_StrictLoader"
 
 
 def test_nothing_listens_on_the_network() -> None:

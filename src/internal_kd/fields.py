@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from internal_kd.errors import nearest
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
+ROW = r"^[0-9A-Za-z.]{1,12}$"
+HEX_40 = r"^[0-9a-f]{40}$"
+HEX_64 = r"^[0-9a-f]{64}$"
 
 
 def _no_bool(value: Any) -> Any:
@@ -36,6 +43,29 @@ def _inside_or_absolute(path: str) -> str:
     return path
 
 
+def _is_number(text: str) -> bool:
+    for read in (float, partial(int, base=0)):
+        with suppress(ValueError):
+            read(text)
+            return True
+    return False
+
+
+def _not_a_number(name: str) -> str:
+    # One YAML reader takes 2e-5 for a text, another, DVC's, for 0.00002.
+    if name[0].isdigit() and _is_number(name):
+        raise ValueError(f"YAML may read {name} as a number: choose a name with a letter, such as n{name}")
+    return name
+
+
+# What the patterns below mean, for error lines.
+IN_WORDS = {
+    NAME: "letters, digits, `_`, `.` and `-`, the first one a letter or a digit, at most 80 of them",
+    ROW: "letters, digits and `.`, at most 12 of them",
+    HEX_40: "40 hexadecimal digits in small letters",
+    HEX_64: "64 hexadecimal digits in small letters",
+}
+
 Integer = Annotated[int, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**9), BeforeValidator(_digits_count)]
 Whole = Annotated[int, Field(strict=True, ge=0, lt=2**31), BeforeValidator(_digits_count)]
@@ -44,11 +74,12 @@ Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
+Name = Annotated[str, StringConstraints(pattern=NAME), AfterValidator(_not_a_number)]
+Row = Annotated[str, StringConstraints(pattern=ROW)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 FilePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(_inside_or_absolute)]
-Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Revision = Annotated[str, StringConstraints(pattern=HEX_40)]
+Sha256 = Annotated[str, StringConstraints(pattern=HEX_64)]
 
 
 class Frozen(BaseModel):

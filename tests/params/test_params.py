@@ -87,6 +87,10 @@ def test_what_is_wrong_is_named_in_one_line(changes: dict[str, Any], said: str):
     assert str(refused.value).startswith("params.yaml: ")
 
 
+# Each line merges the one before nine times.
+BOMB = "x0: &x0 {" + ", ".join(f"{key}: 1" for key in "abcdefghi") + "}\n"
+BOMB += "".join(f"x{n + 1}: &x{n + 1} {{<<: [{', '.join([f'*x{n}'] * 9)}]}}\n" for n in range(9))
+NAME = "letters, digits, `_`, `.` and `-`, the first one a letter or a digit, at most 80 of them"
 MADE = {"source": "generator", "grammar": "entailment"}
 LAYERS = "should be 'uniform', 'spread', 'first', 'last', 'skip' or 'last_below_top', or a list"
 
@@ -108,7 +112,7 @@ LAYERS = "should be 'uniform', 'spread', 'first', 'last', 'skip' or 'last_below_
         ({"methods": {"soft": {"id": 4.1}}}, "methods.soft.id: should be text (between quotes) (given: 4.1)"),
         (
             {"tasks": {"m": OWN | {"labels": [1.5, 2]}}},
-            "tasks.m.labels.0: should be text (between quotes), or a valid integer (given: 1.5)",
+            "tasks.m.labels.0: should be text (between quotes), or a whole number (given: 1.5)",
         ),
         ({"tasks": {"m": OWN | {"text": ["a", "b", "c"]}}}, "tasks.m.text: should have at most 2 entries"),
         (
@@ -127,12 +131,11 @@ LAYERS = "should be 'uniform', 'spread', 'first', 'last', 'skip' or 'last_below_
         ({"machine": 6}, "machine: should be a group of `key: value` lines (given: 6)"),
         (
             {"tasks": {"my task": MADE}},
-            "tasks.my task: the name should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$' (given: 'my task')",
+            f"tasks.my task: the name should be {NAME} (given: 'my task')",
         ),
         (
             {"tasks": {"my task": MADE | {"train": 0}}},
-            "tasks.my task: the name should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$' (given: 'my task') "
-            "(and 1 more)",
+            f"tasks.my task: the name should be {NAME} (given: 'my task') (and 1 more)",
         ),
         (
             {"methods": {"soft": {"weights": {3: 1}}}},
@@ -170,6 +173,31 @@ def test_a_key_given_twice_is_refused(tmp_path: Path):
     (tmp_path / "p.yaml").write_text("a: 1\nb: 2\na: 3\n")
     with pytest.raises(UserError, match="key 'a' is given twice"):
         read_yaml(tmp_path / "p.yaml")
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("runtime: 4:00:00", "line 1: 4:00:00 is 14400 in YAML (base 60)"),
+        ("a: 1\nrate: 1:30.5", "line 2: 1:30.5 is 90.5 in YAML (base 60)"),
+        ("labels: [001, 010]", "line 1: 001 is 1 in YAML (base 8)"),
+        ("a: 1\nb: [1, 2", "line 2: expected"),
+        (BOMB, "too many merged"),
+    ],
+)  # fmt: skip
+def test_what_yaml_reads_as_something_else_is_refused_with_its_line(tmp_path: Path, written: str, said: str):
+    (tmp_path / "p.yaml").write_text(written)
+    with pytest.raises(UserError, match=r"p\.yaml line") as refused:
+        read_yaml(tmp_path / "p.yaml")
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("number", ["2e-5", "1e5", "2024", "1.0", "0o17", "0x1F", "1_000"])
+def test_no_name_looks_like_a_number(number: str):
+    # Unquoted, DVC reads the study 2e-5 as 0.00002 and looks for results/2e-05/.
+    for changes in ({"study": {"name": number}}, {"tasks": {number: MADE}}):
+        with pytest.raises(UserError, match=f"YAML may read {number} as a number"):
+            parse_params(merge(PAPER, changes))
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just text", "a: [1, 2", "\x00", "a: !!python/object:os.system {}"])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from datetime import date
 from typing import TYPE_CHECKING, Any
+
+from internal_kd.fields import IN_WORDS
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -18,7 +21,11 @@ MESSAGES = {
     "model_type": GROUP,
     "model_attributes_type": GROUP,
     "string_type": "should be text (between quotes)",
-    "float_parsing": "should be a valid number",
+    "float_parsing": "should be a number",
+    "float_type": "should be a number",
+    "int_type": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "int_from_float": "should be a whole number",
 }
 YAML_WORDS = {None: "null", True: "true", False: "false"}
 
@@ -83,6 +90,8 @@ def _message(problem: ErrorDetails, *, alone: bool) -> str:
     if kind in ("too_short", "too_long"):
         bound, count = ("least", context["min_length"]) if kind == "too_short" else ("most", context["max_length"])
         return f"should have at {bound} {count} {'entry' if count == 1 else 'entries'}"
+    if kind == "string_pattern_mismatch":
+        return f"should be {IN_WORDS[context['pattern']]}"
     if kind == "union_tag_invalid":
         return f"should be one of {context['expected_tags']}"
     return problem["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
@@ -93,4 +102,5 @@ def _given(problem: ErrorDetails) -> str:
     if isinstance(value, Mapping | Set) or (isinstance(value, Sequence) and not isinstance(value, str)):
         return ""
     text = YAML_WORDS[value] if value is None or isinstance(value, bool) else repr(value)
+    text = str(value) if isinstance(value, date) else text
     return f" (given: {text if len(text) <= 80 else text[:80] + '...'})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from internal_kd.distillation.curricula import Phase, Schedule
 from internal_kd.fields import (
@@ -21,6 +21,7 @@ from internal_kd.fields import (
     Number,
     Positive,
     Revision,
+    Row,
     Seed,
     Share,
     Text,
@@ -149,9 +150,7 @@ class Phases(Frozen):
 class MethodParams(TrainingParams):
     """One row of the main table. Everything may stand in ``defaults`` too, except id and title."""
 
-    id: Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.]{1,12}$")] | None = Field(
-        None, description="the row's number in the tables"
-    )
+    id: Row | None = Field(None, description="the row's number in the tables")
     title: Text | None = Field(None, description="the row's name in tables and figures")
     learner: dict[str, Any] = Field(default_factory=dict, description="who learns (docs/reference/learners.md)")
     teacher: Annotated[TeacherParams | None, BeforeValidator(_teacher)] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ from internal_kd.params.study import Params
 
 # The deepest parameter, an option of a phase of a task's own method, stands at 8.
 DEEPEST = 14
+# Merge keys in merge keys multiply: 500 bytes can stand for 100 million keys.
+MOST_MERGED = 10_000
+# Spellings of numbers that few people mean.
+_SURPRISING = (
+    (re.compile(":"), "base 60", "write one number (a runtime is in minutes)"),
+    (re.compile("^[-+]?0[0-7_]+$"), "base 8", "leave out the leading zero"),
+)
 
 
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any], path: tuple[Any, ...] = ()) -> dict[str, Any]:
@@ -48,13 +56,17 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     """Read one YAML mapping.
 
     Raises:
-        UserError: the file is missing, is not YAML, names a key twice, or is not a mapping.
+        UserError: the file is missing, is not YAML, names a key twice, has a number in base 8 or 60, or is not
+            a mapping.
     """
     path = Path(path)
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: {error.problem or error.context}") from None
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
     except OSError as error:
@@ -66,8 +78,13 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     return value
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, where YAML would silently keep the last."""
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses what YAML would silently read as something else.
+
+    A key given twice would be the last one, ``4:00:00`` would be 14400 and ``010`` would be 8.
+    """
+
+    _merged = 0
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -80,6 +97,26 @@ class _UniqueKeys(yaml.SafeLoader):
             if isinstance(key, str):
                 seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        before = len(node.value)
+        super().flatten_mapping(node)
+        self._merged += max(0, len(node.value) - before)
+        if self._merged > MOST_MERGED:
+            raise yaml.constructor.ConstructorError(None, None, "too many merged keys (<<)", node.start_mark)
+
+    def _number(self, node: yaml.ScalarNode) -> Any:
+        text = node.value
+        number = self.construct_yaml_int(node) if node.tag.endswith("int") else self.construct_yaml_float(node)
+        for pattern, base, way_out in _SURPRISING:
+            if pattern.search(text):
+                problem = f"{text} is {number:g} in YAML ({base}): {way_out}, or '{text}' if it is text"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return number
+
+
+for _kind in ("int", "float"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader._number)
 
 
 def parse_params(values: Mapping[str, Any], origin: str = "params.yaml") -> Params:
