@@ -70,6 +70,7 @@ RUN_JSON = {
     "scores": "dev scores of the final model; tables compute them again from predictions",
     "held_out": "scores on training examples kept aside (`select.hold_out`)",
     "majority": "main metric of always predicting the most frequent class, or the mean",
+    "recorded_bytes": "of its teachers' answers on disk, for one example",
 }  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def test_a_run_writes_everything_it_promises():
     record = read_json(run.marker)
     promised = """fingerprint recipe params inputs data_sha256 git_commit git_dirty lock_sha256 versions device seconds
         peak_memory examples_per_second started finished encoder_parameters total_parameters task method scores
-        majority held_out"""
+        majority held_out recorded_bytes"""
     assert set(promised.split()) <= set(record)
     predictions = pd.read_parquet(run.folder / "predictions.parquet")
     assert list(predictions.columns) == ["idx", "label", "logit_0", "logit_1"] and len(predictions) == 48
@@ -253,7 +253,9 @@ def test_an_ensemble_answers_by_the_mean_of_its_members():
                            "soft": {"teacher": {"of": "teacher", "seeds": [1, 2], "weak": "accept"}}}}  # fmt: skip
     run = made(plan(**changes), "soft")
     assert len(run.parts) == 2 and is_complete(run)
-    assert read_json(run.marker)["params"]["combine"] == "mean_probabilities"
+    record = read_json(run.marker)
+    assert record["params"]["combine"] == "mean_probabilities"
+    assert record["recorded_bytes"] == 2 * 2 * 4  # two teachers, two classes, fp32
 
 
 def test_an_assistant_and_generations_teach_as_teachers_do():

@@ -164,6 +164,11 @@ class RecordingReader:
             self._there[name] = (self._folder / name).exists()
         return self._there[name]
 
+    def bytes_per_example(self, wanted: Wanted) -> float:
+        """Return the bytes an example that the disk keeps of ``wanted``; what was not recorded takes none."""
+        names = {file_name(kind, layer) for kind, layer in stored(wanted) if self.has(kind, layer)}
+        return sum(self._array(name).bytes for name in names) / len(self._sorted_ids)
+
     def read(self, ids: Tensor, length: int, wanted: Iterable[tuple[str, int]], *, pinned: bool = False) -> Captured:
         """Return what was recorded of examples ``ids`` (B,), on the CPU; token axes are padded with zeros.
 
@@ -244,6 +249,11 @@ class _Rows:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         self.size, self._dtype, self._begin = mapped.size, mapped.dtype, int(mapped.offset)
         self._file = path.open("rb", buffering=0)
+
+    @property
+    def bytes(self) -> int:
+        """What the array takes on disk, its header left out."""
+        return self.size * self._dtype.itemsize
 
     def read(self, start: int, count: int) -> np.ndarray:
         """Return ``count`` elements of the flattened array from element ``start`` on."""

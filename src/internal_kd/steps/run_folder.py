@@ -106,12 +106,14 @@ class JobRecord:
     Attributes:
         clock: the time of the training, earlier attempts included once a checkpoint was read.
         provenance: recorded at the start, so that later edits are not credited with this model.
+        recorded_bytes: what the disk keeps of the teachers' answers for one example of this run.
     """
 
     def __init__(self, run: Run) -> None:
         """Start."""
         self.clock, self.provenance = Clock(), provenance()
-        self._run, self._history = run, 0
+        self.recorded_bytes = 0
+        self._run = run
         self._progress = WORK / "progress" / f"{run.fingerprint}.json"
         self._epochs = WORK / "progress" / f"{run.fingerprint}.jsonl"
 
@@ -181,6 +183,7 @@ def write_run(
             "scores": scores,
             "held_out": dev.scores_on(*held_out) if aside and held_out else None,
             "majority": dev.majority(),
+            "recorded_bytes": job.recorded_bytes,
         }
         publish(staged, run.folder, record, run.marker.name)
     shutil.rmtree(run.checkpoints, ignore_errors=True)

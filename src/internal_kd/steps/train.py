@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from internal_kd.data.inputs import EncodedExamples
     from internal_kd.distillation.answers import Answers as Answering
     from internal_kd.distillation.hardware import Hardware
+    from internal_kd.distillation.recording import RecordingReader
     from internal_kd.learners.learner import Network
     from internal_kd.tasks.info import TaskInfo
 
@@ -75,9 +76,10 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
         return
     positions, held_out = training_positions(examples, settings.select)
     terms = _terms(run, network, info)
-    answers, answered = _answers(run, terms, info, hardware)
-    if answered is not None:
-        positions = positions[np.isin(np.asarray(examples.idx)[positions], answered)]
+    answers, recorded = _answers(run, terms, info, hardware)
+    if recorded:
+        for reader, _ in recorded:
+            positions = positions[np.isin(np.asarray(examples.idx)[positions], reader.ids)]
     else:
         positions = positions[examples.labelled[positions]]
     if not len(positions):
@@ -99,6 +101,7 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
         on_epoch=job.epoch,
         clock=job.clock,
     )
+    job.recorded_bytes = round(sum(reader.bytes_per_example(wanted) for reader, wanted in recorded))
     write_run(run, network, dev, hardware, result, job, keep_model=keep_model, held_out=(examples, held_out))
 
 
@@ -151,44 +154,44 @@ def _teacher_shape(run: Run) -> Shape:
 
 def _answers(
     run: Run, terms: tuple[Term, ...], info: TaskInfo, hardware: Hardware
-) -> tuple[Answering | None, np.ndarray | None]:
-    """Return who answers, and the ids of the examples that have an answer; None and None without a teacher."""
-    import numpy as np
-
+) -> tuple[Answering | None, list[tuple[RecordingReader, Wanted]]]:
+    """Return who answers, and the recordings with what is read of each; None and none without a teacher."""
     from internal_kd.distillation.answers import Mean
+    from internal_kd.distillation.recording import RecordingReader
 
     if not run.parts:
-        return None, None
+        return None, []
     everything = asked_of_teacher(terms)
     outputs = frozenset(one for one in everything if one[0] == "logits")
     ensemble = run.answers if isinstance(run.answers, Ensemble) else None
     asked = [everything if number == 0 else outputs for number in range(len(run.parts))]
     if ensemble and ensemble.internals == "none":
         asked = [outputs] * len(run.parts)
-    members, ids = [], None
-    for part, wanted in zip(run.parts, asked, strict=True):
-        member, answered = _recorded(part, wanted, info, hardware)
-        members.append(member)
-        ids = answered if ids is None else np.intersect1d(ids, answered)
+    recorded = [
+        (RecordingReader(part.folder, verify=verifier(part)), wanted)
+        for part, wanted in zip(run.parts, asked, strict=True)
+    ]
+    members = [
+        _recorded(part, reader, wanted, info, hardware)
+        for part, (reader, wanted) in zip(run.parts, recorded, strict=True)
+    ]
     if ensemble is None:
-        return members[0], ids
-    return Mean(members, ensemble.combine, internals=0 if ensemble.internals == "first" else None), ids
+        return members[0], recorded
+    return Mean(members, ensemble.combine, internals=0 if ensemble.internals == "first" else None), recorded
 
 
-def _recorded(part: Answers, wanted: Wanted, info: TaskInfo, hardware: Hardware) -> tuple[Answering, np.ndarray]:
+def _recorded(part: Answers, reader: RecordingReader, wanted: Wanted, info: TaskInfo, hardware: Hardware) -> Answering:
     from dataclasses import replace
 
     from internal_kd.distillation.answers import Live, Recorded
-    from internal_kd.distillation.recording import RecordingReader
     from internal_kd.steps.record import open_network, teacher_hardware
 
-    reader = RecordingReader(part.folder, verify=verifier(part))
     recorded = Recorded(reader, None, hardware)
     if isinstance(part.of, AnswersFile) or not recorded.missing(wanted):
-        return recorded, reader.ids
+        return recorded
     chosen = read_mapping(part.marker)["teacher"]
     teacher = next((run for run in part.runs if run.fingerprint == chosen), None)
     network = open_network(teacher, part.inputs.encoder, info)
     hardware.place(network.module)
     live = Live(network, replace(hardware, precision=teacher_hardware(teacher).precision))
-    return Recorded(reader, live, hardware), reader.ids
+    return Recorded(reader, live, hardware)
