@@ -139,6 +139,50 @@ def test_values_vary_for_the_methods_that_teach_nobody():
     assert points == many | {("teacher", 4, "full")}
 
 
+def test_a_teacher_of_one_task_has_runs_on_that_task_alone(project):
+    shutil.copytree(project / "encoder", project / "ours")
+    two = {"study": {"tasks": ["judge", "second"]}, "tasks": {"second": {**VALUES["tasks"]["judge"], "seed": 1}}}
+    for teacher in ({"of": "soft_kl", "weak": "accept"}, {"folder": "ours", "labels": ["acceptable", "unacceptable"]}):
+        study = plan(**merge(two, {"tasks": {"second": {"methods": {"soft": {"teacher": teacher}}}}}))
+        named = teacher.get("of", "ours")
+        assert {run.task for run in study.runs if run.method.name == named} == {"second"}
+        order = list(study.methods)
+        assert order.index("teacher") < order.index(named) < order.index("soft")
+
+
+def test_methods_may_teach_each_other_on_different_tasks():
+    taught = {"finetuned": {"weights": {"soft": 1}, "teacher": "soft"}}
+    two = {
+        "judge": {"methods": {"soft": {"teacher": "finetuned"}}},
+        "second": {**VALUES["tasks"]["judge"], "seed": 1, "methods": taught},
+    }
+    study = plan(study={"tasks": ["judge", "second"], "methods": ["finetuned", "soft"]}, tasks=two)
+    taught = {(run.task, run.method.name): {t.method.name for t in run.teachers} for run in study.runs}
+    assert taught["judge", "soft"] == {"finetuned"} and taught["second", "finetuned"] == {"soft"}
+
+
+@pytest.mark.parametrize(
+    "vary",
+    [
+        {"teacher.of": ["teacher", "soft_kl"]},
+        {"teacher": [{"of": "teacher", "weak": "accept"}, {"of": "soft_kl", "weak": "accept"}]},
+    ],
+)
+def test_teachers_may_vary(vary):
+    study = plan(study={"methods": ["teacher", "soft"], "vary": vary})
+    of = {run.method.name: set() for run in study.runs}
+    for run in study.runs:
+        of[run.method.name] |= {teacher.method.name for teacher in run.teachers}
+    assert of == {"teacher": set(), "soft_kl": {"teacher"}, "soft": {"teacher", "soft_kl"}}
+    assert len(study.runs) == 2 + 2 + 4
+
+
+def test_the_seed_of_a_teacher_may_vary():
+    study = plan(study={"methods": ["soft"], "vary": {"teacher.seed": [1, 2]}})
+    seeds = [(run.teachers[0].seed, run.seed) for run in study.runs if run.method.name == "soft"]
+    assert sorted(seeds) == [(1, 1), (1, 2), (2, 1), (2, 2)]
+
+
 def test_a_method_that_gives_the_key_itself_does_not_vary():
     study = plan(study={"vary": {"temperature": [1.0, 2.0]}}, methods={"soft": {"temperature": 4.0}})
     assert {run.method.settings.temperature for run in study.runs if run.method.name == "soft"} == {4.0}
@@ -254,6 +298,10 @@ EVERY_OTHER = {"start": {"layers": "every_other"}}
         ({"methods": {"soft": {"learner": {"width": 30}}}}, ["methods.soft", "width 30", "4 heads"]),
         ({"methods": {"soft": {"teacher": "nobody"}}}, ["methods.soft.teacher", "'nobody' is not a method"]),
         ({"methods": {"soft": {"teacher": "stacked"}, "stacked": {"teacher": "soft"}}}, ["circle", "soft -> stacked"]),
+        ({"study": {"vary": {"teacher.of": ["teacher", "nobody"]}}}, ["teacher", "'nobody' is not a method"]),
+        ({"study": {"vary": {"seeds": [[1], [2]]}}}, ["study.vary", "'seeds'", "study.seeds"]),
+        ({"methods": {"soft": {"learner": {"start": {"from": "nobody"}}}}},
+         ["methods.soft.learner.start.from", "'nobody' is not a method"]),
         ({"methods": {"soft": {"teacher": {"of": "teacher", "seed": 7}}}}, ["methods.soft.teacher", "seed 7", "1, 2"]),
         ({"methods": {"stacked": {"teacher": {"of": "teacher", "seeds": [1, 2]}}}}, ["internals: first"]),
         ({"methods": {"stacked": {"teacher": {"answers": "a.csv"}}}}, ["a.csv does not exist"]),

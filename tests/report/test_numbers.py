@@ -108,7 +108,8 @@ def test_classes_and_confusion(in_demo):
     labels, predicted = made_runs.labels_and_predictions(run)
     own = classes[(classes["task"] == run.task) & (classes["method"] == "teacher")]
     expected = precision_recall_fscore_support(labels, predicted)
-    assert pytest.approx(np.array(expected)) == own[["precision", "recall", "f1", "examples_of_class"]].to_numpy().T
+    columns = ["class_precision", "class_recall", "class_f1", "examples_of_class"]
+    assert pytest.approx(np.array(expected)) == own[columns].to_numpy().T
     counts = confusion[(confusion["task"] == run.task) & (confusion["method"] == "teacher")]["count"]
     assert counts.tolist() == confusion_matrix(labels, predicted).ravel().tolist()
 
@@ -121,8 +122,8 @@ def test_phenomena_average_to_the_accuracy(in_demo):
 
 def test_disagreements_are_examples_that_one_side_gets_right(in_demo):
     frame = pd.read_parquet(in_demo.study.folder / "frames/disagreements.parquet")
-    assert len(frame) and (frame["teacher"] != frame["student"]).all()
-    assert ((frame["gold"] == frame["teacher"]) | (frame["gold"] == frame["student"])).all()
+    assert len(frame) and (frame["teacher_answer"] != frame["student_answer"]).all()
+    assert ((frame["gold"] == frame["teacher_answer"]) | (frame["gold"] == frame["student_answer"])).all()
     assert frame["text_a"].str.len().gt(0).all()
     # Sentences of the data are no table for git.
     assert not (in_demo.study.folder / "tables/disagreements.csv").exists()
@@ -137,7 +138,7 @@ def test_agreement_and_repeated_mistakes(in_demo):
         wrong = taught != labels
         assert line["agreement"] == pytest.approx(np.mean([p == taught for p in own]))
         assert line["repeated"] == pytest.approx(np.mean([(p == taught)[wrong].mean() for p in own]))
-        assert line["teacher"] == teacher.fingerprint
+        assert line["teacher_run"] == teacher.fingerprint
 
 
 def test_metrics_for_dvc_are_the_main_table(in_demo):

@@ -7,9 +7,13 @@ import pandas as pd
 import pytest
 
 from internal_kd.errors import UserError
+from internal_kd.params.method import MethodParams
+from internal_kd.params.study import NAMING
 from internal_kd.report.cells import at_shown_point, cells_of, point_text, primary_rows, shown_point, teacher_of
 from internal_kd.report.frames import SCHEMAS, frame_of, read_frame, write_frame
 from internal_kd.report.layout import Shown, Strong, latex, markdown
+from internal_kd.report.results import StudyResults
+from internal_kd.report.scoring import main_lines, run_lines, score_lines
 from internal_kd.report.styles import STYLES, styles_of
 from internal_kd.report.sweeps import pareto_front
 from internal_kd.report.words import count, duration, interval, joined, millions, p_text, shown
@@ -60,6 +64,25 @@ def test_the_question_by_default_and_as_declared(project):
     assert primary_rows(declared) == (("stacked",), "soft")
     with pytest.raises(UserError, match=r"analysis\.primary\.rows: 'stakced' .*did you mean 'stacked'"):
         primary_rows(made_runs.plan(analysis={"primary": {"rows": ["stakced"]}}))
+
+
+def test_every_varied_key_has_a_column_with_the_value_given(project):
+    vary = {"precision": ["auto", "fp32"], "epochs": [4, 5], "teacher": ["teacher", "finetuned"]}
+    study = made_runs.plan(study={"methods": ["teacher", "soft"], "seeds": [1], "vary": vary})
+    made_runs.write_study(study)
+    results = StudyResults.read(study)
+    for name, lines in (("main", main_lines(results)), ("scores", score_lines(results)), ("runs", run_lines(results))):
+        frame = frame_of(study, name, lines).query("method == 'soft'")
+        assert len(frame.drop_duplicates(list(vary))) == 8, name
+        assert set(frame["precision"]) == {"auto", "fp32"} and set(frame["epochs"]) == {"4", "5"}
+
+
+def test_no_column_that_a_table_fills_itself_has_the_name_of_a_varied_key():
+    recorded = {"runs": {"epochs", "precision"}}
+    for name, columns in SCHEMAS.items():
+        if "*" in columns:
+            varied = set(MethodParams.model_fields) - set(NAMING)
+            assert set(columns) & varied <= recorded.get(name, set()), name
 
 
 def test_varied_values_as_text():

@@ -14,7 +14,7 @@ from internal_kd.params.data import FilesEntry
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import WEIGHTS, problem_with, read_record
 from internal_kd.plan.study import Study
-from internal_kd.report.cells import Cell, axis_column, cells_of, point_text
+from internal_kd.report.cells import Cell, cells_of, point_text
 from internal_kd.report.words import metric_title
 from internal_kd.tasks.info import TaskInfo
 from internal_kd.tasks.metrics import METRICS
@@ -224,7 +224,7 @@ def _at(cells: list[Cell], study: Study, axis: str, value: str) -> list[Cell]:
     if axis not in study.axes:
         known = ", ".join(study.axes) or "none"
         raise UserError(f"{axis!r} is not varied{nearest(axis, study.axes)}; varied keys of the study: {known}")
-    chosen = [cell for cell in cells if dict(cell.point)[axis_column(axis)] == value]
+    chosen = [cell for cell in cells if dict(cell.point)[axis] == value]
     if not chosen:
         known = ", ".join(point_text(item) for item in study.params.study.vary[axis])
         raise UserError(f"no method has {axis} {value}; the study has {known}")

@@ -14,6 +14,8 @@ from internal_kd.params.method import MethodParams
 from internal_kd.tasks.glue import GLUE
 
 RESERVED = ("encoder", "none", "random")
+# Keys of a method that name its row and its runs, and change no training.
+NAMING = ("id", "title", "seeds", "compare_with")
 
 
 class StudyParams(Frozen):
@@ -135,6 +137,8 @@ class Params(Frozen):
             if axis.partition(".")[0] not in MethodParams.model_fields:
                 near = nearest(axis, list(MethodParams.model_fields))
                 raise ValueError(f"study.vary: {axis!r} is not a key of a method{near}")
+            if axis in NAMING:
+                raise ValueError(f"study.vary: {axis!r} changes no training; vary another key, or give `study.seeds`")
         return self
 
     @model_validator(mode="after")

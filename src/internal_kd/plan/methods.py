@@ -29,74 +29,77 @@ class StudyMethods:
         self.given = {name: given_in(entry) for name, entry in params.methods.items()}
         self._defaults = given_in(params.defaults)
         self._known: dict[tuple[str, str, str], Method] = {}
-        self._name_models()
+
+    @property
+    def requested(self) -> tuple[str, ...]:
+        """The methods that the study asks for."""
+        return self.params.study.methods or tuple(self.params.methods)
 
     # Who teaches whom
 
-    def _name_models(self) -> None:
-        """Give every model that somebody fine-tuned, named by a teacher alone, a method and so a row of its own."""
-        for name in tuple(self.given):
-            for teacher in self._teachers_named_by(name):
-                if not (teacher.folder or teacher.hub):
-                    continue
-                model = model_name(teacher)
-                learner = teacher.model_dump(include={"folder", "hub", "revision", "labels"}, exclude_none=True)
-                known = self.given.get(model)
-                if known is not None and known["learner"] != {"kind": "finished", **learner}:
-                    raise UserError(
-                        f"methods.{name}.teacher: {teacher.folder or teacher.hub} would be the row {model!r}, which is "
-                        "another method or model already; rename the folder, or that method"
-                    )
-                if known is None:
-                    taken = {entry.get("id") for entry in self.given.values()}
-                    row = next(row for row in ("1.0", *(f"1.{i}" for i in range(1, 100))) if row not in taken)
-                    title = f"{Path(teacher.folder).name if teacher.folder else teacher.hub}, as it is"
-                    self.given[model] = {
-                        "id": row, "title": title, "learner": {"kind": "finished", **learner}, "teacher": None,
-                        "weights": {}, "curriculum": "all", "select": {"keep": "full"},
-                    }  # fmt: skip
+    def on(self, task: str) -> tuple[str, ...]:
+        """Return the methods that a task needs, each after those it listens to or starts from.
 
-    def _teachers_named_by(self, name: str) -> list[TeacherParams]:
-        layers = [self._defaults, self.given[name]]
-        for task in self.tasks:
-            entry = self.params.tasks[task]
-            layers += [given_in(entry.defaults), given_in(entry.methods[name]) if name in entry.methods else {}]
-        found = []
-        for layer in layers:
-            if isinstance(layer.get("teacher"), dict):
-                found.append(TeacherParams.model_validate(layer["teacher"]))
-        return found
-
-    def in_order(self) -> tuple[str, ...]:
-        """Return the methods of the study, each after those it listens to or starts from."""
+        Raises:
+            UserError: a method is unknown, or some teach each other in a circle.
+        """
         order: list[str] = []
         around: list[str] = []
 
         def visit(name: str, asked_by: str) -> None:
             if name in order:
                 return
-            if name not in self.given:
-                raise UserError(refusals.unknown_method(name, asked_by, tuple(self.given)))
             if name in around:
                 circle = " -> ".join([*around[around.index(name) :], name])
                 raise UserError(f"methods.{asked_by}.teacher: these methods teach each other in a circle: {circle}")
             around.append(name)
-            for task in self.tasks:
-                for teacher in self.taught_by(task, self.of(task, name, {})):
+            for method in self.points_of(task, name):
+                for teacher in self.taught_by(task, method):
                     visit(teacher, name)
             around.pop()
             order.append(name)
 
-        for name in self.params.study.methods or tuple(self.params.methods):
+        for name in self.requested:
             visit(name, name)
         return tuple(order)
 
     def taught_by(self, task: str, method: Method) -> tuple[str, ...]:
-        """Return the methods that a method listens to or starts from."""
+        """Return the methods that a method listens to or starts from.
+
+        Raises:
+            UserError: one of them is unknown.
+        """
         teacher = method.teacher
-        names = () if teacher is None else (model_name(teacher),) if teacher.folder or teacher.hub else teacher.of
+        names = () if teacher is None else self._names_of(teacher, method.name)
+        for name in names:
+            if name not in self.given:
+                raise UserError(refusals.unknown_method(name, f"{method.name}.teacher", tuple(self.given)))
         source = self.source_of(task, method)
+        if source and source not in self.given:
+            raise UserError(refusals.unknown_method(source, f"{method.name}.learner.start.from", tuple(self.given)))
         return (*names, source) if source and source not in names else names
+
+    def _names_of(self, teacher: TeacherParams, asked_by: str) -> tuple[str, ...]:
+        """Return the methods that a teacher names; a model that somebody fine-tuned becomes a method, and so a row."""
+        if not (teacher.folder or teacher.hub):
+            return teacher.of
+        model = model_name(teacher)
+        named = teacher.model_dump(include={"folder", "hub", "revision", "labels"}, exclude_none=True)
+        learner = {"kind": "finished", **named}
+        if model not in self.given:
+            taken = {entry.get("id") for entry in self.given.values()}
+            row = next(row for row in ("1.0", *(f"1.{i}" for i in range(1, 100))) if row not in taken)
+            title = f"{Path(teacher.folder).name if teacher.folder else teacher.hub}, as it is"
+            self.given[model] = {
+                "id": row, "title": title, "learner": learner, "teacher": None,
+                "weights": {}, "curriculum": "all", "select": {"keep": "full"},
+            }  # fmt: skip
+        if self.given[model].get("learner") != learner:
+            raise UserError(
+                f"methods.{asked_by}.teacher: {teacher.folder or teacher.hub} would be the row {model!r}, which is "
+                "another method or model already; rename the folder, or that method"
+            )
+        return (model,)
 
     def source_of(self, task: str, method: Method) -> str | None:
         """Return the method whose run a learner's first weights come from, None for the encoder or random weights."""
@@ -113,32 +116,32 @@ class StudyMethods:
                 f"methods.{method.name}.learner.start.from: `teacher` needs a teacher with weights; name a method, or "
                 "start from `encoder`"
             )
-        return model_name(teacher) if teacher.folder or teacher.hub else teacher.of[0]
+        return self._names_of(teacher, method.name)[0]
 
     @cached_property
     def teaching(self) -> frozenset[str]:
-        """The methods that teach others, or whose weights others start from."""
-        order = self.params.study.methods or tuple(self.params.methods)
+        """The methods that teach others, or whose weights others start from, at any point of ``study.vary``."""
         found: set[str] = set()
-        waiting = list(order)
-        while waiting:
-            name = waiting.pop()
+        waiting = list(self.requested)
+        for name in waiting:  # grows meanwhile: who turns out to teach does not vary, and may listen to others then
             for task in self.tasks:
-                for teacher in self.taught_by(task, self.of(task, name, {})):
-                    if teacher not in found:
-                        found.add(teacher)
-                        waiting.append(teacher)
+                for method in self._points(task, name, teaches=name in found):
+                    new = [teacher for teacher in self.taught_by(task, method) if teacher not in found]
+                    found.update(new)
+                    waiting.extend(new)
         return frozenset(found)
 
     # Methods and their points
 
     def points_of(self, task: str, name: str) -> list[Method]:
         """Return a method at every point of ``study.vary`` that it takes part in, each once."""
+        return self._points(task, name, teaches=name in self.teaching)
+
+    def _points(self, task: str, name: str, *, teaches: bool) -> list[Method]:
         axes = self.params.study.vary
         points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
         methods: dict[str, Method] = {}
         for point in points:
-            teaches = name in self.teaching
             own = {} if teaches else {path: v for path, v in point.items() if not self._keeps(task, name, path)}
             methods.setdefault(repr(own), self.of(task, name, own))
         return list(methods.values())

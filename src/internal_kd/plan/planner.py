@@ -42,9 +42,9 @@ class Planner:
 
         What every student reads of its teacher is noted first, because a recording holds all of it.
         """
-        order = self.methods.in_order()
-        tasks = self.methods.tasks
-        chosen = {(task, name): self.methods.points_of(task, name) for task in tasks for name in order}
+        tasks, requested = self.methods.tasks, self.methods.requested
+        orders = {task: self.methods.on(task) for task in tasks}
+        chosen = {(task, name): self.methods.points_of(task, name) for task in tasks for name in orders[task]}
         for (task, _), methods in chosen.items():
             for method in methods:
                 self._note_needs(task, method)
@@ -52,18 +52,19 @@ class Planner:
             for method in methods:
                 for seed in self.methods.seeds_of(task, name):
                     self._run(task, method, seed)
-        inputs = {task: self._inputs(task, self.encoder, self._longest(task, order)) for task in tasks}
-        return inputs, {name: chosen[tasks[0], name][0] for name in order}, tuple(self.runs.values())
+        inputs = {task: self._inputs(task, self.encoder, _longest(task, chosen)) for task in tasks}
+        rows: list[str] = []
+        for name in requested:  # after those that teach it on any task
+            rows += [other for order in orders.values() for other in order[: order.index(name)]]
+            rows.append(name)
+        first = {name: next(chosen[task, name][0] for task in tasks if (task, name) in chosen) for name in rows}
+        return inputs, first, tuple(self.runs.values())
 
     def _inputs(self, task: str, encoder: Encoder, max_length: int) -> Inputs:
         key = (task, encoder.fingerprint, max_length)
         if key not in self.inputs:
             self.inputs[key] = Inputs(RECIPES["encode_task"], self.data[task], encoder, max_length)
         return self.inputs[key]
-
-    def _longest(self, task: str, order: tuple[str, ...]) -> int:
-        methods = [self.methods.of(task, name, {}) for name in order]
-        return max((m.settings.max_length for m in methods if not is_finished(m.learner)), default=64)
 
     def _inputs_of(self, task: str, method: Method) -> Inputs:
         if not is_finished(method.learner):
@@ -198,6 +199,12 @@ class Planner:
                 return numbers[0]
         known = self.methods.seeds_of(task, name)
         return seed if seed in known else known[0]
+
+
+def _longest(task: str, chosen: dict[tuple[str, str], list[Method]]) -> int:
+    """Return how many tokens of a task's texts some method reads."""
+    methods = [method for (of, _), points in chosen.items() if of == task for method in points]
+    return max((m.settings.max_length for m in methods if not is_finished(m.learner)), default=64)
 
 
 def _longest_of(model: Encoder, method: Method) -> int:

@@ -46,11 +46,9 @@ def check_study(study: Study) -> None:
     _check_distinct(study)
 
 
-def unknown_method(name: str, asked_by: str, known: tuple[str, ...]) -> str:
-    """Return the line for a teacher that is not a method."""
-    return (
-        f"methods.{asked_by}.teacher: {name!r} is not a method{nearest(name, list(known))}; methods: {', '.join(known)}"
-    )
+def unknown_method(name: str, where: str, known: tuple[str, ...]) -> str:
+    """Return the line for a teacher, or a source of first weights, that is not a method."""
+    return f"methods.{where}: {name!r} is not a method{nearest(name, list(known))}; methods: {', '.join(known)}"
 
 
 def check_ensemble(method: Method, teacher: TeacherParams) -> None:

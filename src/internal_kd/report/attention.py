@@ -69,8 +69,8 @@ class Measured:
         """Return what names it in the tables."""
         own = self.cell.columns() | {
             "seed": self.run.seed,
-            "student": self.fingerprint,
-            "teacher": self.teacher.fingerprint,
+            "student_run": self.fingerprint,
+            "teacher_run": self.teacher.fingerprint,
         }
         if self.first:
             own |= {"id": "", "method": "before_training", "title": BEFORE, "seed": self.first.seed}

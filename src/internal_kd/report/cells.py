@@ -17,8 +17,6 @@ from internal_kd.plan.study import Study
 FULL = "full"
 # Soft labels alone, and training without a teacher: what rows are compared with unless they name others.
 STANDARD, UNTAUGHT = "3.0", "2.0"
-# Columns that a varied key may not take.
-TAKEN = frozenset({"id", "title", "seeds", "teacher", "task", "metric", "method", "depth", "examples"})
 
 
 @dataclass(frozen=True)
@@ -77,16 +75,6 @@ class Cell:
         }
 
 
-def axis_column(axis: str) -> str:
-    """Return the column of a varied key: the key itself, unless another column has that name."""
-    return f"vary.{axis}" if axis in TAKEN else axis
-
-
-def axis_columns(study: Study) -> tuple[str, ...]:
-    """Return the columns of a study's varied keys."""
-    return tuple(axis_column(axis) for axis in study.axes)
-
-
 def point_text(value: Any) -> str:
     """Return a varied value as text: ``6``, ``2,4,6``, ``from=teacher layers=first``."""
     if isinstance(value, Mapping):
@@ -108,7 +96,7 @@ def cells_of(study: Study) -> tuple[Cell, ...]:
         given = run.method.point.items()
         # What neither the method nor the defaults give has the value of every method.
         values = ((axis, value_of(run.method, axis) if value is None else value) for axis, value in given)
-        point = tuple((axis_column(axis), point_text(value)) for axis, value in values)
+        point = tuple((axis, point_text(value)) for axis, value in values)
         groups.setdefault((run.task, run.method.name, point), []).append(run)
     order = {name: place for place, name in enumerate(study.methods)}
     tasks = {name: place for place, name in enumerate(study.tasks)}

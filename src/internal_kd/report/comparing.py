@@ -216,7 +216,7 @@ def fidelity_lines(beside: Iterable[Beside]) -> Lines:
     for one in beside:
         line: dict[str, Any] = one.cell.columns() | {"split": one.split, "seeds": len(one.students)}
         line |= {
-            "teacher": one.teacher.run.fingerprint,
+            "teacher_run": one.teacher.run.fingerprint,
             "divergence_kind": "mse" if isinstance(one.found, Mean) else "kl",
         }
         for name, mean in one.quantities.items():

@@ -13,7 +13,7 @@ import numpy as np
 
 from internal_kd.files import replacing
 from internal_kd.plan.study import Study
-from internal_kd.report.cells import axis_columns, cells_of, shown_point
+from internal_kd.report.cells import cells_of, shown_point
 from internal_kd.report.frames import is_at, read_frame, read_or_empty
 from internal_kd.report.styles import Style, styles_of
 from internal_kd.report.words import bounds_of, is_share, metric_title, scale_of
@@ -93,7 +93,7 @@ def at_point(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the lines at the shown point, and those of methods with one point only."""
     if not study.axes or frame.empty:
         return frame
-    axes = list(axis_columns(study))
+    axes = list(study.axes)
     cells = cells_of(study)
     single = {name for name in study.methods if len({cell.point for cell in cells if cell.method.name == name}) == 1}
     return frame[is_at(frame[axes], shown_point(cells)) | frame["method"].isin(single)]
@@ -310,7 +310,7 @@ def attention(study: Study) -> Figure:
 def measured_attention(study: Study, name: str) -> pd.DataFrame:
     """Return an attention table's lines about runs of the study as it is now."""
     frame, runs = read_or_empty(study, name), set(study.by_fingerprint)
-    return frame[frame["teacher"].isin(runs)]
+    return frame[frame["teacher_run"].isin(runs)]
 
 
 def scores(study: Study) -> Figure:

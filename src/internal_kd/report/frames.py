@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from internal_kd.errors import UserError
 from internal_kd.files import replacing, write_text
 from internal_kd.plan.study import Study
-from internal_kd.report.cells import axis_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,8 +79,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
     },
     # Scores per class, means over seeds; per phenomenon of a generated task; counts of answers, summed over seeds.
     "classes": {
-        **_row("task"), **AXES, "label": TEXT, "examples_of_class": COUNT, "seeds": COUNT, "precision": NUMBER,
-        "recall": NUMBER, "f1": NUMBER,
+        **_row("task"), **AXES, "label": TEXT, "examples_of_class": COUNT, "seeds": COUNT, "class_precision": NUMBER,
+        "class_recall": NUMBER, "class_f1": NUMBER,
     },
     "confusion": {**_row("task"), **AXES, "gold": TEXT, "predicted": TEXT, "count": COUNT, "share": NUMBER},
     "phenomena": {
@@ -89,8 +88,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
     },
     # Dev examples that the teacher gets right and most seeds of a row wrong, or the other way round.
     "disagreements": {
-        **_row("task"), **AXES, "idx": COUNT, "text_a": TEXT, "text_b": TEXT, "gold": TEXT, "teacher": TEXT,
-        "student": TEXT, "seeds_differing": COUNT, "seeds": COUNT,
+        **_row("task"), **AXES, "idx": COUNT, "text_a": TEXT, "text_b": TEXT, "gold": TEXT, "teacher_answer": TEXT,
+        "student_answer": TEXT, "seeds_differing": COUNT, "seeds": COUNT,
     },
     # A row beside its teacher, means over seeds. ``divergence``: KL(teacher || student) in nats, or for values the
     # mean squared difference; ``repeated``: share of the teacher's mistakes given the teacher's wrong answer.
@@ -101,7 +100,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "divergence_high": NUMBER, "teacher_mistakes": COUNT, "repeated": NUMBER, "repeated_low": NUMBER,
         "repeated_high": NUMBER, "by_chance": NUMBER, "excess": NUMBER, "excess_low": NUMBER, "excess_high": NUMBER,
         "p_repeated": NUMBER, "p_repeated_holm": NUMBER, "same_wrong": NUMBER, "same_wrong_by_chance": NUMBER,
-        "teacher": TEXT,
+        "teacher_run": TEXT,
     },
     # A row against a baseline: differences of the quantities of ``fidelity``.
     "fidelity_comparisons": {
@@ -133,13 +132,13 @@ SCHEMAS: dict[str, dict[str, str]] = {
     # Of map_attention: one line per head, and the means. KL(teacher || student) in nats over real queries.
     "attention": {
         **_row("task"), **AXES, "title": TEXT, "seed": COUNT, "student_layer": COUNT, "teacher_layer": COUNT,
-        "head": COUNT, "dev_examples": COUNT, "kl": NUMBER, "kl_std": NUMBER, "student": TEXT, "teacher": TEXT,
+        "head": COUNT, "dev_examples": COUNT, "kl": NUMBER, "kl_std": NUMBER, "student_run": TEXT, "teacher_run": TEXT,
         "problem": TEXT,
     },
     "attention_means": {
         **_row("task"), **AXES, "title": TEXT, "seed": COUNT, "dev_examples": COUNT, "heads": COUNT, "kl": NUMBER,
-        **INTERVAL, "baseline": TEXT, "ratio": NUMBER, "ratio_low": NUMBER, "ratio_high": NUMBER, "student": TEXT,
-        "teacher": TEXT, "problem": TEXT,
+        **INTERVAL, "baseline": TEXT, "ratio": NUMBER, "ratio_low": NUMBER, "ratio_high": NUMBER, "student_run": TEXT,
+        "teacher_run": TEXT, "problem": TEXT,
     },
     # Some maps with their tokens; ``probabilities``: query after query.
     "attention_maps": {
@@ -172,7 +171,8 @@ def columns_of(study: Study, name: str) -> dict[str, str]:
     """Return a table's columns and their types, those of the study's varied keys in their place."""
     found: dict[str, str] = {}
     for column, kind in SCHEMAS[name].items():
-        found |= dict.fromkeys(axis_columns(study), TEXT) if column == "*" else {column: kind}
+        for own in study.axes if column == "*" else (column,):
+            found.setdefault(own, kind)  # a varied key stands where it names the row, as the text given
     return found
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from internal_kd.files import write_text
 from internal_kd.plan.study import Study
-from internal_kd.report.cells import axis_columns
 from internal_kd.report.frames import tables_folder, value_or_none
 from internal_kd.report.words import DASH, axis_title, is_known, p_text, percent, with_spread
 
@@ -158,11 +157,11 @@ class Layout:
     @property
     def point_header(self) -> tuple[str, ...]:
         """The columns of what the study varies."""
-        return tuple(axis_title(axis) for axis in axis_columns(self.study))
+        return tuple(axis_title(axis) for axis in self.study.axes)
 
     def point(self, line: pd.Series) -> tuple[str, ...]:
         """Return a line's values of what the study varies."""
-        return tuple(str(line[axis]) for axis in axis_columns(self.study))
+        return tuple(str(line[axis]) for axis in self.study.axes)
 
     def of_main(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the lines under each task's main metric."""

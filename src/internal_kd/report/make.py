@@ -18,7 +18,6 @@ from typing import Any
 from internal_kd.files import remove, write_json, write_text
 from internal_kd.plan.study import Study
 from internal_kd.report import figures, sweeps, tables
-from internal_kd.report.cells import axis_columns
 from internal_kd.report.frames import (
     WITH_TEXTS,
     frame_of,
@@ -75,7 +74,7 @@ def _files(study: Study, names: tuple[str, ...]) -> list[Path]:
 
 
 def _figure_names(study: Study) -> tuple[str, ...]:
-    return (*FIGURES, *(sweeps.sweep_name(axis) for axis in axis_columns(study)))
+    return (*FIGURES, *(sweeps.sweep_name(axis) for axis in study.axes))
 
 
 def evaluate(study: Study) -> Path:
@@ -145,7 +144,7 @@ def _nested(study: Study, main: Any) -> dict[str, Any]:
     """Return task -> metric -> row -> mean, std, seeds in natural units, for ``dvc metrics``."""
     nested: dict[str, Any] = {}
     for _, line in main.iterrows():
-        row = " ".join([line["method"], *(f"{axis}={line[axis]}" for axis in axis_columns(study))])
+        row = " ".join([line["method"], *(f"{axis}={line[axis]}" for axis in study.axes)])
         values = {name: float(line[name]) for name in ("mean", "std") if line[name] == line[name]}
         own = nested.setdefault(line["task"], {}).setdefault(line["metric"], {})
         own[row] = {**values, "seeds": int(line["seeds"])}
@@ -162,7 +161,7 @@ def plot(study: Study) -> Path:
 
     with figures.look():
         drawn = {name: draw(study) for name, draw in FIGURES.items()}
-        drawn |= {sweeps.sweep_name(axis): sweeps.sweep(study, axis) for axis in axis_columns(study)}
+        drawn |= {sweeps.sweep_name(axis): sweeps.sweep(study, axis) for axis in study.axes}
         drawn |= draw_attention(study)
         for name, figure in drawn.items():
             figures.save(study, name, figure)

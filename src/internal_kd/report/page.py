@@ -14,7 +14,7 @@ from internal_kd.plan.study import Study, plan_study
 from internal_kd.report import tables
 from internal_kd.report.answer import Findings
 from internal_kd.report.attention_figures import attention_names
-from internal_kd.report.cells import axis_columns, primary_rows
+from internal_kd.report.cells import primary_rows
 from internal_kd.report.figures import at_point, figure_paths, measured_attention
 from internal_kd.report.frames import read_frame, read_or_empty, tables_folder
 from internal_kd.report.layout import Layout, Shown, Strong, number
@@ -105,9 +105,7 @@ class _Page:
             ),
             "tables": shown_tables,
             "figures": figures,
-            "sweeps": [
-                self._figure(sweep_name(axis)) | {"axis": axis_title(axis)} for axis in axis_columns(self.study)
-            ],
+            "sweeps": [self._figure(sweep_name(axis)) | {"axis": axis_title(axis)} for axis in self.study.axes],
             "latency": read_or_empty(self.study, "latency")["median_ms"].notna().any(),
             "why": why,
             "claims": claims,
@@ -250,7 +248,7 @@ class _Page:
 
 def _shown_rows(study: Study, main: pd.DataFrame, most: int = 24) -> pd.DataFrame:
     """Return the rows of the open main table: all of them, or where there are too many those at the shown point."""
-    rows = main.groupby(["method", *axis_columns(study)]).ngroups
+    rows = main.groupby(["method", *study.axes]).ngroups
     return main if rows <= most else at_point(study, main)
 
 

@@ -17,7 +17,7 @@ from internal_kd.errors import UserError
 from internal_kd.fields import Frozen, Number, Text
 from internal_kd.params.reading import read_yaml
 from internal_kd.params.resolve import Method
-from internal_kd.report.cells import Cell, axis_column, point_text, value_of
+from internal_kd.report.cells import Cell, point_text, value_of
 from internal_kd.report.results import StudyResults
 from internal_kd.report.words import joined
 from internal_kd.tasks.glue import GLUE
@@ -199,7 +199,7 @@ class Case:
     def cell(self, task: str, row: str, at: dict[str, Any]) -> Cell | None:
         """Return a row's cell on a task of the study at a point, by default at the paper's own values."""
         wanted = {
-            axis_column(axis): point_text(value)
+            axis: point_text(value)
             for axis, value in {**self.setting.students, **at}.items()
             if axis in self.results.study.axes
         }

@@ -52,7 +52,7 @@ def run_lines(results: StudyResults) -> Lines:
                 "fingerprint": run.fingerprint, "label": run.label, "seed": run.seed, "answers": answers,
                 "problem": results.evidence.problems.get(run.fingerprint, ""), "majority": record.get("majority"),
             }  # fmt: skip
-            lines.append(cell.columns() | own | more)
+            lines.append(own | cell.columns() | more)  # a varied key may be recorded too
     return lines
 
 
@@ -64,7 +64,7 @@ def score_lines(results: StudyResults) -> Lines:
             held_out = (done.record.get("held_out") or {}).get(column.name)
             own = {name: done.record.get(name) for name in RECORDED}
             named = {"metric": column.name, "seed": done.run.seed, "value": value, "held_out": held_out}
-            lines.append(cell.columns() | own | named | {"fingerprint": done.run.fingerprint})
+            lines.append(own | cell.columns() | named | {"fingerprint": done.run.fingerprint})
     return lines
 
 
@@ -132,7 +132,9 @@ def class_lines(results: StudyResults) -> tuple[Lines, Lines]:
         names, labels = task.info.labels, task.labels()
         counts = np.stack([_counts(labels, one, len(names)) for one in results.predicted(cell)])
         right, gold, said = np.diagonal(counts, axis1=1, axis2=2), counts.sum(2), counts.sum(1)
-        parts = {"precision": (right, said), "recall": (right, gold), "f1": (2 * right, gold + said)}
+        parts = {
+            "class_precision": (right, said), "class_recall": (right, gold), "class_f1": (2 * right, gold + said)
+        }  # fmt: skip
         shares = {name: np.divide(a, b, out=np.zeros(a.shape), where=b > 0).mean(0) for name, (a, b) in parts.items()}
         for k, label in enumerate(names):
             own = {name: float(values[k]) for name, values in shares.items()}
@@ -183,8 +185,9 @@ def disagreement_lines(results: StudyResults) -> Lines:
             lines.append(
                 {
                     **cell.columns(), "idx": int(example["idx"]), "text_a": example.get("text_a", ""),
-                    "text_b": example.get("text_b", ""), "gold": names[labels[at]], "teacher": names[of_teacher[at]],
-                    "student": names[usual[at]], "seeds_differing": int(differing[at]), "seeds": len(own),
+                    "text_b": example.get("text_b", ""), "gold": names[labels[at]],
+                    "teacher_answer": names[of_teacher[at]], "student_answer": names[usual[at]],
+                    "seeds_differing": int(differing[at]), "seeds": len(own),
                 }
             )  # fmt: skip
     return lines

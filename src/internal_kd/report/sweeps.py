@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from internal_kd.plan.study import Study
-from internal_kd.report.cells import axis_columns, cells_of, shown_point
+from internal_kd.report.cells import cells_of, shown_point
 from internal_kd.report.figures import (
     at_point,
     legend_below,
@@ -52,7 +52,7 @@ COSTS = {
 def cost_points(study: Study) -> pd.DataFrame:
     """Return every row's mean score over tasks (times 100 where usual) beside its costs; rows on all tasks only."""
     scores_, costs = main_lines(study, anywhere=True), main_lines(study, "efficiency", anywhere=True)
-    keys = ["task", "id", "method", *axis_columns(study)]
+    keys = ["task", "id", "method", *study.axes]
     both = scores_.merge(costs[[*keys, "latency_ms"]], on=keys, how="left")
     both["score"] = both["mean"] * both["metric"].map(scale_of)
     both["encoder_parameters"] = both["encoder_parameters"].astype("float64") / 1e6
@@ -91,7 +91,7 @@ def cost(study: Study) -> Figure:
 def sweep(study: Study, axis: str) -> Figure:
     """Draw scores against a varied key, one panel per task; the teacher is a dashed line."""
     lines = main_lines(study, anywhere=True)
-    for other in axis_columns(study):
+    for other in study.axes:
         if other != axis:
             at = shown_point(cells_of(study)).get(other)
             lines = lines[(lines[other] == at) | ~lines["method"].isin(_moving(study, other))]

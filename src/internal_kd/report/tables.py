@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from internal_kd.plan.study import Study
-from internal_kd.report.cells import FULL, axis_columns, primary_rows
+from internal_kd.report.cells import FULL, primary_rows
 from internal_kd.report.frames import value_or_none
 from internal_kd.report.layout import Layout, Shown, Strong, Text, number, p_value, plain, score, share
 from internal_kd.report.words import (
@@ -57,7 +57,7 @@ NOTES = {
 
 def main_table(layout: Layout, main: pd.DataFrame, comparisons: pd.DataFrame, *, all_metrics: bool = True) -> Shown:
     """Return the main table, laid out like the paper's: rows are methods, columns tasks; bold only where decided."""
-    axes = axis_columns(layout.study)
+    axes = layout.study.axes
     columns = []
     for task in layout.study.tasks:
         metrics = list(dict.fromkeys(main[main["task"] == task]["metric"]))
@@ -134,7 +134,7 @@ def _score_text(layout: Layout, line: pd.Series, bold: set[tuple[str, ...]]) -> 
 
 def comparisons_table(layout: Layout, comparisons: pd.DataFrame) -> Shown:
     """Return comparisons, both scopes on one line."""
-    keys = ["task", "metric", "id", "method", *axis_columns(layout.study), "baseline"]
+    keys = ["task", "metric", "id", "method", *layout.study.axes, "baseline"]
     same = comparisons[comparisons["scope"] == SAME].set_index(keys, drop=False)
     new = comparisons[comparisons["scope"] == NEW]
 
@@ -188,7 +188,7 @@ def pooled_table(layout: Layout, pooled: pd.DataFrame) -> Shown:
 
 def efficiency_table(layout: Layout, efficiency: pd.DataFrame, main: pd.DataFrame) -> Shown:
     """Return sizes, times and scores beside the teacher's."""
-    keys = ["task", "metric", "method", *axis_columns(layout.study)]
+    keys = ["task", "metric", "method", *layout.study.axes]
     lines = layout.of_main(efficiency).merge(main[[*keys, "encoder_parameters", "mean", "std"]], on=keys, how="left")
     columns: dict[str, Text] = {
         "parameters": lambda line: millions(value_or_none(line["encoder_parameters"])),
@@ -239,7 +239,7 @@ def calibration_table(layout: Layout, calibration: pd.DataFrame) -> Shown:
 
 def classes_table(layout: Layout, classes: pd.DataFrame) -> Shown:
     """Return scores per class."""
-    shares = {name: share(name, 1) for name in ("precision", "recall", "f1")}
+    shares = {name: share(f"class_{name}", 1) for name in ("precision", "recall", "f1")}
     columns = {"class": plain("label"), "examples": plain("examples_of_class"), **shares}
     return layout.build("classes", classes, columns, "Means over seeds.", left=1)
 
@@ -249,7 +249,7 @@ def confusion_table(layout: Layout, confusion: pd.DataFrame, task: str) -> Shown
     own = confusion[confusion["task"] == task]
     answers = tuple(dict.fromkeys(own["predicted"]))
     lines = []
-    for _, group in own.groupby(["id", "method", *axis_columns(layout.study), "gold"], sort=False):
+    for _, group in own.groupby(["id", "method", *layout.study.axes, "gold"], sort=False):
         first, shares = group.iloc[0], dict(zip(group["predicted"], group["share"], strict=True))
         lines.append((layout.row(first), *layout.point(first), first["gold"], *(percent(shares[a]) for a in answers)))
     header = ("method", *layout.point_header, "gold class", *(f"answer {answer}" for answer in answers))
@@ -275,8 +275,8 @@ def disagreements_table(layout: Layout, frame: pd.DataFrame, task: str, method: 
     own = frame[(frame["task"] == task) & (frame["method"] == method)]
     lines = tuple(
         (
-            " / ".join(filter(None, (line["text_a"], line["text_b"]))), line["gold"], line["teacher"],
-            f"{line['student']} ({line['seeds_differing']} of {line['seeds']})",
+            " / ".join(filter(None, (line["text_a"], line["text_b"]))), line["gold"], line["teacher_answer"],
+            f"{line['student_answer']} ({line['seeds_differing']} of {line['seeds']})",
         )
         for _, line in own.iterrows()
     )  # fmt: skip
@@ -289,7 +289,7 @@ def disagreements_table(layout: Layout, frame: pd.DataFrame, task: str, method: 
 
 def attention_table(study: Study, means: pd.DataFrame) -> Shown:
     """Return the attention distances; tasks go by their names, since nothing but weights need be there."""
-    axes, lines = axis_columns(study), []
+    axes, lines = study.axes, []
     for _, line in means.iterrows():
         ratio = f"{line['ratio']:.2f} ({line['ratio_low']:.2f} to {line['ratio_high']:.2f})"
         distance = f"{line['kl']:.3f}" if is_known(line["kl"]) else line["problem"]
@@ -306,7 +306,7 @@ def best_table(layout: Layout, best: pd.DataFrame) -> Shown:
     most = int(own["k"].max()) if len(own) else 0
     ks = [k for k in range(1, most + 1) if k <= 5 or k == most]
     lines = []
-    for _, group in own.groupby(["task", "metric", "id", "method", *axis_columns(layout.study)], sort=False):
+    for _, group in own.groupby(["task", "metric", "id", "method", *layout.study.axes], sort=False):
         first, values = group.iloc[0], dict(zip(group["k"], group["value"], strict=True))
         texts = (shown(first["metric"], values.get(k)) for k in ks)
         lines.append((layout.task(first["task"]), layout.row(first), *layout.point(first), *texts))
