@@ -1,5 +1,7 @@
 """Claims of papers: each rule, each verdict, and the setting in which it can be decided."""
 
+import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,18 @@ import yaml
 
 from internal_kd.errors import UserError
 from internal_kd.report.claims import claim_lines
+from internal_kd.report.comparing import beside_teachers
+from internal_kd.report.frames import frame_of
 from internal_kd.report.make import evaluate
+from internal_kd.report.measures import Measures
+from internal_kd.report.paper_setting import papers_of
 from internal_kd.report.papers import read_papers
 from internal_kd.report.published import published_lines
 from internal_kd.report.results import StudyResults
+from internal_kd.report.scoring import class_lines, curve_lines, run_lines
 
-PARAMETERS = {"kind": "within", "rows": ["1.0"], "measure": "encoder_parameters"}
+PARAMETERS = {"kind": "within", "rows": ["1.0"], "measure": "runs.encoder_parameters"}
+RULE = {"kind": "better", "rows": ["3.5"], "than": "3.0"}
 QUALITY = {"teacher": 0.95, "finetuned": 0.70, "soft": 0.78, "soft_kl_cos": 0.78, "stacked": 0.90}
 
 
@@ -43,15 +51,61 @@ def write_paper(folder: Path, *rules: dict[str, Any], setting: dict[str, Any] | 
     (folder / "papers/someone.yaml").write_text(yaml.safe_dump(paper))
 
 
-def verdicts(project: Path, study, *rules: dict[str, Any], **more: Any) -> list[str]:
-    write_paper(project, *rules, **more)
-    papers = {"someone": read_papers()["someone"]}
-    return [line["verdict"] for line in claim_lines(StudyResults.read(study), papers)]
+def judged(measures: Measures) -> list[dict[str, Any]]:
+    return claim_lines(read_papers(["someone"]), measures)
+
+
+def verdicts(measures: Measures, *rules: dict[str, Any], **more: Any) -> list[str]:
+    write_paper(Path(), *rules, **more)
+    return [line["verdict"] for line in judged(measures)]
+
+
+def measures_of(study) -> Measures:
+    results = StudyResults.read(study)
+    lines = {"runs": run_lines(results), "classes": class_lines(results)[0], "curves": curve_lines(results)}
+    frames = {name: frame_of(study, name, own) for name, own in lines.items()}
+    return Measures(results, beside_teachers(results), frames.__getitem__)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A project with two studies, one of them varied."""
+    return tmp_path_factory.mktemp("claims")
+
+
+@pytest.fixture(scope="module")
+def measures_once(folder) -> Measures:
+    with contextlib.chdir(folder):
+        return measures_of(made_runs.write_study(judge_study(), QUALITY))
+
+
+@pytest.fixture(scope="module")
+def varied_once(folder) -> Measures:
+    study = judge_study(
+        study={
+            "name": "varied", "tasks": ["judge"], "methods": ["teacher", "soft", "soft_kl", "stacked"],
+            "seeds": [1, 2, 3, 4], "vary": {"select.keep": [100, 200, "full"]},
+        }
+    )  # fmt: skip
+    quality = {
+        "teacher": 0.95, ("soft", "full"): 0.8, ("soft", 200): 0.7, ("soft", 100): 0.6,
+        ("stacked", "full"): 0.82, ("stacked", 200): 0.79, ("stacked", 100): 0.76,
+        ("soft_kl", "full"): 0.82, ("soft_kl", 200): 0.72, ("soft_kl", 100): 0.62,
+    }  # fmt: skip
+    with contextlib.chdir(folder):
+        return measures_of(made_runs.write_study(study, quality))
 
 
 @pytest.fixture
-def study(project):
-    return made_runs.write_study(judge_study(), QUALITY)
+def measures(measures_once, folder, monkeypatch) -> Measures:
+    monkeypatch.chdir(folder)
+    return measures_once
+
+
+@pytest.fixture
+def varied(varied_once, folder, monkeypatch) -> Measures:
+    monkeypatch.chdir(folder)
+    return varied_once
 
 
 @pytest.mark.parametrize(
@@ -65,8 +119,8 @@ def study(project):
         ({"kind": "within", "rows": ["3.5"], "low": 80, "high": 99}, "reproduced"),
         ({"kind": "within", "rows": ["3.5"], "low": 10, "high": 20}, "contradicted"),
         ({"kind": "within", "rows": ["3.5"], "low": 89.9, "high": 90.1}, "not shown"),
-        ({**PARAMETERS, "low": 10.7, "high": 10.7}, "reproduced"),
-        ({**PARAMETERS, "low": 85.6, "high": 85.6}, "contradicted"),
+        ({**PARAMETERS, "low": 10_600_000, "high": 10_700_000}, "reproduced"),
+        ({**PARAMETERS, "low": 85_000_000}, "contradicted"),
         ({"kind": "ratio", "rows": ["3.3", "3.5"], "of": "1.0", "low": 0.9, "high": 1.0}, "reproduced"),
         ({"kind": "ratio", "rows": ["3.0"], "of": "1.0", "low": 0.95}, "contradicted"),
         ({"kind": "ratio", "rows": ["3.5"], "of": "1.0", "above": "2.0", "low": 0.5}, "reproduced"),
@@ -75,51 +129,86 @@ def study(project):
         ({"kind": "order", "rows": ["3.0", "3.5"]}, "contradicted"),
         ({"kind": "order", "rows": ["3.3", "3.0"]}, "not shown"),
         ({"kind": "better", "rows": ["3.7"], "than": "3.0"}, "not run"),
+        # One row needs no list; per seed, McNemar's test decides.
+        ({"kind": "better", "rows": "3.5", "than": "3.0", "per_seed": 0.001}, "reproduced"),
+        ({"kind": "better", "rows": "3.0", "than": "3.5", "per_seed": 0.001}, "contradicted"),
+        ({"kind": "better", "rows": "3.3", "than": "3.0", "per_seed": 0.001}, "not shown"),
+        # Some examples only: those of a class, or of a phenomenon.
+        ({"kind": "within", "rows": "3.5", "where": {"label": "entailment"}, "low": 80, "high": 99}, "reproduced"),
+        ({"kind": "better", "rows": "3.5", "than": "2.0", "where": {"phenomenon": "voice"}}, "reproduced"),
+        # Other metrics, nearness to the teacher, and columns of tables.
+        ({"kind": "better", "rows": "3.5", "than": "2.0", "measure": "f1"}, "reproduced"),
+        ({"kind": "better", "rows": "3.5", "than": "2.0", "measure": "agreement"}, "reproduced"),
+        ({"kind": "order", "rows": ["3.5", "2.0"], "measure": "divergence"}, "reproduced"),
+        ({"kind": "within", "rows": "3.5", "measure": "classes.class_recall", "where": {"label": "entailment"},
+          "low": 0.5}, "reproduced"),
+        ({"kind": "within", "rows": "3.5", "measure": "runs.seconds", "high": 1}, "contradicted"),
+        ({"kind": "correlation", "rows": ["2.0", "3.0", "3.5"], "measure": "agreement", "to": "accuracy"},
+         "reproduced"),
+        ({"kind": "correlation", "rows": ["2.0", "3.0", "3.5"], "measure": "divergence", "to": "accuracy"},
+         "contradicted"),
+        # Several rules: all have to hold.
+        ([RULE, {"kind": "ratio", "rows": "3.5", "of": "1.0", "above": "3.0", "low": 0.5}], "reproduced"),
+        ([RULE, {"kind": "within", "rows": "3.5", "low": 95}], "contradicted"),
     ],
 )  # fmt: skip
-def test_rules(project, study, rule, verdict):
-    assert verdicts(project, study, rule) == [verdict]
+def test_rules(measures, rule, verdict):
+    assert verdicts(measures, rule) == [verdict]
 
 
 @pytest.mark.parametrize(
-    ("direction", "small", "verdict"),
+    ("row", "direction", "verdict"),
     [
-        ("rises", 0.16, "reproduced"),
-        ("falls", 0.16, "contradicted"),
-        ("rises", 0.02, "not shown"),
-        ("stays", 0.16, "contradicted"),
+        ("3.5", "rises", "reproduced"),
+        ("3.5", "falls", "contradicted"),
+        ("3.5", "stays", "contradicted"),
+        ("3.1", "rises", "not shown"),
+        ("3.1", "stays", "not shown"),
     ],
 )
-def test_trends(project, direction, small, verdict):
-    study = judge_study(
-        study={
-            "tasks": ["judge"],
-            "methods": ["teacher", "soft", "stacked"],
-            "seeds": [1, 2, 3, 4],
-            "vary": {"select.keep": [100, "full"]},
-        }
-    )
-    quality = {
-        ("soft", "full"): 0.8,
-        ("stacked", "full"): 0.82,
-        ("soft", 100): 0.6,
-        ("stacked", 100): 0.6 + small,
-        "teacher": 0.95,
-    }
-    made_runs.write_study(study, quality)
-    rule = {
-        "kind": "trend",
-        "axis": "select.keep",
-        "start": "full",
-        "end": 100,
-        "rows": ["3.5"],
-        "than": "3.0",
-        "direction": direction,
-    }
-    assert verdicts(project, study, rule) == [verdict]
+def test_trends_of_a_lead(varied, row, direction, verdict):
+    along = {"select.keep": ["full", 200, 100]}
+    rule = {"kind": "trend", "along": along, "rows": row, "than": "3.0", "direction": direction}
+    assert verdicts(varied, rule) == [verdict]
 
 
-RULE = {"kind": "better", "rows": ["3.5"], "than": "3.0"}
+def test_a_lead_within_the_spread_of_seeds_stays(varied):
+    rule = {"kind": "trend", "along": {"select.keep": ["full", 200, 100]}, "rows": "3.1", "than": "3.0"}
+    assert verdicts(varied, {**rule, "direction": "stays", "within": "seeds"}) == ["reproduced"]
+    assert verdicts(varied, {**rule, "direction": "stays", "within": 20}) == ["reproduced"]
+
+
+def test_a_trend_may_go_along_what_is_measured_or_along_a_column(measures):
+    of_f1 = {"kind": "trend", "rows": "3.5", "than": "2.0", "along": {"measure": ["accuracy", "f1"]}}
+    by_class = {"kind": "trend", "rows": "3.5", "along": {"label": ["entailment", "not_entailment"]}}
+    assert set(verdicts(measures, *({**rule, "direction": "stays"} for rule in (of_f1, by_class)))) <= {
+        "not shown", "contradicted", "reproduced",
+    }  # fmt: skip
+    assert all("a change of" in line["evidence"] for line in judged(measures))
+
+
+def test_rows_are_compared_at_the_points_that_are_named(varied):
+    small, full = ({"row": "3.5", "at": {"select.keep": value}} for value in (100, "full"))
+    assert verdicts(varied, {"kind": "order", "rows": [full, small]}) == ["reproduced"]
+    # A baseline without a point of its own is taken at the row's.
+    assert verdicts(varied, {"kind": "better", "rows": [small], "than": "3.0", "least": 10}) == ["reproduced"]
+    assert verdicts(varied, {"kind": "better", "rows": [full], "than": "3.0", "least": 10}) == ["not shown"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"measure": "accurracy"}, "'accuracy'"),
+        ({"measure": "runs.second"}, "runs.second"),
+        ({"where": {"lable": "entailment"}}, "'label'"),
+        ({"measure": "classes.class_recall"}, "2 lines of classes"),
+    ],
+)
+def test_a_measure_that_does_not_exist_is_one_line(measures, change, named):
+    write_paper(Path(), {**RULE, **change})
+    with pytest.raises(UserError, match=r"papers/someone\.yaml: ") as caught:
+        judged(measures)
+    assert named in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -129,16 +218,17 @@ RULE = {"kind": "better", "rows": ["3.5"], "than": "3.0"}
         ({"tasks": {"judge": {}, "other": {}}}, "task other"),
         ({"teacher_encoder_parameters": 85}, "85 encoder parameters"),
         ({"students": {"learner.layers": 6}}, "learner.layers 6 (here 3)"),
+        ({"rows": {"soft": {"epochs": 50}}}, "epochs 50 (here 4)"),
         ({"students": {"epochs": 50}}, "epochs 50 (here 4)"),
         ({"teacher": {"batch_size": 7}}, None),
-        ({"rows": {"3.5": {"weights": ["soft", "hard"], "curriculum": "stacked"}}}, "row 3.5 with soft and hard"),
+        ({"rows": {"3.5": {"weights": ["soft", "hard"], "curriculum": "stacked"}}}, "with weights hard and soft (here"),
         ({"seeds": 5}, "5 seeds of every row (here 4)"),
         ({"students": {"temperature": 1.0, "layer_map": "uniform"}}, None),
     ],
 )
-def test_outside_of_its_setting_a_claim_is_not_run_and_its_evidence_stays(project, study, setting, needed):
-    write_paper(project, RULE, setting=setting)
-    (line,) = claim_lines(StudyResults.read(study), {"someone": read_papers()["someone"]})
+def test_outside_of_its_setting_a_claim_is_not_run_and_its_evidence_stays(measures, setting, needed):
+    write_paper(Path(), RULE, setting=setting)
+    (line,) = judged(measures)
     assert line["verdict"] == ("not run" if needed else "reproduced")
     assert "1 of 1 better" in line["evidence"]
     assert (needed or "") in line["needed"]
@@ -146,18 +236,26 @@ def test_outside_of_its_setting_a_claim_is_not_run_and_its_evidence_stays(projec
 
 def test_missing_runs_leave_a_claim_undecided(project):
     study = made_runs.write_study(judge_study(), QUALITY, missing={("stacked", 4)})
-    assert verdicts(project, study, RULE) == ["not run"]
+    assert verdicts(measures_of(study), RULE) == ["not run"]
 
 
 def test_a_task_that_is_only_called_like_one_of_glue_does_not_count(project):
     study = made_runs.write_study(made_runs.plan())
-    assert claim_lines(StudyResults.read(study), read_papers()) == []
+    assert papers_of(StudyResults.read(study)) == {}
 
 
 def test_the_papers_of_this_project_are_well_formed():
-    papers = read_papers(made_runs.ROOT / "papers")
+    papers = read_papers(folder=made_runs.ROOT / "papers")
     assert len(papers["aguilar2020"].claims) >= 5
     assert {claim.status for paper in papers.values() for claim in paper.claims} <= {"paper", "repo", "secondary"}
+
+
+def test_the_files_of_the_page_are_well_formed(tmp_path):
+    page = (made_runs.ROOT / "docs/how-to/claims.md").read_text()
+    blocks = re.findall("^```yml\n(.*?)^```", page, flags=re.S | re.M)
+    for number, block in enumerate(blocks):
+        (tmp_path / f"paper{number}.yaml").write_text(block)
+    assert len(read_papers(folder=tmp_path)) == len(blocks) >= 2
 
 
 @pytest.mark.parametrize(
@@ -178,7 +276,7 @@ def test_a_mistake_in_a_paper_is_one_line_with_file_and_place(project, change, n
     assert named in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_published_scores_stand_beside_ours_only_where_both_are_of_the_same_things(project, study):
+def test_published_scores_stand_beside_ours_only_where_both_are_of_the_same_things(measures):
     entry = {
         "system": "Theirs",
         "source": "table 2",
@@ -187,15 +285,28 @@ def test_published_scores_stand_beside_ours_only_where_both_are_of_the_same_thin
         "scores": {"judge": {"accuracy": 91.0}},
     }
     for setting, known in (({}, True), ({"students": {"learner.layers": 6}}, False)):
-        write_paper(project, RULE, setting=setting, published=[entry])
-        (line,) = published_lines(StudyResults.read(study), {"someone": read_papers()["someone"]})
+        write_paper(Path(), RULE, setting=setting, published=[entry])
+        (line,) = published_lines(measures.results, read_papers(["someone"]))
         assert (line.get("ours") == pytest.approx(0.90, abs=0.01)) is known
         assert line["published"] == 91.0 and line["status"] == "secondary"
 
 
-def test_claims_are_written_as_tables(project, study):
+def test_claims_are_written_as_tables(project):
     write_paper(project, RULE)
+    study = made_runs.write_study(judge_study(), QUALITY)
     evaluate(study)
     claims = pd.read_csv(study.folder / "tables/claims.csv")
     assert claims["verdict"].tolist() == ["reproduced"]
     assert "reproduced" in (study.folder / "tables/claims.md").read_text()
+
+
+def test_a_study_names_its_papers_or_gets_those_about_its_tasks_and_rows(measures):
+    write_paper(Path(), RULE)
+    assert list(papers_of(measures.results)) == ["someone"]
+    write_paper(Path(), {**RULE, "rows": ["9.9"]})
+    assert papers_of(measures.results) == {}
+    assert judge_study(analysis={"papers": "someone"}).params.analysis.papers == ("someone",)
+    with pytest.raises(UserError, match=r"analysis\.papers: .*'someone'"):
+        judge_study(analysis={"papers": ["some-one"]})
+    with pytest.raises(UserError, match=r"analysis\.papers"):
+        read_papers(["other"])

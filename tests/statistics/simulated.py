@@ -39,7 +39,7 @@ def side_of(right):
 def differences(baseline, ours):
     """Return difference, standard error, degrees of freedom on new examples, (studies,) each."""
     a, b = side_of(ours), side_of(baseline)
-    variance, degrees = Crossed.between(a, b).on_new_examples()
+    variance, degrees = Crossed.of((1, a), (-1, b)).on_new_examples()
     return a.scores.mean(-1) - b.scores.mean(-1), np.sqrt(variance), degrees
 
 

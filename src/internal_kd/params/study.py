@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from internal_kd.errors import nearest
 from internal_kd.fields import Count, FilePath, Frozen, Name, NotNegative, Positive, Seed, Share, Whole, unique
@@ -38,6 +38,10 @@ class StudyParams(Frozen):
     )
 
 
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class AnalysisParams(Frozen):
     """How the results are judged and shown; changes no run."""
 
@@ -45,6 +49,10 @@ class AnalysisParams(Frozen):
         default_factory=dict,
         description="the study's question: `rows` against `baseline`; every row with a layer term against row 3.0 if "
         "left out",
+    )
+    papers: Annotated[tuple[Name, ...], BeforeValidator(_listed)] | None = Field(
+        None,
+        description="files of papers/ whose claims are judged; those about the study's tasks and rows if left out",
     )
     alpha: Annotated[Share, Field(gt=0, lt=1)] = Field(0.05, description="level of the tests after Holm's correction")
     margin: NotNegative = Field(1.0, description="points within which two methods count as equal")

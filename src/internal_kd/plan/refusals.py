@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.distillation.curricula import stages_of
@@ -23,6 +24,9 @@ from internal_kd.tasks.glue import GLUE
 if TYPE_CHECKING:
     from internal_kd.plan.study import Study
 
+# Claims of papers, which the report judges.
+PAPERS = Path("papers")
+
 
 def check_study(study: Study) -> None:
     """Refuse a study that cannot work.
@@ -30,6 +34,7 @@ def check_study(study: Study) -> None:
     Raises:
         UserError: see the checks below.
     """
+    _check_papers(study.params.analysis.papers or ())
     for name, inputs in study.tasks.items():
         _check_generated(name, inputs.data)
     seen: set[tuple[Any, ...]] = set()
@@ -44,6 +49,15 @@ def check_study(study: Study) -> None:
             _check_answers(run)
             _check_terms(run)
     _check_distinct(study)
+
+
+def _check_papers(names: tuple[str, ...]) -> None:
+    known = sorted(path.stem for path in PAPERS.glob("*.yaml"))
+    if known and (unknown := [name for name in names if name not in known]):
+        raise UserError(
+            f"analysis.papers: {PAPERS / unknown[0]}.yaml does not exist{nearest(unknown[0], known)}; known papers: "
+            f"{', '.join(known)}"
+        )
 
 
 def unknown_method(name: str, where: str, known: tuple[str, ...]) -> str:

@@ -120,18 +120,20 @@ def _told(
 
 
 def _paper_p(results: StudyResults, one: Compared) -> float | None:
-    """Return the paper's test, McNemar's paired over predictions: the median over pairs of equal seeds."""
+    """Return the paper's test: the median over pairs of equal seeds."""
     if one.column.metric != "accuracy":
         return None
-    runs = [
-        {run.run.seed: run.predicted(one.column.split) for run in results.finished(cell)}
-        for cell in (one.baseline, one.cell)
-    ]
-    seeds = sorted(set(runs[0]) & set(runs[1]))
-    if not seeds:
-        return None
-    of_baseline, ours = (np.stack([own[seed] for seed in seeds]) for own in runs)
-    return float(np.median(mcnemar(results.task(one.cell).labels(one.column.split), of_baseline, ours)))
+    found = paired_tests(results, one.baseline, one.cell, one.column.split)
+    return float(np.median([p for p, _ in found])) if found else None
+
+
+def paired_tests(results: StudyResults, baseline: Cell, cell: Cell, split: str = "dev") -> list[tuple[float, float]]:
+    """Return the paper's test of every seed that both cells have: McNemar's p, and how many more it gets right."""
+    own = [{run.run.seed: run.predicted(split) for run in results.finished(one)} for one in (baseline, cell)]
+    labels = results.task(cell).labels(split)
+    pairs = [(own[0][seed], own[1][seed]) for seed in sorted(set(own[0]) & set(own[1]))]
+    gains = [float((ours == labels).sum() - (theirs == labels).sum()) for theirs, ours in pairs]
+    return list(zip(mcnemar(labels, *map(np.stack, zip(*pairs, strict=True))), gains, strict=True)) if pairs else []
 
 
 def pooled_lines(results: StudyResults, compared: Iterable[Compared]) -> Lines:

@@ -121,8 +121,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
     # What a reader must know before anything else.
     "warnings": {**_row("task"), "title": TEXT, "kind": TEXT, "seeds": TEXT, "value": NUMBER, "reference": NUMBER},
     "claims": {
-        "paper": TEXT, "source": TEXT, "claim": TEXT, "status": TEXT, "rule": TEXT, "verdict": TEXT, "evidence": TEXT,
-        "needed": TEXT,
+        "paper": TEXT, "claim_id": TEXT, "source": TEXT, "claim": TEXT, "status": TEXT, "rule": TEXT, "verdict": TEXT,
+        "evidence": TEXT, "needed": TEXT,
     },
     # Published figures beside ours, times 100.
     "published": {

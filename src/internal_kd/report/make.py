@@ -82,11 +82,13 @@ def evaluate(study: Study) -> Path:
     from internal_kd.report import comparing, scoring
     from internal_kd.report.claims import claim_lines
     from internal_kd.report.efficiency import efficiency_lines
-    from internal_kd.report.papers import read_papers
+    from internal_kd.report.measures import Measures
+    from internal_kd.report.paper_setting import papers_of
     from internal_kd.report.published import published_lines
     from internal_kd.report.results import StudyResults
 
-    results, papers = StudyResults.read(study), read_papers()
+    results = StudyResults.read(study)
+    papers = papers_of(results)
     main, compared = scoring.main_lines(results), comparing.compare_cells(results)
     beside = comparing.beside_teachers(results)
     classes, confusion = scoring.class_lines(results)
@@ -110,10 +112,11 @@ def evaluate(study: Study) -> Path:
         "reliability": reliability,
         "curves": scoring.curve_lines(results),
         "warnings": scoring.warning_lines(results),
-        "claims": claim_lines(results, papers),
         "published": published_lines(results, papers),
     }
-    frames = {name: frame_of(study, name, lines[name]) for name in EVALUATED}
+    frames = {name: frame_of(study, name, lines[name]) for name in EVALUATED if name in lines}
+    measures = Measures(results, beside, lambda name: frames[name] if name in frames else read_or_empty(study, name))
+    frames["claims"] = frame_of(study, "claims", claim_lines(papers, measures))
     for name, frame in frames.items():
         write_frame(study, name, frame)
     _write_for_people(study, frames)

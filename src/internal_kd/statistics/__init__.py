@@ -10,6 +10,7 @@
 | what | where |
 |---|---|
 | a method against a baseline, over tasks too | ``compare``, ``lead``, ``pool`` |
+| any weighted sum of means | ``contrast`` |
 | one method's mean with its interval | ``mean_score``, ``mean_of`` |
 | verdicts and intervals in words | ``reading``, ``what_would_decide``, ``interval_text``, ``bounded_interval`` |
 | corrected p values; the paper's own test | ``holm``, ``mcnemar`` |
@@ -18,7 +19,7 @@
 """
 
 from internal_kd.statistics.calibration import Bin, Calibration, calibration
-from internal_kd.statistics.compare import Comparison, Lead, Pooled, Scope, compare, lead, pool
+from internal_kd.statistics.compare import Comparison, Lead, Pooled, Scope, compare, contrast, lead, pool
 from internal_kd.statistics.estimate import Estimate
 from internal_kd.statistics.fidelity import Fidelity, SharedMistakes, distance, fidelity, shared_mistakes
 from internal_kd.statistics.means import Mean, mean_of, mean_score
@@ -40,6 +41,7 @@ __all__ = [
     "bounded_interval",
     "calibration",
     "compare",
+    "contrast",
     "distance",
     "fidelity",
     "holm",

@@ -214,7 +214,7 @@ def lead(baseline: Mean, ours: Mean, margin: float = 0.01, *, confidence: float 
     if (baseline.metric, baseline.examples) != (ours.metric, ours.examples):
         what = " and ".join(f"{mean.metric} of {mean.examples} examples" for mean in (baseline, ours))
         raise UserError(f"{what} cannot be compared")
-    variance = Crossed.between(ours.side, baseline.side)
+    variance = Crossed.of((1, ours.side), (-1, baseline.side))
     difference = ours.mean - baseline.mean
     if abs(difference) <= ROUNDING * max(abs(ours.mean), abs(baseline.mean)):
         difference = 0.0
@@ -231,6 +231,21 @@ def lead(baseline: Mean, ours: Mean, margin: float = 0.01, *, confidence: float 
         baseline=baseline,
         variance=variance,
     )
+
+
+def contrast(*parts: tuple[float, Mean], scope: Scope = "new") -> Estimate:
+    """Return a weighted sum of means of the same examples, with its error.
+
+    Args:
+        parts: weight and mean of each.
+        scope: ``"dev"`` for this dev set, ``"new"`` for new examples too.
+
+    Example:
+        >>> grows = contrast((1, ours_small), (-1, soft_small), (-1, ours_full), (1, soft_full))
+    """
+    variance = Crossed.of(*((weight, mean.side) for weight, mean in parts))
+    value = sum(weight * mean.mean for weight, mean in parts)
+    return scalar(value, variance.on_this_dev_set() if scope == "dev" else variance.on_new_examples())
 
 
 @dataclass(frozen=True)

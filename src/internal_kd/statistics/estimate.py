@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -55,11 +56,16 @@ class Estimate:
         return float(stdtrit(self.degrees, share))
 
 
-def mean_of_independent(estimates: list[Estimate]) -> Estimate:
+def mean_of_independent(estimates: Sequence[Estimate]) -> Estimate:
     """Return the mean of independent estimates; errors add in squares, degrees of freedom after Satterthwaite 1946."""
-    number = len(estimates)
-    variances = [(estimate.error / number) ** 2 for estimate in estimates]
+    total, number = sum_of_independent(estimates), len(estimates)
+    return Estimate(total.value / number, total.error / number, total.degrees)
+
+
+def sum_of_independent(estimates: Sequence[Estimate]) -> Estimate:
+    """Return the sum of independent estimates, likewise."""
+    variances = [estimate.error**2 for estimate in estimates]
     total = sum(variances)
     below = sum(v**2 / estimate.degrees for v, estimate in zip(variances, estimates, strict=True))
     degrees = total**2 / below if below > 0 else min(estimate.degrees for estimate in estimates)
-    return Estimate(sum(estimate.value for estimate in estimates) / number, math.sqrt(total), degrees)
+    return Estimate(sum(estimate.value for estimate in estimates), math.sqrt(total), degrees)

@@ -65,12 +65,12 @@ class Mean:
     @property
     def new(self) -> Estimate:
         """The mean with its error if seeds and examples are drawn again; with one seed, if examples alone are."""
-        return scalar(self.mean, Crossed.between(self.side).on_new_examples())
+        return scalar(self.mean, Crossed.of((1, self.side)).on_new_examples())
 
     @property
     def dev(self) -> Estimate:
         """The mean with its error if seeds alone are drawn again; the error is NaN for one seed."""
-        return scalar(self.mean, Crossed.between(self.side).on_this_dev_set())
+        return scalar(self.mean, Crossed.of((1, self.side)).on_this_dev_set())
 
     @property
     def low(self) -> float:

@@ -12,7 +12,6 @@ Shapes: S seeds, N examples; any axes before those are separate studies, for sim
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -71,7 +70,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Crossed:
-    """The parts of a variance over crossed seeds and examples, of one mean or of a difference between two.
+    """The parts of the variance of a mean over crossed seeds and examples, or of a weighted sum of several.
 
     Attributes:
         of_examples: V_examples, (...).
@@ -88,17 +87,20 @@ class Crossed:
     examples: int
 
     @classmethod
-    def between(cls, ours: Side, baseline: Side | None = None) -> Crossed:
-        """Return the variance of a method's mean, or of its difference from a baseline's on the same examples."""
-        sides: Sequence[Side] = [ours] if baseline is None else [ours, baseline]
-        by_example = ours.by_example if baseline is None else ours.by_example - baseline.by_example
-        spread = by_example.var(-1, ddof=1) if ours.examples > 1 else np.full(by_example.shape[:-1], np.nan)
+    def of(cls, *parts: tuple[float, Side]) -> Crossed:
+        """Return the variance of a weighted sum of methods' means over the same examples.
+
+        A method's mean alone is ``of((1, side))``, its difference from a baseline's ``of((1, ours), (-1, baseline))``.
+        """
+        by_example = np.asarray(sum(weight * side.by_example for weight, side in parts))
+        examples = by_example.shape[-1]
+        spread = by_example.var(-1, ddof=1) if examples > 1 else np.full(by_example.shape[:-1], np.nan)
         return cls(
-            spread / ours.examples,
-            tuple(side.variance_of_seeds() for side in sides),
-            tuple(side.variance_of_residual() for side in sides),
-            tuple(side.seeds for side in sides),
-            ours.examples,
+            spread / examples,
+            tuple(weight**2 * side.variance_of_seeds() for weight, side in parts),
+            tuple(weight**2 * side.variance_of_residual() for weight, side in parts),
+            tuple(side.seeds for _, side in parts),
+            examples,
         )
 
     def on_new_examples(self) -> tuple[Array, Array]:

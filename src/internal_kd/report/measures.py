@@ -1,0 +1,169 @@
+"""What a claim may compare: any metric, nearness to the teacher, and any column of a table that has a line per row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from internal_kd.errors import UserError, nearest
+from internal_kd.report.cells import Cell
+from internal_kd.report.comparing import Beside
+from internal_kd.report.evidence import Scored, TaskEvidence
+from internal_kd.report.frames import COUNT, SCHEMAS, columns_of, is_at
+from internal_kd.report.results import StudyResults
+from internal_kd.report.words import scale_of
+from internal_kd.statistics import Estimate, Mean, contrast, mean_score
+from internal_kd.statistics.compare import Scope
+from internal_kd.statistics.estimate import sum_of_independent
+from internal_kd.statistics.variance import Side
+from internal_kd.tasks.metrics import METRICS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FIDELITY = ("agreement", "divergence", "repeated", "excess")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a cell.
+
+    Attributes:
+        scale: 100 where people read it times 100.
+        exact: whether it has no error, as a number of parameters.
+        examples: which examples it is about; means of the same ones vary together.
+    """
+
+    cell: Cell
+    mean: Mean
+    scale: float
+    exact: bool
+    examples: tuple[Any, ...]
+
+    @property
+    def value(self) -> float:
+        """The mean as people read it."""
+        return self.scale * self.mean.mean
+
+    @property
+    def gain(self) -> float:
+        """The value, negative where lower is better."""
+        return self.value if self.mean.higher_is_better else -self.value
+
+
+def combined(parts: Sequence[tuple[float, Measured]], scope: Scope) -> Estimate:
+    """Return the weighted sum of what was measured, as people read it, with its error in a scope."""
+    groups: dict[tuple[Any, ...], list[tuple[float, Measured]]] = {}
+    for weight, one in parts:
+        groups.setdefault(one.examples, []).append((weight * one.scale, one))
+    if all(one.exact for _, one in parts):
+        return Estimate(sum(weight * one.value for weight, one in parts), 0.0, 1.0)
+    return sum_of_independent([contrast(*((w, one.mean) for w, one in own), scope=scope) for own in groups.values()])
+
+
+class Measures:
+    """The measures of a study.
+
+    Args:
+        results: its finished runs.
+        beside: its rows beside their teachers.
+        read: from a table's name to its frame.
+    """
+
+    def __init__(self, results: StudyResults, beside: Sequence[Beside], read: Callable[[str], pd.DataFrame]) -> None:
+        self.results, self.read = results, read
+        self.beside = {(one.cell.key, one.split): one for one in beside}
+
+    def of(
+        self,
+        cell: Cell,
+        measure: str | None = None,
+        where: Mapping[str, Any] | None = None,
+        *,
+        lower: bool | None = None,
+    ) -> Measured | None:
+        """Return what a cell has of a measure; None where nothing is known.
+
+        Args:
+            cell: a row on a task.
+            measure: a metric with the ending of its dev set (``accuracy_mismatched``), one of FIDELITY, or
+                ``<table>.<column>``; the task's main metric if left out.
+            where: columns of the dev examples, or of the table, with the values that count.
+            lower: whether lower is better, in a table.
+
+        Raises:
+            UserError: there is no such measure or column.
+        """
+        task, where = self.results.task(cell), dict(where or {})
+        name = measure or task.scored[0].name
+        columns = {column.name: column for column in task.scored}
+        if name in columns or (name in METRICS and METRICS[name].kind == task.info.kind):
+            return self._scored(cell, columns.get(name, Scored(name, name, "dev")), where)
+        if name in FIDELITY and not where:
+            beside = self.beside.get((cell.key, "dev"))
+            mean = beside.quantities.get(name) if beside else None
+            scale = 1.0 if name == "divergence" else 100.0
+            return Measured(cell, mean, scale, False, (cell.task, "dev")) if mean else None
+        table, _, column = name.partition(".")
+        if table not in SCHEMAS or column not in columns_of(self.results.study, table):
+            known = [*columns, *FIDELITY, *SCHEMAS]
+            raise UserError(
+                f"measure: {name!r} is not a metric of {cell.task}, one of {', '.join(FIDELITY)} or <table>.<column>"
+                f"{nearest(name, known)}"
+            )
+        return self._tabulated(cell, table, column, where, higher=not lower)
+
+    def _scored(self, cell: Cell, column: Scored, where: dict[str, Any]) -> Measured | None:
+        task = self.results.task(cell)
+        if not self.results.finished(cell) or column.split not in task.dev:
+            return None
+        if where:
+            chosen = _chosen(task, column.split, where)
+            labels, predicted = task.labels(column.split)[chosen], self.results.predicted(cell, column.split)[:, chosen]
+            mean = mean_score(labels, predicted, column.metric, classes=len(task.info.labels) or None)
+        else:
+            mean = self.results.mean(cell, column)  # type: ignore[assignment]
+        if mean is None or np.isnan(mean.mean):
+            return None
+        return Measured(
+            cell, mean, scale_of(column.name), False, (cell.task, column.split, *sorted(map(str, where.items())))
+        )
+
+    def _tabulated(
+        self, cell: Cell, table: str, column: str, where: dict[str, Any], *, higher: bool
+    ) -> Measured | None:
+        kinds, frame = columns_of(self.results.study, table), self.read(table)
+        usual = {"metric": self.results.task(cell).scored[0].name, "split": "dev", "scope": "new examples"}
+        point = {"task": cell.task, "method": cell.method.name, **dict(cell.point)}
+        asked = {key: value for key, value in {**usual, **point}.items() if key in kinds} | where
+        if unknown := [key for key in asked if key not in kinds]:
+            raise UserError(f"where: {unknown[0]!r} is not a column of {table}{nearest(unknown[0], list(kinds))}")
+        own = frame[is_at(frame.astype(dict.fromkeys(asked, str)), {key: str(v) for key, v in asked.items()})]
+        own = own.dropna(subset=[column])
+        if own.empty:
+            return None
+        if "seed" not in kinds and len(own) > 1:
+            raise UserError(f"where: {asked} are {len(own)} lines of {table}; name more of its columns")
+        exact = "seed" not in kinds or kinds[column] == COUNT
+        # Of several lines of a seed, such as its epochs, the last one counts.
+        values = (own if "seed" not in kinds else own.groupby("seed", sort=False).last())[column].to_numpy(float)
+        side = Side(values, np.zeros((len(values), 2)))
+        mean = Mean(f"{table}.{column}", tuple(values.tolist()), side, higher_is_better=higher)
+        return Measured(cell, mean, 1.0, exact, (table,))
+
+
+def _chosen(task: TaskEvidence, split: str, where: Mapping[str, Any]) -> np.ndarray:
+    """Return which dev examples have these values; labels go by their names."""
+    frame = task.dev[split]
+    chosen = np.ones(len(frame), dtype=bool)
+    for key, value in where.items():
+        if key not in frame:
+            raise UserError(f"where: {key!r} is not a column of {task.info.name}{nearest(key, list(frame))}")
+        column = frame[key]
+        if key == "label" and task.info.labels:
+            column = column.map(dict(enumerate(task.info.labels)))
+        chosen &= (column.astype(str) == str(value)).to_numpy()
+    return chosen
