@@ -13,6 +13,7 @@ import pytest
 from internal_kd.data.labels import (
     class_indices,
     class_names,
+    constant_warning,
     label_text,
     label_warnings,
     spell_alike,
@@ -33,8 +34,9 @@ def refusal(call: Any, *arguments: Any, **options: Any) -> str:
 
 @pytest.mark.parametrize(
     "spelling",
-    ["", " ", "nan", "NaN", "NAN", "None", "none", "null", "NULL", "NA", "N/A", "n/a", "<NA>", "#N/A", "NaT", "-"],
-)
+    ["", " ", "nan", "NaN", "NAN", "None", "none", "null", "NULL", "NA", "N/A", "n/a", "<NA>", "#N/A", "NaT", "-", "--",
+     "(null)", "-nan", "n.a.", "\\N", "#VALUE!", "undefined"],
+)  # fmt: skip
 def test_every_spelling_of_missing_is_one_rule(spelling: str) -> None:
     line = refusal(label_text, spelling, PATH, "line 2", "label")
     assert "train.csv line 2: no label" in line and ("labels" in line or not spelling.strip())
@@ -83,7 +85,15 @@ def names(labels: list[str]) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    "labels", [["0.5", "1.0", "2.4"] * 30, ["2.4", "4.8"], ["1e-3", "2e-3"], [str(n / 7) for n in range(50)]]
+    "labels",
+    [
+        ["0.5", "1.0", "2.4"] * 30,
+        ["2.4", "4.8"],
+        ["1e-3", "2e-3"],
+        [str(n / 7) for n in range(50)],
+        ["0,5", "1"],
+        ["5 %", "7.5%"],
+    ],
 )
 def test_numbers_to_predict_are_refused_with_both_ways_out(labels: list[str]) -> None:
     line = refusal(names, labels)
@@ -120,6 +130,8 @@ def test_few_rows_with_a_class_each_are_a_task() -> None:
         ("ﬁne", "fine", "how they are written"),
         ("01", "1", "how they are written"),
         ("é", "e\u0301", "how they are written"),
+        ("non-toxic", "non\u2011toxic", "how they are written"),
+        ("1", "True", "how they are written"),
     ],
 )
 def test_two_spellings_of_a_class_are_refused(one: str, other: str, said: str) -> None:
@@ -143,6 +155,31 @@ def test_minus_one_beside_other_numbers_is_reported() -> None:
 def test_a_dev_file_of_minus_ones_is_one_without_labels() -> None:
     line = refusal(class_indices, ["-1"], ["line 2"], ["0", "1"], PATH, "t", listed=False)
     assert "'-1'" in line and "no label" in line
+
+
+@pytest.mark.parametrize("label", ["['a', 'b']", "[1 0]", "('a', 'b')", "{'a': 1}"])
+def test_a_list_written_out_is_refused_like_a_list(label: str) -> None:
+    assert "several labels per row" in refusal(label_text, label, PATH, "line 2", "label")
+    assert label_text(label, PATH, "line 2", "label", (label,)) == label
+
+
+def test_labels_made_of_other_labels_are_reported() -> None:
+    labels = ["a", "b", "a;b", "c,d"]
+    (line,) = label_warnings(names(labels), Counter(labels), listed=False)
+    assert "'a;b'" in line and "'c,d'" not in line
+
+
+def test_a_label_of_the_dev_file_that_only_looks_different_is_named() -> None:
+    line = refusal(class_indices, ["YES"], ["line 2"], ["no", "yes"], PATH, "t", listed=False)
+    assert "differs from 'yes' only in capital letters" in line
+
+
+def test_a_dev_set_of_one_label_or_value_is_reported_with_what_cannot_be_computed() -> None:
+    (line,) = constant_warning("dev", [3.0, 3.0], ("pearson", "spearman", "mse"), ())
+    assert "all 2 dev examples have the value 3: pearson, spearman cannot" in line
+    (line,) = constant_warning("dev", [1, 1], ("accuracy",), ("no", "yes"))
+    assert "label 'yes'" in line
+    assert constant_warning("dev", [1, 0], ("accuracy",), ("no", "yes")) == []
 
 
 def test_many_whole_numbers_are_reported_as_maybe_values() -> None:

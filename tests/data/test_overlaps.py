@@ -34,7 +34,8 @@ def test_common_texts_are_counted_with_those_labelled_otherwise() -> None:
     assert line == "2 of 3 dev examples also in train (1 with another label)"
 
 
-def test_spaces_around_a_text_do_not_hide_it() -> None:
+def test_spaces_do_not_hide_a_text() -> None:
+    assert overlap_warnings({"train": ([("a b",)], [0]), "dev": ([("a  b\n",), ("c",)], [0, 0])})
     assert overlap_warnings({"train": ([("a ",), ("b",)], [0, 1]), "dev": ([(" a",), ("c",)], [0, 0])})
 
 

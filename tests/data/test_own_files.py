@@ -156,7 +156,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, train: str | bytes, given: di
 @pytest.mark.parametrize(
     ("train", "said"),
     [
-        ("", "train.csv: no column 'text'"),
+        ("", "train.csv is empty"),
         ("text,label\n", "tasks.mine: train has no examples"),
         ("text,label\nfine,pos\nbad,pos\n", "tasks.mine: all 2 training examples have the label 'pos'"),
     ],

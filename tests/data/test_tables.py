@@ -65,6 +65,18 @@ CSV = "text,label\nfine,pos\nbad,neg\n"
         ("a.csv", "text,label\nfine\rreally,pos\n", ["line 2", "carriage return", "quote"]),
         ("a.tsv", "text\tlabel\rfine\tpos\r", ["carriage return alone"]),
         ("a.csv", "text,label\rfine,pos\r", ["carriage return alone"]),
+        ("a.csv", '"text";"label"\n"fine, really";"pos"\n', ["separated by semicolons"]),
+        ("a.csv", "text label\nfine pos\n", ["separated by spaces"]),
+        ("a.csv", "sep=\t\ntext\tlabel\n", ["Excel", "remove"]),
+        ("a.csv", "", ["empty"]),
+        ("a.csv", "fine,pos\nbad,neg\n", ["first line should name the columns"]),
+        ("a.csv", 'text,label\n"say \\"hi\\"",pos\n', ["line 2", "written twice"]),
+        ("a.csv", b"\x04\x22\x4d\x18aaaa", ["lz4"]),
+        ("a.csv", b"x\x9c\x03\x04\x05aaaa", ["not text"]),
+        ("a.csv", "text,label\n日本語日本語日本語日本語日本語,x\n".encode("utf-16-le"), ["UTF-16", "iconv"]),
+        ("a.jsonl", '[\n{"text": "a", "label": 1}\n]', ["line 1", "jq -c '.[]' a.jsonl"]),
+        ("a.jsonl", '{\n"text": "a"\n}', ["line 1", "jq -c '.' a.jsonl"]),
+        ("a.json", CSV, ["jq -c '.[]' a.json > a.jsonl"]),
         ("a.jsonl", '[{"text": "a", "label": 1}]', ["line 1", "JSON array", "one object per line"]),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b"', ["line 2 is not JSON"]),
         ("a.jsonl", '"a"\n', ["line 1 is not a JSON object"]),
@@ -111,6 +123,18 @@ def test_a_parquet_column_nobody_asks_for_is_not_read(tmp_path: Path, kind: str)
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     assert read(tmp_path / "a.parquet") == [("fine", 1), ("bad", 0)]
     assert columns_of(tmp_path / "a.parquet") == tuple(columns)
+
+
+def test_a_parquet_column_whose_values_cannot_be_read_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"], "label": UNREAD["a date far away"][:1]}), tmp_path / "a.parquet")
+    assert "column 'label' (timestamp[us])" in refusal(tmp_path / "a.parquet")
+
+
+def test_an_object_may_lack_an_optional_column_that_others_have(tmp_path: Path) -> None:
+    path = table(tmp_path, "a.jsonl", '{"a": "x", "b": "y"}\n{"a": "z"}\n')
+    assert [values for _, values in rows_of(path, ["a"], ["b"])] == [("x", "y"), ("z", None)]
+    with pytest.raises(UserError, match="no column 'bb'"):
+        list(rows_of(path, ["a"], ["bb"]))
 
 
 def test_bytes_that_are_not_utf8_matter_only_in_the_columns_asked_for(tmp_path: Path) -> None:

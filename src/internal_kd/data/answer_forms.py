@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from internal_kd.data.cells import named_type, shown
 from internal_kd.data.labels import MISSING, label_text, target_value
-from internal_kd.data.tables import named_type, shown
 from internal_kd.errors import UserError, nearest
 
 # A bare label's distribution: this much is shared by the other classes.

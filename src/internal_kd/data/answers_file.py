@@ -28,8 +28,9 @@ import numpy as np
 
 from internal_kd.data.answer_forms import form_of
 from internal_kd.data.answers_match import AnswerRows, FileAnswers, Key, align, alike
+from internal_kd.data.cells import shown, text_value
 from internal_kd.data.examples import read_task, text_columns
-from internal_kd.data.tables import columns_of, rows_of, shown, text_value
+from internal_kd.data.tables import columns_of, rows_of
 from internal_kd.errors import UserError
 from internal_kd.files import check_unchanged, write_text
 from internal_kd.plan.artefacts import Data

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from internal_kd.data.tables import shown
+from internal_kd.data.cells import shown
 from internal_kd.errors import UserError
 
 # What identifies an example: its id, or its one or two texts.

@@ -12,6 +12,8 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"BZh", "compressed with bzip2", "decompress it: bunzip2 -c {name} > new{ending}"),
     (b"\xfd7zXZ", "compressed with xz", "decompress it: unxz -c {name} > new{ending}"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "decompress it: unzstd -c {name} > new{ending}"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4", "decompress it: unlz4 -c {name} > new{ending}"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV (UTF-8)"),
     (b"\xd0\xcf\x11\xe0", "an Excel workbook", "save the sheet as CSV (UTF-8)"),
     (b"PAR1", "a Parquet file", "rename it to .parquet"),
@@ -26,6 +28,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"<html", "an HTML page", "download the file itself"),
 )
 _COMPRESSED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "zstd", ".zip": "ZIP"}
+_CONTROLS = frozenset(range(9)) | frozenset(range(14, 27))
 _LOOKED_AT = 4096
 
 
@@ -40,9 +43,11 @@ def surprise_in(start: bytes) -> tuple[str, str] | None:
     for signature, kind, way_out in _SIGNATURES:
         if start[: len(signature)].lower() == signature.lower():
             return kind, way_out
-    # Text of the Latin alphabet in UTF-16 or UTF-32 has a zero in every second, or three of every four bytes.
-    if len(start) >= 4 and start.count(0) * 3 > len(start):
-        return _without_mark(start)
+    # Text of the Latin alphabet in UTF-16 or UTF-32 has a zero in every second, or three of every four bytes; the names
+    # of the columns are more often Latin than the texts.
+    for part in (start, start[:16]):
+        if len(part) >= 4 and part.count(0) * 3 > len(part):
+            return _without_mark(part)
     return None
 
 
@@ -83,3 +88,5 @@ def check_file_kind(path: Path, *, expected: str) -> None:
     if found := surprise_in(start):
         way_out = found[1].format(name=path.name, ending=path.suffix)
         raise UserError(f"{path} is {found[0]}: {way_out}")
+    if expected == "text" and _CONTROLS.intersection(start.split(b"\n")[0]):
+        raise UserError(f"{path} is not text (its first line has control characters): is it what its name says?")

@@ -15,15 +15,27 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from internal_kd.data.tables import named_type, shown, unicode_value
+from internal_kd.data.cells import named_type, shown, unicode_value
 from internal_kd.errors import UserError, nearest
 
-# How tables, spreadsheets and programs write "no value", in small letters. SNLI and MNLI write "-".
-MISSING = frozenset({"", "nan", "none", "null", "na", "n/a", "<na>", "#n/a", "nat", "nil", "-"})
+# How tables, spreadsheets, databases and programs write "no value", in small letters. SNLI and MNLI write "-".
+# fmt: off
+MISSING = frozenset([
+    "", "-", "--", ".", "nan", "-nan", "none", "null", "(null)", "na", "n/a", "n.a.", "#na", "<na>", "nat", "nil",
+    "\\n", "(blank)", "undefined", "1.#qnan", "-1.#ind", "#n/a", "#value!", "#ref!", "#div/0!", "#name?", "#null!",
+    "#num!",
+])
+# fmt: on
 
 # Python reads no longer whole number, and nobody names a class by one.
 _LONGEST_NUMBER = 4000
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?", re.ASCII)
+# As spreadsheets show numbers: 0,5 and 5 %.
+_SPREADSHEETS = re.compile(r"([-+]?\d+(?:[.,]\d+)?) ?%?", re.ASCII)
+# A list written out, as of several labels: ['a', 'b'] or [1 0].
+_LIST = re.compile(r"\[.*\]|\(.*,.*\)|\{.*\}", re.DOTALL)
+_NOT_SEVERAL = "several labels per row are not supported"
+_SEVERAL = re.compile(r"\s*[,;|]\s*")
 # From this many rows on, a label in every second row is an id; from this many classes on, whole numbers may be values.
 _ROWS_TO_JUDGE = 20
 _MANY_CLASSES = 20
@@ -51,12 +63,16 @@ def label_text(value: Any, path: Path, place: str, column: str, known: Iterable[
         value = None
     if value is not None and not isinstance(value, str | int | float):
         several = isinstance(value, list | tuple | dict)
-        hint = "several labels per row are not supported" if several else "give the name of a class, or a whole number"
+        hint = _NOT_SEVERAL if several else "give the name of a class, or a whole number"
         raise UserError(f"{path} {place}: column {column!r} is not a label but {named_type(value)}: {hint}")
     text = "" if value is None else unicode_value(str(value).strip(), path, place, column)
     if text.lower() in MISSING and text not in known:
         how = f" ({text!r} counts as missing; list it under `labels` if it is a class)" if text else ""
         raise UserError(f"{path} {place}: no label in column {column!r}{how}; give one or remove the row")
+    if _LIST.fullmatch(text) and text not in known:
+        raise UserError(
+            f"{path} {place}: label {text[:40]!r} is a list: {_NOT_SEVERAL}; list it under `labels` if it is a class"
+        )
     return text
 
 
@@ -78,8 +94,8 @@ def target_value(value: Any, path: Path, place: str, column: str) -> float:
         return number
     if text.lower() in MISSING:
         raise UserError(f"{path} {place}: no number in column {column!r}; give one or remove the row")
-    comma = ": write it with a decimal point" if _NUMBER.fullmatch(text.replace(",", ".", 1)) else ""
-    raise UserError(f"{path} {place}: target {text[:40]!r} is not a number{comma}; a task of values needs one per row")
+    plain = ": write it with a decimal point and without %" if _SPREADSHEETS.fullmatch(text) else ""
+    raise UserError(f"{path} {place}: target {text[:40]!r} is not a number{plain}; a task of values needs one per row")
 
 
 def spell_alike(labels: Sequence[str], known: Iterable[str] = ()) -> list[str]:
@@ -105,13 +121,15 @@ def class_names(task: str, path: Path, labels: Sequence[str]) -> tuple[str, ...]
     found = sorted(counts)
     way_out = f"list every class under tasks.{task}.labels"
     values = f"set tasks.{task}.kind: values to predict them"
-    numbers = [number for label in found if (number := _number(label)) is not None]
-    if len(numbers) == len(found) and any(not number.is_integer() for number in numbers):
+    numbers = [number for label in found if (number := _spreadsheet_number(label)) is not None]
+    all_numbers = len(numbers) == len(found)
+    if all_numbers and any(not number.is_integer() for number in numbers):
+        plain = all(_number(label) is not None for label in found)
+        how = "" if plain else ", written with a decimal point and without %"
         raise UserError(
             f"{path}: the labels look like numbers to predict ({len(found)} different, {min(numbers):g} to "
-            f"{max(numbers):g}): {values}; if they are classes, {way_out}"
+            f"{max(numbers):g}): {values}{how}; if they are classes, {way_out}"
         )
-    all_numbers = len(numbers) == len(found)
     sparse = all_numbers and len(found) > _MANY_CLASSES and len(found) * _FEW_ROWS > len(labels)
     if len(labels) >= _ROWS_TO_JUDGE and (len(found) * 2 > len(labels) or (sparse and not _count_classes(numbers))):
         kind, hint = ("numbers to predict", values) if all_numbers else ("ids", "name the label's column")
@@ -145,6 +163,10 @@ def label_warnings(names: Sequence[str], counts: Counter[str], *, listed: bool) 
         lines.append(f"no training example has the label {shown(map(repr, unseen), 4)}")
     if listed:
         return lines
+    known = set(names)
+    several = [name for name in names if len(parts := _SEVERAL.split(name)) > 1 and known.intersection(parts)]
+    if several:
+        lines.append(f"a label may hold several ({shown(map(repr, several), 4)}): each of these is one class here")
     if "-1" in names and "0" in names:
         lines.append(f"label '-1' counts as a class ({counts['-1']} rows): if it means 'no label', remove the rows")
     if len(names) > _MANY_CLASSES and all(_is_whole(name) for name in names):
@@ -161,6 +183,23 @@ def label_warnings(names: Sequence[str], counts: Counter[str], *, listed: bool) 
             + (", ..." if len(rare) > 4 else "")
         )
     return lines
+
+
+def constant_warning(split: str, labels: Sequence[Any], metrics: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return a line if all examples of a scored split have one label or value: some metrics are undefined then.
+
+    Args:
+        split: its name, such as "dev".
+        labels: class indices or values.
+        metrics: what the task is scored by.
+        names: the classes; empty for values.
+    """
+    if len(set(labels)) != 1:
+        return []
+    what = f"label {names[labels[0]]!r}" if names else f"value {labels[0]:g}"
+    undefined = [name for name in metrics if name in ("pearson", "spearman", "matthews_correlation")]
+    says = f"{', '.join(undefined)} cannot be computed" if undefined else "a score says little"
+    return [f"all {len(labels)} {split} examples have the {what}: {says}"]
 
 
 def value_warnings(values: Sequence[float]) -> list[str]:
@@ -191,10 +230,16 @@ def class_indices(
     for label, place in zip(labels, places, strict=True):
         if label not in index:
             known = "those listed" if listed else "those in the train file"
-            meant = "; -1 often means no label: give a labelled file" if label == "-1" else ""
+            alike = next((name for name in names if _essence(name) == _essence(label)), None)
+            if alike is not None:
+                close = f": it differs from {_visible(alike)} only in {_difference(alike, label)}"
+            elif label == "-1":
+                close = "; -1 often means no label: give a labelled file"
+            else:
+                close = nearest(label, list(names)[:_FEW_CLASSES])
             raise UserError(
-                f"{path} {place}: label {label[:40]!r} is not one of {known} ({shown(names)})"
-                f"{nearest(label, list(names)[:_FEW_CLASSES])}{meant}; list every class under tasks.{task}.labels"
+                f"{path} {place}: label {_visible(label[:40])} is not one of {known} ({shown(names)}){close}; "
+                f"correct it, or list every class under tasks.{task}.labels"
             )
     return [index[label] for label in labels]
 
@@ -202,6 +247,13 @@ def class_indices(
 def _number(label: str) -> float | None:
     # Nobody writes a number with 300 digits, and it would be infinite.
     return float(label) if len(label) < 300 and _NUMBER.fullmatch(label) else None
+
+
+def _spreadsheet_number(label: str) -> float | None:
+    if (number := _number(label)) is not None:
+        return number
+    found = _SPREADSHEETS.fullmatch(label) if len(label) < 300 else None
+    return float(found[1].replace(",", ".")) if found else None
 
 
 def _count_classes(numbers: Sequence[float]) -> bool:
@@ -218,7 +270,14 @@ def _essence(label: str) -> Any:
     if (number := _number(label)) is not None:
         return number
     folded = unicodedata.normalize("NFKC", label).casefold()
+    folded = "".join("-" if unicodedata.category(c) == "Pd" else c for c in folded)
+    if folded in _BOOLEANS:
+        return _BOOLEANS[folded]
     return " ".join("".join(c for c in folded if unicodedata.category(c) not in ("Cf", "Cc")).split())
+
+
+# pandas writes True, a database 1.
+_BOOLEANS = {"true": 1.0, "false": 0.0}
 
 
 def _difference(first: str, second: str) -> str:

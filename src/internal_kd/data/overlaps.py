@@ -26,7 +26,7 @@ class _Hashed:
 def overlap_warnings(splits: Mapping[str, Split]) -> list[str]:
     """Return which texts the splits share, with counts, one line each.
 
-    Texts are compared as they are, without spaces around them.
+    Texts are compared without regard to the number of spaces, and not in any other way.
 
     Args:
         splits: by name; ``train`` is one of them. Labels of ``test`` and ``unlabelled`` are not looked at.
@@ -50,7 +50,7 @@ def overlap_warnings(splits: Mapping[str, Split]) -> list[str]:
 
 
 def _hashed(texts: Iterable[tuple[str, ...]], labels: Iterable[Any]) -> _Hashed:
-    of_texts = [hash(tuple(text.strip() for text in example)) for example in texts]
+    of_texts = [hash(tuple(" ".join(text.split()) for text in example)) for example in texts]
     return _Hashed(np.array(of_texts), np.array([hash(pair) for pair in zip(of_texts, labels, strict=True)]))
 
 

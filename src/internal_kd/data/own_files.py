@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from internal_kd.data.cells import shown, text_value
 from internal_kd.data.examples import FetchedTask, examples_of, metrics_of, rows_by_split
 from internal_kd.data.labels import (
     class_indices,
@@ -21,7 +22,7 @@ from internal_kd.data.labels import (
     target_value,
     value_warnings,
 )
-from internal_kd.data.tables import check_ending, columns_of, rows_of, shown, text_value
+from internal_kd.data.tables import check_ending, columns_of, rows_of
 from internal_kd.errors import UserError
 from internal_kd.params.data import FilesEntry
 from internal_kd.plan.artefacts import Data
@@ -179,17 +180,21 @@ def _indices(rows: _Read, names: Sequence[str], given: OwnFiles) -> list[int] | 
 def _read(path: Path, given: OwnFiles, *, labelled: bool) -> _Read:
     check_ending(path)
     read = _Read(path, [], [[] for _ in given.text], [], [])
-    columns = (*given.text, given.label) if labelled else given.text
     known = given.labels or ()
-    for place, values in rows_of(path, columns):
-        texts = _texts(values[: len(given.text)], given.text, path, place)
+    # Of a pair, one may be missing: null, or a key that an object of JSON Lines does not have.
+    pair = len(given.text) == 2
+    label = (given.label,) if labelled else ()
+    columns, optional = (label, given.text) if pair else ((*given.text, *label), ())
+    for place, values in rows_of(path, columns, optional):
+        cells = dict(zip((*columns, *optional), values, strict=True))
+        texts = _texts([cells[column] for column in given.text], given.text, path, place)
         read.places.append(place)
         for column_texts, text in zip(read.texts, texts, strict=True):
             column_texts.append(text)
         if labelled and given.kind == "values":
-            read.targets.append(target_value(values[-1], path, place, given.label))
+            read.targets.append(target_value(cells[given.label], path, place, given.label))
         elif labelled:
-            read.labels.append(label_text(values[-1], path, place, given.label, known))
+            read.labels.append(label_text(cells[given.label], path, place, given.label, known))
     read.labels[:] = spell_alike(read.labels, known)
     return read
 

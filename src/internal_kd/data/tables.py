@@ -10,7 +10,7 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from internal_kd.data.cells import TO_UTF8, shown
 from internal_kd.data.file_kinds import check_file_kind
 from internal_kd.errors import UserError, nearest
 
@@ -28,8 +29,7 @@ Row = tuple[str, tuple[Any, ...]]
 _Columns = Callable[[Path], tuple[str, ...]]
 _Rows = Callable[[Path, Sequence[str], Sequence[str]], Iterator[Row]]
 
-_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
-_LATIN = "convert it from what it was saved in, often iconv -f windows-1252 -t utf-8"
+_SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars", " ": "spaces"}
 _EXCELS_FIRST_LINE = re.compile(r'"?sep=(.)"?')
 
 
@@ -49,7 +49,7 @@ def rows_of(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) ->
     Args:
         path: a .csv, .tsv, .jsonl or .parquet file.
         columns: the columns to read.
-        optional: more columns; an object of JSON Lines that does not have one has None.
+        optional: more columns; an object of JSON Lines that does not have one has None, if another object has it.
 
     Raises:
         UserError: the file cannot be read, or a column is missing or there twice; the line names the file and, if
@@ -73,14 +73,8 @@ def check_ending(path: Path) -> None:
     if path.suffix.lower() not in _KINDS:
         if path.exists():
             check_file_kind(path, expected="text")
-        raise UserError(f"{path} is not one of {', '.join(_KINDS)}: convert it, or rename it to what it is")
-
-
-def shown(names: Iterable[Any], most: int = 12) -> str:
-    """Return names for an error line, the rest of many counted."""
-    listed = [str(name) for name in names]
-    first = ", ".join(name if len(name) <= 40 else f"{name[:40]}..." for name in listed[:most])
-    return f"{first}, ... ({len(listed)})" if len(listed) > most else first
+        how = f": jq -c '.[]' {path.name} > {path.stem}.jsonl" if path.suffix.lower() == ".json" else ""
+        raise UserError(f"{path} is not one of {', '.join(_KINDS)}: convert it{how}, or rename it to what it is")
 
 
 def _kind_of(path: Path) -> tuple[_Columns, _Rows]:
@@ -94,18 +88,22 @@ def _in_one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): {_LATIN}") from None
+        raise UserError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): {TO_UTF8}") from None
     except (pa.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} cannot be read ({reason}): is it complete, and what its name says?") from None
 
 
-def _check_columns(path: Path, found: Sequence[str], columns: Sequence[str], place: str = "") -> None:
+def _check_columns(
+    path: Path, found: Sequence[str], columns: Sequence[str], place: str = "", way_out: str = ""
+) -> None:
     counts = Counter(found)
     for column in columns:
         if column not in counts:
             where = f"{path} {place}".strip()
-            raise UserError(f"{where}: no column {column!r}{nearest(column, list(found)[:200])}; it has {shown(found)}")
+            raise UserError(
+                f"{where}: no column {column!r}{nearest(column, list(found)[:200])}; it has {shown(found)}{way_out}"
+            )
         if counts[column] > 1:
             raise UserError(f"{path} has the column {column!r} twice: rename one")
 
@@ -119,27 +117,42 @@ def _opened(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n")
 
 
-def _positions(path: Path, header: list[str], columns: Sequence[str], separator: str) -> list[int]:
-    if match := _EXCELS_FIRST_LINE.fullmatch(separator.join(header).strip()):
-        kind = _SEPARATORS.get(match[1], repr(match[1]))
-        raise UserError(f"{path} begins with Excel's line sep={match[1]}: remove it, and save with commas, not {kind}")
+def _positions(path: Path, header: list[str], columns: Sequence[str]) -> list[int]:
     names = [name.strip() for name in header]
-    if not set(columns) <= set(names):
-        for other, kind in _SEPARATORS.items():
-            split = [name.strip().strip('"') for name in separator.join(header).split(other)]
-            if other != separator and set(columns) <= set(split):
-                way_out = {"\t": "rename it to .tsv", ",": "rename it to .csv"}.get(
-                    other, "save it with commas (Excel: CSV UTF-8; LibreOffice: field delimiter ,)"
-                )
-                raise UserError(f"{path} is separated by {kind}, not {_SEPARATORS[separator]}: {way_out}")
-    _check_columns(path, names, columns)
+    _check_columns(path, names, columns, way_out="; its first line should name the columns")
     return [names.index(column) for column in columns]
+
+
+def _check_separator(path: Path, columns: Sequence[str], separator: str) -> None:
+    """Refuse a file whose first line shows that it is empty or separated otherwise."""
+    with _opened(path) as handle:
+        line = handle.readline().strip("\r\n")
+    if not line.strip():
+        raise UserError(
+            f"{path} {'begins with an empty line' if path.stat().st_size else 'is empty'}: give it a header and rows"
+        )
+    if match := _EXCELS_FIRST_LINE.fullmatch(line):
+        also = "" if match[1] == separator else f", and save with {_SEPARATORS[separator]}"
+        raise UserError(f"{path} begins with Excel's line {line!r}: remove it{also}")
+
+    def names(mark: str) -> set[str]:
+        return {name.strip().strip('"') for name in line.split(mark)}
+
+    if set(columns) <= names(separator):
+        return
+    for other, kind in _SEPARATORS.items():
+        if other != separator and set(columns) <= names(other):
+            way_out = {"\t": "rename it to .tsv", ",": "rename it to .csv"}.get(
+                other, "save it with commas (Excel: CSV UTF-8; LibreOffice: field delimiter ,)"
+            )
+            raise UserError(f"{path} is separated by {kind}, not {_SEPARATORS[separator]}: {way_out}")
 
 
 def _check_width(path: Path, place: str, found: int, header: int, separator: str) -> None:
     if found != header:
         way_out = "quote or remove what separates" if separator == "," else "remove the tab or line end inside a text"
-        raise UserError(f"{path} {place} has {found} fields, its header {header}: {way_out}")
+        fields = "1 field" if found == 1 else f"{found} fields"
+        raise UserError(f"{path} {place} has {fields}, its header {header}: {way_out}")
 
 
 class _Lines:
@@ -171,7 +184,8 @@ def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
                 raise _carriage_return(path, reader.line_num, lines.last, "quote the text, or replace it") from None
             if "end of data" in str(error):
                 raise UserError(f"{path}: a quotation mark opened in line {done + 1} is never closed: fix it") from None
-            raise UserError(f"{path} line {reader.line_num} is not CSV ({error}): fix the line") from None
+            way_out = 'inside quotes, a quotation mark is written twice ("")'
+            raise UserError(f"{path} line {reader.line_num} is not CSV ({error}): {way_out}") from None
 
 
 def _tsv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -196,9 +210,10 @@ def _separated(
     columns: Sequence[str],
     optional: Sequence[str],
 ) -> Iterator[Row]:
+    _check_separator(path, [*columns, *optional], separator)
     reading = records(path)
     header = next(reading, (0, []))[1]
-    positions = _positions(path, header, [*columns, *optional], separator)
+    positions = _positions(path, header, [*columns, *optional])
     for number, fields in reading:
         if any(fields):  # spreadsheets end in rows of separators alone
             place = f"line {number}"
@@ -222,7 +237,8 @@ def _objects(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 value = json.loads(line, object_pairs_hook=partial(_object, f"{path} {place}"))
             except (ValueError, RecursionError) as error:
-                hint = "; is it one JSON array?" if number == 1 and line.lstrip().startswith("[") else ""
+                whole = number == 1 and line.strip() in ("[", "{")
+                hint = f": jq -c '{'.[]' if '[' in line else '.'}' {path.name} > new.jsonl" if whole else ""
                 raise UserError(
                     f"{path} {place} is not JSON ({error}): JSON Lines has one object per line{hint}"
                 ) from None
@@ -241,9 +257,16 @@ def _object(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _json_lines(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
+    # One of the objects must have an optional column; else its name is wrong.
+    unseen, seen = set(optional), dict[str, None]()
     for place, value in _objects(path):
         _check_columns(path, list(value), columns, place)
+        if unseen:
+            unseen.difference_update(value)
+            seen |= dict.fromkeys(value)
         yield place, tuple(value.get(column) for column in (*columns, *optional))
+    if unseen and seen:
+        _check_columns(path, list(seen), sorted(unseen))
 
 
 def _keys(path: Path) -> tuple[str, ...]:
@@ -259,9 +282,20 @@ def _parquet(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Ite
         _check_columns(path, file.schema_arrow.names, columns)
         row = 0
         for batch in file.iter_batches(8192, columns=columns):
-            for values in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
+            for values in zip(*(_column(path, batch, column) for column in columns), strict=True):
                 yield f"row {row}", values
                 row += 1
+
+
+def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[Any]:
+    try:
+        values: list[Any] = batch.column(name).to_pylist()
+    except (pa.ArrowException, OverflowError, ValueError, ImportError) as error:
+        kind = batch.schema.field(name).type
+        raise UserError(
+            f"{path}: column {name!r} ({kind}) has a value that cannot be read ({error}): store texts or numbers"
+        ) from None
+    return values
 
 
 def _parquet_names(path: Path) -> tuple[str, ...]:
@@ -275,45 +309,3 @@ _KINDS: dict[str, tuple[_Columns, _Rows]] = {
     ".jsonl": (_keys, _json_lines),
     ".parquet": (_parquet_names, _parquet),
 }
-
-
-# Values.
-
-
-def text_value(value: Any, path: Path, place: str, column: str, *, may_be_empty: bool = False) -> str:
-    """Return a cell as text, as it is; a missing one is an empty text if it may be.
-
-    Raises:
-        UserError: it is missing, of another type, or not Unicode.
-    """
-    if value is None or (isinstance(value, float) and value != value):
-        if may_be_empty:
-            return ""
-        raise UserError(f"{path} {place}: column {column!r} is empty (null); give a text or remove the row")
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UserError(f"{path} {place}: column {column!r} is not a text but {named_type(value)}; give a text")
-    return unicode_value(str(value), path, place, column)
-
-
-def unicode_value(text: str, path: Path, place: str, column: str) -> str:
-    """Return a text, refusing half characters: bytes that were not UTF-8, or what JSON spells as ``\\ud800``.
-
-    Raises:
-        UserError: there is one.
-    """
-    if not text.isascii():
-        for character in text:
-            if "\udc80" <= character <= "\udcff":
-                byte = f"byte 0x{ord(character) - 0xDC00:02x}"
-                raise UserError(f"{path} {place}: column {column!r} is not UTF-8 ({byte}): {_LATIN}")
-            if "\ud800" <= character <= "\udfff":
-                raise UserError(f"{path} {place}: column {column!r} has half a character (a lone surrogate): fix it")
-    return text
-
-
-def named_type(value: Any) -> str:
-    """Return a value's type with its article, for error lines."""
-    name = {"dict": "object", "Decimal": "decimal number", "bytes": "bytes value"}.get(
-        type(value).__name__, type(value).__name__
-    )
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

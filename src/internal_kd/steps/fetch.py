@@ -27,7 +27,7 @@ def fetch_task(data: Data) -> None:
     if "unlabelled" in data.files:
         task = with_unlabelled(task, read_texts(data.files["unlabelled"], text_columns(data, task.info.texts)))
     check_task(task)
-    task = replace(task, warnings=(*task.warnings, *_overlaps(task)))
+    task = replace(task, warnings=(*task.warnings, *_constant(task), *_overlaps(task)))
     write_task(data, task)
     # What is the matter with GLUE is known, and nothing that its readers can correct.
     for line in task.warnings if data.entry.source == "files" or "unlabelled" in data.files else ():
@@ -74,6 +74,17 @@ def _read_source(data: Data) -> FetchedTask:
     if data.entry.source == "files":
         return fetch_own_files(data)
     return read_glue_folder(data) if data.hub is None else download_glue(data)
+
+
+def _constant(task: FetchedTask) -> list[str]:
+    from internal_kd.data.labels import constant_warning
+
+    dev = {name: split.table["label"].to_pylist() for name, split in task.splits.items() if name.startswith("dev")}
+    return [
+        line
+        for name, labels in dev.items()
+        for line in constant_warning(name, labels, task.info.metrics, task.info.labels)
+    ]
 
 
 def _overlaps(task: FetchedTask) -> list[str]:
