@@ -24,6 +24,7 @@ from internal_kd.errors import Interrupted, UserError
 from internal_kd.files import Damaged, read_json, sha256_file, write_json
 from internal_kd.params import merge
 from internal_kd.params.study import MachineParams
+from internal_kd.plan.refusals import known_rows
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import is_complete
 from internal_kd.plan.study import Study
@@ -256,6 +257,27 @@ def test_an_ensemble_answers_by_the_mean_of_its_members():
     record = read_json(run.marker)
     assert record["params"]["combine"] == "mean_probabilities"
     assert record["recorded_bytes"] == 2 * 2 * 4  # two teachers, two classes, fp32
+
+
+def test_masked_copies_are_answered_by_the_teacher_and_recorded_as_they_would_be_computed():
+    select = {"keep": 32, "masked_copies": 2, "masked_share": 0.3}
+    changes = {"study": {"methods": ["soft", "soft_kl"]}, "methods": {"soft_kl": {"select": select}}}
+    run = made(plan(**changes), "soft_kl")
+    losses = [epoch["loss"] for epoch in history(run)]
+    rows = known_rows(run.inputs.data)["train"]
+    assert read_json(run.parts[0].marker)["examples"] == rows + 2 * 32  # all for `soft`, and the copies
+    record_answers(run.parts[0], MachineParams(disk_budget_gb=1e-9))
+    train_run(run, MACHINE)
+    assert [epoch["loss"] for epoch in history(run)] == pytest.approx(losses, rel=2e-6)
+    assert run.method.identity["select"] == select
+    run.parts[0].marker.unlink()
+
+
+@pytest.mark.parametrize("changes", [{"weights": {"hard": 1}, "teacher": "none"}, {"teacher": {"answers": "a.csv"}}])
+def test_masked_copies_need_a_teacher_that_can_answer_them(changes: dict[str, Any]):
+    Path("a.csv").write_text("idx,label\n0,0\n")
+    with pytest.raises(UserError, match=r"select\.masked_copies"):
+        plan(methods={"soft": {"select": {"masked_copies": 1}, **changes}})
 
 
 def test_an_assistant_and_generations_teach_as_teachers_do():

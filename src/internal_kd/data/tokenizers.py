@@ -27,6 +27,8 @@ class EncoderTokenizer:
         tokenizer: set to truncate to ``max_length`` and to pad nothing.
         max_length: in tokens, special tokens included.
         pad_id: the padding token's id.
+        mask_id: the mask token's id; None if it has none.
+        special_ids: of tokens that stand for no text, such as [CLS].
         vocabulary: embeddings of the encoder.
         uses_types: whether the encoder tells the two texts of a pair apart.
         identity: SHA-256 of everything that decides which ids a text becomes. Two folders with one identity give the
@@ -36,6 +38,8 @@ class EncoderTokenizer:
     tokenizer: Tokenizer
     max_length: int
     pad_id: int
+    mask_id: int | None
+    special_ids: tuple[int, ...]
     vocabulary: int
     uses_types: bool
     identity: str
@@ -68,7 +72,16 @@ def load_tokenizer(folder: Path, name: str, max_length: int) -> EncoderTokenizer
     types = config.get("type_vocab_size", 1) > 1 and config["model_type"] not in WITHOUT_TYPES
     identity = _identity(tokenizer)
     tokenizer.enable_truncation(max_length, stride=0, strategy="longest_first", direction="right")
-    return EncoderTokenizer(tokenizer, max_length, pad_id, config.get("vocab_size", len(auto)), types, identity)
+    return EncoderTokenizer(
+        tokenizer,
+        max_length,
+        pad_id,
+        auto.mask_token_id,
+        tuple(auto.all_special_ids),
+        config.get("vocab_size", len(auto)),
+        types,
+        identity,
+    )
 
 
 def token_texts(tokenizer: Tokenizer, ids: Sequence[int]) -> list[str]:

@@ -194,7 +194,8 @@ def _trained_on(run: Run) -> str:
         keep = f"{100 * select.keep:g} % of its {rows}"
     aside = f"; {100 * select.hold_out:g} % of them were held out" if select.hold_out else ""
     more = ", and texts without labels" if "unlabelled" in run.inputs.data.content else ""
-    return f"{keep}{more}{aside}"
+    copies = f", {select.masked_copies} copies of each with masked tokens" if select.masked_copies else ""
+    return f"{keep}{copies}{more}{aside}"
 
 
 def _losses(run: Run) -> str:

@@ -25,6 +25,7 @@ from internal_kd.fields import (
     Seed,
     Share,
     Text,
+    Whole,
     unique,
 )
 
@@ -71,6 +72,12 @@ class SelectParams(Frozen):
     )
     hold_out: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.0, description="share of the training set that is kept aside and scored; `seed: best` chooses by it"
+    )
+    masked_copies: Annotated[Whole, Field(le=1000)] = Field(
+        0, description="copies of each example with some tokens masked, answered by the teacher; they have no label"
+    )
+    masked_share: Annotated[Number, Field(ge=0.001, lt=1)] = Field(
+        0.4, description="share of a copy's tokens that is masked, in thousandths"
     )
 
 

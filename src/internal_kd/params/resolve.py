@@ -98,6 +98,8 @@ class Method:
         chosen = {name: getattr(settings, name) for name in used}
         chosen = {name: value for name, value in chosen.items() if value != getattr(default, name)}
         select = settings.select.model_dump(exclude_defaults=True)
+        if not settings.select.masked_copies:
+            select.pop("masked_share", None)
         return {
             **chosen,
             **({"select": select} if select else {}),

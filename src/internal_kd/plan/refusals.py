@@ -17,7 +17,7 @@ from internal_kd.params.data import GeneratorEntry
 from internal_kd.params.method import TeacherParams
 from internal_kd.params.resolve import Method
 from internal_kd.plan.artefacts import Data, Encoder
-from internal_kd.plan.runs import Run
+from internal_kd.plan.runs import AnswersFile, Run
 from internal_kd.plan.sources import config_of, shape_of
 from internal_kd.tasks.glue import GLUE
 
@@ -47,6 +47,7 @@ def check_study(study: Study) -> None:
             _check_length(run)
             _check_examples(run)
             _check_answers(run)
+            _check_copies(run)
             _check_terms(run)
     _check_distinct(study)
 
@@ -124,6 +125,22 @@ def _check_examples(run: Run) -> None:
         raise UserError(
             f"select.keep: {keep} is more than the {rows['train']} training examples of {run.task}; use `full`"
         )
+
+
+def _check_copies(run: Run) -> None:
+    if not run.method.settings.select.masked_copies or run.method.learner.kind == "finished":
+        return
+    asks = [name for name, term in run.method.objectives.items() if term.teacher]
+    if not asks or not run.parts:
+        raise UserError("select.masked_copies: copies have no label, so a teacher has to answer them; name one")
+    for part in run.parts:
+        if isinstance(part.of, AnswersFile):
+            raise UserError(f"select.masked_copies: {part.who} has no answers for copies; leave masked_copies out")
+        if part.inputs.fingerprint != run.inputs.fingerprint:
+            raise UserError(
+                f"select.masked_copies: {part.who} reads other tokens than {run.encoder.name} at max_length "
+                f"{run.inputs.max_length}, and tokens are masked; give both the same, or leave masked_copies out"
+            )
 
 
 def _check_answers(run: Run) -> None:

@@ -90,6 +90,7 @@ class Forecast:
         settings, depth = run.method.settings, run.depth or ASSUMED_LAYERS
         keep = settings.select.keep
         examples = rows if keep == "full" else min(rows, keep if isinstance(keep, int) else round(keep * rows))
+        examples *= 1 + settings.select.masked_copies
         return length * examples * (STEP * _layers_computed(run, depth) + FORWARD * depth)
 
 
@@ -195,7 +196,8 @@ def _recorded_bytes(answers: Answers, budget: float) -> float:
         * (shape.layers if KINDS[kind].by_layer else 1)
         for kind in stored
     )
-    return min(budget, rows * each)
+    copies = max((need.select.masked_copies for need in answers.needs), default=0)
+    return min(budget, rows * (1 + copies) * each)
 
 
 def readable(size: float) -> str:

@@ -6,6 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+from internal_kd.distillation.masked_copies import copies_of
 from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.distillation.terms import asked_of_teacher, terms_of
 from internal_kd.errors import UserError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from internal_kd.data.inputs import EncodedExamples, EncodedTask
+    from internal_kd.distillation.batches import Examples
     from internal_kd.distillation.hardware import Hardware
     from internal_kd.distillation.recording import Sizes
     from internal_kd.learners.learner import Network
@@ -140,11 +142,11 @@ def _record_network(answers: Answers, teacher: Run | None, data: EncodedTask, ma
     from internal_kd.distillation.record_network import record_network, sizes_of
     from internal_kd.distillation.recording import affordable, recording_bytes
 
-    hardware, examples, info = teacher_hardware(teacher), data.training(), data.info
+    hardware, info = teacher_hardware(teacher), data.info
     network = open_network(teacher, answers.inputs.encoder, info)
     hardware.place(network.module)
     shape = Shape(network.layers, network.width, network.heads)
-    rows = _rows(answers, examples)
+    examples, rows = _examples(answers, data.training())
     lengths, sizes = np.asarray(examples.lengths)[rows], sizes_of(network, info.outputs)
     wanted = asked(answers, info, shape, _layers_of(answers))
     kept = affordable(wanted, lengths, sizes, machine.disk_budget_gb)
@@ -165,14 +167,18 @@ def _layers_of(answers: Answers) -> int | None:
     return read_mapping(answers.inputs.encoder.marker).get("layers")
 
 
-def _rows(answers: Answers, examples: EncodedExamples) -> np.ndarray:
-    """Return the positions of the examples that any student of the study is trained on."""
+def _examples(answers: Answers, originals: EncodedExamples) -> tuple[Examples, np.ndarray]:
+    """Return all examples, masked copies included, and the positions of those that a student of the study reads."""
     import numpy as np
 
-    from internal_kd.steps.train import training_positions
+    from internal_kd.steps.train import training_positions, with_copies
 
-    chosen = [training_positions(examples, need.select)[0] for need in answers.needs]
-    return np.unique(np.concatenate(chosen))
+    chosen = [
+        (training_positions(originals, select)[0], copies_of(select.masked_copies, select.masked_share))
+        for select in {need.select for need in answers.needs}
+    ]
+    examples, positions = with_copies(originals, answers.inputs, chosen)
+    return examples, np.unique(np.concatenate(positions))
 
 
 def _announce(wanted: Wanted, kept: Wanted, lengths: np.ndarray, sizes: Sizes, budget_gb: float) -> None:

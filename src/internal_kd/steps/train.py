@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from internal_kd.distillation.curricula import CurriculumState, stages_of
+from internal_kd.distillation.masked_copies import Copy, WithMaskedCopies, copies_of
 from internal_kd.distillation.terms import Term, asked_of_teacher, compared_layers, terms_of
 from internal_kd.errors import UserError
 from internal_kd.files import publish, read_mapping, staging_folder
@@ -12,6 +14,7 @@ from internal_kd.learners.layers import Pairs, layer_map
 from internal_kd.learners.learner import Shape, Wanted
 from internal_kd.params.method import SelectParams
 from internal_kd.params.study import MachineParams
+from internal_kd.plan.artefacts import Inputs
 from internal_kd.plan.runs import Answers, AnswersFile, Ensemble, FirstWeights, Run
 from internal_kd.plan.store import verified_folder, verifier
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     from internal_kd.data.inputs import EncodedExamples
     from internal_kd.distillation.answers import Answers as Answering
+    from internal_kd.distillation.batches import Examples
     from internal_kd.distillation.hardware import Hardware
     from internal_kd.distillation.recording import RecordingReader
     from internal_kd.learners.learner import Network
@@ -67,21 +71,23 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
     job, settings = JobRecord(run), run.method.settings
     hardware = choose_hardware(settings.precision)
     data = EncodedTask.of(run.inputs)
-    info, examples = data.info, data.training()
+    info, originals = data.info, data.training()
     network = _network(run, info)
     dev = DevSet(network, data, info, hardware)
     if run.method.learner.kind == "finished":
         hardware.place(network.module)
         write_run(run, network, dev, hardware, None, job, keep_model=keep_model)
         return
-    positions, held_out = training_positions(examples, settings.select)
+    positions, held_out = training_positions(originals, settings.select)
+    copies = copies_of(settings.select.masked_copies, settings.select.masked_share)
+    examples, (positions,) = with_copies(originals, run.inputs, [(positions, copies)])
     terms = _terms(run, network, info)
     answers, recorded = _answers(run, terms, info, hardware)
     if recorded:
         for reader, _ in recorded:
             positions = positions[np.isin(np.asarray(examples.idx)[positions], reader.ids)]
     else:
-        positions = positions[examples.labelled[positions]]
+        positions = positions[originals.labelled[positions]]
     if not len(positions):
         raise UserError(f"{run.label}: no training example has an answer")
     stages = stages_of(settings.course, settings.classification, compared_layers(terms), tuple(run.method.weights))
@@ -102,7 +108,7 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
         clock=job.clock,
     )
     job.recorded_bytes = round(sum(reader.bytes_per_example(wanted) for reader, wanted in recorded))
-    write_run(run, network, dev, hardware, result, job, keep_model=keep_model, held_out=(examples, held_out))
+    write_run(run, network, dev, hardware, result, job, keep_model=keep_model, held_out=(originals, held_out))
 
 
 def training_positions(examples: EncodedExamples, chosen: SelectParams) -> tuple[np.ndarray, np.ndarray]:
@@ -114,6 +120,33 @@ def training_positions(examples: EncodedExamples, chosen: SelectParams) -> tuple
     labelled = np.flatnonzero(examples.labelled)
     found = select(np.asarray(examples.idx)[labelled], by=chosen.by, keep=chosen.keep, hold_out=chosen.hold_out)
     return np.concatenate([labelled[found.train], np.flatnonzero(~examples.labelled)]), labelled[found.held_out]
+
+
+def with_copies(
+    examples: EncodedExamples, inputs: Inputs, chosen: Sequence[tuple[np.ndarray, tuple[Copy, ...]]]
+) -> tuple[Examples, list[np.ndarray]]:
+    """Return the examples, masked copies included, and the positions of what is chosen of them.
+
+    Args:
+        examples: the originals.
+        inputs: whose tokenizer knows the mask token.
+        chosen: positions of originals, each with those of their copies that are chosen too.
+
+    Raises:
+        UserError: there are to be copies, and the tokenizer has no mask token.
+    """
+    from internal_kd.data.tokenizers import load_tokenizer
+
+    copies = sorted({copy for _, copies in chosen for copy in copies})
+    if not copies:
+        return examples, [positions for positions, _ in chosen]
+    tokenizer = load_tokenizer(inputs.encoder.folder, inputs.encoder.name, inputs.max_length)
+    if tokenizer.mask_id is None:
+        raise UserError(
+            f"select.masked_copies: the tokenizer of {inputs.encoder.name} has no mask token; leave masked_copies out"
+        )
+    copied = WithMaskedCopies(examples, copies, tokenizer.mask_id, tokenizer.special_ids)
+    return copied, [copied.positions(*one) for one in chosen]
 
 
 def _network(run: Run, info: TaskInfo) -> Network:
