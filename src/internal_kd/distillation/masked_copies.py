@@ -1,4 +1,4 @@
-"""Copies of training examples with some tokens masked: more texts that a teacher answers, without a model to write them.
+"""Copies of training examples with some tokens masked: more texts for a teacher to answer, without writing any.
 
 A copy is determined by the example's id, the copy's number and the share of masked tokens, not by the seed of a run, so
 that a recording made once serves every student. It has no label: what is left of a text need not mean the same. Terms
