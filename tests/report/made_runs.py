@@ -172,9 +172,11 @@ def _record(run: Run) -> dict[str, Any]:
         **manifest_of(run), "step": run.step, "label": run.label, "task": run.task, "method": run.method.name,
         "data_sha256": {"dev": "0" * 64}, "git_commit": "a1b2c3d4" * 5, "git_dirty": False, "lock_sha256": "0" * 64,
         "versions": {"python": "3.11"}, "device": "cpu, 2 threads", "precision": "fp32", "seconds": 12.5 + depth,
-        "peak_memory": 10**9, "examples_per_second": 321.0, "encoder_parameters": 1_780_000 * depth,
+        "peak_memory": 10**9, "examples_per_second": 600.0 / depth / (2 if run.method.layer_terms else 1),
+        "encoder_parameters": 1_780_000 * depth,
         "total_parameters": 1_780_000 * depth + 11_900_000, "epochs": 4, "started": "2026-01-02T10:00:00+00:00",
         "finished": "2026-01-02T10:00:12+00:00", "scores": {}, "held_out": None, "majority": 0.5,
+        "recorded_bytes": 8,
     }  # fmt: skip
 
 

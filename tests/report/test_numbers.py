@@ -102,6 +102,13 @@ def test_answer_repeats_the_pooled_table(in_demo):
     assert f"({'95 % interval'} {100 * best['low']:+.1f} to {100 * best['high']:+.1f})" in sentence
 
 
+def test_steps_are_timed_against_the_baseline(in_demo):
+    lines = table(in_demo, "efficiency").set_index("method")
+    students = lines.drop(index="teacher")
+    assert (students.loc["soft", "step_share"] == 1).all() and (students.loc["stacked", "step_share"] == 2).all()
+    assert (students["recorded_bytes"] == 8).all() and lines.loc["teacher", "step_share"].isna().all()
+
+
 def test_classes_and_confusion(in_demo):
     classes, confusion = table(in_demo, "classes"), table(in_demo, "confusion")
     run = next(run for run in in_demo.study.runs if run.method.name == "teacher")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from internal_kd.report.cells import Cell, teacher_of
+from internal_kd.report.cells import Cell, counterpart, primary_rows, teacher_of
 from internal_kd.report.latency import BATCH, ONE, learner_key
 from internal_kd.report.results import StudyResults
 from internal_kd.report.scoring import Lines
@@ -45,7 +45,7 @@ def efficiency_lines(results: StudyResults, main: Lines, latency: pd.DataFrame) 
                 "encoder_share": encoder, "total_share": total, "teacher_share": share, "distillation_score": score,
                 "distillation_score_total": distillation_score(total, share, alpha),
                 "distillation_score_std": None if std is None or score is None else (1 - alpha) * std,
-                **_times(results, cell), **_latencies(latency, cell),
+                **_times(results, cell), **_steps(results, cell), **_latencies(latency, cell),
             }
         )  # fmt: skip
     return lines
@@ -74,6 +74,33 @@ def _times(results: StudyResults, cell: Cell) -> dict[str, Any]:
         "training_seconds_most": max(seconds) if several else None,
         "training_device": devices.pop(),
     }
+
+
+def _steps(results: StudyResults, cell: Cell) -> dict[str, Any]:
+    """Return how long a step takes, also over one of the study's baseline, and what is recorded of the teacher.
+
+    All stages of a curriculum are counted, so a row that trains on its lower layers alone for a while has short steps.
+    """
+    seconds = _step_seconds(results, cell)
+    baseline = primary_rows(results.study)[1] if cell.is_student else None
+    other = counterpart(cell, baseline, results.cells) if baseline else None
+    theirs = _step_seconds(results, other) if other and other.method.learner == cell.method.learner else None
+    recorded = [run.record.get("recorded_bytes") for run in results.finished(cell)]
+    return {
+        "step_seconds": seconds,
+        "step_share": seconds / theirs if seconds and theirs else None,
+        "recorded_bytes": recorded[0] if recorded and cell.is_student else None,
+    }
+
+
+def _step_seconds(results: StudyResults, cell: Cell) -> float | None:
+    """Return the median over finished seeds, None where none is finished or they are of several devices."""
+    import statistics
+
+    records = [run.record for run in results.finished(cell) if run.record.get("examples_per_second")]
+    if len({str(record.get("device", "unknown")) for record in records}) != 1:
+        return None
+    return cell.method.settings.batch_size / statistics.median(record["examples_per_second"] for record in records)
 
 
 def _latencies(latency: pd.DataFrame, cell: Cell) -> dict[str, Any]:

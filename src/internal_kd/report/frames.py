@@ -68,14 +68,15 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "p_holm": NUMBER, "reading": TEXT, "baseline_id": TEXT,
     },
     "expected_best": {**_row("task", "metric"), **AXES, "k": COUNT, "value": NUMBER},
-    # Sizes and times against the teacher's; latencies are medians in milliseconds on one thread.
+    # Sizes and times against the teacher's; latencies are medians in milliseconds on one thread. ``step_share``: of a
+    # training step over one of the primary baseline; ``recorded_bytes``: of the teacher's answers, for one example.
     "efficiency": {
         **_row("task", "metric"), **AXES, "seeds": COUNT, "alpha": NUMBER, "encoder_share": NUMBER,
         "total_share": NUMBER, "teacher_share": NUMBER, "distillation_score": NUMBER,
         "distillation_score_total": NUMBER, "distillation_score_std": NUMBER, "latency_ms": NUMBER,
         "speed_up": NUMBER, "latency_batch_ms": NUMBER, "speed_up_batch": NUMBER, "machine": TEXT,
         "training_seconds": NUMBER, "training_seconds_least": NUMBER, "training_seconds_most": NUMBER,
-        "training_device": TEXT,
+        "training_device": TEXT, "step_seconds": NUMBER, "step_share": NUMBER, "recorded_bytes": NUMBER,
     },
     # Scores per class, means over seeds; per phenomenon of a generated task; counts of answers, summed over seeds.
     "classes": {
