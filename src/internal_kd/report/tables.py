@@ -37,8 +37,8 @@ NOTES = {
     "pooled": "Mean over tasks of the lead in the main metric, in points.",
     "efficiency": "Shares are of the teacher's. Distillation score: {alpha:g} × the share of the parameters + "
     "{rest:g} × the share of the score that is lost; lower is better (Alkhulaifi et al. 2021). Training: median over "
-    "seeds. Step: time of a training step over that of the baseline, all stages of a curriculum counted. Recorded: bytes "
-    "of the teacher's answers that the row reads, for one example.",
+    "seeds. Step: time of a training step over that of the baseline, all stages of a curriculum counted. Recorded: "
+    "bytes of the teacher's answers that the row reads, for one example.",
     "latency": " Milliseconds: median forward pass at the median dev length, fp32, one thread of {machines}.",
     "fidelity": "Each student beside the teacher that it learned from (row 2.0: beside the same one), means over "
     "seeds. KL: KL(teacher || student) in nats; for values the mean squared difference. Repeated: share of the "
