@@ -93,7 +93,7 @@ def test_every_artefact_is_complete_and_records_what_it_is(project: Path) -> Non
     found = EncodedTask(inputs.folder)
     assert found.info.outputs == 2 and found.info.labels == ("0", "1") and found.splits == ("train", "dev")
     facts = json.loads(inputs.marker.read_text())["splits"]["train"]
-    assert facts == {"rows": 9, "tokens": 78, "longest": 9, "at_limit": 6, "token_type_ids": True}
+    assert facts == {"rows": 9, "tokens": 78, "longest": 9, "cut": 6, "token_type_ids": True}
 
 
 def test_metrics_are_what_the_parameters_state_now(project: Path) -> None:

@@ -94,7 +94,9 @@ def runs(options: Options) -> int:
 def make(options: Options) -> int:
     """Make one thing: a task's data, an encoder, token ids, first weights, answers or a run."""
     with output_in(options.log) as tell:
+        from internal_kd.plan.artefacts import Data
         from internal_kd.plan.runs import Run
+        from internal_kd.running.check import data_warnings
         from internal_kd.running.make import find, score_line
         from internal_kd.running.make import make as make_artefact
 
@@ -104,4 +106,28 @@ def make(options: Options) -> int:
         print(f"{artefact.folder} is {'complete' if made else 'complete already: nothing to do'}")
         if made and isinstance(artefact, Run):
             tell(score_line(artefact))
+        # What is the matter with GLUE is known, and nothing that its readers can correct.
+        for line in data_warnings(artefact) if made and isinstance(artefact, Data) and artefact.glue is None else ():
+            tell(f"warning: {line}")
     return 0
+
+
+@command(
+    *STUDY,
+    example="internal-kd check --overlay config/demo.yaml",
+    reads="params.yaml, local data, encoders, files of answers; downloads nothing",
+    writes="the copies in data/ and token ids in work/inputs/ that a run starts from",
+)
+def check(options: Options) -> int:
+    """Look at a study's data, encoder, teachers and answers, and at this machine, without training anything.
+
+    Prints rows and class shares, lengths, what is suspicious and what the study needs; ends with 1 if it cannot run.
+    """
+    from internal_kd.running.check import check as look_at
+
+    found = look_at(study_of(options))
+    print(*found.facts, sep="\n")
+    for kind, lines in (("warning", found.warnings), ("error", found.errors)):
+        for line in lines:
+            print(f"{kind}: {line}")
+    return 1 if found.errors else 0

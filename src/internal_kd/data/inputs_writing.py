@@ -59,8 +59,8 @@ def write_split(folder: Path, split: str, parquet: Path, encoder: EncoderTokeniz
         kind: the task's kind.
 
     Returns:
-        Number of rows and of tokens, the longest length, how many examples are as long as the limit allows, most of
-        which were truncated, and whether token types were kept.
+        Number of rows and of tokens, the longest length, how many examples were truncated, and whether token types were
+        kept.
 
     Raises:
         UserError: the tokenizer makes ids that the encoder has no embedding for.
@@ -68,7 +68,7 @@ def write_split(folder: Path, split: str, parquet: Path, encoder: EncoderTokeniz
     dtypes = {"idx": "<i8", "labels": KINDS[kind].label_type, "ids": "<i4", "types": "|u1", "offsets": "<i8"}
     arrays = {name: GrowingArray(folder / f"{split}.{name}.npy", dtype) for name, dtype in dtypes.items()}
     arrays["offsets"].append([0])
-    total = longest = at_limit = 0
+    total = longest = cut = 0
     any_type = False
     for idx, labels, texts in _chunks(parquet):
         encodings = encoder.tokenizer.encode_batch_fast(texts)
@@ -89,13 +89,13 @@ def write_split(folder: Path, split: str, parquet: Path, encoder: EncoderTokeniz
             arrays["types"].append(types)
         total += int(lengths.sum())
         longest = max(longest, int(lengths.max()))
-        at_limit += int((lengths == encoder.max_length).sum())
+        cut += sum(bool(encoding.overflowing) for encoding in encodings)
     for array in arrays.values():
         array.close()
     if not any_type:  # the encoder's own default is zeros
         arrays["types"].path.unlink()
     rows = arrays["idx"].length
-    return {"rows": rows, "tokens": total, "longest": longest, "at_limit": at_limit, "token_type_ids": any_type}
+    return {"rows": rows, "tokens": total, "longest": longest, "cut": cut, "token_type_ids": any_type}
 
 
 def _chunks(parquet: Path) -> Iterator[tuple[np.ndarray, np.ndarray, list[Any]]]:

@@ -150,7 +150,7 @@ def needed_disk(study: Study, needed: Sequence[Artefact]) -> str | None:
         for r in runs
         if r.teaches or machine.keep_models == "all" or (machine.keep_models == "first-seed" and r.seed == first)
     ]
-    sizes = [_model_bytes(run) for run in kept]
+    sizes = [model_bytes(run) for run in kept]
     parts = []
     if kept:
         known = [size for size in sizes if size is not None]
@@ -166,7 +166,7 @@ def needed_disk(study: Study, needed: Sequence[Artefact]) -> str | None:
     return f"WARNING, too little disk: {line}" if models > free else line
 
 
-def _model_bytes(run: Run) -> int | None:
+def model_bytes(run: Run) -> int | None:
     """Return the bytes of a run's weights, None if its encoder has not been seen yet."""
     config, shape = config_of(run.encoder), run.shape
     vocabulary = None if config is None else config.get("vocab_size")

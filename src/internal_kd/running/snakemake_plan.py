@@ -31,6 +31,7 @@ from internal_kd.plan.sources import remember
 from internal_kd.plan.store import problem_with
 from internal_kd.plan.study import Study, plan_study
 from internal_kd.report.make import outputs
+from internal_kd.running.check import warnings_of
 from internal_kd.running.config_files import MAIN
 from internal_kd.running.dvc import is_described, remember_study, runs_not_pulled, write_lists
 from internal_kd.running.make import WITHOUT_WEIGHTS, inputs_of, problem_for_readers, to_make
@@ -207,6 +208,8 @@ class Plan:
         lines = describe(look(self.study))
         if hint := runs_not_pulled():
             lines.append(hint)
+        if self.missing_runs:
+            lines += [f"  warning: {line}" for line in warnings_of(self.study)]
         for artefact in self.broken:
             problem = self.problems[artefact.fingerprint]
             if problem == WITHOUT_WEIGHTS:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 def fetch_task(data: Data) -> None:
     """Write ``data/tasks/<task>-<fp>/``: one verified Parquet file per split and a manifest.
 
-    What is suspicious about the examples is recorded and, for a user's own texts, printed, one line each.
+    What is suspicious about the examples is recorded, one line each.
 
     Raises:
         UserError: the source cannot be reached or read, changed since the study was planned, or has nothing to learn.
@@ -29,9 +28,6 @@ def fetch_task(data: Data) -> None:
     check_task(task)
     task = replace(task, warnings=(*task.warnings, *_constant(task), *_overlaps(task)))
     write_task(data, task)
-    # What is the matter with GLUE is known, and nothing that its readers can correct.
-    for line in task.warnings if data.entry.source == "files" or "unlabelled" in data.files else ():
-        print(f"warning: tasks.{data.name}: {line}", file=sys.stderr, flush=True)
 
 
 def fetch_encoder(encoder: Encoder) -> None:
