@@ -13,10 +13,10 @@ from huggingface_hub import ModelCard
 from internal_kd.export.card import limits, model_card
 from internal_kd.export.choice import Candidate
 from internal_kd.export.facts import TORCH, ExportFacts, ScoreLine
-from internal_kd.export.scores import Column
 from internal_kd.export.words import settings_of, start_text, teacher_text
 from internal_kd.params.data import EncoderParams
 from internal_kd.plan.runs import Answers, AnswersFile, Ensemble
+from internal_kd.tasks.info import ScoreColumn
 from trained_study import Trained, run_of
 
 OPTIMISTIC = "Rows were compared on the same dev set"
@@ -144,7 +144,7 @@ def test_a_model_that_predicts_one_class_is_named_as_such(facts: ExportFacts) ->
 
 def test_errors_are_worse_the_larger_they_are(facts: ExportFacts) -> None:
     info = replace(facts.task.info, kind="values", labels=(), metrics=("mse",))
-    line = ScoreLine(Column("mse", "mse", "dev"), 2.0, 2.0, None, None, None, 1, None, 1.0)
+    line = ScoreLine(ScoreColumn("mse", "mse", "dev"), 2.0, 2.0, None, None, None, 1, None, 1.0)
     of_values = replace(facts, task=replace(facts.task, info=info), lines=(line,), predicts=9)
     assert any("no better than always predicting the mean" in limit for limit in limits(of_values))
     assert limits(replace(of_values, lines=(replace(line, model=0.5, mean=0.5),))) == []
@@ -165,7 +165,9 @@ def test_a_metric_that_is_not_defined_is_not_filled_in(facts: ExportFacts) -> No
 
 
 def test_a_second_dev_set_has_its_own_count_and_its_recorded_score(facts: ExportFacts) -> None:
-    second = replace(facts.lines[0], column=Column("accuracy_mismatched", "accuracy", "dev_mismatched"), model=0.625)
+    second = replace(
+        facts.lines[0], column=ScoreColumn("accuracy_mismatched", "accuracy", "dev_mismatched"), model=0.625
+    )
     info = replace(facts.task.info, rows={**facts.task.info.rows, "dev_mismatched": 32})
     sha256 = {**facts.task.sha256, "dev_mismatched": "0" * 64}
     task = replace(facts.task, info=info, sha256=sha256)
@@ -263,7 +265,7 @@ def test_settings_are_those_that_have_an_effect(trained: Trained) -> None:
 def test_values_have_no_classes_to_agree_on(facts: ExportFacts) -> None:
     assert "with the same class for" in text_of(facts)
     info = replace(facts.task.info, kind="values", labels=(), metrics=("mse",))
-    line = replace(facts.lines[0], column=Column("mse", "mse", "dev"))
+    line = replace(facts.lines[0], column=ScoreColumn("mse", "mse", "dev"))
     choice = replace(facts.choice, metric="mse")
     of_values = replace(facts, task=replace(facts.task, info=info), lines=(line,), choice=choice)
     text = text_of(replace(of_values, scores={name: {"mse": 1.0} for name in facts.scores}))

@@ -16,7 +16,8 @@ from internal_kd.report.results import StudyResults
 from internal_kd.report.scoring import main_lines, run_lines, score_lines
 from internal_kd.report.styles import STYLES, styles_of
 from internal_kd.report.sweeps import pareto_front
-from internal_kd.report.words import count, duration, interval, joined, millions, p_text, shown
+from internal_kd.report.words import count, duration, interval, joined, metric_title, millions, p_text, scale_of, shown
+from internal_kd.tasks.info import TaskInfo
 
 ROLES = {
     "study": {"methods": ["teacher", "soft", "assistant", "via_assistant", "finetuned"]},
@@ -55,6 +56,15 @@ def test_a_row_is_set_beside_the_teacher_that_it_listens_to(project):
         "via_assistant": "assistant",
     }
     assert [name for name, cell in cells.items() if not cell.is_student] == ["teacher"]
+
+
+def test_every_dev_set_has_columns_of_its_own():
+    rows = {"train": 9, "dev": 9, "dev_shifted": 9, "test": 9}
+    task = TaskInfo("x", "X", "classes", ("a", "b", "c"), ("accuracy", "macro_f1"), 1, rows)
+    assert [column.name for column in task.columns] == [
+        "accuracy", "macro_f1", "accuracy_shifted", "macro_f1_shifted",
+    ]  # fmt: skip
+    assert metric_title("macro_f1_shifted") == "macro F1 (shifted)" and scale_of("mse_shifted") == 1
 
 
 def test_the_question_by_default_and_as_declared(project):

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from internal_kd.errors import UserError, nearest
-from internal_kd.export.scores import Column, columns_of, predictions_of, score_of
+from internal_kd.export.scores import predictions_of, score_of
 from internal_kd.params.data import FilesEntry
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import WEIGHTS, problem_with, read_record
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import Cell, cells_of, point_text
 from internal_kd.report.words import metric_title
-from internal_kd.tasks.info import TaskInfo
+from internal_kd.statistics import mean_over_seeds, std_over_seeds
+from internal_kd.tasks.info import ScoreColumn, TaskInfo
 from internal_kd.tasks.metrics import METRICS
 
 # What the Hugging Face format has a class for.
@@ -94,7 +94,7 @@ class Choice:
     @property
     def std(self) -> float | None:
         """Sample standard deviation over seeds; None for one seed, or where a score is not defined."""
-        return sample_std(list(self.values.values()))
+        return std_over_seeds(list(self.values.values()))
 
     @property
     def unfinished(self) -> tuple[str, ...]:
@@ -119,7 +119,7 @@ class _Row:
 
     @cached_property
     def candidate(self) -> Candidate:
-        mean = mean_of([one.score for one in self.finished])
+        mean = mean_over_seeds([one.score for one in self.finished])
         parameters = next((one.record.get("encoder_parameters") for one in self.finished), None)
         return Candidate(name_of(self.cell), mean, len(self.finished), len(self.cell.runs), parameters)
 
@@ -149,7 +149,7 @@ def choose(study: Study, task: str, info: TaskInfo, request: Request = BEST) -> 
         Undefined: no row has a mean score.
     """
     cells = _candidates(study, task, request)
-    main = columns_of(info)[0]
+    main = info.columns[0]
     sign = 1.0 if METRICS[main.metric].higher_is_better else -1.0
     rows = [_Row(cell, tuple(_finished(cell, info, main))) for cell in cells]
     rows.sort(key=lambda row: row.rank(sign))
@@ -176,18 +176,6 @@ def choose(study: Study, task: str, info: TaskInfo, request: Request = BEST) -> 
         rule="run" if request.run is not None else rule,
         method_given=given,
     )
-
-
-def sample_std(values: Sequence[float | None]) -> float | None:
-    """Return the sample standard deviation; None for fewer than two values, or if one is not defined."""
-    defined = [value for value in values if value is not None]
-    return statistics.stdev(defined) if len(defined) == len(values) > 1 else None
-
-
-def mean_of(values: Sequence[float | None]) -> float | None:
-    """Return the mean; None without values, or if one is not defined."""
-    defined = [value for value in values if value is not None]
-    return statistics.fmean(defined) if defined and len(defined) == len(values) else None
 
 
 def name_of(cell: Cell) -> str:
@@ -242,7 +230,7 @@ def _exportable(cells: list[Cell], task: str) -> list[Cell]:
     raise UserError(f"{task}: the study has no student to export; name a method")
 
 
-def _finished(cell: Cell, info: TaskInfo, main: Column) -> Iterator[_Finished]:
+def _finished(cell: Cell, info: TaskInfo, main: ScoreColumn) -> Iterator[_Finished]:
     for run in cell.runs:
         if problem_with(run) is None:
             record = read_record(run)

@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.data.examples import TaskOnDisk
-from internal_kd.export.choice import Choice, mean_of, sample_std
+from internal_kd.export.choice import Choice
 from internal_kd.export.model_folder import Agreement
-from internal_kd.export.scores import DEV, Column, columns_of, predictions_of, score_of
+from internal_kd.export.scores import DEV, predictions_of, score_of
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import problem_with, read_record
 from internal_kd.plan.study import Study
+from internal_kd.statistics import mean_over_seeds, std_over_seeds
+from internal_kd.tasks.info import ScoreColumn
 from internal_kd.tasks.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class ScoreLine:
         majority: of always predicting the training set's most frequent class, or its mean; main metric alone.
     """
 
-    column: Column
+    column: ScoreColumn
     model: float | None
     mean: float | None
     std: float | None
@@ -152,7 +154,7 @@ def score_lines(choice: Choice, task: TaskOnDisk, computed: Mapping[str, float |
     taught = [run for run in choice.run.teachers if problem_with(run) is None]
     records = {run.fingerprint: read_record(run) for run in (*runs, *taught)}
     lines = []
-    for column in columns_of(info):
+    for column in info.columns:
         own = {run.seed: score_of(run, records[run.fingerprint], info, column) for run in runs}
         above = [score_of(run, records[run.fingerprint], info, column) for run in taught]
         low, high = _interval(runs, column, info.outputs, info.kind)
@@ -161,19 +163,19 @@ def score_lines(choice: Choice, task: TaskOnDisk, computed: Mapping[str, float |
             ScoreLine(
                 column=column,
                 model=computed[column.metric] if column.split == DEV else own[choice.run.seed],
-                mean=mean_of(list(own.values())),
-                std=sample_std(list(own.values())),
+                mean=mean_over_seeds(list(own.values())),
+                std=std_over_seeds(list(own.values())),
                 low=low,
                 high=high,
                 seeds=len(own),
-                teacher=mean_of(above),
+                teacher=mean_over_seeds(above),
                 majority=recorded if column.name == choice.metric else None,
             )
         )
     return tuple(lines)
 
 
-def _interval(runs: list[Run], column: Column, outputs: int, kind: str) -> tuple[float | None, float | None]:
+def _interval(runs: list[Run], column: ScoreColumn, outputs: int, kind: str) -> tuple[float | None, float | None]:
     """Return the 95 % interval of a row's mean on new examples, and of new seeds where there are several."""
     import numpy as np
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from internal_kd.files import verified
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import read_record
-from internal_kd.tasks.info import TaskInfo
+from internal_kd.tasks.info import ScoreColumn, TaskInfo
 from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import score
 
@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 DEV = "dev"
-# Dev sets by what they add to a metric's name: MNLI has two.
-ENDINGS = {DEV: "", "dev_mismatched": "_mismatched"}
-
-
-class Column(NamedTuple):
-    """A column of scores: its name in tables, the metric, and the dev set."""
-
-    name: str
-    metric: str
-    split: str
 
 
 class Predictions(NamedTuple):
@@ -35,16 +25,6 @@ class Predictions(NamedTuple):
     idx: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
-
-
-def columns_of(info: TaskInfo) -> tuple[Column, ...]:
-    """Return a task's columns of scores, the main metric on the usual dev set first."""
-    return tuple(
-        Column(metric + ending, metric, split)
-        for split, ending in ENDINGS.items()
-        if split in info.rows
-        for metric in info.metrics
-    )
 
 
 def predictions_of(run: Run, split: str = DEV) -> Predictions:
@@ -63,7 +43,7 @@ def predictions_of(run: Run, split: str = DEV) -> Predictions:
     return Predictions(frame["idx"].to_numpy(), frame["label"].to_numpy(), logits)
 
 
-def score_of(run: Run, record: Mapping[str, Any], info: TaskInfo, column: Column) -> float | None:
+def score_of(run: Run, record: Mapping[str, Any], info: TaskInfo, column: ScoreColumn) -> float | None:
     """Return a run's score in natural units, None if it is not defined.
 
     The record's own scores count; a metric that was named after the training, or a second dev set, is computed from the

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from internal_kd.report.cells import Cell, baselines_of, counterpart, primary_rows
-from internal_kd.report.evidence import FinishedRun, Scored
+from internal_kd.report.evidence import FinishedRun
 from internal_kd.report.results import StudyResults
 from internal_kd.report.scoring import Lines
 from internal_kd.statistics import (
@@ -29,6 +29,7 @@ from internal_kd.statistics import (
     pool,
     reading,
 )
+from internal_kd.tasks.info import ScoreColumn
 
 PRIMARY, SECONDARY = "primary", "secondary"
 # The two questions, as the tables call them.
@@ -42,7 +43,7 @@ class Compared:
 
     cell: Cell
     baseline: Cell
-    column: Scored
+    column: ScoreColumn
     family: str
     lead: Comparison | None
 
@@ -60,7 +61,7 @@ def compare_cells(results: StudyResults) -> list[Compared]:
             other = counterpart(cell, name, results.cells)
             if other is None:
                 continue
-            is_main = name in asked and column == results.task(cell).scored[0]
+            is_main = name in asked and column == results.task(cell).info.columns[0]
             theirs, ours = results.mean(other, column), results.mean(cell, column)
             compared = lead(theirs, ours, margin) if theirs and ours else None
             found.append(Compared(cell, other, column, PRIMARY if is_main else SECONDARY, compared))

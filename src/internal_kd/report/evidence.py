@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,17 +29,6 @@ if TYPE_CHECKING:
 
 Array = np.ndarray
 
-# A second dev set, such as MNLI's, gives every metric a second name with this ending.
-SPLITS = {"": "dev", "_mismatched": "dev_mismatched"}
-
-
-class Scored(NamedTuple):
-    """One column of scores: its name in the tables, the metric, and the dev set."""
-
-    name: str
-    metric: str
-    split: str
-
 
 @dataclass(frozen=True)
 class TaskEvidence:
@@ -48,12 +37,6 @@ class TaskEvidence:
     info: TaskInfo
     dev: dict[str, pd.DataFrame]
     problem: str | None = None
-
-    @property
-    def scored(self) -> tuple[Scored, ...]:
-        """Every column of scores, the main metric on the usual dev set first."""
-        pairs = [(ending, split) for ending, split in SPLITS.items() if split == "dev" or split in self.dev]
-        return tuple(Scored(m + ending, m, split) for ending, split in pairs for m in self.info.metrics)
 
     def labels(self, split: str = "dev") -> Array:
         """Return the gold labels, (N,)."""
@@ -110,7 +93,7 @@ def read_task(data: Data) -> TaskEvidence:
         task = examples.read_task(data)
     except UserError as error:
         return TaskEvidence(_info_from_params(data), {}, str(error))
-    splits = [split for split in SPLITS.values() if split in task.info.rows]
+    splits = dict.fromkeys(column.split for column in task.info.columns)
     dev = {split: task.frame(split).sort_values("idx", ignore_index=True) for split in splits}
     return TaskEvidence(task.info, dev)
 

@@ -11,7 +11,7 @@ import numpy as np
 from internal_kd.errors import UserError, nearest
 from internal_kd.report.cells import Cell
 from internal_kd.report.comparing import Beside
-from internal_kd.report.evidence import Scored, TaskEvidence
+from internal_kd.report.evidence import TaskEvidence
 from internal_kd.report.frames import COUNT, SCHEMAS, columns_of, is_at
 from internal_kd.report.results import StudyResults
 from internal_kd.report.words import scale_of
@@ -19,6 +19,7 @@ from internal_kd.statistics import Estimate, Mean, contrast, mean_score
 from internal_kd.statistics.compare import Scope
 from internal_kd.statistics.estimate import sum_of_independent
 from internal_kd.statistics.variance import Side
+from internal_kd.tasks.info import ScoreColumn
 from internal_kd.tasks.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -98,10 +99,10 @@ class Measures:
             UserError: there is no such measure or column.
         """
         task, where = self.results.task(cell), dict(where or {})
-        name = measure or task.scored[0].name
-        columns = {column.name: column for column in task.scored}
+        name = measure or task.info.columns[0].name
+        columns = {column.name: column for column in task.info.columns}
         if name in columns or (name in METRICS and METRICS[name].kind == task.info.kind):
-            return self._scored(cell, columns.get(name, Scored(name, name, "dev")), where)
+            return self._scored(cell, columns.get(name, ScoreColumn(name, name, "dev")), where)
         if name in FIDELITY and not where:
             beside = self.beside.get((cell.key, "dev"))
             mean = beside.quantities.get(name) if beside else None
@@ -116,7 +117,7 @@ class Measures:
             )
         return self._tabulated(cell, table, column, where, higher=not lower)
 
-    def _scored(self, cell: Cell, column: Scored, where: dict[str, Any]) -> Measured | None:
+    def _scored(self, cell: Cell, column: ScoreColumn, where: dict[str, Any]) -> Measured | None:
         task = self.results.task(cell)
         if not self.results.finished(cell) or column.split not in task.dev:
             return None
@@ -136,7 +137,7 @@ class Measures:
         self, cell: Cell, table: str, column: str, where: dict[str, Any], *, higher: bool
     ) -> Measured | None:
         kinds, frame = columns_of(self.results.study, table), self.read(table)
-        usual = {"metric": self.results.task(cell).scored[0].name, "split": "dev", "scope": "new examples"}
+        usual = {"metric": self.results.task(cell).info.columns[0].name, "split": "dev", "scope": "new examples"}
         point = {"task": cell.task, "method": cell.method.name, **dict(cell.point)}
         asked = {key: value for key, value in {**usual, **point}.items() if key in kinds} | where
         if unknown := [key for key in asked if key not in kinds]:

@@ -34,7 +34,7 @@ def _published(
         "differs": ", ".join(kinds),
     }  # fmt: skip
     task_of_ours = setting.results.evidence.tasks[own]
-    columns = [column for column in task_of_ours.scored if column.name == metric == column.metric]
+    columns = [column for column in task_of_ours.info.columns if column.name == metric == column.metric]
     if not columns or any(kind in ELSEWHERE for kind in kinds):
         return line
     cells = [cell for row in rows if (cell := setting.cell(own, row, {}))]

@@ -12,8 +12,9 @@ import numpy as np
 from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import Cell, cells_of
-from internal_kd.report.evidence import Evidence, FinishedRun, Scored, TaskEvidence, read_evidence
+from internal_kd.report.evidence import Evidence, FinishedRun, TaskEvidence, read_evidence
 from internal_kd.statistics import Mean, mean_score
+from internal_kd.tasks.info import ScoreColumn
 from internal_kd.tasks.metrics import score
 
 Array = np.ndarray
@@ -62,7 +63,7 @@ class StudyResults:
         found: dict[tuple[str, str], float | None] = {}
         for run in self.evidence.finished.values():
             task = self.evidence.tasks[run.run.task]
-            for name, metric, split in task.scored:
+            for name, metric, split in task.info.columns:
                 value = score(task.labels(split), run.predicted(split), metric, _classes(task))
                 found[run.run.fingerprint, name] = float(value) if np.isfinite(value) else None
         return found
@@ -71,7 +72,7 @@ class StudyResults:
         """Return a cell's scores, one a finished seed."""
         return [self.values[run.run.fingerprint, name] for run in self.finished(cell)]
 
-    def mean(self, cell: Cell, column: Scored) -> Mean | None:
+    def mean(self, cell: Cell, column: ScoreColumn) -> Mean | None:
         """Return a cell's mean score under a column, with its error; None without a finished run."""
         key = (cell.key, column.name)
         if key not in self.means and self.finished(cell):
@@ -80,10 +81,10 @@ class StudyResults:
             self.means[key] = mean_score(labels, predicted, column.metric, classes=_classes(task))
         return self.means.get(key)
 
-    def scored_cells(self) -> Iterator[tuple[Cell, Scored]]:
+    def scored_cells(self) -> Iterator[tuple[Cell, ScoreColumn]]:
         """Yield every cell with every column of scores of its task, task by task, metric by metric."""
         for name, task in self.evidence.tasks.items():
-            for column in task.scored:
+            for column in task.info.columns:
                 yield from ((cell, column) for cell in self.cells if cell.task == name)
 
     @cached_property
@@ -91,7 +92,7 @@ class StudyResults:
         """By task and column: the score of always predicting the dev set's most frequent class, or its mean."""
         found: dict[tuple[str, str], float | None] = {}
         for task in self.evidence.tasks.values():
-            for name, metric, split in task.scored if task.dev else ():
+            for name, metric, split in task.info.columns if task.dev else ():
                 labels = task.labels(split)
                 constant = labels.mean() if task.info.kind == "values" else np.bincount(labels).argmax()
                 value = score(labels, np.full(len(labels), constant), metric, _classes(task))

@@ -10,6 +10,7 @@ import numpy as np
 from internal_kd.report.cells import teacher_of
 from internal_kd.report.results import StudyResults
 from internal_kd.report.words import is_better
+from internal_kd.statistics import mean_over_seeds, std_over_seeds
 from internal_kd.tasks.metrics import METRICS
 
 Array = np.ndarray
@@ -28,7 +29,7 @@ def task_lines(results: StudyResults) -> Lines:
     """Return the table of tasks."""
     return [
         {
-            "task": name, "title": task.info.title, "kind": task.info.kind, "metric": task.scored[0].name,
+            "task": name, "title": task.info.title, "kind": task.info.kind, "metric": task.info.columns[0].name,
             "labels": len(task.info.labels), "train": task.info.rows.get("train"), "dev": task.info.rows.get("dev"),
             "licence": task.info.licence, "source": task.info.source, "problem": task.problem,
         }
@@ -74,14 +75,15 @@ def main_lines(results: StudyResults) -> Lines:
     A mean is missing if a finished seed has no defined value: leaving that seed out would flatter the method.
     """
     means = {
-        (cell.key, column.name): _mean(results.scores(cell, column.name)) for cell, column in results.scored_cells()
+        (cell.key, column.name): mean_over_seeds(results.scores(cell, column.name))
+        for cell, column in results.scored_cells()
     }
     lines = []
     for cell, column in results.scored_cells():
         values, mean = results.scores(cell, column.name), means[cell.key, column.name]
         teacher = teacher_of(cell, results.cells)
         of_teacher = means[teacher.key, column.name] if teacher else None
-        share, std = score_share(mean, of_teacher, column.metric), _std(values)
+        share, std = score_share(mean, of_teacher, column.metric), std_over_seeds(values)
         with_error = results.mean(cell, column) if mean is not None else None
         records = [done.record for done in results.finished(cell)]
         lines.append(
@@ -111,7 +113,7 @@ def best_lines(results: StudyResults) -> Lines:
     lines = []
     for cell, column in results.scored_cells():
         values = results.scores(cell, column.name)
-        if len(values) < 2 or _mean(values) is None:
+        if len(values) < 2 or mean_over_seeds(values) is None:
             continue
         ordered = sorted((v for v in values if v is not None), reverse=not METRICS[column.metric].higher_is_better)
         below = np.arange(len(ordered) + 1) / len(ordered)
@@ -164,7 +166,7 @@ def phenomenon_lines(results: StudyResults) -> Lines:
             own = right[:, phenomena == phenomenon]
             values = own.mean(1).tolist()
             common = {"phenomenon": phenomenon, "dev_examples": own.shape[1], "seeds": len(values)}
-            lines.append(cell.columns() | common | {"accuracy": _mean(values), "std": _std(values)})
+            lines.append(cell.columns() | common | {"accuracy": mean_over_seeds(values), "std": std_over_seeds(values)})
     return lines
 
 
@@ -220,7 +222,7 @@ def warning_lines(results: StudyResults) -> Lines:
     lines: Lines = []
     listened = {teacher.fingerprint for run in results.study.runs for teacher in run.teachers}
     for cell in results.cells:
-        name = results.task(cell).scored[0].name
+        name = results.task(cell).info.columns[0].name
         line = cell.columns() | {"reference": results.majority.get((cell.task, name))}
         done, values = results.finished(cell), results.scores(cell, name)
         constant = [run.run.seed for run in done if len(np.unique(run.predicted())) == 1]
@@ -237,12 +239,15 @@ def warning_lines(results: StudyResults) -> Lines:
             if run.run.seed in below and run.run.fingerprint in listened
         ]
         if teaching and not cell.is_student:
-            own = {"seeds": _listed([seed for seed, _ in teaching]), "value": _mean([value for _, value in teaching])}
+            own = {
+                "seeds": _listed([seed for seed, _ in teaching]),
+                "value": mean_over_seeds([value for _, value in teaching]),
+            }
             lines.append(line | {"kind": "weak teacher", **own})
         elif below and len(below) + len(constant) < len(done):
-            lines.append(line | {"kind": "collapsed", "seeds": _listed(below), "value": _mean(values)})
+            lines.append(line | {"kind": "collapsed", "seeds": _listed(below), "value": mean_over_seeds(values)})
         elif below:
-            lines.append(line | {"kind": "majority", "seeds": _listed(below), "value": _mean(values)})
+            lines.append(line | {"kind": "majority", "seeds": _listed(below), "value": mean_over_seeds(values)})
     return lines
 
 
@@ -253,16 +258,6 @@ def _listed(seeds: Sequence[int]) -> str:
 def _beats(results: StudyResults, task: str, name: str, value: float | None) -> bool:
     reference = results.majority.get((task, name))
     return value is not None and (reference is None or (value != reference and is_better(name, value - reference)))
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if defined and len(defined) == len(values) else None
-
-
-def _std(values: Sequence[float | None]) -> float | None:
-    defined = [value for value in values if value is not None]
-    return float(np.std(defined, ddof=1)) if len(defined) > 1 and len(defined) == len(values) else None
 
 
 def _median(values: Sequence[Any]) -> float | None:

@@ -17,18 +17,19 @@ NAMES = {
     "spearman": "Spearman",
     "mse": "MSE",
 }
-MISMATCHED = "_mismatched"
 
 
 def base_metric(name: str) -> str:
-    """Return the metric behind a column of scores: ``accuracy`` for ``accuracy_mismatched``."""
-    return name.removesuffix(MISMATCHED)
+    """Return the metric behind a column of scores: ``accuracy`` for ``accuracy_mismatched``, on another dev set."""
+    known = [metric for metric in METRICS if name == metric or name.startswith(f"{metric}_")]
+    return max(known, key=len, default=name)
 
 
 def metric_title(name: str) -> str:
     """Return a metric's name for people."""
     base = base_metric(name)
-    return NAMES.get(base, base.replace("_", " ")) + (" (mismatched)" if name != base else "")
+    ending = f" ({name.removeprefix(base)[1:].replace('_', ' ')})" if name != base else ""
+    return NAMES.get(base, base.replace("_", " ")) + ending
 
 
 def is_share(name: str) -> bool:

@@ -12,6 +12,7 @@
 | a method against a baseline, over tasks too | ``compare``, ``lead``, ``pool`` |
 | any weighted sum of means | ``contrast`` |
 | one method's mean with its interval | ``mean_score``, ``mean_of`` |
+| mean and spread over seeds alone | ``mean_over_seeds``, ``std_over_seeds`` |
 | verdicts and intervals in words | ``reading``, ``what_would_decide``, ``interval_text``, ``bounded_interval`` |
 | corrected p values; the paper's own test | ``holm``, ``mcnemar`` |
 | students compared with their teacher | ``fidelity``, ``distance`` |
@@ -25,6 +26,7 @@ from internal_kd.statistics.fidelity import Fidelity, SharedMistakes, distance, 
 from internal_kd.statistics.means import Mean, mean_of, mean_score
 from internal_kd.statistics.p_values import holm, mcnemar
 from internal_kd.statistics.reading import SCOPES, bounded_interval, interval_text, p_text, reading, what_would_decide
+from internal_kd.statistics.seeds import mean_over_seeds, std_over_seeds
 
 __all__ = [
     "SCOPES",
@@ -49,10 +51,12 @@ __all__ = [
     "lead",
     "mcnemar",
     "mean_of",
+    "mean_over_seeds",
     "mean_score",
     "p_text",
     "pool",
     "reading",
     "shared_mistakes",
+    "std_over_seeds",
     "what_would_decide",
 ]

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from internal_kd.errors import UserError
 from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import METRICS
+
+
+class ScoreColumn(NamedTuple):
+    """A column of scores: its name in tables, the metric, and the dev set."""
+
+    name: str
+    metric: str
+    split: str
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,17 @@ class TaskInfo:
     def outputs(self) -> int:
         """Columns of logits: the number of classes, or 1 for values."""
         return KINDS[self.kind].outputs(self.labels)
+
+    @property
+    def columns(self) -> tuple[ScoreColumn, ...]:
+        """Its columns of scores, main metric first; on another dev set a metric has that set's ending.
+
+        Example:
+            >>> TaskInfo("x", "X", "classes", ("a", "b"), ("accuracy",), 1, {"dev": 9, "dev_other": 9}).columns[1]
+            ScoreColumn(name='accuracy_other', metric='accuracy', split='dev_other')
+        """
+        splits = ("dev", *(split for split in self.rows if split.startswith("dev_")))
+        return tuple(ScoreColumn(m + split.removeprefix("dev"), m, split) for split in splits for m in self.metrics)
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as plain JSON values."""

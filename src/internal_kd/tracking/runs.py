@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError
-from internal_kd.export.choice import mean_of, name_of, sample_std
-from internal_kd.export.scores import DEV, Column, columns_of, score_of
+from internal_kd.export.choice import name_of
+from internal_kd.export.scores import DEV, score_of
 from internal_kd.export.words import settings_of
 from internal_kd.files import read_mapping, sha256_text
 from internal_kd.plan.runs import Run
@@ -23,7 +23,8 @@ from internal_kd.plan.study import Study
 from internal_kd.report.cells import Cell, teacher_of
 from internal_kd.report.words import count, metric_title, seeds_of, with_spread
 from internal_kd.running.status import is_running, progress_file
-from internal_kd.tasks.info import TaskInfo
+from internal_kd.statistics import mean_over_seeds, std_over_seeds
+from internal_kd.tasks.info import ScoreColumn, TaskInfo
 from internal_kd.tracking.names import (
     DIGITS,
     IDENTITY,
@@ -86,14 +87,14 @@ class TaskRuns:
     records: dict[str, dict[str, Any]]
 
     @cached_property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[ScoreColumn, ...]:
         """The task's columns of scores; without its data those that runs recorded."""
         if self.info is not None:
-            return columns_of(self.info)
+            return self.info.columns
         recorded = next((record.get("scores") or {} for record in self.records.values()), {})
-        return tuple(Column(metric, metric, DEV) for metric in recorded)
+        return tuple(ScoreColumn(metric, metric, DEV) for metric in recorded)
 
-    def score(self, run: Run, column: Column) -> float | None:
+    def score(self, run: Run, column: ScoreColumn) -> float | None:
         """Return a finished run's score, None if it is not defined or cannot be read."""
         record = self.records[run.fingerprint]
         if self.info is None:
@@ -106,7 +107,7 @@ class TaskRuns:
         """Return a cell's finished runs."""
         return [run for run in cell.runs if run.fingerprint in self.records]
 
-    def scores(self, cell: Cell, column: Column) -> list[float | None]:
+    def scores(self, cell: Cell, column: ScoreColumn) -> list[float | None]:
         """Return a cell's scores, one for each finished run."""
         return [self.score(run, column) for run in self.finished(cell)]
 
@@ -161,7 +162,7 @@ def cell_content(task: TaskRuns, cell: Cell, seeds: Sequence[RunContent]) -> Run
     values: dict[str, float | None] = {"seeds": float(len(seeds))}
     for column in task.columns:
         own = [each[column.name] for each in scores]
-        values |= _rounded({column.name: mean_of(own), f"{column.name}_std": sample_std(own)})
+        values |= _rounded({column.name: mean_over_seeds(own), f"{column.name}_std": std_over_seeds(own)})
     values |= _rounded(
         {f"{column.name}_teacher_share": _teacher_share(task, cell, column) for column in task.columns[:1]}
     )
@@ -250,15 +251,15 @@ def _score_text(task: TaskRuns, scores: Sequence[Mapping[str, float | None]]) ->
         return "–"
     name = task.columns[0].name
     own = [each.get(name) for each in scores]
-    return with_spread(name, mean_of(own), sample_std(own))
+    return with_spread(name, mean_over_seeds(own), std_over_seeds(own))
 
 
-def _teacher_share(task: TaskRuns, cell: Cell, column: Column) -> float | None:
+def _teacher_share(task: TaskRuns, cell: Cell, column: ScoreColumn) -> float | None:
     """Return a row's mean as a share of its teacher's; None for a teacher, or without a positive score of one."""
     above = teacher_of(cell, task.cells)
     if above is None or above == cell or not cell.is_student:
         return None
-    own, theirs = mean_of(task.scores(cell, column)), mean_of(task.scores(above, column))
+    own, theirs = mean_over_seeds(task.scores(cell, column)), mean_over_seeds(task.scores(above, column))
     return own / theirs if own is not None and theirs is not None and theirs > 0 else None
 
 
@@ -329,7 +330,7 @@ def _note_of_cell(task: TaskRuns, cell: Cell) -> str:
     return "\n".join([f"{name_of(cell)}{layers}; mean ± standard deviation over seeds ({seeds}):", "", *lines])
 
 
-def cell_text(task: TaskRuns, cell: Cell, column: Column) -> str:
+def cell_text(task: TaskRuns, cell: Cell, column: ScoreColumn) -> str:
     """Return a row's mean and standard deviation as people read them."""
     own = task.scores(cell, column)
-    return with_spread(column.name, mean_of(own), sample_std(own))
+    return with_spread(column.name, mean_over_seeds(own), std_over_seeds(own))
