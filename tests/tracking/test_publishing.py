@@ -228,7 +228,8 @@ def in_a_process(code: str) -> str:
     start += "from internal_kd.tracking.publishing import publish_runs\n"
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     tests = Path(__file__).parent
-    environment |= {"PYTHONPATH": f"{tests}:{tests.parent}"}
+    paths = [str(tests), str(tests.parent), *filter(None, [environment.get("PYTHONPATH")])]
+    environment |= {"PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run([sys.executable, "-c", start + code], env=environment, capture_output=True, text=True)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.stdout
