@@ -5,11 +5,13 @@ import math
 import made_runs
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from internal_kd.errors import UserError
 from internal_kd.params.method import MethodParams
 from internal_kd.params.study import NAMING
 from internal_kd.report.cells import at_shown_point, cells_of, point_text, primary_rows, shown_point, teacher_of
+from internal_kd.report.figures import look, panels
 from internal_kd.report.frames import SCHEMAS, frame_of, read_frame, write_frame
 from internal_kd.report.layout import Shown, Strong, latex, markdown
 from internal_kd.report.results import StudyResults
@@ -31,6 +33,15 @@ ROLES = {
         },
     },
 }
+
+
+def test_a_dollar_in_a_title_is_no_mathematics():
+    with look():
+        figure, (panel,) = panels(1, 1, 2, 2)
+        panel.set_title(r"KL ($\frac{1}$) costs $5, not $10")
+        panel.set_xticks([0], ["$x$"])
+        FigureCanvasAgg(figure).draw()
+    assert panel.title.get_parse_math() is False
 
 
 def by_method(study):

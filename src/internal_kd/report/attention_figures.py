@@ -101,10 +101,8 @@ def map_figure(lines: pd.DataFrame) -> Figure:
             _difference(axis, values - maps[0], Normalize(-1, 1))
             axis.set_title(f"{title.split(' ')[0]} minus teacher\nhead {head}", fontsize=8)
         for number, axis in enumerate(row):
-            axis.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=7, parse_math=False)
-            axis.set_yticks(
-                range(len(tokens)), tokens if number == 0 else [""] * len(tokens), fontsize=7, parse_math=False
-            )
+            axis.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=7)
+            axis.set_yticks(range(len(tokens)), tokens if number == 0 else [""] * len(tokens), fontsize=7)
             _plain(axis)
     return figure
 
