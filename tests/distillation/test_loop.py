@@ -25,10 +25,12 @@ from tiny_training import (
 )
 
 from internal_kd.distillation.answers import FromArrays, Live, Recorded
+from internal_kd.distillation.batches import parts_of
 from internal_kd.distillation.checkpoints import load_optimizer, optimizer_tensors
-from internal_kd.distillation.curricula import Phase, Schedule
+from internal_kd.distillation.curricula import Phase, Schedule, Stage
 from internal_kd.distillation.history import Clock
 from internal_kd.distillation.loss import DistillationLoss
+from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.distillation.optimizing import LearningRate, make_optimizer
 from internal_kd.distillation.predicting import predict_logits
 from internal_kd.distillation.recording import RecordingReader, RecordingWriter
@@ -193,6 +195,18 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_batch(capsys: pytest
     assert "micro-batches of 2" in capsys.readouterr().out
     assert differ(found[8][0], found[3][0]) < 5e-4
     assert found[8][1].history[0]["loss"] == pytest.approx(found[3][1].history[0]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if OBJECTIVES[name].across_batch])
+def test_a_term_across_the_batch_is_not_cut_into_micro_batches(name: str) -> None:
+    student, teacher = tiny_student(labels=3), tiny_teacher(labels=3)
+    loss = DistillationLoss(student, tiny_terms({name: 1.0}, student, teacher, outputs=3), Live(teacher, CPU), CPU)
+    stage = Stage("all", (1, 2), output_terms=True)
+    whole, *_ = parts_of(TinyExamples(classes=3).batch(np.arange(8)))
+    assert loss.compute(whole, stage).total.isfinite()
+    part, *_ = parts_of(TinyExamples(classes=3).batch(np.arange(8)), 4)
+    with pytest.raises(UserError, match=f"'{name}' .* batch_size"):
+        loss.compute(part, stage)
 
 
 # Phases, weights that move, unlabelled texts, answers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,6 +78,15 @@ def test_options_are_those_of_the_function_and_those_of_all_objectives() -> None
         entry.with_options({"windw": 5})
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_option_of_another_kind_than_its_default_is_refused(name: str) -> None:
+    for option, default in OBJECTIVES[name].all_options.items():
+        if isinstance(default, bool | int | float):
+            for value in ("many", None, [1], -1, math.nan if isinstance(default, float) else 0.5):
+                with pytest.raises(UserError, match=f"option {option}: {re.escape(repr(value))} should be"):
+                    OBJECTIVES[name].with_options({option: value})
+
+
 def test_an_identity_names_what_differs_from_a_default_and_nothing_else() -> None:
     plain, chosen = OBJECTIVES["cls_cosine"].identity(), OBJECTIVES["cls_cosine"].identity({"layers": "last"})
     assert plain == OBJECTIVES["cls_cosine"].identity({"projection": "shared"})
@@ -90,16 +101,25 @@ def test_an_identity_names_what_differs_from_a_default_and_nothing_else() -> Non
         ("heads_divide_width", {"widths": (312, 768)}, {"heads": 48}, ("48", "312")),
         ("classes", {"kind": "values"}, {}, ("values",)),
         ("classes>=3", {"kind": "classes", "outputs": 2}, {}, ("3", "2")),
+        ("classes>=3", {"kind": "values", "outputs": 1}, {}, ("values",)),
+        ("smoothing<1", {}, {"smoothing": 2.0}, ("smoothing", "2.0")),
     ],
 )
 def test_what_a_term_needs_and_does_not_get_is_named(
     needs: str, facts: dict[str, Any], options: dict[str, Any], words: tuple[str, ...]
 ) -> None:
-    OBJECTIVES.add("own", Objective("own:loss", ("cls",), "pair", needs=(needs,), options={"heads": 1}))
+    defaults = {"heads": 1, "smoothing": 0.1}
+    OBJECTIVES.add("own", Objective("own:loss", ("cls",), "pair", needs=(needs,), options=defaults))
     check_needs("own", Facts())  # what is not known yet is not refused
     with pytest.raises(UserError) as refused:
         check_needs("own", Facts(**facts), options)
     assert all(word in str(refused.value) for word in ("'own'", *words))
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if "classes>=3" in OBJECTIVES[name].needs])
+def test_what_is_left_of_a_term_with_two_classes_is_said(name: str) -> None:
+    with pytest.raises(UserError, match="weigh `soft`"):
+        check_needs(name, Facts("classes", 2))
 
 
 @pytest.mark.parametrize("need", list(NEEDS))

@@ -94,7 +94,8 @@ class DistillationLoss(nn.Module):
             progress: share of all steps done, for weights that move.
 
         Raises:
-            UserError: shapes of student and teacher do not fit.
+            UserError: shapes of student and teacher do not fit, or a term that compares the examples of a batch with
+                each other is given a part of it.
         """
         terms = LossTerms(torch.zeros((), device=self._hardware.device))
         counting = list(self._counting(part, stage))
@@ -102,6 +103,11 @@ class DistillationLoss(nn.Module):
             return terms
         student, teacher = self._read(part, counting)
         for term, pairs in counting:
+            if term.objective.across_batch and part.share < 1:
+                raise UserError(
+                    f"objective {term.name!r} compares the examples of a batch with each other, and only {len(part)} of "
+                    "them are computed at once: lower batch_size to what fits into memory, and train in one process"
+                )
             reads_labels = term.objective.reads_labels
             share = part.labelled_share if reads_labels else part.share
             weight = weight_at(term.weight, progress) * share

@@ -24,7 +24,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from internal_kd.distillation.needs import NEEDS, Facts
+from internal_kd.distillation.needs import NEEDS, WITH_TWO_CLASSES, Facts
 from internal_kd.distillation.source_hash import source_hash
 from internal_kd.errors import UserError, nearest
 from internal_kd.files import sha256_text
@@ -151,15 +151,17 @@ class Objective:
         """Return the keyword options of a call: the defaults with a method's own laid over; reserved ones left out.
 
         Raises:
-            UserError: an option is unknown.
+            UserError: an option is unknown, or its value is of another type than its default.
         """
-        known = list(self.all_options)
-        for name in given:
+        known = self.all_options
+        for name, value in given.items():
             if name not in known:
                 raise UserError(
-                    f"objective {self.function}: unknown option {name!r}{nearest(str(name), known)}; "
+                    f"objective {self.function}: unknown option {name!r}{nearest(str(name), list(known))}; "
                     f"known: {', '.join(known)}"
                 )
+            if expected := _unlike(known[name], value):
+                raise UserError(f"objective {self.function}: option {name}: {value!r} should be {expected}")
         return {**self.options, **{name: value for name, value in given.items() if name not in RESERVED}}
 
     def identity(self, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -189,6 +191,18 @@ class Objective:
 RESERVED: dict[str, Any] = {"layers": None, "projection": "shared", "always_project": False}
 
 
+def _unlike(default: Any, value: Any) -> str | None:
+    """Return what a value should be to be of its default's kind; None if it is, or if any value may be given."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    if isinstance(default, int):
+        return None if number and isinstance(value, int) and value >= 1 else "a whole number of at least 1"
+    if isinstance(default, float):
+        return None if number and value >= 0 else "a number of at least 0"
+    return None
+
+
 def check_needs(name: str, facts: Facts, options: Mapping[str, Any] | None = None) -> None:
     """Refuse a term that cannot work with these models and this task.
 
@@ -199,7 +213,8 @@ def check_needs(name: str, facts: Facts, options: Mapping[str, Any] | None = Non
     called = objective.with_options(options or {})
     for need in objective.needs:
         if reason := NEEDS[need](facts, called):
-            raise UserError(f"objective {name!r} {reason}")
+            left = f"; {WITH_TWO_CLASSES[name]}" if facts.outputs == 2 and name in WITH_TWO_CLASSES else ""
+            raise UserError(f"objective {name!r} {reason}{left}")
 
 
 # Names by the file that defines them; `losses` has them all. Each function's docstring names its source.
@@ -299,7 +314,7 @@ OBJECTIVES: Registry[Objective] = Registry(
             "output",
             teacher=False,
             options={"smoothing": 0.1},
-            needs=("classes",),
+            needs=("classes", "smoothing<1"),
         ),
         "confidence_penalty": Objective(
             f"{_OUTPUTS}:confidence_penalty",
