@@ -44,9 +44,9 @@ Terms of the training loss. A method weighs them: `weights: {soft: 1, attention_
 is computed: once for the model's `output`, for every matched `pair` of layers and added up, or once for the `stack` of
 all matched layers. [Your own objective](../how-to/own-objective.md) shows how to add one.
 
-*Disk*: bytes that recording the teacher takes, for an example of *n* tokens and one of the layers that are compared, with
-*D* the width, *H* the heads and *C* the classes. *Step*: time of a training step with soft labels and this term over one
-with soft labels alone, on two CPU cores at width 384 ([performance](../explanation/performance.md)).
+*Disk*: bytes that recording the teacher takes, for an example of *n* tokens and one of the layers that are compared;
+*D* is the width, *H* the heads and *C* the classes. *Step*: time of a training step with soft labels and this term over
+one with soft labels alone, on two CPU cores at width 384 ([performance](../explanation/performance.md)).
 """
 _PERFORMANCE = Path(__file__).parents[1] / "explanation/performance.md"
 _LETTERS = {"classes": "C", "width": "D", "inner": "D", "heads": "H", "tokens": "n"}
