@@ -105,7 +105,7 @@ class DistillationLoss(nn.Module):
         for term, pairs in counting:
             if term.objective.across_batch and part.share < 1:
                 raise UserError(
-                    f"objective {term.name!r} compares the examples of a batch with each other, and {len(part)} of them "
+                    f"objective {term.name!r} compares the examples of a batch with each other, and {len(part)} "
                     "are computed at once: lower batch_size to what fits into memory, and train in one process"
                 )
             reads_labels = term.objective.reads_labels
