@@ -244,12 +244,24 @@ def describe_files(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     return {n: {"bytes": (folder / n).stat().st_size, "sha256": sha256_file(folder / n)} for n in sorted(names)}
 
 
+def files_in(folder: Path) -> list[Path]:
+    """Return every file below a folder, sorted; hidden ones, as desktops leave them, do not count."""
+    return sorted(path for path in folder.rglob("[!.]*") if path.is_file())
+
+
+def sha256_folder(folder: Path) -> str:
+    """Return one SHA-256 of all files below a folder, names and content."""
+    return sha256_text("\n".join(f"{file.relative_to(folder)}|{sha256_file(file)}" for file in files_in(folder)))
+
+
 def signature(path: Path) -> str:
-    """Return what tells a file from another, or from an edited one, without reading it.
+    """Return what tells a file or folder from another, or from an edited one, without reading it.
 
     Size and modification time are not enough: ``cp -p``, ``rsync -t`` and archives set the time. The inode changes when
     another file takes the place, and the time of the last change of the inode (ctime) cannot be set by anybody.
     """
+    if path.is_dir():
+        return sha256_text("\n".join(f"{file.relative_to(path)}|{signature(file)}" for file in files_in(path)))
     found = path.stat()
     return f"{found.st_dev}|{found.st_ino}|{found.st_size}|{found.st_mtime_ns}|{found.st_ctime_ns}"
 
@@ -259,15 +271,15 @@ _hashed: dict[tuple[str, str], str] = {}
 
 
 def sha256_once(path: Path) -> str:
-    """Return a file's SHA-256, computed once per process as long as the file is not changed."""
+    """Return a file's or a folder's SHA-256, computed once per process as long as nothing in it is changed."""
     key = str(path.absolute()), signature(path)
     if key not in _hashed:
-        _hashed[key] = sha256_file(path)
+        _hashed[key] = sha256_folder(path) if path.is_dir() else sha256_file(path)
     return _hashed[key]
 
 
 def check_unchanged(path: Path, sha256: str) -> None:
-    """Refuse a user's file that is another one than when the study was planned.
+    """Refuse a user's file or folder that is another one than when the study was planned.
 
     Raises:
         UserError: its SHA-256 is another.

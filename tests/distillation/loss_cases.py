@@ -134,6 +134,9 @@ EXAMPLE_LOSSES: dict[str, ExampleLoss] = {
     "dist": ExampleLoss(lambda s, t, y: losses.dist(s, t, 4.0, 2.0, 2.0), across_batch=True),
     "cls_cosine": ExampleLoss(lambda s, t, y: losses.cls_cosine(s, t)),
     "patient_cls": ExampleLoss(lambda s, t, y: losses.patient_cls(s, t)),
+    "tree_hard": ExampleLoss(lambda s, t, y: losses.tree_hard(s.log_softmax(-1), y), zero_for_equal=False),
+    "tree_soft": ExampleLoss(lambda s, t, y: losses.tree_soft(s.log_softmax(-1), t)),
+    "tree_balance": ExampleLoss(lambda s, t, y: losses.tree_balance(s[:, 0].abs()), zero_for_equal=False),
     "rkd_distance": ExampleLoss(lambda s, t, y: losses.rkd(s, t)[0], (5, 9), across_batch=True),
     "rkd_angle": ExampleLoss(lambda s, t, y: losses.rkd(s, t)[1], (5, 9), across_batch=True),
 }

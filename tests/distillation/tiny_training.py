@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from internal_kd.distillation.answers import Live
+from internal_kd.distillation.augmenting import Augment
 from internal_kd.distillation.curricula import CurriculumState, stages_of
 from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.loop import TrainingResult, train
@@ -76,7 +77,7 @@ def tiny_terms(weights: dict[str, Any], student: Network, teacher: Network, **gi
 def settings(**changes: Any) -> Any:
     values = {
         "epochs": 4, "batch_size": 8, "learning_rate": 1e-3, "optimizer": "adamw", "momentum": 0.9,
-        "warmup_share": 0.1, "weight_decay": 0.01, "max_gradient_norm": 1.0,
+        "warmup_share": 0.1, "weight_decay": 0.01, "max_gradient_norm": 1.0, "augment": Augment(),
     }  # fmt: skip
     return SimpleNamespace(**{**values, **changes})
 

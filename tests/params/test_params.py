@@ -124,7 +124,7 @@ LAYERS = "should be 'uniform', 'spread', 'first', 'last', 'skip' or 'last_below_
         ({"tasks": {"m": {"source": "files"}}}, "tasks.m.train: is missing (and 2 more)"),
         (
             {"tasks": {"m": {"source": "fles"}}},
-            "tasks.m.source: should be one of 'glue', 'files', 'generator' (given: 'fles')",
+            "tasks.m.source: should be one of 'glue', 'files', 'generator', 'images' (given: 'fles')",
         ),
         ({"tasks": {"m": {"glue": "rte", "folder": 3}}}, "tasks.m.folder: should be text (between quotes) (given: 3)"),
         ({"tasks": {"rte": True}}, "tasks.rte: should be a group of `key: value` lines (given: true)"),

@@ -2,8 +2,9 @@
 
 ``data/tasks/<task>-<fp>/<split>.parquet`` has the columns idx (int64, unique over train and unlabelled, and in every
 other split), text_a, text_b (pairs only), label (int64 class index, -1 if there is none; or float64, null if there is
-none) and, for generated tasks, phenomenon. ``manifest.json`` has the task's facts and the share of every label; licence
-and metrics of a user's own files are parameters, where they may change at any time.
+none) and, for generated tasks, phenomenon. Images have the column image in the place of texts: bytes, row by row; the
+metadata of its type names height, width and channels. ``manifest.json`` has the task's facts and the share of every
+label; licence and metrics of a user's own files are parameters, where they may change at any time.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from internal_kd.errors import UserError
 from internal_kd.files import publish, read_mapping, sha256_file, staging_folder, verified
-from internal_kd.params.data import FilesEntry
+from internal_kd.params.data import OWN, FilesEntry, ImagesEntry
 from internal_kd.plan.artefacts import Artefact, Data
 from internal_kd.plan.identity import plain
 from internal_kd.tasks.glue import GLUE
@@ -129,6 +131,26 @@ def examples_of(
     return Examples(pa.table(columns), {reason: count for reason, count in (dropped or {}).items() if count})
 
 
+def image_examples(images: np.ndarray, labels: Sequence[int]) -> Examples:
+    """Return the rows of a split of images (N, height, width, channels) uint8 with their class indices."""
+    size = images[0].size
+    pixels = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(size), len(images), [None, pa.py_buffer(np.ascontiguousarray(images))]
+    )
+    shape = {"shape": " ".join(map(str, images.shape[1:]))}
+    fields = [pa.field("idx", pa.int64()), pa.field("image", pa.binary(size), metadata=shape)]
+    schema = pa.schema([*fields, pa.field("label", pa.int64())])
+    arrays = [pa.array(np.arange(len(images))), pixels, pa.array(labels, pa.int64())]
+    return Examples(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def images_of(table: pa.Table) -> np.ndarray:
+    """Return the images of a split's rows, (N, height, width, channels) uint8."""
+    shape = tuple(map(int, table.schema.field("image").metadata[b"shape"].split()))
+    chunks = [np.frombuffer(b"".join(chunk.to_pylist()), np.uint8) for chunk in table["image"].chunks]
+    return np.concatenate(chunks).reshape(-1, *shape)
+
+
 def with_unlabelled(task: FetchedTask, texts: Sequence[Sequence[str]]) -> FetchedTask:
     """Return a task with more texts, without labels, as the split "unlabelled".
 
@@ -190,7 +212,7 @@ def write_task(data: Data, task: FetchedTask) -> None:
         UserError: the disk is full, or a file that was read back has other rows than were written.
     """
     facts = task.info.to_json()
-    if isinstance(data.entry, FilesEntry):
+    if isinstance(data.entry, OWN):
         del facts["licence"], facts["metrics"]
     with staging_folder(data.folder) as staged:
         splits = {split: _write_split(staged, split, examples, task.info) for split, examples in task.splits.items()}
@@ -231,11 +253,12 @@ def read_task(data: Data) -> TaskOnDisk:
         warnings = tuple(map(str, manifest["warnings"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{data.marker} is truncated or damaged ({error}): delete it and run again") from None
-    if isinstance(data.entry, FilesEntry):
+    if isinstance(data.entry, OWN):
         facts |= {"licence": data.entry.licence, "metrics": list(metrics_of(data.entry, tuple(facts["labels"])))}
     return TaskOnDisk(data.folder, TaskInfo.from_json(facts), sha256, warnings, manifest)
 
 
-def metrics_of(entry: FilesEntry, labels: tuple[str, ...]) -> tuple[str, ...]:
+def metrics_of(entry: FilesEntry | ImagesEntry, labels: tuple[str, ...]) -> tuple[str, ...]:
     """Return what a user's own task is scored by, main metric first."""
-    return entry.metrics or KINDS[entry.kind].default_metrics(labels)
+    kind = entry.kind if isinstance(entry, FilesEntry) else "classes"
+    return entry.metrics or KINDS[kind].default_metrics(labels)

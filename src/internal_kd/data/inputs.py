@@ -1,9 +1,10 @@
-"""A task as token ids on disk: ragged arrays that are memory-mapped, and batches made from them.
+"""A task as a learner reads it, on disk: ragged token ids, memory-mapped, and batches made from them.
 
 Each split has ``<split>.idx.npy`` (int64, one per example), ``<split>.labels.npy`` (int64 class index, -1 without a
 label; or float32 value, NaN without), ``<split>.offsets.npy`` (int64, one more than examples), ``<split>.ids.npy``
 (int32, the token ids of all examples in a row) and, if the encoder tells the two texts of a pair apart,
-``<split>.types.npy`` (uint8, as long as ids). Every array is compared with its recorded SHA-256 once per process.
+``<split>.types.npy`` (uint8, as long as ids). Pixels and sentence vectors are in dense.py. Every array is compared with
+its recorded SHA-256 once per process.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from internal_kd.data.dense import DenseExamples, read_dense
 from internal_kd.errors import UserError
 from internal_kd.files import Damaged, read_mapping, sha256_text, verified
+from internal_kd.learners.configs import read_config
+from internal_kd.learners.learner import Form, InputShape
 from internal_kd.tasks.info import TaskInfo
 
 if TYPE_CHECKING:
@@ -113,7 +117,8 @@ class EncodedTask:
     Attributes:
         info: the task's facts; with ``of`` as the parameters state them now.
         splits: names of the splits.
-        max_length: longest input, in tokens.
+        form: how examples are read: tokens, pixels or sentences.
+        max_length: longest input, in tokens; of token ids alone, as the next two.
         pad_id: the padding token.
         tokenizer: what decides which ids a text becomes; see ``EncoderTokenizer.identity``.
         data_sha256: one hash for all examples of the task, for a run's record.
@@ -134,9 +139,11 @@ class EncodedTask:
         try:
             self.info = TaskInfo.from_json(self._manifest["task"])
             self.splits: tuple[str, ...] = tuple(self._manifest["splits"])
-            self.max_length: int = self._manifest["max_length"]
-            self.pad_id: int = self._manifest["pad_id"]
-            self.tokenizer: str = self._manifest["tokenizer"]
+            self.form: Form = self._manifest.get("form", "tokens")
+            texts = self.form == "tokens"
+            self.max_length: int = self._manifest["max_length"] if texts else 0
+            self.pad_id: int = self._manifest["pad_id"] if texts else 0
+            self.tokenizer: str = self._manifest["tokenizer"] if texts else ""
             sums = sorted(self._manifest["data_sha256"].items())
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is truncated or damaged ({error}): delete it and run again") from None
@@ -156,24 +163,59 @@ class EncodedTask:
         task.info = read_task(inputs.data).info
         return task
 
-    def split(self, name: str) -> EncodedExamples:
+    def split(self, name: str) -> EncodedExamples | DenseExamples:
         """Return a split's examples.
 
         Raises:
             UserError: there is no such split.
             Damaged: an array is not what was written.
         """
-        return EncodedExamples(name, [self._ragged(name)], self.pad_id)
+        return self._examples(name, [name])
 
-    def training(self) -> EncodedExamples:
+    def texts(self, name: str) -> EncodedExamples:
+        """Return a split's token ids, of a task that is read as such; errors as ``split``."""
+        found = self.split(name)
+        assert isinstance(found, EncodedExamples)
+        return found
+
+    def training(self) -> EncodedExamples | DenseExamples:
         """Return the examples of train and, after them, of unlabelled if there is such a split; errors as ``split``."""
         names = ["train", *([UNLABELLED] if UNLABELLED in self.splits else [])]
-        return EncodedExamples("train", [self._ragged(name) for name in names], self.pad_id)
+        return self._examples("train", names)
 
-    def _open(self, name: str) -> _Ragged:
+    def _examples(self, name: str, splits: list[str]) -> EncodedExamples | DenseExamples:
+        if self.form == "tokens":
+            return EncodedExamples(name, [self._ragged(split) for split in splits], self.pad_id)
+        return DenseExamples(name, self.form, [self._dense(split) for split in splits])
+
+    def _dense(self, name: str) -> dict[str, np.ndarray]:
+        self._require(name)
+
+        def mapped(file: str) -> np.ndarray:
+            verified(self.folder, self._manifest, [file])
+            return _mapped(self.folder, file)
+
+        return read_dense(mapped, name, self.form)
+
+    def _require(self, name: str) -> None:
         if name not in self.splits:
             raise UserError(f"task {self.info.name} has no split {name!r}; it has {', '.join(self.splits)}")
+
+    def _open(self, name: str) -> _Ragged:
+        self._require(name)
         return _Ragged(self.folder, name, self._manifest)
+
+
+def input_shape(inputs: Inputs) -> InputShape:
+    """Return what one example is to a learner that starts from nothing.
+
+    Raises:
+        UserError: the inputs, or of token ids the encoder's configuration, are not here.
+    """
+    if inputs.form != "tokens":
+        return InputShape(inputs.form, tuple(read_mapping(inputs.marker)["size"]))
+    assert inputs.encoder is not None
+    return InputShape("tokens", (int(read_config(inputs.encoder.folder)["vocab_size"]),))
 
 
 def _fill(into: np.ndarray, rows: np.ndarray, real: np.ndarray, values: np.ndarray) -> None:

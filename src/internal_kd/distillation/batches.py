@@ -35,7 +35,11 @@ class Examples(Protocol):
         """Return the number of examples."""
 
     def batch(self, positions: np.ndarray) -> Batch:
-        """Return a batch: what the network takes, (B, n) each, and ``labels`` (B, ...) and ``idx`` (B,)."""
+        """Return a batch: what the network takes, (B, ...) each, and ``labels`` (B, ...) and ``idx`` (B,)."""
+
+
+class TokenExamples(Examples, Protocol):
+    """Examples that are token ids."""
 
     def vocabulary(self, positions: np.ndarray) -> np.ndarray:
         """Return the token ids that batches of these examples can hold, ascending."""

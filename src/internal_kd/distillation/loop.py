@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from internal_kd.distillation.augmenting import augmented
 from internal_kd.distillation.batches import Batch, Examples, LengthBuckets, parts_of
 from internal_kd.distillation.checkpoints import (
     CheckpointFolder,
@@ -173,7 +174,8 @@ class _Loop:
         stage = self.curriculum.stage
         batches = self.buckets_of(stage).epoch(len(self.history))
         for chosen in batches[self.batch :]:
-            self.run_step(self.examples.batch(self.positions[chosen]), stage)
+            batch = self.examples.batch(self.positions[chosen])
+            self.run_step(augmented(batch, self.training.augment, self.seed, self.step), stage)
             self.step, self.batch = self.step + 1, self.batch + 1
             if self.batch < len(batches):
                 self.save_or_stop()
@@ -197,6 +199,7 @@ class _Loop:
             group["lr"] = self.rate.at(self.step)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.network.constrain()
         self.sums.add_batch(total, batch, counted=self.hardware.rank == 0)
 
     def compute_gradients(self, batch: Batch, stage: Stage) -> torch.Tensor:

@@ -150,13 +150,13 @@ class DistillationLoss(nn.Module):
         objective = term.objective
         rows = part.labelled if objective.reads_labels else None
         given: list[Tensor] = []
-        for kind in objective.kinds:
+        for number, kind in enumerate(objective.kinds):
             sides = [_levels(term, kind, [pair[0] for pair in pairs], student)]
             if kind in term.projections:
                 mapped = [self._project(term, kind, pair[0], student) for pair in pairs]
                 sides = [mapped[0] if objective.per == "pair" else torch.stack(mapped, dim=1)]
             if objective.teacher:
-                sides.append(_levels(term, kind, [pair[1] for pair in pairs], teacher))
+                sides.append(_levels(term, objective.teacher_kinds[number], [pair[1] for pair in pairs], teacher))
             given += sides
         if objective.per_token:
             given.append(part.batch["attention_mask"])

@@ -6,6 +6,7 @@
 | hidden_losses.py | hidden states: of [CLS], of all tokens |
 | attention_losses.py | attention maps and scores |
 | relations.py | relations between tokens, levels, examples |
+| tree_losses.py | the leaves of a soft decision tree, with labels or a teacher's logits |
 
 Every loss is a scalar in fp32 whatever the dtype of its inputs (or a tuple of two: distances and angles), averaged
 inside an example over real positions, then over examples, and differentiable in the student; the teacher's side is
@@ -36,6 +37,7 @@ from internal_kd.distillation.output_losses import (
     soft_label_loss,
 )
 from internal_kd.distillation.relations import layer_relation, relation_kl, rkd, word_relation
+from internal_kd.distillation.tree_losses import tree_balance, tree_hard, tree_soft
 
 __all__ = [
     "attention_kl",
@@ -55,5 +57,8 @@ __all__ = [
     "relation_kl",
     "rkd",
     "soft_label_loss",
+    "tree_balance",
+    "tree_hard",
+    "tree_soft",
     "word_relation",
 ]

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from internal_kd.distillation.batches import Batch, Examples
+from internal_kd.distillation.batches import Batch, TokenExamples
 
 # Ids of examples are below this; what a copy's id has above it says which copy it is.
 IDS = 1 << 32
@@ -45,7 +45,9 @@ class WithMaskedCopies:
         >>> copied.batch(copied.positions(np.array([0]), copies_of(2, 0.4)))["input_ids"]  # doctest: +SKIP
     """
 
-    def __init__(self, examples: Examples, copies: Sequence[Copy], mask_id: int, special_ids: Collection[int]) -> None:
+    def __init__(
+        self, examples: TokenExamples, copies: Sequence[Copy], mask_id: int, special_ids: Collection[int]
+    ) -> None:
         self._examples, self._copies = examples, tuple(copies)
         self._mask_id, self._special = mask_id, np.array(sorted(special_ids))
         idx, labels = np.asarray(examples.idx), np.asarray(examples.labels)

@@ -65,6 +65,9 @@ KINDS: dict[str, Kind] = {
     "queries": Kind(("tokens", "inner")),
     "keys": Kind(("tokens", "inner")),
     "values": Kind(("tokens", "inner")),
+    # Of a soft decision tree: the sum over leaves of P(leaf) log Q(leaf); how unevenly its gates divide.
+    "path_log_likelihood": Kind(("classes",), by_layer=False),
+    "imbalance": Kind((), by_layer=False),
 }
 LABELS = "labels"
 
@@ -90,6 +93,7 @@ class Objective:
         needs: names of ``NEEDS``: what the models and the task must be like.
         project: kinds whose student side gets a learned linear map where the widths differ.
         across_batch: whether the value depends on which examples share a batch, so that micro-batches change it.
+        teacher_reads: what is read of the teacher in the place of each kind, where that is not the same.
 
     Raises:
         UserError: the declaration contradicts itself.
@@ -105,6 +109,7 @@ class Objective:
     needs: tuple[str, ...] = ()
     project: tuple[str, ...] = ()
     across_batch: bool = False
+    teacher_reads: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for kind in self.kinds:
@@ -131,6 +136,11 @@ class Objective:
     def kinds(self) -> tuple[str, ...]:
         """What it reads of models, labels left out."""
         return tuple(kind for kind in self.reads if kind != LABELS)
+
+    @property
+    def teacher_kinds(self) -> tuple[str, ...]:
+        """What it reads of the teacher, nothing if it compares with none."""
+        return (self.teacher_reads or self.kinds) if self.teacher else ()
 
     @property
     def reads_labels(self) -> bool:
@@ -222,6 +232,7 @@ _OUTPUTS = "internal_kd.distillation.output_losses"
 _HIDDEN = "internal_kd.distillation.hidden_losses"
 _ATTENTION = "internal_kd.distillation.attention_losses"
 _RELATIONS = "internal_kd.distillation.relations"
+_TREES = "internal_kd.distillation.tree_losses"
 _WEIGHTS = {"distance_weight": 1.0, "angle_weight": 1.0}
 
 OBJECTIVES: Registry[Objective] = Registry(
@@ -324,6 +335,14 @@ OBJECTIVES: Registry[Objective] = Registry(
             options={"beta": 0.1},
             needs=("classes",),
         ),
+        # Soft decision trees
+        "tree_hard": Objective(
+            f"{_TREES}:tree_hard", ("path_log_likelihood", "labels"), "output", teacher=False, needs=("classes",)
+        ),
+        "tree_soft": Objective(
+            f"{_TREES}:tree_soft", ("path_log_likelihood",), "output", needs=("classes",), teacher_reads=("logits",)
+        ),
+        "tree_balance": Objective(f"{_TREES}:tree_balance", ("imbalance",), "output", teacher=False),
     },
 )
 

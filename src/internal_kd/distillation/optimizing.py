@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from internal_kd.distillation.augmenting import Augment
+
 
 class TrainingSettings(Protocol):
     """What a training reads of a method's parameters."""
@@ -44,6 +46,10 @@ class TrainingSettings(Protocol):
     @property
     def max_gradient_norm(self) -> float:
         """Gradients are scaled down to it."""
+
+    @property
+    def augment(self) -> Augment:
+        """How training examples are changed."""
 
 
 def make_optimizer(modules: Iterable[nn.Module], training: TrainingSettings) -> torch.optim.Optimizer:

@@ -26,7 +26,13 @@ class Selected(NamedTuple):
 
 
 def select(
-    idx: np.ndarray, *, by: str = "random", keep: int | float | str = "full", hold_out: float = 0.0, **facts: Any
+    idx: np.ndarray,
+    *,
+    by: str = "random",
+    keep: int | float | str = "full",
+    hold_out: float = 0.0,
+    seen: np.ndarray | None = None,
+    **facts: Any,
 ) -> Selected:
     """Choose training examples.
 
@@ -35,6 +41,7 @@ def select(
         by: a name of ``SELECTORS``.
         keep: a number of examples, a share below 1, or "full".
         hold_out: share of all examples that is kept aside, the same for every seed and every ``keep``.
+        seen: (examples,) bool, False for examples of classes that are not trained on; they are held out as others are.
         facts: what the selector needs besides.
 
     Raises:
@@ -48,6 +55,8 @@ def select(
     aside = round(hold_out * len(idx))
     held = np.sort(_fixed_order(idx)[len(idx) - aside :])
     rest = np.setdiff1d(np.arange(len(idx)), held, assume_unique=True)
+    if seen is not None:
+        rest = rest[seen[rest]]
     count = number_of(keep, len(rest))
     if keep == "full":
         return Selected(rest, held)

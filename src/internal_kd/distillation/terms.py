@@ -44,17 +44,18 @@ class Term:
 
     def of_student(self, pairs: Iterable[Pair]) -> Wanted:
         """Return what it reads of the student for these pairs."""
-        return self._read({student for student, _ in pairs})
+        return _read(self.objective.kinds, {student for student, _ in pairs})
 
     def of_teacher(self, pairs: Iterable[Pair]) -> Wanted:
         """Return what it reads of the teacher for these pairs."""
-        return self._read({teacher for _, teacher in pairs}) if self.objective.teacher else frozenset()
+        return _read(self.objective.teacher_kinds, {teacher for _, teacher in pairs})
 
-    def _read(self, layers: Collection[int]) -> Wanted:
-        found: set[tuple[str, int]] = set()
-        for kind in self.objective.kinds:
-            found |= {(kind, layer) for layer in layers} if KINDS[kind].by_layer else {(kind, 0)}
-        return frozenset(found)
+
+def _read(kinds: Iterable[str], layers: Collection[int]) -> Wanted:
+    found: set[tuple[str, int]] = set()
+    for kind in kinds:
+        found |= {(kind, layer) for layer in layers} if KINDS[kind].by_layer else {(kind, 0)}
+    return frozenset(found)
 
 
 def terms_of(

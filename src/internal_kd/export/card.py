@@ -115,7 +115,7 @@ def values_of(facts: ExportFacts) -> dict[str, Any]:
         "sha256": facts.task.sha256,
         "trained_on": _trained_on(run),
         "encoder": facts.encoder,
-        "licence": run.encoder.encoder.licence or NOT_STATED,
+        "licence": run.reader.encoder.licence or NOT_STATED,
         "teacher_fingerprints": _AsItIs(joined(f"`{teacher.fingerprint}`" for teacher in run.teachers)),
         "start": start_text(run),
         "losses": _losses(run),

@@ -33,7 +33,7 @@ def header(facts: ExportFacts) -> str:
     """Return the front matter that the hub reads, with only what is known, without its lines of dashes."""
     from huggingface_hub import ModelCardData
 
-    run, encoder = facts.run, facts.run.encoder.encoder
+    run, encoder = facts.run, facts.run.reader.encoder
     data = run.inputs.data
     licence: dict[str, Any] = {key: value for key, value in licence_of(encoder.licence).items() if value}
     card = ModelCardData(
@@ -54,7 +54,7 @@ def header(facts: ExportFacts) -> str:
 
 def model_name(run: Run) -> str:
     """Return a name such as ``bert-base-uncased-L6-rte-stacked``."""
-    return f"{run.encoder.name}-{run.method.variant}-{run.task}-{run.method.name}"
+    return f"{run.reader.name}-{run.method.variant}-{run.task}-{run.method.name}"
 
 
 def licence_of(stated: str) -> dict[str, str | None]:

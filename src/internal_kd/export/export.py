@@ -180,7 +180,7 @@ def _fill(study: Study, choice: Choice, task: TaskOnDisk, folder: Path) -> Expor
     if not is_complete(run.inputs):  # scratch; a pulled run has none
         encode_task(run.inputs)
     data = EncodedTask.of(run.inputs)
-    dev = data.split("dev")
+    dev = data.texts("dev")
     (folder / "params.yaml").write_text(study.as_yaml(), encoding="utf-8")
     write_model_folder(run, info, folder / "model")
     uses_types = check_tokenizer(folder / "model", task.frame("dev"), dev)
@@ -207,7 +207,7 @@ def _fill(study: Study, choice: Choice, task: TaskOnDisk, folder: Path) -> Expor
         choice=choice,
         task=task,
         record=read_record(run),
-        encoder=read_mapping(run.encoder.marker),
+        encoder=read_mapping(run.reader.marker),
         as_predicted=as_predicted,
         sizes=_sizes(folder),
         scores=scores,
@@ -268,7 +268,7 @@ def _write_submission(run: Run, data: EncodedTask, model: PreTrainedModel, hardw
     glue = run.inputs.data.glue
     for split, name in submission_files(glue, data.info).items():
         folder.mkdir(exist_ok=True)
-        test = data.split(split)
+        test = data.texts(split)
         text = submission_text(str(glue), test.idx, _predict(plain_caller(model), test, hardware))
         (folder / name).write_text(text, encoding="utf-8")
 

@@ -43,7 +43,7 @@ def export_path(study: Study, task: str) -> Path:
 
 def made_from(study: Study, choice: Choice, request: Request = BEST) -> dict[str, Any]:
     """Return all that determines an export, as ``export.json`` records it."""
-    data = study.tasks[choice.run.task].data
+    data, encoder = study.tasks[choice.run.task].data, choice.run.encoder
     return plain(
         {
             "recipe": RECIPE,
@@ -52,7 +52,7 @@ def made_from(study: Study, choice: Choice, request: Request = BEST) -> dict[str
             "rule": choice.rule,
             "rows": [asdict(candidate) for candidate in choice.candidates],
             "seeds": {str(seed): value for seed, value in choice.values.items()},
-            "licences": [choice.run.encoder.encoder.licence, getattr(data.entry, "licence", None)],
+            "licences": [encoder.encoder.licence if encoder else None, getattr(data.entry, "licence", None)],
             "packages": {name: _version(name) for name in PACKAGES},
         }
     )

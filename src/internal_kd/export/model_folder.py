@@ -84,10 +84,10 @@ def write_model_folder(run: Run, info: TaskInfo, folder: Path) -> None:
 def _tokenizer(run: Run) -> Any:
     from transformers import AutoTokenizer
 
-    source, length = run.encoder.folder, run.inputs.max_length
-    record = read_mapping(run.encoder.marker)
+    source, length = run.reader.folder, run.inputs.max_length
+    record = read_mapping(run.reader.marker)
     verified(source, record, [name for name in record["files"] if not name.endswith(".safetensors")])
-    ours = load_tokenizer(source, run.encoder.name, length)
+    ours = load_tokenizer(source, run.reader.name, length)
     names = ["input_ids", *(["token_type_ids"] if ours.uses_types else []), "attention_mask"]
     tokenizer = AutoTokenizer.from_pretrained(
         str(source), local_files_only=True, trust_remote_code=False, model_max_length=length, model_input_names=names

@@ -65,10 +65,10 @@ def start_text(run: Run) -> str:
     if learner.kind == "finished":
         return "its own, as they were"
     if run.first is None:
-        return f"all layers of the pre-trained encoder {run.encoder.name}"
+        return f"all layers of the pre-trained encoder {run.reader.name}"
     if learner.starts_from == "random":
         return "random, in the encoder's shape"
-    source = f"the pre-trained encoder {run.encoder.name}" if run.first.source is None else run_text(run.first.source)
+    source = f"the pre-trained encoder {run.reader.name}" if run.first.source is None else run_text(run.first.source)
     start = getattr(learner, "start", None)
     layers = getattr(start, "layers", "all")
     which = layers if isinstance(layers, str) else " ".join(map(str, layers))

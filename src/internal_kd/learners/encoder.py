@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from internal_kd.errors import UserError, nearest
 from internal_kd.fields import Count, Frozen, Name, Whole
 from internal_kd.learners.layers import choose_layers
-from internal_kd.learners.learner import EVERYTHING, Network, Shape
+from internal_kd.learners.learner import EVERYTHING, Form, InputShape, Network, Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -104,6 +104,14 @@ class EncoderLearner(Frozen):
             values.get("start", {}).pop("slice", None)
         return {key: value for key, value in values.items() if value != {}}
 
+    def form(self, images: bool) -> Form:
+        """Return ``tokens``; images are refused."""
+        if images:
+            raise UserError(
+                f"kind: {self.kind!r} reads texts, and this is a task of images; choose mlp, cnn or soft_tree"
+            )
+        return "tokens"
+
     def shape(self, source: Shape) -> Shape:
         """Return the sizes of the network built from a source of these sizes, as `Learner.shape` does.
 
@@ -143,7 +151,9 @@ class EncoderLearner(Frozen):
                     f"{-(-shape.width // largest)} heads, or start: random"
                 )
 
-    def build(self, source: Path | nn.Module | None, outputs: int, seed: int, *, labels: Sequence[str] = ()) -> Network:
+    def build(
+        self, source: Path | nn.Module | InputShape | None, outputs: int, seed: int, *, labels: Sequence[str] = ()
+    ) -> Network:
         """Return an encoder with its first weights, as `Learner.build` does.
 
         From the pre-trained encoder, and from a run with another number of outputs, the head is drawn from ``seed``;
@@ -177,10 +187,10 @@ class EncoderLearner(Frozen):
         name_labels(student, labels)
         return network_of(student)
 
-    def _source(self, source: Path | nn.Module | None, outputs: int, seed: int) -> PreTrainedModel:
+    def _source(self, source: Path | nn.Module | InputShape | None, outputs: int, seed: int) -> PreTrainedModel:
         from internal_kd.learners.weights import classifier_on_meta, load_classifier, stored_outputs
 
-        if source is None:
+        if source is None or isinstance(source, InputShape):
             raise UserError("an encoder is built from a folder or a model: its sizes and first weights")
         if not isinstance(source, str | Path):
             return source  # type: ignore[return-value]

@@ -12,7 +12,7 @@ from pydantic import Field
 from internal_kd.errors import UserError
 from internal_kd.fields import FilePath, Frozen, Revision, Text
 from internal_kd.learners.configs import read_config
-from internal_kd.learners.learner import EVERYTHING, Network, Shape
+from internal_kd.learners.learner import EVERYTHING, Form, InputShape, Network, Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,6 +64,14 @@ class FinishedModel(Frozen):
         """Return the kind and the order of classes, where it was given; the files are an input of their own."""
         return self.model_dump(mode="json", exclude_none=True, include={"kind", "labels"})
 
+    def form(self, images: bool) -> Form:
+        """Return ``tokens``; images are refused."""
+        if images:
+            raise UserError(
+                f"kind: {self.kind!r} reads texts, and this is a task of images; choose mlp, cnn or soft_tree"
+            )
+        return "tokens"
+
     def shape(self, source: Shape) -> Shape:
         """Return the sizes of the model, which are those of its folder."""
         return source
@@ -111,7 +119,9 @@ class FinishedModel(Frozen):
         name_labels(model, labels)
         return network_of(model)
 
-    def build(self, source: Path | nn.Module | None, outputs: int, seed: int, *, labels: Sequence[str] = ()) -> Network:
+    def build(
+        self, source: Path | nn.Module | InputShape | None, outputs: int, seed: int, *, labels: Sequence[str] = ()
+    ) -> Network:
         """Return the model in ``source``, a folder, whatever the seed, as `load` does."""
         if not isinstance(source, str | Path):
             raise UserError("a finished model is loaded from a folder")

@@ -11,6 +11,8 @@ Importing this module imports no torch, so a study of thousands of runs is plann
 | ``attention_lse`` | (B, H, n) logsumexp of each row of scores over real keys, fp32 | 1 to L |
 | ``scores`` | (B, H, n, n) = attention + attention_lse, scaled by 1 / sqrt(head width), fp32 | 1 to L |
 | ``queries``, ``keys``, ``values`` | (B, n, D), all heads concatenated, as the projections give them | 1 to L |
+| ``path_log_likelihood`` | (B, C), of a soft tree: the sum over leaves of P(leaf) log Q(leaf) | 0 |
+| ``imbalance`` | (B,), of a soft tree: how unevenly its gates divide | 0 |
 
 B examples, n tokens (padding included), C columns of logits, D width, H heads, L layers.
 """
@@ -20,9 +22,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import MethodType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 Wanted: TypeAlias = frozenset[tuple[str, int]]
 Captured: TypeAlias = "dict[tuple[str, int], Tensor]"
+# How a task's examples are read.
+Form = Literal["tokens", "pixels", "sentences"]
 
 LOGITS: Wanted = frozenset({("logits", 0)})
 # The lowest layer that each kind has.
@@ -47,14 +52,21 @@ LOWEST = {
     "queries": 1,
     "keys": 1,
     "values": 1,
+    "path_log_likelihood": 0,
+    "imbalance": 0,
 }
-EVERYTHING = frozenset(LOWEST)
+# Of soft decision trees alone.
+OF_TREES = frozenset({"path_log_likelihood", "imbalance"})
+EVERYTHING = frozenset(LOWEST) - OF_TREES
 
 LEARNERS: Registry[str] = Registry(
     "kind of learner",
     {
         "encoder": "internal_kd.learners.encoder:EncoderLearner",
         "finished": "internal_kd.learners.finished:FinishedModel",
+        "mlp": "internal_kd.learners.small:MLPLearner",
+        "cnn": "internal_kd.learners.small:CNNLearner",
+        "soft_tree": "internal_kd.learners.small:SoftTreeLearner",
     },
 )
 
@@ -78,6 +90,24 @@ class Shape:
     inner: int | None = None
     family: str = ""
     hands_out: frozenset[str] = EVERYTHING
+
+
+@dataclass(frozen=True)
+class InputShape:
+    """What one example is to a learner that starts from nothing.
+
+    Attributes:
+        form: ``pixels``, ``sentences`` or ``tokens``.
+        size: (height, width, channels) of an image, (width,) of a sentence vector, (vocabulary,) of token ids.
+    """
+
+    form: Form
+    size: tuple[int, ...]
+
+    @property
+    def features(self) -> int:
+        """How many numbers an example is."""
+        return prod(self.size)
 
 
 class ParameterCount(NamedTuple):
@@ -136,6 +166,9 @@ class Network(ABC):
     def count_parameters(self) -> ParameterCount:
         """Count parameters without the classification head."""
 
+    def constrain(self) -> None:  # noqa: B027
+        """Put weights back into their limits after a step; most networks have none."""
+
     def freeze(self) -> Network:
         """Put the module into eval mode for good and take its parameters out of training; returns self.
 
@@ -172,7 +205,10 @@ class Learner(Protocol):
 
     @property
     def starts_from(self) -> str:
-        """Return where first weights come from: ``encoder``, ``teacher``, ``random`` or a method's name."""
+        """Return where first weights come from: ``encoder``, ``teacher``, ``random``, ``nothing`` or a method's name.
+
+        ``random`` takes sizes from an encoder, ``nothing`` takes nothing.
+        """
 
     @property
     def draws(self) -> bool:
@@ -181,6 +217,13 @@ class Learner(Protocol):
     def identity(self) -> dict[str, Any]:
         """Return what determines the network and is not a default: equal dicts build equal networks."""
 
+    def form(self, images: bool) -> Form:
+        """Return how it reads a task of images, or of texts.
+
+        Raises:
+            UserError: it cannot, as ``<key>: <reason>``.
+        """
+
     def shape(self, source: Shape) -> Shape:
         """Return the sizes of the network built from a source of the given sizes.
 
@@ -188,11 +231,13 @@ class Learner(Protocol):
             UserError: the two do not fit, as ``<key>: <reason>``.
         """
 
-    def build(self, source: Path | nn.Module | None, outputs: int, seed: int, *, labels: Sequence[str] = ()) -> Network:
+    def build(
+        self, source: Path | nn.Module | InputShape | None, outputs: int, seed: int, *, labels: Sequence[str] = ()
+    ) -> Network:
         """Return a network with its first weights, in eval mode and fp32.
 
         Args:
-            source: a folder with weights, a plain model, or None for learners that start from nothing.
+            source: a folder with weights, a plain model, or the shape of its inputs for one that starts from nothing.
             outputs: columns of logits; 1 for values.
             seed: what is drawn is drawn from it; the global random state stays untouched.
             labels: names of the classes in the order of the columns, saved with the network.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from internal_kd.fields import Count, FilePath, Frozen, Integer, Name, Revision, Seed, Sha256, Text, unique
+from internal_kd.fields import Count, FilePath, Frozen, Integer, Name, Revision, Seed, Sha256, Text, Whole, unique
 from internal_kd.params.method import MethodParams
 from internal_kd.tasks.metrics import METRICS
 
@@ -95,7 +95,57 @@ class GeneratorEntry(TaskCommon):
     seed: Seed = 0
 
 
-TaskEntry = Annotated[GlueEntry | FilesEntry | GeneratorEntry, Field(discriminator="source")]
+class ImagesEntry(TaskCommon):
+    """Images with a class each: IDX files, folders with a folder of PNGs for each class, or Parquet files.
+
+    There is no dev set unless one is named: hold training images out with `select.hold_out` to choose by, and scores
+    are of the test set.
+    """
+
+    source: Literal["images"]
+    train: FilePath = Field(description="an IDX file of images, a folder with a folder of PNGs a class, or Parquet")
+    dev: FilePath | None = Field(None, description="the same; what scores are on")
+    test: FilePath | None = Field(None, description="the same, instead of `dev`; tables then say `test set`")
+    repository: Text | None = Field(None, description="hub data set, whose Parquet files the paths then name")
+    revision: Revision | None = Field(None, description="its commit, 40 hexadecimal digits")
+    image: Text = Field("image", description="the image's column in Parquet")
+    label: Text = Field("label", description="the label's column in Parquet")
+    labels: tuple[str | Integer, ...] | None = Field(
+        None, min_length=2, description="classes in order; found when absent"
+    )
+    shifted: Whole = Field(
+        0, description="scores are also on copies of its images, each moved by up to so many pixels; 0: no copies"
+    )
+    metrics: tuple[MetricName, ...] = Field((), description="the first is the main one; accuracy if left out")
+    licence: str = "not stated"
+
+    @model_validator(mode="after")
+    def _names_what_is_scored(self) -> ImagesEntry:
+        if (self.dev is None) == (self.test is None):
+            raise ValueError("give one of `dev` and `test`: what scores are on")
+        if (self.repository is None) != (self.revision is None):
+            raise ValueError("`repository` and `revision` belong together")
+        if self.unlabelled is not None:
+            raise ValueError("`unlabelled` is for texts")
+        for metric in self.metrics:
+            if METRICS[metric].kind != "classes":
+                raise ValueError(f"metric {metric!r} does not suit a task of classes")
+        return self
+
+    @property
+    def scored(self) -> str:
+        """The images that scores are on."""
+        return str(self.dev or self.test)
+
+    @property
+    def scored_on(self) -> str:
+        """What people call them."""
+        return "dev set" if self.dev else "test set"
+
+
+TaskEntry = Annotated[GlueEntry | FilesEntry | GeneratorEntry | ImagesEntry, Field(discriminator="source")]
+# Entries of a user's own, whose metrics and licence are asked when they are needed.
+OWN = (FilesEntry, ImagesEntry)
 
 
 class EncoderParams(Frozen):

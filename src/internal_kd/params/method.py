@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from internal_kd.distillation.augmenting import Augment
 from internal_kd.distillation.curricula import Phase, Schedule
 from internal_kd.fields import (
     Count,
@@ -42,6 +43,7 @@ class TrainingParams(Frozen):
     weight_decay: NotNegative = 0.01
     max_gradient_norm: Positive = 1.0
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 autocast where it is native")
+    augment: Augment = Field(Augment(), description="how training images are changed; teachers answer them unchanged")
 
 
 def _full_or_part(value: Any) -> Any:
@@ -70,6 +72,8 @@ class SelectParams(Frozen):
     keep: Annotated[Count | float | Literal["full"], BeforeValidator(_full_or_part)] = Field(
         "full", description="a number of examples, a share between 0 and 1, or `full`"
     )
+    classes: tuple[str, ...] | None = Field(None, min_length=1, description="the only classes it sees; all if left out")
+    drop_classes: tuple[str, ...] = Field((), description="classes it does not see")
     hold_out: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.0, description="share of the training set that is kept aside and scored; `seed: best` chooses by it"
     )
@@ -79,6 +83,22 @@ class SelectParams(Frozen):
     masked_share: Annotated[Number, Field(ge=0.001, lt=1)] = Field(
         0.4, description="share of a copy's tokens that is masked, in thousandths"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _classes_as_text(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):  # 3 and "3" name the same class
+            lists = {
+                key: values[key] for key in ("classes", "drop_classes") if isinstance(values.get(key), list | tuple)
+            }
+            return {**values, **{key: [str(name) for name in names] for key, names in lists.items()}}
+        return values
+
+    @model_validator(mode="after")
+    def _one_list(self) -> SelectParams:
+        if self.classes and self.drop_classes:
+            raise ValueError("give `classes` or `drop_classes`, not both")
+        return self
 
 
 class TeacherParams(Frozen):

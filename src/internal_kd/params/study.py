@@ -13,7 +13,7 @@ from internal_kd.params.data import DataParams, EncoderParams, GlueEntry, TaskEn
 from internal_kd.params.method import MethodParams
 from internal_kd.tasks.glue import GLUE
 
-RESERVED = ("encoder", "none", "random")
+RESERVED = ("encoder", "none", "nothing", "random")
 # Keys of a method that name its row and its runs, and change no training.
 NAMING = ("id", "title", "seeds", "compare_with")
 
@@ -134,7 +134,7 @@ class Params(Frozen):
             if isinstance(entry, GlueEntry) and (entry.glue or name) not in GLUE:
                 raise ValueError(
                     f"tasks.{name}: {name!r} is not a GLUE task{nearest(name, list(GLUE))}; give `glue:` or another "
-                    "`source:` (files, generator)"
+                    "`source:` (files, images, generator)"
                 )
             for method in entry.methods:
                 if method not in self.methods:

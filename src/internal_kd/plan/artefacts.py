@@ -4,7 +4,7 @@ Shapes of the tree (docs/reference/files.md)::
 
     data/tasks/<task>-<fp>/            train, dev, ... .parquet   manifest.json
     data/encoders/<name>-<fp>/         config, tokenizer, weights  manifest.json
-    work/inputs/<task>-<fp>/           ragged token ids            manifest.json
+    work/inputs/<task>-<fp>/           token ids or pixels         manifest.json
     work/initial/<encoder>-<shape>-<fp>/  first weights of a learner  manifest.json
     work/answers/<task>-<fp>/<needs>/  recorded answers            manifest.json
     results/runs/<task>/<method>/<variant>/seed<k>-<fp>/
@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd import generator
-from internal_kd.params.data import DataParams, EncoderParams, FilesEntry, TaskEntry
+from internal_kd.learners.learner import Form
+from internal_kd.params.data import DataParams, EncoderParams, FilesEntry, ImagesEntry, TaskEntry
 from internal_kd.plan.identity import DATA, WORK, fingerprint
 from internal_kd.tasks.glue import GLUE
 
@@ -100,6 +101,8 @@ class Data(Artefact):
                 **self.entry.model_dump(include={"source", "text", "label", "labels", "kind"}),
                 "content": self.content,
             }
+        if isinstance(self.entry, ImagesEntry):
+            return self._params_of_images(self.entry)
         if self.hub is None:
             return {"source": "glue", "glue": self.glue, "content": self.content}
         return {
@@ -109,6 +112,17 @@ class Data(Artefact):
             "revision": self.hub.revision,
             **more,
         }
+
+    def _params_of_images(self, entry: ImagesEntry) -> dict[str, Any]:
+        stated = entry.model_dump(include={"image", "label", "labels", "shifted"}, exclude_defaults=True)
+        on_hub = {"train": entry.train, "scored": entry.scored}
+        source = {"content": self.content} if self.hub is None else {**self.hub.model_dump(exclude={"root"}), **on_hub}
+        return {"source": "images", "scored_on": entry.scored_on, **stated, **source}
+
+    @property
+    def images(self) -> bool:
+        """Whether its examples are images."""
+        return isinstance(self.entry, ImagesEntry)
 
     @property
     def kind(self) -> str:
@@ -155,21 +169,34 @@ class Encoder(Artefact):
 
 @dataclass(frozen=True)
 class Inputs(Artefact):
-    """A task's examples as token ids of one encoder."""
+    """A task's examples as a learner reads them: token ids of an encoder, its sentence vectors, or pixels.
+
+    Pixels have no encoder, and no longest length.
+    """
 
     data: Data
-    encoder: Encoder
-    max_length: int
+    encoder: Encoder | None
+    max_length: int = 0
+    form: Form = "tokens"
 
     step = "encode_task"
 
     def params(self) -> dict[str, Any]:
-        """Return the longest length."""
-        return {"max_length": self.max_length}
+        """Return the form, and of texts the longest length."""
+        length = {"max_length": self.max_length} if self.encoder else {}
+        return length if self.form == "tokens" else {"form": self.form, **length}
 
     def reads(self) -> dict[str, Artefact]:
-        """Return the examples and the encoder."""
-        return {"data": self.data, "encoder": self.encoder}
+        """Return the examples, the encoder and, for sentence vectors, the token ids."""
+        read: dict[str, Artefact] = {"data": self.data}
+        if self.encoder is not None:
+            read["encoder"] = self.encoder
+        return read | ({"tokens": self.tokens} if self.form == "sentences" else {})
+
+    @property
+    def tokens(self) -> Inputs:
+        """The same texts as token ids."""
+        return Inputs(self.recipe, self.data, self.encoder, self.max_length)
 
     @property
     def task(self) -> str:

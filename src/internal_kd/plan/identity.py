@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from internal_kd.errors import UserError
-from internal_kd.files import read_mapping, sha256_file, sha256_text, signature, write_text
+from internal_kd.files import read_mapping, sha256_file, sha256_folder, sha256_text, signature, write_text
 
 FINGERPRINT_LENGTH = 12
 FINGERPRINT_PATTERN = f"[0-9a-f]{{{FINGERPRINT_LENGTH}}}"
@@ -59,13 +59,17 @@ class ContentHashes:
 
     def of_file(self, path: Path, named: str) -> str:
         """Return a file's SHA-256; ``named`` is the parameter that led here, for the error line."""
+        if path.exists() and not path.is_file():
+            raise UserError(f"{named}: {path} is not a file; give the path of a file")
+        return self.of_path(path, named)
+
+    def of_path(self, path: Path, named: str) -> str:
+        """Return a file's SHA-256, or that of all files below a folder."""
         if not path.exists():
             raise UserError(f"{named}: {path} does not exist; give the path of an existing file")
-        if not path.is_file():
-            raise UserError(f"{named}: {path} is not a file; give the path of a file")
-        key = f"{path.resolve()}|{signature(path)}"
+        key = f"{path.resolve()}|{sha256_text(signature(path)) if path.is_dir() else signature(path)}"
         if key not in self._known:
-            self._known[key] = sha256_file(path)
+            self._known[key] = sha256_folder(path) if path.is_dir() else sha256_file(path)
             self._save()
         return self._known[key]
 

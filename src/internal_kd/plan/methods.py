@@ -102,9 +102,9 @@ class StudyMethods:
         return (model,)
 
     def source_of(self, task: str, method: Method) -> str | None:
-        """Return the method whose run a learner's first weights come from, None for the encoder or random weights."""
+        """Return the method whose run a learner's first weights come from, None for the encoder or random ones."""
         source = method.learner.starts_from
-        if source in ("encoder", "random"):
+        if source in ("encoder", "random", "nothing"):
             return None
         if source != "teacher":
             return source

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError, named
 from internal_kd.learners.configs import own_max_length
+from internal_kd.learners.learner import Form, Shape
 from internal_kd.params import Params
 from internal_kd.params.data import EncoderParams
 from internal_kd.params.resolve import Method
@@ -30,12 +32,16 @@ class Planner:
     def __init__(self, params: Params) -> None:
         self.methods = StudyMethods(params)
         self.hashes = ContentHashes()
-        self.encoder = plan_encoder(params.encoder, self.hashes, "encoder")
         self.data = {name: plan_data(params, name, self.hashes) for name in self.methods.tasks}
-        self.inputs: dict[tuple[str, str, int], Inputs] = {}
+        self.inputs: dict[tuple[str, str, int, Form], Inputs] = {}
         self.models: dict[str, Encoder] = {}
         self.needs: dict[Key, set[Need]] = {}
         self.runs: dict[tuple[str, str, str, int], Run] = {}
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The study's encoder, asked for by tasks of texts alone."""
+        return plan_encoder(self.methods.params.encoder, self.hashes, "encoder")
 
     def plan(self) -> tuple[dict[str, Inputs], dict[str, Method], tuple[Run, ...]]:
         """Return the inputs of every task, the methods in the order of the tables, and the runs.
@@ -52,7 +58,10 @@ class Planner:
             for method in methods:
                 for seed in self.methods.seeds_of(task, name):
                     self._run(task, method, seed)
-        inputs = {task: self._inputs(task, self.encoder, _longest(task, chosen)) for task in tasks}
+        inputs = {
+            task: self._pixels(task) if data.images else self._inputs(task, self.encoder, _longest(task, chosen))
+            for task, data in self.data.items()
+        }
         rows: list[str] = []
         for name in requested:  # after those that teach it on any task
             rows += [other for order in orders.values() for other in order[: order.index(name)]]
@@ -60,15 +69,22 @@ class Planner:
         first = {name: next(chosen[task, name][0] for task in tasks if (task, name) in chosen) for name in rows}
         return inputs, first, tuple(self.runs.values())
 
-    def _inputs(self, task: str, encoder: Encoder, max_length: int) -> Inputs:
-        key = (task, encoder.fingerprint, max_length)
+    def _inputs(self, task: str, encoder: Encoder, max_length: int, form: Form = "tokens") -> Inputs:
+        key = (task, encoder.fingerprint, max_length, form)
         if key not in self.inputs:
-            self.inputs[key] = Inputs(RECIPES["encode_task"], self.data[task], encoder, max_length)
+            self.inputs[key] = Inputs(RECIPES["encode_task"], self.data[task], encoder, max_length, form)
         return self.inputs[key]
 
+    def _pixels(self, task: str) -> Inputs:
+        return Inputs(RECIPES["encode_task"], self.data[task], None, form="pixels")
+
     def _inputs_of(self, task: str, method: Method) -> Inputs:
+        with named(f"methods.{method.name}.learner"):
+            form = method.learner.form(self.data[task].images)
+        if form == "pixels":
+            return self._pixels(task)
         if not is_finished(method.learner):
-            return self._inputs(task, self.encoder, method.settings.max_length)
+            return self._inputs(task, self.encoder, method.settings.max_length, form)
         return self._inputs(task, self._model(method.learner), _longest_of(self._model(method.learner), method))
 
     def _model(self, learner: Any) -> Encoder:
@@ -169,7 +185,10 @@ class Planner:
             answers = self._answers(task, method, seed)
             first = self._first(task, method, seed)
             teaches = method.name in self.methods.teaching
-            source = first.source.shape if first is not None and first.source is not None else shape_of(inputs.encoder)
+            if first is not None and first.source is not None:
+                source = first.source.shape
+            else:
+                source = shape_of(inputs.encoder) if inputs.encoder else Shape()
             with named(f"methods.{method.name}.learner"):
                 shape = method.learner.shape(source)
             self.runs[key] = Run(RECIPES["train"], method, inputs, first, answers, seed, shape, teaches)
@@ -177,7 +196,7 @@ class Planner:
 
     def _first(self, task: str, method: Method, seed: int) -> FirstWeights | None:
         learner = method.learner
-        if is_finished(learner) or not learner.identity():
+        if is_finished(learner) or learner.starts_from == "nothing" or not learner.identity():
             return None
         name = self.methods.source_of(task, method)
         source = None

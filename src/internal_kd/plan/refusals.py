@@ -46,6 +46,8 @@ def check_study(study: Study) -> None:
         with named(f"methods.{run.method.name}"):
             _check_length(run)
             _check_examples(run)
+            _check_augment(run)
+            _check_layers(study, run)
             _check_answers(run)
             _check_copies(run)
             _check_terms(run)
@@ -109,8 +111,8 @@ def _check_generated(name: str, data: Data) -> None:
 
 
 def _check_length(run: Run) -> None:
-    config = config_of(run.encoder)
-    if config is None:
+    config = config_of(run.encoder) if run.encoder else None
+    if config is None or run.encoder is None:
         return
     positions = positions_of(config)
     if run.inputs.max_length > positions:
@@ -125,6 +127,31 @@ def _check_examples(run: Run) -> None:
         raise UserError(
             f"select.keep: {keep} is more than the {rows['train']} training examples of {run.task}; use `full`"
         )
+    select, labels = run.method.settings.select, known_labels(run.inputs.data)
+    for name in (*(select.classes or ()), *select.drop_classes):
+        if labels is not None and name not in labels:
+            raise UserError(
+                f"select: {run.task} has no class {name!r}{nearest(name, list(labels))}; it has {', '.join(labels)}"
+            )
+
+
+def _check_augment(run: Run) -> None:
+    if not run.method.settings.augment.shift:
+        return
+    if run.inputs.form != "pixels":
+        raise UserError(f"augment.shift: moves images, and {run.task} has texts; leave it out")
+    if run.parts:
+        raise UserError(
+            "augment.shift: a teacher's answers are recorded once, about the images as they are; augment the teacher "
+            "alone, or a method without one"
+        )
+
+
+def _check_layers(study: Study, run: Run) -> None:
+    """Refuse a layer map for a learner without layers, where the method gives one itself."""
+    given = study.params.methods.get(run.method.name)
+    if given is not None and "layer_map" in given.model_fields_set and run.method.learner.starts_from == "nothing":
+        raise UserError(f"layer_map: a {run.method.learner.kind} has no layers to match; leave it out")
 
 
 def _check_copies(run: Run) -> None:
@@ -138,16 +165,20 @@ def _check_copies(run: Run) -> None:
             raise UserError(f"select.masked_copies: {part.who} has no answers for copies; leave masked_copies out")
         if part.inputs.fingerprint != run.inputs.fingerprint:
             raise UserError(
-                f"select.masked_copies: {part.who} reads other tokens than {run.encoder.name} at max_length "
+                f"select.masked_copies: {part.who} reads other tokens than {_name(run.encoder)} at max_length "
                 f"{run.inputs.max_length}, and tokens are masked; give both the same, or leave masked_copies out"
             )
 
 
 def _check_answers(run: Run) -> None:
     source = run.first.source if run.first is not None else None
+    if source is not None and source.method.learner.starts_from == "nothing":
+        raise UserError(
+            f"learner.start.from: {source.label} is a {source.method.learner.kind}, which has no layers to start from"
+        )
     if source is not None and not _same_tokenizer(source.encoder, run.encoder):
         raise UserError(
-            f"learner.start.from: {source.label} reads texts with another tokenizer than {run.encoder.name}; start "
+            f"learner.start.from: {source.label} reads texts with another tokenizer than {_name(run.encoder)}; start "
             "from `encoder` or `random`"
         )
     for part in run.parts:
@@ -164,11 +195,14 @@ def _check_answers(run: Run) -> None:
                 f"teacher: {', '.join(run.method.layer_terms)} compare layers, and a file of answers has none; weigh "
                 "`soft` or `hard` alone"
             )
-        if part.inputs.encoder.fingerprint != run.encoder.fingerprint and not _same_tokenizer(
-            part.inputs.encoder, run.encoder
-        ):
+        if isinstance(part.of, tuple) and part.of[0].method.learner.starts_from == "nothing":
             raise UserError(
-                f"teacher: {part.who} reads texts with another tokenizer than {run.encoder.name}, so that only its "
+                f"teacher: {', '.join(run.method.layer_terms)} compare layers, and a "
+                f"{part.of[0].method.learner.kind} has none; weigh `soft` or `hard` alone"
+            )
+        if not _same_tokenizer(part.inputs.encoder, run.encoder):
+            raise UserError(
+                f"teacher: {part.who} reads texts with another tokenizer than {_name(run.encoder)}, so that only its "
                 f"logits can be compared; leave out {', '.join(run.method.layer_terms)}"
             )
         if part.inputs.max_length != run.inputs.max_length:
@@ -178,8 +212,14 @@ def _check_answers(run: Run) -> None:
             )
 
 
-def _same_tokenizer(one: Encoder, other: Encoder) -> bool:
+def _name(encoder: Encoder | None) -> str:
+    return encoder.name if encoder else "pixels"
+
+
+def _same_tokenizer(one: Encoder | None, other: Encoder | None) -> bool:
     """Whether two encoders have the same vocabulary files, as a model fine-tuned elsewhere has its encoder's."""
+    if one is None or other is None:
+        return one is other
     if one.fingerprint == other.fingerprint:
         return True
     names = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
@@ -198,7 +238,9 @@ def teacher_shape(run: Run) -> Shape:
     if not run.parts:
         return Shape()
     first = run.parts[0]
-    return first.of[0].shape if isinstance(first.of, tuple) else shape_of(first.inputs.encoder)
+    if isinstance(first.of, tuple):
+        return first.of[0].shape
+    return shape_of(first.inputs.encoder) if first.inputs.encoder else Shape()
 
 
 def pairs_of(run: Run) -> tuple[tuple[int, int], ...]:
@@ -221,6 +263,12 @@ def _check_terms(run: Run) -> None:
         missing = [kind for kind in objective.kinds if kind not in student.hands_out]
         if missing:
             raise UserError(f"weights.{term}: reads {missing[0]!r}, which a {method.learner.kind} does not hand out")
+    path = "path_log_likelihood"
+    if path in student.hands_out and not any(path in objective.kinds for objective in method.objectives.values()):
+        raise UserError(
+            f"weights: a {method.learner.kind} learns by tree_hard or tree_soft, and none has a weight; its logits are "
+            "those of a single leaf, so that other terms never move its gates"
+        )
     if method.layer_terms and not pairs:
         return  # depths are unknown before the encoder is fetched
     labels = known_labels(run.inputs.data)

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from internal_kd.errors import UserError
 from internal_kd.files import sha256_text
 from internal_kd.learners.learner import Learner, Shape
 from internal_kd.params.method import SelectParams
@@ -168,7 +169,9 @@ class Run(Artefact):
 
     def reads(self) -> dict[str, Artefact]:
         """Return the inputs, the first weights and the answers."""
-        needed: dict[str, Artefact] = {"inputs": self.inputs, "encoder": self.inputs.encoder}
+        needed: dict[str, Artefact] = {"inputs": self.inputs}
+        if self.encoder is not None:
+            needed["encoder"] = self.encoder
         if self.first is not None:
             needed["first"] = self.first
         return needed | {f"answers{i}": part for i, part in enumerate(self.parts)}
@@ -191,9 +194,20 @@ class Run(Artefact):
         return self.inputs.task
 
     @property
-    def encoder(self) -> Encoder:
-        """The encoder that reads its texts."""
+    def encoder(self) -> Encoder | None:
+        """The encoder that reads its texts; None for images."""
         return self.inputs.encoder
+
+    @property
+    def reader(self) -> Encoder:
+        """The encoder of a run that reads texts.
+
+        Raises:
+            UserError: it reads images.
+        """
+        if self.encoder is None:
+            raise UserError(f"{self.label} reads images, without an encoder")
+        return self.encoder
 
     @property
     def depth(self) -> int | None:

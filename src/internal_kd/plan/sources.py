@@ -18,7 +18,7 @@ from internal_kd.files import write_json
 from internal_kd.learners.configs import read_config, shape_of_config
 from internal_kd.learners.learner import Shape
 from internal_kd.params import Params
-from internal_kd.params.data import EncoderParams, FilesEntry, GlueEntry, TaskEntry
+from internal_kd.params.data import DataParams, EncoderParams, FilesEntry, GlueEntry, ImagesEntry, TaskEntry
 from internal_kd.plan.artefacts import ENCODER_FILES, Data, Encoder
 from internal_kd.plan.identity import DATA, ContentHashes
 from internal_kd.plan.recipes import RECIPES
@@ -45,6 +45,11 @@ def plan_data(params: Params, name: str, hashes: ContentHashes) -> Data:
     if isinstance(entry, FilesEntry):
         given = {"train": entry.train, "dev": entry.dev, "test": entry.test}
         files = {split: Path(path) for split, path in given.items() if path is not None}
+    elif isinstance(entry, ImagesEntry):
+        if entry.repository and entry.revision:
+            hub = DataParams(repository=entry.repository, revision=entry.revision)
+        else:
+            files = image_files(entry)
     elif isinstance(entry, GlueEntry):
         glue = entry.glue or name
         if params.data.root is None:
@@ -60,7 +65,8 @@ def plan_data(params: Params, name: str, hashes: ContentHashes) -> Data:
     if content is None and files and not any(path.exists() for path in files.values()):
         content = _recall(TASKS, _name_of_task(entry, files[next(iter(files))].parent))
     if content is None:
-        content = {split: hashes.of_file(path, f"tasks.{name}") for split, path in files.items()}
+        of = hashes.of_path if isinstance(entry, ImagesEntry) else hashes.of_file
+        content = {split: of(path, f"tasks.{name}") for split, path in files.items()}
     return Data(RECIPES["fetch_task"], name, entry, glue, hub, content, files)
 
 
@@ -184,6 +190,17 @@ def _glue_files(folder: Path, glue: str, recalled: Content | None) -> dict[str, 
     return {split: path for split, path in files.items() if path.exists() or not split.startswith("test")}
 
 
+def image_files(entry: ImagesEntry) -> dict[str, Path]:
+    """Return the local sources of a task of images; that of an IDX file's labels is called ``<split> labels``."""
+    files = {}
+    for split, given in (("train", entry.train), ("dev", entry.scored)):
+        path = files[split] = Path(given)
+        if "idx3" in path.name and not path.is_dir():
+            labels = path.name.replace("images", "labels").replace("idx3", "idx1")
+            files[f"{split} labels"] = path.with_name(labels)
+    return files
+
+
 def _name_of_encoder(encoder: EncoderParams) -> str:
     if encoder.source == "folder":
         return f"folder {encoder.path}"
@@ -194,6 +211,8 @@ def _name_of_task(entry: TaskEntry, folder: Path) -> str:
     more = f", {entry.unlabelled}" if entry.unlabelled else ""
     if isinstance(entry, FilesEntry):
         return f"files {', '.join(path for path in (entry.train, entry.dev, entry.test) if path)}{more}"
+    if isinstance(entry, ImagesEntry):
+        return f"images {entry.train}, {entry.scored}"
     return f"{entry.source} {folder}{more}"
 
 

@@ -164,7 +164,7 @@ def _measure(teacher: Run, subjects: list[Measured]) -> tuple[list[Measured], li
     from internal_kd.distillation.hardware import choose_hardware
 
     data = EncodedTask.of(teacher.inputs)
-    examples = data.split("dev")
+    examples = data.texts("dev")
     positions = np.sort(np.random.default_rng(0).permutation(len(examples))[:EXAMPLES])
     shown = _readable(examples, positions, data.info.texts)
     students = [Student(partial(subjects[place].load, data.info), subjects[place].pairs) for place in ready]
@@ -176,7 +176,7 @@ def _measure(teacher: Run, subjects: list[Measured]) -> tuple[list[Measured], li
             subjects[place] = replace(subjects[place], problem=distance)
         else:
             distances[place] = distance
-    return subjects, distances, _map_lines(teacher.encoder, subjects, distances, examples, positions, shown)
+    return subjects, distances, _map_lines(teacher.reader, subjects, distances, examples, positions, shown)
 
 
 def _readable(examples: EncodedExamples, positions: Array, texts: int) -> list[int]:

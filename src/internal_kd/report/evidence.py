@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from internal_kd.errors import UserError
-from internal_kd.params.data import FilesEntry, GeneratorEntry
+from internal_kd.params.data import OWN, GeneratorEntry
 from internal_kd.plan.artefacts import Data
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import problem_with, read_record
@@ -103,7 +103,7 @@ def _info_from_params(data: Data) -> TaskInfo:
         return replace(GLUE[data.glue].info({}, ""), name=data.name)
     labels: tuple[str, ...] = () if data.kind == "values" else ("0", "1")
     title, metrics = data.name, KINDS[data.kind].default_metrics(labels)
-    if isinstance(data.entry, FilesEntry):
+    if isinstance(data.entry, OWN):
         labels = tuple(str(label) for label in data.entry.labels or labels)
         metrics = data.entry.metrics or KINDS[data.kind].default_metrics(labels)
     elif isinstance(data.entry, GeneratorEntry):

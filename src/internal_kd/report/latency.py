@@ -85,9 +85,9 @@ def _learners(cells: tuple[Cell, ...]) -> dict[str, Cell]:
 
 def _config_folder(study: Study) -> Path | None:
     """Return where the encoder's configuration lies: its own folder, or the model of a run with all layers."""
-    encoder = next(iter(study.tasks.values())).encoder
+    encoders = [inputs.encoder.folder for inputs in study.tasks.values() if inputs.encoder]
     whole = (run for run in study.runs if getattr(run.method.learner, "layers", None) == "all")
-    folders = [encoder.folder, *(run.folder / "model" for run in whole)]
+    folders = [*encoders[:1], *(run.folder / "model" for run in whole)]
     return next((folder for folder in folders if (folder / "config.json").is_file()), None)
 
 

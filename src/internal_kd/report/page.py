@@ -131,8 +131,8 @@ class _Page:
         facts.append(f"{finished} of {len(self.runs)} runs")
         if len(done):
             facts.append(f"{duration(done['seconds'].sum())} of training")
-        encoder = self.study.params.encoder
-        facts.append(f"encoder {encoder.name}")
+        if any(inputs.encoder for inputs in self.study.tasks.values()):
+            facts.append(f"encoder {self.study.params.encoder.name}")
         sizes = self.layout.tasks.dropna(subset=["train", "dev"])
         rows = [
             f"{line['title']} ({line['train']:,} training, {line['dev']:,} dev examples)"

@@ -175,7 +175,7 @@ def disagreement_lines(results: StudyResults) -> Lines:
     lines = []
     for cell in (cell for cell in results.cells if cell.is_student):
         task, teacher = results.task(cell), results.teacher_run(cell.runs[0])
-        if task.info.kind != "classes" or not results.finished(cell) or teacher is None:
+        if task.info.kind != "classes" or not task.info.texts or not results.finished(cell) or teacher is None:
             continue
         labels, of_teacher, own = task.labels(), teacher.predicted(), results.predicted(cell)
         differing = (own != of_teacher).sum(0)

@@ -147,6 +147,8 @@ def _data_lines(data: Data) -> list[str]:
 
 def _length_line(inputs: Inputs) -> str:
     train: Mapping[str, Any] = read_mapping(inputs.marker)["splits"]["train"]
+    if inputs.encoder is None:
+        return f"tasks.{inputs.task}: images of {'x'.join(map(str, read_mapping(inputs.marker)['size']))}"
     cut = f", {train['cut']} of {train['rows']} examples cut" if "cut" in train else ""
     return (
         f"tasks.{inputs.task}: {train['tokens'] / train['rows']:.0f} tokens on average in {inputs.encoder.name}, "
@@ -168,7 +170,7 @@ def _check_teachers(study: Study, usable: Iterable[str], found: Findings) -> Non
                     found.facts.append(fact)
                     found.warnings += suspicious
             elif isinstance(artefact, Run) and isinstance(artefact.method.learner, FinishedModel):
-                model, data = artefact.inputs.encoder, artefact.inputs.data
+                model, data = artefact.reader, artefact.inputs.data
                 if {model.fingerprint, data.fingerprint} <= set(usable):
                     artefact.method.learner.order(model.folder, read_task(data).info.labels)
         except UserError as error:

@@ -20,6 +20,7 @@ from internal_kd.distillation.curricula import epochs_of, stages_of
 from internal_kd.distillation.objectives import KINDS, OBJECTIVES
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping
+from internal_kd.learners.learner import Shape
 from internal_kd.plan.artefacts import Artefact, Data, Encoder, Inputs
 from internal_kd.plan.refusals import known_rows
 from internal_kd.plan.runs import Answers, Run
@@ -116,10 +117,11 @@ def _size_of(inputs: Inputs) -> tuple[int, float] | None:
     """Return training examples and their mean tokens: counted if they are encoded, else assumed; None if unknown."""
     try:
         train = read_mapping(inputs.marker)["splits"]["train"]
-        return int(train["rows"]), train["tokens"] / train["rows"]
+        # An image, or a sentence vector, counts as one token.
+        return int(train["rows"]), train.get("tokens", train["rows"]) / train["rows"]
     except (UserError, KeyError, TypeError, ValueError, ZeroDivisionError):
         rows = known_rows(inputs.data)
-        return (rows["train"], ASSUMED_FILLING * inputs.max_length) if rows else None
+        return (rows["train"], ASSUMED_FILLING * inputs.max_length or 1.0) if rows else None
 
 
 def needed_downloads(needed: Iterable[Artefact]) -> str | None:
@@ -129,7 +131,7 @@ def needed_downloads(needed: Iterable[Artefact]) -> str | None:
         if isinstance(artefact, Encoder) and artefact.encoder.source == "hub":
             names.setdefault(str(artefact.encoder.id), [])
         elif isinstance(artefact, Data) and artefact.hub is not None:
-            names.setdefault(artefact.hub.repository, []).append(str(artefact.glue))
+            names.setdefault(artefact.hub.repository, []).append(artefact.glue or artefact.name)
     if not names:
         return None
     shown = [f"{name} ({', '.join(sorted(parts))})" if parts else name for name, parts in sorted(names.items())]
@@ -168,7 +170,7 @@ def needed_disk(study: Study, needed: Sequence[Artefact]) -> str | None:
 
 def model_bytes(run: Run) -> int | None:
     """Return the bytes of a run's weights, None if its encoder has not been seen yet."""
-    config, shape = config_of(run.encoder), run.shape
+    config, shape = config_of(run.encoder) if run.encoder else None, run.shape
     vocabulary = None if config is None else config.get("vocab_size")
     if config is None or not isinstance(vocabulary, int) or not (shape.layers and shape.width and shape.inner):
         return None
@@ -181,19 +183,22 @@ def model_bytes(run: Run) -> int | None:
 def _recorded_bytes(answers: Answers, budget: float) -> float:
     """Return the most bytes that a recording may take: the budget where a size is not known yet."""
     size = _size_of(answers.inputs)
-    shape = answers.of[0].shape if isinstance(answers.of, tuple) else shape_of(answers.inputs.encoder)
-    if size is None or not (shape.layers and shape.width and shape.heads):
+    encoder = answers.inputs.encoder
+    shape = answers.of[0].shape if isinstance(answers.of, tuple) else shape_of(encoder) if encoder else Shape()
+    read = {kind for need in answers.needs for term in need.terms for kind in OBJECTIVES[term].teacher_kinds}
+    stored = {part for kind in read for part in KINDS[kind].made_of or (kind,)}
+    layered = any(KINDS[kind].by_layer for kind in stored)
+    if size is None or (layered and not (shape.layers and shape.width and shape.heads)):
         return budget
     rows, tokens = size
-    axes = {"classes": 2, "width": shape.width, "inner": shape.width, "heads": shape.heads, "tokens": tokens}
-    read = {kind for need in answers.needs for term in need.terms for kind in OBJECTIVES[term].kinds}
-    stored = {part for kind in read for part in KINDS[kind].made_of or (kind,)}
+    width, heads = shape.width or 0, shape.heads or 0
+    axes = {"classes": 2, "width": width, "inner": width, "heads": heads, "tokens": tokens}
     each = sum(
         BYTES_PER_RECORDED
         * math.prod(axes[axis] for axis in KINDS[kind].axes)
         # Squares of lengths that vary are more than the square of their mean.
         * (SPREAD if KINDS[kind].axes.count("tokens") == 2 else 1.0)
-        * (shape.layers if KINDS[kind].by_layer else 1)
+        * ((shape.layers or 0) if KINDS[kind].by_layer else 1)
         for kind in stored
     )
     copies = max((need.select.masked_copies for need in answers.needs), default=0)

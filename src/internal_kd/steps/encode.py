@@ -1,44 +1,114 @@
-"""Tokenise a task with an encoder's tokenizer into ragged, memory-mappable arrays."""
+"""Make a task's inputs: token ids of an encoder's tokenizer, its sentence vectors, or the pixels of images."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from internal_kd.plan.artefacts import Inputs
+    from pathlib import Path
+
+    import numpy as np
+
+    from internal_kd.data.examples import TaskOnDisk
+    from internal_kd.plan.artefacts import Encoder, Inputs
+
+# Examples that an encoder reads at a time.
+_AT_ONCE = 64
 
 
 def encode_task(inputs: Inputs) -> None:
-    """Write ``work/inputs/<task>-<fp>/``: the token ids of every split and a manifest.
+    """Write ``work/inputs/<task>-<fp>/``: the inputs of every split and a manifest.
 
-    Pairs are truncated longest first; special tokens count towards the length; nothing is padded. Splits are streamed,
-    so the memory needed does not grow with them.
+    Pairs are truncated longest first; special tokens count towards the length; nothing is padded. Token ids are
+    streamed, so the memory needed does not grow with a split.
 
     Raises:
         UserError: task or encoder was not fetched, or the tokenizer does not suit the encoder.
         Damaged: a file of the task or the encoder is not what was fetched.
     """
     from internal_kd.data.examples import manifest_of, read_task
-    from internal_kd.data.inputs_writing import write_split
-    from internal_kd.data.tokenizers import load_tokenizer
-    from internal_kd.files import publish, read_mapping, staging_folder, verified
+    from internal_kd.files import publish, staging_folder
 
     task = read_task(inputs.data)
-    source = inputs.encoder
+    write = {"tokens": _tokens, "pixels": _pixels, "sentences": _sentences}[inputs.form]
+    with staging_folder(inputs.folder) as staged:
+        facts = write(inputs, task, staged)
+        common = {"task": task.info.to_json(), "data_sha256": task.sha256}
+        publish(staged, inputs.folder, {**manifest_of(inputs), **common, **facts})
+
+
+def _tokens(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
+    from internal_kd.data.inputs_writing import write_split
+    from internal_kd.data.tokenizers import load_tokenizer
+
+    assert inputs.encoder is not None
+    _verify_tokenizer(inputs.encoder)
+    encoder = load_tokenizer(inputs.encoder.folder, inputs.encoder.name, inputs.max_length)
+    splits = {
+        split: write_split(folder, split, task.path(split), encoder, kind=task.info.kind) for split in task.info.rows
+    }
+    named = {"max_length": inputs.max_length, "pad_id": encoder.pad_id, "tokenizer": encoder.identity}
+    return {**named, "splits": splits}
+
+
+def _verify_tokenizer(source: Encoder) -> None:
+    from internal_kd.files import read_mapping, verified
+
     record = read_mapping(source.marker)
     verified(source.folder, record, [name for name in record.get("files", {}) if not name.endswith(".safetensors")])
-    encoder = load_tokenizer(source.folder, source.name, inputs.max_length)
-    with staging_folder(inputs.folder) as staged:
-        splits = {
-            split: write_split(staged, split, task.path(split), encoder, kind=task.info.kind)
-            for split in task.info.rows
-        }
-        manifest = {
-            "task": task.info.to_json(),
-            "max_length": inputs.max_length,
-            "pad_id": encoder.pad_id,
-            "tokenizer": encoder.identity,
-            "splits": splits,
-            "data_sha256": task.sha256,
-        }
-        publish(staged, inputs.folder, {**manifest_of(inputs), **manifest})
+
+
+def _pixels(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
+    from internal_kd.data.dense import write_dense
+    from internal_kd.data.examples import images_of
+
+    splits, size = {}, []
+    for split in task.info.rows:
+        table = task.table(split)
+        images = images_of(table)
+        labels = table["label"].to_numpy()
+        splits[split] = write_dense(folder, split, "pixels", table["idx"].to_numpy(), labels, images)
+        size = list(images.shape[1:])
+    return {"form": "pixels", "size": size, "splits": splits}
+
+
+def _sentences(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
+    import numpy as np
+
+    from internal_kd.data.dense import write_dense
+    from internal_kd.data.inputs import EncodedTask
+
+    tokens = EncodedTask(inputs.tokens.folder)
+    splits, width = {}, 0
+    read = _mean_states(inputs)
+    for split in tokens.splits:
+        examples = tokens.texts(split)
+        starts = range(0, len(examples), _AT_ONCE)
+        vectors = np.concatenate([read(examples.batch(range(s, min(s + _AT_ONCE, len(examples))))) for s in starts])
+        splits[split] = write_dense(folder, split, "sentences", examples.idx, examples.labels, vectors)
+        width = vectors.shape[1]
+    return {"form": "sentences", "size": [width], "splits": splits}
+
+
+def _mean_states(inputs: Inputs) -> Any:
+    """Return a function from a batch of token ids to the means of the encoder's last states over real tokens."""
+    import torch
+
+    from internal_kd.distillation.hardware import choose_hardware
+    from internal_kd.learners.encoder import EncoderLearner
+    from internal_kd.plan.store import verified_folder
+
+    assert inputs.encoder is not None
+    network = EncoderLearner().build(verified_folder(inputs.encoder), 2, seed=0).freeze()
+    hardware = choose_hardware("fp32")
+    hardware.place(network.module)
+    top = "hidden", network.layers
+
+    def read(batch: dict[str, torch.Tensor]) -> np.ndarray:
+        batch = {name: tensor.to(hardware.device) for name, tensor in batch.items()}
+        with torch.no_grad():
+            states = network.read(batch, frozenset({top}))[top].float()
+        real = batch["attention_mask"].unsqueeze(-1).float()
+        return ((states * real).sum(1) / real.sum(1)).cpu().numpy()
+
+    return read

@@ -22,6 +22,7 @@ from internal_kd.tasks.metrics import METRICS
 if TYPE_CHECKING:
     import numpy as np
 
+    from internal_kd.data.dense import DenseExamples
     from internal_kd.data.inputs import EncodedExamples, EncodedTask
     from internal_kd.distillation.batches import Examples
     from internal_kd.distillation.hardware import Hardware
@@ -99,11 +100,12 @@ def refuse_weak(answers: Answers, teacher: Run | None) -> None:
     )
 
 
-def open_network(teacher: Run | None, encoder: Encoder, info: TaskInfo) -> Network:
+def open_network(teacher: Run | None, encoder: Encoder | None, info: TaskInfo) -> Network:
     """Load a teacher's network, frozen; None stands for the pre-trained encoder, whose head means nothing."""
     from internal_kd.learners.encoder import EncoderLearner
 
     if teacher is None:
+        assert encoder is not None
         return EncoderLearner().build(verified_folder(encoder), info.outputs, seed=0).freeze()
     return teacher.method.learner.load(verified_folder(teacher, "model"), info.outputs).freeze()
 
@@ -146,7 +148,7 @@ def _record_network(answers: Answers, teacher: Run | None, data: EncodedTask, ma
     network = open_network(teacher, answers.inputs.encoder, info)
     hardware.place(network.module)
     shape = Shape(network.layers, network.width, network.heads)
-    examples, rows = _examples(answers, data.training())
+    examples, rows = _examples(answers, data.training(), info.labels)
     lengths, sizes = np.asarray(examples.lengths)[rows], sizes_of(network, info.outputs)
     wanted = asked(answers, info, shape, _layers_of(answers))
     kept = affordable(wanted, lengths, sizes, machine.disk_budget_gb)
@@ -164,17 +166,20 @@ def _record_network(answers: Answers, teacher: Run | None, data: EncodedTask, ma
 
 
 def _layers_of(answers: Answers) -> int | None:
-    return read_mapping(answers.inputs.encoder.marker).get("layers")
+    encoder = answers.inputs.encoder
+    return read_mapping(encoder.marker).get("layers") if encoder else None
 
 
-def _examples(answers: Answers, originals: EncodedExamples) -> tuple[Examples, np.ndarray]:
+def _examples(
+    answers: Answers, originals: EncodedExamples | DenseExamples, labels: tuple[str, ...]
+) -> tuple[Examples, np.ndarray]:
     """Return all examples, masked copies included, and the positions of those that a student of the study reads."""
     import numpy as np
 
     from internal_kd.steps.train import training_positions, with_copies
 
     chosen = [
-        (training_positions(originals, select)[0], copies_of(select.masked_copies, select.masked_share))
+        (training_positions(originals, select, labels)[0], copies_of(select.masked_copies, select.masked_share))
         for select in {need.select for need in answers.needs}
     ]
     examples, positions = with_copies(originals, answers.inputs, chosen)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from transformers import PreTrainedModel
 
+    from internal_kd.data.dense import DenseExamples
     from internal_kd.data.inputs import EncodedExamples
     from internal_kd.distillation.answers import Answers as Answering
     from internal_kd.distillation.batches import Examples
@@ -78,7 +79,7 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
         hardware.place(network.module)
         write_run(run, network, dev, hardware, None, job, keep_model=keep_model)
         return
-    positions, held_out = training_positions(originals, settings.select)
+    positions, held_out = training_positions(originals, settings.select, info.labels)
     copies = copies_of(settings.select.masked_copies, settings.select.masked_share)
     examples, (positions,) = with_copies(originals, run.inputs, [(positions, copies)])
     terms = _terms(run, network, info)
@@ -111,19 +112,33 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
     write_run(run, network, dev, hardware, result, job, keep_model=keep_model, held_out=(originals, held_out))
 
 
-def training_positions(examples: EncodedExamples, chosen: SelectParams) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of the examples that are trained on, unlabelled ones included, and of those held out."""
+def training_positions(
+    examples: EncodedExamples | DenseExamples, chosen: SelectParams, names: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of the examples that are trained on, unlabelled ones included, and of those held out.
+
+    Raises:
+        UserError: a class that is chosen or dropped is not one of ``names``, or nothing is left.
+    """
     import numpy as np
 
     from internal_kd.distillation.selectors import select
 
     labelled = np.flatnonzero(examples.labelled)
-    found = select(np.asarray(examples.idx)[labelled], by=chosen.by, keep=chosen.keep, hold_out=chosen.hold_out)
+    seen = None
+    if named := chosen.classes or chosen.drop_classes:
+        if unknown := [name for name in named if name not in names]:
+            raise UserError(f"select: the task has no class {unknown[0]!r}; it has {', '.join(names)}")
+        of_named = np.isin(np.asarray(examples.labels)[labelled], [names.index(name) for name in named])
+        seen = of_named if chosen.classes else ~of_named
+    found = select(
+        np.asarray(examples.idx)[labelled], by=chosen.by, keep=chosen.keep, hold_out=chosen.hold_out, seen=seen
+    )
     return np.concatenate([labelled[found.train], np.flatnonzero(~examples.labelled)]), labelled[found.held_out]
 
 
 def with_copies(
-    examples: EncodedExamples, inputs: Inputs, chosen: Sequence[tuple[np.ndarray, tuple[Copy, ...]]]
+    examples: EncodedExamples | DenseExamples, inputs: Inputs, chosen: Sequence[tuple[np.ndarray, tuple[Copy, ...]]]
 ) -> tuple[Examples, list[np.ndarray]]:
     """Return the examples, masked copies included, and the positions of what is chosen of them.
 
@@ -135,11 +150,13 @@ def with_copies(
     Raises:
         UserError: there are to be copies, and the tokenizer has no mask token.
     """
+    from internal_kd.data.inputs import EncodedExamples
     from internal_kd.data.tokenizers import load_tokenizer
 
     copies = sorted({copy for _, copies in chosen for copy in copies})
     if not copies:
         return examples, [positions for positions, _ in chosen]
+    assert inputs.encoder is not None and isinstance(examples, EncodedExamples)
     tokenizer = load_tokenizer(inputs.encoder.folder, inputs.encoder.name, inputs.max_length)
     if tokenizer.mask_id is None:
         raise UserError(
@@ -150,7 +167,12 @@ def with_copies(
 
 
 def _network(run: Run, info: TaskInfo) -> Network:
+    if run.method.learner.starts_from == "nothing":
+        from internal_kd.data.inputs import input_shape
+
+        return run.method.learner.build(input_shape(run.inputs), info.outputs, run.seed, labels=info.labels)
     if run.first is None:
+        assert run.encoder is not None
         return run.method.learner.build(verified_folder(run.encoder), info.outputs, run.seed, labels=info.labels)
     from internal_kd.learners.capture import network_of
     from internal_kd.learners.weights import load_classifier, name_labels

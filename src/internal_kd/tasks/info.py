@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from internal_kd.errors import UserError
 from internal_kd.tasks.kinds import KINDS
@@ -29,10 +29,11 @@ class TaskInfo:
         kind: a key of ``KINDS``, such as ``"classes"`` or ``"values"``.
         labels: names of the classes in the order of their numbers; empty for values.
         metrics: keys of ``METRICS``, main metric first.
-        texts: number of text columns, 1 or 2.
+        texts: number of text columns, 1 or 2; 0 for images.
         rows: number of examples by split (train, dev, dev_mismatched, test, unlabelled, ...).
         licence: of the data.
         source: where the examples came from.
+        scored_on: what people call the examples that scores are on, the split "dev".
 
     Raises:
         UserError: the kind or a metric is unknown, or they do not fit each other or the labels.
@@ -52,6 +53,7 @@ class TaskInfo:
     rows: dict[str, int]
     licence: str = ""
     source: str = ""
+    scored_on: Literal["dev set", "test set"] = "dev set"
 
     def __post_init__(self) -> None:
         kind = KINDS[self.kind]
@@ -94,6 +96,7 @@ class TaskInfo:
         Raises:
             UserError: a field is missing, unknown or has the wrong type.
         """
+        values = {"scored_on": "dev set", **values}
         known = {field.name for field in fields(cls)}
         if odd := sorted(known.symmetric_difference(values)):
             raise UserError(f"the task's facts have missing or unknown fields: {', '.join(odd)}")
@@ -103,6 +106,7 @@ class TaskInfo:
             isinstance(values[name], list) and all(isinstance(entry, str) for entry in values[name])
             for name in ("labels", "metrics")
         )
+        of_text = of_text and values["scored_on"] in ("dev set", "test set")
         of_rows = isinstance(rows, dict) and all(isinstance(count, int) for count in rows.values())
         if not (of_text and of_lists and of_rows and isinstance(values["texts"], int)):
             raise UserError("the task's facts have a field of the wrong type")

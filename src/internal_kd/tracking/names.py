@@ -51,7 +51,8 @@ def identity_of(run: Run) -> str:
 def coordinates(run: Run) -> dict[str, str]:
     """Return what people look for a run by, as tags and parameters."""
     depth = {} if run.depth is None else {"depth": str(run.depth)}
-    known = {"task": run.task, "encoder": run.encoder.name, "method": run.method.name, "examples": run.examples}
+    encoder = {"encoder": run.encoder.name} if run.encoder else {}
+    known = {"task": run.task, **encoder, "method": run.method.name, "examples": run.examples}
     return {**known, "variant": run.method.variant, **depth}
 
 

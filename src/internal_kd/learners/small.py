@@ -1,0 +1,203 @@
+"""Learners that start from nothing: a perceptron, a convolutional network, a soft decision tree.
+
+They read images as pixels, and texts as the words that occur in them or as the encoder's sentence vectors. They have no
+layers to compare. Importing this module imports no torch.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from internal_kd.errors import UserError
+from internal_kd.fields import Count, Frozen, Positive, Share
+from internal_kd.learners.learner import OF_TREES, Form, InputShape, Network, Shape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from internal_kd.learners.small_networks import SmallModule
+
+# Gates and leaves of a tree of this depth, for a single example: deeper ones fill any memory.
+DEEPEST_TREE = 16
+
+
+class SmallLearner(Frozen):
+    """What the learners of this module share."""
+
+    hands_out: ClassVar[frozenset[str]] = frozenset({"logits"})
+    kind: str
+
+    @property
+    @abstractmethod
+    def short_name(self) -> str:
+        """Return its shape as a short text for paths and tables."""
+
+    @property
+    def starts_from(self) -> str:
+        """Return where first weights come from: nowhere."""
+        return "nothing"
+
+    @property
+    def draws(self) -> bool:
+        """Return whether first weights depend on the seed: all do."""
+        return True
+
+    def identity(self) -> dict[str, Any]:
+        """Return its kind and the fields that are not defaults."""
+        return {"kind": self.kind, **self.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})}
+
+    @abstractmethod
+    def form(self, images: bool) -> Form:
+        """Return how it reads a task, as `Learner.form` does."""
+
+    def shape(self, source: Shape) -> Shape:
+        """Return its sizes, whatever the source: it has no layers."""
+        return Shape(0, None, None, None, self.kind, self.hands_out)
+
+    def build(
+        self, source: Path | nn.Module | InputShape | None, outputs: int, seed: int, *, labels: Sequence[str] = ()
+    ) -> Network:
+        """Return a network for inputs of the shape ``source``, as `Learner.build` does."""
+        from internal_kd.learners.small_networks import SmallNetwork
+        from internal_kd.learners.weights import seeded
+
+        if not isinstance(source, InputShape):
+            raise UserError(f"a {self.kind} is built from the shape of its inputs")
+        with seeded(seed):
+            module = self.module(source, outputs)
+        return SmallNetwork(module.eval(), self.kind, source, labels)
+
+    def load(self, folder: Path, outputs: int, *, labels: Sequence[str] = ()) -> Network:
+        """Return a finished network, in eval mode, as `Learner.load` does."""
+        from internal_kd.learners.small_networks import SmallNetwork, read_weights
+
+        inputs, names, weights = read_weights(Path(folder), outputs)
+        module = self.module(inputs, outputs)
+        try:
+            module.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UserError(f"{folder} holds another {self.kind} than this ({str(error).splitlines()[0]})") from None
+        return SmallNetwork(module.eval(), self.kind, inputs, labels or names)
+
+    @abstractmethod
+    def module(self, inputs: InputShape, outputs: int) -> SmallModule:
+        """Return the torch module, its weights drawn from torch's random state."""
+
+
+class ReadsTexts(SmallLearner):
+    """A learner that reads texts too.
+
+    Attributes:
+        features: of a text: ``words`` (which of the encoder's word pieces occur) or ``sentences`` (the mean of the
+            pre-trained encoder's last hidden states). Images are read as pixels.
+    """
+
+    features: Literal["words", "sentences"] = Field("words", description="how a text is read; images are pixels")
+
+    def form(self, images: bool) -> Form:
+        """Return how it reads a task, as `Learner.form` does."""
+        return "pixels" if images else "sentences" if self.features == "sentences" else "tokens"
+
+
+class MLPLearner(ReadsTexts):
+    """A multilayer perceptron with ReLU.
+
+    Attributes:
+        widths: of the hidden layers.
+        dropout: of hidden units.
+        input_dropout: of inputs.
+        max_norm: of the weights into a hidden unit, kept after every step (Hinton et al. 2012); None: no limit.
+
+    Example:
+        >>> MLPLearner(widths=(800, 800)).short_name
+        'mlp800x800'
+    """
+
+    kind: Literal["mlp"] = "mlp"
+    widths: Annotated[tuple[Count, ...], Field(max_length=20)] = Field((800, 800), description="of the hidden layers")
+    dropout: Annotated[Share, Field(lt=1)] = Field(0.0, description="of hidden units")
+    input_dropout: Annotated[Share, Field(lt=1)] = Field(0.0, description="of inputs")
+    max_norm: Positive | None = Field(None, description="largest norm of the weights into a hidden unit")
+
+    @property
+    def short_name(self) -> str:
+        """Return ``mlp800x800``."""
+        return "mlp" + "x".join(map(str, self.widths))
+
+    def module(self, inputs: InputShape, outputs: int) -> SmallModule:
+        """Return the torch module."""
+        from internal_kd.learners.small_networks import mlp
+
+        return mlp(inputs, self.widths, outputs, self.dropout, self.input_dropout, self.max_norm)
+
+
+class CNNLearner(SmallLearner):
+    """A convolutional network like LeNet-5: blocks of a 5x5 convolution, ReLU and 2x2 maxima, then a hidden layer.
+
+    Attributes:
+        channels: of the convolutions.
+        dense: width of the hidden layer.
+        dropout: of the hidden layer.
+    """
+
+    kind: Literal["cnn"] = "cnn"
+    channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=6)] = Field(
+        (16, 32), description="of the convolutions"
+    )
+    dense: Count = Field(128, description="width of the hidden layer")
+    dropout: Annotated[Share, Field(lt=1)] = Field(0.0, description="of the hidden layer")
+
+    @property
+    def short_name(self) -> str:
+        """Return ``cnn16x32``."""
+        return "cnn" + "x".join(map(str, self.channels))
+
+    def form(self, images: bool) -> Form:
+        """Return ``pixels``; texts are refused."""
+        if not images:
+            raise UserError("kind: a cnn reads images, and this is a task of texts; choose an mlp or a soft_tree")
+        return "pixels"
+
+    def module(self, inputs: InputShape, outputs: int) -> SmallModule:
+        """Return the torch module."""
+        from internal_kd.learners.small_networks import cnn
+
+        if min(inputs.size[:2]) < 2 ** len(self.channels):
+            raise UserError(
+                f"channels: {len(self.channels)} convolutions halve the image each, and it has "
+                f"{inputs.size[0]}x{inputs.size[1]} pixels; name fewer"
+            )
+        return cnn(inputs, self.channels, self.dense, outputs, self.dropout)
+
+
+class SoftTreeLearner(ReadsTexts):
+    """A soft binary decision tree (Frosst and Hinton 2017): each inner node is one filter, each leaf one distribution.
+
+    Its terms are ``tree_hard`` or ``tree_soft``, and ``tree_balance``. It predicts by the leaf with the greatest path
+    probability.
+
+    Attributes:
+        depth: inner nodes on the way to a leaf; there are 2^depth leaves.
+        inverse_temperature: beta of p = sigmoid(beta (x w + b)); larger ones decide harder.
+    """
+
+    hands_out: ClassVar[frozenset[str]] = frozenset({"logits"}) | OF_TREES
+    kind: Literal["soft_tree"] = "soft_tree"
+    depth: Annotated[Count, Field(le=DEEPEST_TREE)] = Field(8, description="inner nodes on the way to a leaf")
+    inverse_temperature: Positive = Field(1.0, description="larger ones decide harder")
+
+    @property
+    def short_name(self) -> str:
+        """Return ``tree8``."""
+        return f"tree{self.depth}"
+
+    def module(self, inputs: InputShape, outputs: int) -> SmallModule:
+        """Return the torch module."""
+        from internal_kd.learners.soft_tree import SoftTree
+
+        return SoftTree(inputs, self.depth, outputs, self.inverse_temperature)

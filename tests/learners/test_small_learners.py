@@ -1,0 +1,128 @@
+"""Perceptrons, convolutional networks and soft trees: what their descriptions promise of the networks."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from internal_kd.errors import UserError
+from internal_kd.learners.learner import InputShape, Network, parse_learner
+from internal_kd.learners.soft_tree import SoftTree
+
+DIGITS = InputShape("pixels", (28, 28, 1))
+
+
+def built(**learner: object) -> Network:
+    return parse_learner(learner).build(DIGITS, 10, seed=1)
+
+
+def tree(depth: int = 3, features: int = 4, outputs: int = 3, beta: float = 1.0) -> SoftTree:
+    torch.manual_seed(0)
+    return SoftTree(InputShape("sentences", (features,)), depth, outputs, beta)
+
+
+def test_sizes_are_those_of_the_papers() -> None:
+    # Hinton et al. 2015: 784-1200-1200-10 and 784-800-800-10, here without the last layer.
+    assert built(kind="mlp", widths=[1200, 1200]).count_parameters().total == 785 * 1200 + 1201 * 1200
+    assert built(kind="mlp").count_parameters().total == 785 * 800 + 801 * 800
+    # Frosst and Hinton 2017: a filter for each of 2^8 - 1 inner nodes.
+    assert built(kind="soft_tree", depth=8).count_parameters().total == 785 * 255
+
+
+def test_max_norm_limits_the_weights_into_every_hidden_unit_and_nothing_else() -> None:
+    network = built(kind="mlp", widths=[20], max_norm=0.5)
+    with torch.no_grad():
+        for weight in network.module.parameters():
+            weight.mul_(10)
+    head = network.module.head.weight.clone()
+    network.constrain()
+    assert network.module.body[0].weight.norm(dim=1).max() <= 0.5 + 1e-6
+    assert torch.equal(network.module.head.weight, head)
+
+
+def test_a_cnn_refuses_texts_and_images_that_are_too_small() -> None:
+    with pytest.raises(UserError, match="texts"):
+        parse_learner({"kind": "cnn"}).form(images=False)
+    with pytest.raises(UserError, match="3x9"):
+        parse_learner({"kind": "cnn"}).build(InputShape("pixels", (3, 9, 1)), 10, seed=1)
+
+
+def test_an_encoder_refuses_images() -> None:
+    with pytest.raises(UserError, match="images"):
+        parse_learner({}).form(images=True)
+
+
+def test_a_tree_too_deep_for_memory_is_refused() -> None:
+    with pytest.raises(UserError, match="depth"):
+        parse_learner({"kind": "soft_tree", "depth": 40})
+
+
+def test_words_are_read_as_which_occur() -> None:
+    module = parse_learner({"kind": "mlp", "widths": []}).build(InputShape("tokens", (7,)), 2, seed=1).module
+    ids, mask = torch.tensor([[3, 5, 3, 0], [6, 0, 0, 0]]), torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])
+    assert module.features(ids, mask).tolist() == [[0, 0, 0, 1, 0, 1, 0], [0, 0, 0, 0, 0, 0, 1]]
+
+
+# Soft trees
+
+
+def test_path_probabilities_are_the_products_of_the_decisions() -> None:
+    network, given = tree(2), torch.randn(5, 4)
+    reached, leaves, _ = network.paths(given)
+    p = torch.sigmoid(given @ network.gates.weight.T + network.gates.bias)
+    expected = torch.stack(
+        [(1 - p[:, 0]) * (1 - p[:, 1]), (1 - p[:, 0]) * p[:, 1], p[:, 0] * (1 - p[:, 2]), p[:, 0] * p[:, 2]], dim=1
+    )
+    assert torch.allclose(leaves.exp(), expected, atol=1e-6)
+    assert torch.allclose(reached.exp(), torch.stack([torch.ones(5), 1 - p[:, 0], p[:, 0]], dim=1), atol=1e-6)
+
+
+def test_a_deep_tree_with_hard_decisions_stays_finite() -> None:
+    network = tree(12, beta=1e3)
+    leaves = network.paths(torch.randn(3, 4))[1]
+    assert torch.isfinite(leaves).all() and torch.allclose(leaves.logsumexp(1), torch.zeros(3), atol=1e-3)
+
+
+def test_it_predicts_by_its_most_probable_leaf_and_the_mean_is_a_distribution() -> None:
+    network, given = tree(), torch.randn(6, 4)
+    leaves = network.paths(given)[1].argmax(1)
+    assert torch.equal(network(given), network.head()[leaves])
+    assert torch.allclose(network.mean_of_leaves(given).exp().sum(1), torch.ones(6), atol=1e-5)
+
+
+def test_even_gates_cost_the_least_and_the_penalty_halves_with_each_level() -> None:
+    network = tree(3)
+    with torch.no_grad():
+        network.gates.weight.zero_()
+        network.gates.bias.zero_()
+    found = network.hand_out([torch.randn(8, 4)], frozenset({("imbalance", 0)}))["imbalance", 0]
+    # 2^level nodes of strength 2^-level, each log 2: log 2 a level.
+    assert found.shape == (8,) and found.mean().item() == pytest.approx(3 * math.log(2), rel=1e-5)
+    with torch.no_grad():
+        network.gates.bias.fill_(2.0)
+    network.reached.zero_(), network.right.zero_()
+    assert network.hand_out([torch.randn(8, 4)], frozenset({("imbalance", 0)}))["imbalance", 0].mean() > found.mean()
+
+
+def test_the_penalty_pulls_uneven_gates_back() -> None:
+    network, given = tree(3), torch.randn(64, 4)
+    with torch.no_grad():
+        network.gates.bias.fill_(1.0)
+    for _ in range(300):
+        penalty = network.hand_out([given], frozenset({("imbalance", 0)}))["imbalance", 0].mean()
+        network.zero_grad()
+        penalty.backward()
+        with torch.no_grad():
+            for weight in network.gates.parameters():
+                weight -= 0.5 * weight.grad
+    assert penalty.item() == pytest.approx(3 * math.log(2), abs=0.05)
+
+
+def test_moving_averages_move_in_training_alone() -> None:
+    network, wanted = tree(), frozenset({("imbalance", 0)})
+    network.eval().hand_out([torch.randn(4, 4)], wanted)
+    assert not network.reached.any()
+    network.train().hand_out([torch.randn(4, 4)], wanted)
+    assert network.reached.all()
