@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from internal_kd.distillation.objectives import KINDS, OBJECTIVES, Objective
+from internal_kd.distillation.recording import as_recorded
 from internal_kd.registry import resolve
 
 SIZES = {"classes": 4, "width": 8, "heads": 3, "inner": 24}
@@ -82,12 +83,12 @@ class Call:
         single.objective, single.lengths = self.objective, [self.lengths[which]]
         single.labels = self.labels[which : which + 1]
         single.student, single.teacher = (
-            [self._cropped(side, kind, which) for side, kind in zip(sides, self.objective.kinds, strict=True)]
+            [self.cropped(side, kind, which) for side, kind in zip(sides, self.objective.kinds, strict=True)]
             for sides in (self.student, self.teacher)
         )
         return single
 
-    def _cropped(self, tensor: Tensor, kind: str, which: int) -> Tensor:
+    def cropped(self, tensor: Tensor, kind: str, which: int) -> Tensor:
         tensor = tensor.detach()[which : which + 1]
         axes = KINDS[kind].axes
         for place, axis in enumerate(axes):
@@ -134,6 +135,27 @@ def test_neither_padding_nor_batch_mates_count(name: str) -> None:
     assert with_junk.item() == pytest.approx(value.item(), rel=1e-5)
     for found, expected in zip(call.gradients(with_junk), gradients, strict=True):
         assert torch.allclose(found, expected, atol=1e-6)
+
+
+@every_objective
+def test_micro_batches_have_the_gradients_of_the_batch_unless_it_compares_its_examples(name: str) -> None:
+    call = Call(name, [6, 4, 1, 2])
+    gradients = call.gradients(call.loss())
+    for which in range(4):
+        single = call.example(which)
+        for found, expected, kind in zip(single.gradients(single.loss()), gradients, call.objective.kinds, strict=True):
+            if not call.objective.across_batch:
+                assert torch.allclose(found / 4, call.cropped(expected, kind, which), atol=1e-6, rtol=1e-4)
+
+
+@every_objective
+def test_recorded_answers_cost_what_computed_ones_do_to_16_bit_rounding(name: str) -> None:
+    call = Call(name, [6, 4, 1, 2])
+    computed, recorded = call.loss(), []
+    for kind, side in zip(call.objective.kinds, call.teacher, strict=True):
+        recorded.append(as_recorded(kind, side).float())
+    call.teacher = recorded
+    assert call.loss().item() == pytest.approx(computed.item(), rel=5e-3, abs=1e-5)
 
 
 @every_objective
