@@ -149,6 +149,15 @@ def test_a_smaller_training_set_is_all_that_is_recorded():
     assert len(np.load(run.parts[0].folder / "ids.npy")) == 32
 
 
+def test_scores_of_epochs_may_be_left_out_and_nothing_else_changes():
+    run = made(plan(), "soft")
+    before, weights = read_json(run.marker)["scores"], (run.folder / "model/model.safetensors").read_bytes()
+    train_run(run, MachineParams(score_epochs=False))
+    assert read_json(run.marker)["scores"] == before
+    assert (run.folder / "model/model.safetensors").read_bytes() == weights
+    assert not [key for line in history(run) for key in line if key.startswith("dev_")]
+
+
 def test_a_loss_that_is_not_a_number_stops_the_training_and_names_the_step():
     study = plan(defaults={"learning_rate": 1e30, "warmup_share": 0.0})
     with pytest.raises(UserError, match=r"step \d+, epoch \d+ \(hard, loss\)"):

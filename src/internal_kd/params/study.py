@@ -81,6 +81,9 @@ class MachineParams(Frozen):
     keep_models: Literal["all", "first-seed", "none"] = Field(
         "all", description="weights that are kept of the runs that teach nobody"
     )
+    score_epochs: bool = Field(
+        True, description="dev scores after every epoch; `false`: at the end alone, which makes short trainings shorter"
+    )
     light: ResourceParams = ResourceParams()
     teacher: ResourceParams = ResourceParams(gpu=1, mem_mb=12000, runtime=240)
     recording: ResourceParams = ResourceParams(gpu=1, mem_mb=12000, runtime=120)
