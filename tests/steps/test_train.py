@@ -150,7 +150,8 @@ def test_a_smaller_training_set_is_all_that_is_recorded():
 
 
 def test_scores_of_epochs_may_be_left_out_and_nothing_else_changes():
-    run = made(plan(), "soft")
+    changes = {"defaults": {"select": {"keep": 30}}, "methods": {"teacher": {"select": {"keep": "full"}}}}
+    run = made(plan(**changes), "soft")
     before, weights = read_json(run.marker)["scores"], (run.folder / "model/model.safetensors").read_bytes()
     train_run(run, MachineParams(score_epochs=False))
     assert read_json(run.marker)["scores"] == before
