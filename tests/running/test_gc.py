@@ -2,9 +2,7 @@
 
 import os
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -92,22 +90,19 @@ def test_checkpoints_progress_and_locks_serve_only_what_is_not_complete(study: S
     assert not any(path.exists() for path in places[0]) and all(path.exists() for path in places[1])
 
 
-def test_half_written_folders_go_when_their_writer_is_gone_for_a_day(study: Study, overlay: Path) -> None:
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    folder = study.runs[0].folder
-    fresh, old, alive = (
-        folder.with_name(f".{folder.name}.{pid}.{tag}.tmp")
-        for pid, tag in ((ended.pid, "aaaaaa"), (ended.pid, "bbbbbb"), (os.getpid(), "cccccc"))
-    )
-    for path in (fresh, old, alive):
-        path.mkdir(parents=True)
-        (path / "part").write_text("x")
-    yesterday = time.time() - 25 * 3600
-    for path in (old, alive):
-        os.utime(path / "part", (yesterday, yesterday))
+def test_half_written_folders_go_once_nobody_makes_them(study: Study, overlay: Path) -> None:
+    needed, unneeded = study.runs[:2]
+    answers = next(part for run in study.runs for part in run.parts)
+    left = []
+    for artefact in (needed, unneeded, answers):
+        left.append(artefact.folder.with_name(f".{artefact.folder.name}.{os.getpid()}.aaaaaa.tmp"))
+        left[-1].mkdir(parents=True)
+        (left[-1] / "part").write_text("x")
+    with held(lock_of(needed)), held(lock_of(answers)):
+        assert gc("--delete") == 0
+    assert [path.exists() for path in left] == [True, False, True]
     assert gc("--delete") == 0
-    assert fresh.is_dir() and alive.is_dir() and not old.exists()
+    assert not any(path.exists() for path in left)
 
 
 def test_a_study_composed_on_the_command_line_is_needed_until_its_file_goes(

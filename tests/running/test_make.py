@@ -122,9 +122,11 @@ def test_a_step_that_is_at_work_is_seen_and_not_done_twice(study: Study, monkeyp
         make(data, study)
 
 
-def test_a_task_is_really_made(study: Study) -> None:
+def test_a_task_is_really_made_and_what_a_killed_attempt_took_of_the_disk_is_given_back(study: Study) -> None:
     data = study.tasks["judge"].data
-    assert make(data, study) and data.marker.is_file()
+    killed = data.folder.with_name(f".{data.folder.name}.1.aaaaaa.tmp")
+    killed.mkdir(parents=True)
+    assert make(data, study) and data.marker.is_file() and not killed.exists()
     assert not make(data, study)
 
 

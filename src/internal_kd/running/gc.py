@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,10 +24,9 @@ from internal_kd.running.project import at_work
 FOLDERS = {DATA: ("tasks/*", "encoders/*"), WORK: ("inputs/*", "initial/*", "answers/*/*"), RUNS: ("*/*/*/*",)}
 SCRATCH = ("checkpoints/*", "progress/*.json*", "locks/*.lock")
 NAMED = re.compile(rf"(?:.*-)?(?P<fp>{FINGERPRINT_PATTERN})(?:\.jsonl?|\.lock)?")
-UNFINISHED = re.compile(r"\..+\.(?P<pid>[0-9]+)\.[0-9a-f]{6}\.tmp")
+# A half-written folder; its writer holds the lock of what it makes.
+UNFINISHED = re.compile(r"\.(?P<name>.+)\.[0-9]+\.[0-9a-f]{6}\.tmp")
 LOCKS = WORK / "locks"
-# A half-written folder this old has no writer any more, on whatever machine that ran.
-ABANDONED_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -107,16 +105,7 @@ def unneeded_here(needed: Needed) -> list[Unneeded]:
     # Once an artefact is complete, its checkpoints, progress and lock are of no use.
     useful = needed.fingerprints - needed.complete
     found += [path for path in _paths(WORK, SCRATCH) if _fingerprint(path) not in useful]
-    unneeded = []
-    for path in found:
-        if unfinished := UNFINISHED.fullmatch(path.name):
-            drop = _is_abandoned(path, int(unfinished["pid"]))
-        else:
-            fingerprint = _fingerprint(path.parent if path.is_relative_to(WORK / "answers") else path)
-            drop = fingerprint is not None and fingerprint not in busy
-        if drop:
-            unneeded.append(Unneeded(path, size_of(path)))
-    return unneeded
+    return [Unneeded(path, size_of(path)) for path in found if (fp := _fingerprint(path)) and fp not in busy]
 
 
 def check_deletable(needed: Needed) -> None:
@@ -173,7 +162,11 @@ def _paths(root: Path, patterns: Iterable[str]) -> list[Path]:
 
 
 def _fingerprint(path: Path) -> str | None:
-    named = NAMED.fullmatch(path.name)
+    """Return the fingerprint in the name of a file or folder, a half-written one too; None if there is none."""
+    unfinished = UNFINISHED.fullmatch(path.name)
+    name = unfinished["name"] if unfinished else path.name
+    # Answers lie one folder deeper, by what was recorded of them.
+    named = NAMED.fullmatch(path.parent.name if path.is_relative_to(WORK / "answers") else name)
     return named["fp"] if named else None
 
 
@@ -187,11 +180,3 @@ def _behind_results() -> Iterator[tuple[Path, set[Path]]]:
 def _files(path: Path) -> Iterable[Path]:
     return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
 
-
-def _is_abandoned(path: Path, pid: int) -> bool:
-    import psutil
-
-    if psutil.pid_exists(pid):
-        return False
-    newest = max((file.stat().st_mtime for file in _files(path)), default=path.stat().st_mtime)
-    return time.time() - newest > ABANDONED_SECONDS

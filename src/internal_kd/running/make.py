@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
@@ -55,15 +56,23 @@ def make(artefact: Artefact, study: Study, options: str = "") -> bool:
     check_inputs(artefact, options)
     prepare_environment(offline=not isinstance(artefact, Data | Encoder))
     with (
-        held(lock_of(artefact), {"what": artefact.label}),
+        held(lock_of(artefact), {"what": artefact.label}) as lock,
         lease_gpu(study.params.machine.jobs_per_gpu) if runs_a_model else nullcontext(),
     ):
+        if lock.locked:
+            _clear_killed(artefact)
         try:
             resolve(STEPS[artefact.step])(artefact, **_settings(artefact, study))
         except Damaged as damaged:
             disown(damaged.folder)
             raise
     return True
+
+
+def _clear_killed(artefact: Artefact) -> None:
+    """Give back the disk space of those who began to make an artefact and were killed: its lock is ours now."""
+    for left in artefact.folder.parent.glob(f".{artefact.folder.name}.*.tmp"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def disown(folder: Path) -> None:
