@@ -179,4 +179,3 @@ def _behind_results() -> Iterator[tuple[Path, set[Path]]]:
 
 def _files(path: Path) -> Iterable[Path]:
     return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-
