@@ -211,3 +211,10 @@ def test_written_answers_are_read_back(tmp_path: Path, labels: tuple[str, ...], 
     write_answers(tmp_path / "out.jsonl", [12, 10, 11], logits, labels)
     answers = align(read_answers(tmp_path / "out.jsonl", kind, labels, TEXT), [10, 11, 12], EXAMPLES, labels)
     assert answers.idx.tolist() == [10, 11, 12] and (answers.logits == logits[[1, 2, 0]]).all()
+
+
+@pytest.mark.parametrize("content", ["text;label\nfine;yes\n", '"text";"label"\n"fine";"yes"\n'])
+def test_a_file_separated_otherwise_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "llm.csv").write_text(content)
+    with pytest.raises(UserError, match="separated by semicolons"):
+        read_answers(tmp_path / "llm.csv", "classes", ("no", "yes"), [("text",)])

@@ -58,8 +58,8 @@ def test_a_file_of_answers_is_matched_with_the_texts(project: Path, encoder: Pat
     make_project(project, encoder, study={"methods": ["soft"]}, methods={"soft": {"teacher": {"answers": "llm.jsonl"}}})
     found = check(tiny_study.plan_here())
     assert any("10 of 40 examples covered" in line for line in found.facts)
-    assert any("30 examples have no answer" in line for line in found.warnings)
-    assert any("1 rows are about no example" in line for line in found.warnings)
+    assert any("without an answer, not trained on: 30" in line for line in found.warnings)
+    assert any("about no example of the task: 1" in line for line in found.warnings)
 
 
 def test_what_is_wrong_is_an_error_and_the_rest_is_looked_at_all_the_same(

@@ -33,6 +33,8 @@ _FLAT = {
     "probabilities": ("probability_", "probabilities_", "probabilities.", "prob_"),
 }
 _VALUES = ("value", "label")
+# NaN is a wrong number, not a missing one.
+_WRONG = {"nan", "-nan", "1.#qnan", "-1.#ind"}
 
 
 @dataclass
@@ -197,8 +199,7 @@ def _object(value: Any, path: Path, place: str, column: str) -> Mapping[str, Any
 
 
 def _is_missing(value: Any) -> bool:
-    # NaN is a wrong number, not a missing one.
-    return value is None or (isinstance(value, str) and value.strip().lower() in MISSING - {"nan"})
+    return value is None or (isinstance(value, str) and value.strip().lower() in MISSING - _WRONG)
 
 
 def _number(value: Any, path: Path, place: str, what: str) -> float:

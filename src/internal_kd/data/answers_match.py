@@ -75,13 +75,13 @@ class AnswersReport:
             f"{self.rows} answers ({forms}), matched by {self.by}: {self.covered} of {self.examples} examples covered"
         ]
         if self.covered < self.examples:
-            found.append(f"{self.examples - self.covered} examples have no answer and are not trained on")
+            found.append(f"examples without an answer, not trained on: {self.examples - self.covered}")
         if self.unknown:
-            found.append(f"{self.unknown} rows are about no example of the task")
+            found.append(f"rows about no example of the task: {self.unknown}")
         if self.contradicting:
-            found.append(f"{self.contradicting} texts have rows that contradict each other: their mean is taken")
+            found.append(f"texts whose rows contradict each other, their mean is taken: {self.contradicting}")
         if self.repeated:
-            found.append(f"{self.repeated} rows repeat an earlier one")
+            found.append(f"rows that repeat an earlier one: {self.repeated}")
         if self.unnamed:
             found.append(f"no row names {shown(map(repr, self.unnamed), 6)}")
         return found

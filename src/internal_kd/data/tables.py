@@ -123,29 +123,33 @@ def _positions(path: Path, header: list[str], columns: Sequence[str]) -> list[in
     return [names.index(column) for column in columns]
 
 
-def _check_separator(path: Path, columns: Sequence[str], separator: str) -> None:
-    """Refuse a file whose first line shows that it is empty or separated otherwise."""
+def _check_first_line(path: Path, columns: Sequence[str], separator: str) -> None:
+    """Refuse a file whose first line shows that it is empty or separated otherwise.
+
+    Without columns to look for, one that has a single column and another separator in its name.
+    """
     with _opened(path) as handle:
         line = handle.readline().strip("\r\n")
     if not line.strip():
         raise UserError(
-            f"{path} {'begins with an empty line' if path.stat().st_size else 'is empty'}: give it a header and rows"
+            f"{path} {'begins with an empty line' if path.stat().st_size else 'is empty'}: give it a header"
         )
     if match := _EXCELS_FIRST_LINE.fullmatch(line):
         also = "" if match[1] == separator else f", and save with {_SEPARATORS[separator]}"
         raise UserError(f"{path} begins with Excel's line {line!r}: remove it{also}")
 
-    def names(mark: str) -> set[str]:
-        return {name.strip().strip('"') for name in line.split(mark)}
+    def fits(mark: str) -> bool:
+        names = {name.strip().strip('"') for name in line.split(mark)}
+        return set(columns) <= names if columns else len(names) > 1
 
-    if set(columns) <= names(separator):
+    if fits(separator):
         return
-    for other, kind in _SEPARATORS.items():
-        if other != separator and set(columns) <= names(other):
+    for other in _SEPARATORS:
+        if other != separator and fits(other) and (columns or other != " "):
             way_out = {"\t": "rename it to .tsv", ",": "rename it to .csv"}.get(
                 other, "save it with commas (Excel: CSV UTF-8; LibreOffice: field delimiter ,)"
             )
-            raise UserError(f"{path} is separated by {kind}, not {_SEPARATORS[separator]}: {way_out}")
+            raise UserError(f"{path} is separated by {_SEPARATORS[other]}, not {_SEPARATORS[separator]}: {way_out}")
 
 
 def _check_width(path: Path, place: str, found: int, header: int, separator: str) -> None:
@@ -210,7 +214,7 @@ def _separated(
     columns: Sequence[str],
     optional: Sequence[str],
 ) -> Iterator[Row]:
-    _check_separator(path, [*columns, *optional], separator)
+    _check_first_line(path, [*columns, *optional], separator)
     reading = records(path)
     header = next(reading, (0, []))[1]
     positions = _positions(path, header, [*columns, *optional])
@@ -221,7 +225,8 @@ def _separated(
             yield place, tuple(fields[position] for position in positions)
 
 
-def _header(records: Callable[[Path], Iterator[tuple[int, list[str]]]], path: Path) -> tuple[str, ...]:
+def _header(records: Callable[[Path], Iterator[tuple[int, list[str]]]], separator: str, path: Path) -> tuple[str, ...]:
+    _check_first_line(path, (), separator)
     return tuple(name.strip() for name in next(records(path), (0, []))[1])
 
 
@@ -304,8 +309,8 @@ def _parquet_names(path: Path) -> tuple[str, ...]:
 
 
 _KINDS: dict[str, tuple[_Columns, _Rows]] = {
-    ".csv": (partial(_header, _csv_records), partial(_separated, _csv_records, ",")),
-    ".tsv": (partial(_header, _tsv_records), partial(_separated, _tsv_records, "\t")),
+    ".csv": (partial(_header, _csv_records, ","), partial(_separated, _csv_records, ",")),
+    ".tsv": (partial(_header, _tsv_records, "\t"), partial(_separated, _tsv_records, "\t")),
     ".jsonl": (_keys, _json_lines),
     ".parquet": (_parquet_names, _parquet),
 }
