@@ -126,12 +126,12 @@ def test_few_rows_with_a_class_each_are_a_task() -> None:
     [
         ("Positive", "positive", "capital letters"),
         ("positive", "positive\u200b", "an invisible character"),
-        ("very good", "very  good", "how they are written"),
-        ("ﬁne", "fine", "how they are written"),
-        ("01", "1", "how they are written"),
-        ("é", "e\u0301", "how they are written"),
-        ("non-toxic", "non\u2011toxic", "how they are written"),
-        ("1", "True", "how they are written"),
+        ("very good", "very  good", "spelling"),
+        ("ﬁne", "fine", "spelling"),
+        ("01", "1", "spelling"),
+        ("é", "e\u0301", "spelling"),
+        ("non-toxic", "non\u2011toxic", "spelling"),
+        ("1", "True", "spelling"),
     ],
 )
 def test_two_spellings_of_a_class_are_refused(one: str, other: str, said: str) -> None:

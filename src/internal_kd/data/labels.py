@@ -285,7 +285,7 @@ def _difference(first: str, second: str) -> str:
         return "capital letters"
     if any(unicodedata.category(c) in ("Cf", "Cc") for c in first + second):
         return "an invisible character"
-    return "how they are written"
+    return "spelling"
 
 
 def _visible(label: str) -> str:
