@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo test test-fast test-agreement test-slurm check docs bench audit lock clean
+.PHONY: env demo test pytest test-fast test-agreement test-slurm check docs bench audit lock clean
 
 env: $(STAMP)
 
@@ -23,13 +23,18 @@ demo: env
 	$(BIN)/internal-kd run --cores 2 --configfile config/demo.yaml
 	$(BIN)/internal-kd show --overlay config/demo.yaml
 
-# Two workers, one thread each: torch's own threads would only get in each other's way.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+# Two workers, one thread each: torch's own threads would only get in each other's way. Files in the order of
+# tests/conftest.py, the longest first.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/cluster
 
-test: env check
-	$(PYTEST) tests/integration tests --ignore tests/cluster
+# Types and style beside the tests: they would keep one core busy and leave the other one idle.
+test: env
+	$(MAKE) --no-print-directory --jobs 2 check pytest
 
-# Snakemake, DVC and git together on a trained study; the longest part of `make test`, which begins with it.
+pytest: env
+	$(PYTEST)
+
+# Snakemake, DVC and git together on a trained study; `make test` begins with it.
 test-agreement: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/integration
 

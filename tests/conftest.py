@@ -14,6 +14,16 @@ settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: those with a longer timeout, then those with anything slow in them."""
+    rank: dict[Path, tuple[float, bool]] = {}
+    for item in items:
+        timeout, slow = item.get_closest_marker("timeout"), item.get_closest_marker("slow")
+        seconds, quick = rank.get(item.path, (0.0, True))
+        rank[item.path] = (min(seconds, -timeout.args[0] if timeout else 0.0), quick and not slow)
+    items.sort(key=lambda item: rank[item.path])
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project as the current directory."""

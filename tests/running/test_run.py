@@ -236,7 +236,6 @@ def said(process: subprocess.Popen[str], word: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_a_snakemake_whose_run_was_killed_is_taken_over_and_its_work_is_not_done_twice(
     folder: Path, processes: ExitStack
 ) -> None:
@@ -252,7 +251,6 @@ def test_a_snakemake_whose_run_was_killed_is_taken_over_and_its_work_is_not_done
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_ending_the_run_that_took_over_ends_the_snakemake_with_its_checkpoint(
     folder: Path, processes: ExitStack
 ) -> None:
@@ -269,7 +267,6 @@ def test_ending_the_run_that_took_over_ends_the_snakemake_with_its_checkpoint(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_a_snakemake_started_by_hand_is_waited_for_and_what_it_leaves_when_killed_is_cleared(
     folder: Path, processes: ExitStack
 ) -> None:
@@ -288,7 +285,6 @@ def test_a_snakemake_started_by_hand_is_waited_for_and_what_it_leaves_when_kille
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 def test_standing_arguments_and_dry_runs_beside_a_run_at_work(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
