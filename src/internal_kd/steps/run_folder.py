@@ -50,14 +50,24 @@ class DevSet:
         """Return the present dev scores by metric, in natural units; None where a correlation is not defined."""
         return self.scores_on(self._data.split("dev"))
 
-    def scores_on(self, examples: Examples, positions: np.ndarray | None = None) -> Scores:
-        """Return the scores on examples, or on those at some positions."""
+    def scores_on(self, examples: Examples) -> Scores:
+        """Return the scores on examples."""
+        import numpy as np
+
+        from internal_kd.distillation.predicting import predict_logits
+
+        logits = predict_logits(self._network, examples, self._hardware)
+        return self._scores_of(logits, np.asarray(examples.labels))
+
+    def write_held_out(self, folder: Path, examples: Examples, positions: np.ndarray) -> Scores:
+        """Write predictions_held_out.parquet, of the examples at some positions; return the scores on them."""
         import numpy as np
 
         from internal_kd.distillation.predicting import predict_logits
 
         logits = predict_logits(self._network, examples, self._hardware, positions=positions)
-        labels = np.asarray(examples.labels) if positions is None else np.asarray(examples.labels)[positions]
+        idx, labels = np.asarray(examples.idx)[positions], np.asarray(examples.labels)[positions]
+        _predictions(idx, labels, logits).to_parquet(folder / "predictions_held_out.parquet", index=False)
         return self._scores_of(logits, labels)
 
     def _scores_of(self, logits: np.ndarray, labels: np.ndarray) -> Scores:
@@ -96,7 +106,9 @@ class DevSet:
                 logits = predict_logits(self._network, examples, self._hardware)
                 if split == "dev":
                     scores = self._scores_of(logits, np.asarray(examples.labels))
-                _predictions(examples, logits).to_parquet(folder / f"predictions{suffix}.parquet", index=False)
+                _predictions(examples.idx, examples.labels, logits).to_parquet(
+                    folder / f"predictions{suffix}.parquet", index=False
+                )
         return scores
 
 
@@ -181,7 +193,7 @@ def write_run(
             "started": job.clock.started.isoformat(),
             "finished": datetime.now(UTC).isoformat(),
             "scores": scores,
-            "held_out": dev.scores_on(*held_out) if aside and held_out else None,
+            "held_out": dev.write_held_out(staged, *held_out) if aside and held_out else None,
             "majority": dev.majority(),
             "recorded_bytes": job.recorded_bytes,
         }
@@ -190,11 +202,11 @@ def write_run(
     job.finish()
 
 
-def _predictions(examples: Examples, logits: np.ndarray) -> pd.DataFrame:
+def _predictions(idx: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> pd.DataFrame:
     """Return a table with idx, label, logit_0, ..., one row for each example."""
     import pandas as pd
 
-    columns = {"idx": examples.idx, "label": examples.labels}
+    columns = {"idx": idx, "label": labels}
     return pd.DataFrame(columns | {f"logit_{number}": logits[:, number] for number in range(logits.shape[1])})
 
 
