@@ -119,6 +119,19 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "curves": {
         **_row("task"), **AXES, "seed": COUNT, "epoch": COUNT, "stage": TEXT, "quantity": TEXT, "value": NUMBER,
     },
+    # One line per run that leaves classes out, and set of examples that the shift of their biases was chosen on.
+    "bias_shifts": {
+        **_row("task"), **AXES, "seed": COUNT, "chosen_on": TEXT, "unseen": TEXT, "shift": NUMBER,
+        "errors_before": COUNT, "errors_after": COUNT, "error_before": NUMBER, "error_after": NUMBER,
+        "error_kept": NUMBER, "errors_unseen_before": COUNT, "errors_unseen_after": COUNT,
+        "unseen_of_errors_before": NUMBER, "unseen_of_errors_after": NUMBER, "unseen_right_before": NUMBER,
+        "unseen_right_after": NUMBER,
+    },
+    # One line per run that is taught by several; ``kept``: percent of what they gain together.
+    "ensembles": {
+        **_row("task", "metric"), **AXES, "seed": COUNT, "members": COUNT, "alone": NUMBER, "together": NUMBER,
+        "score": NUMBER, "kept": NUMBER,
+    },
     # What a reader must know before anything else.
     "warnings": {**_row("task"), "title": TEXT, "kind": TEXT, "seeds": TEXT, "value": NUMBER, "reference": NUMBER},
     "claims": {

@@ -32,7 +32,7 @@ ATTENTION = ("attention", "attention_means", "attention_maps")
 EVALUATED = (
     "tasks", "runs", "scores", "main", "comparisons", "pooled", "expected_best", "efficiency", "classes", "confusion",
     "phenomena", "disagreements", "fidelity", "fidelity_comparisons", "calibration", "reliability", "curves",
-    "warnings", "claims", "published",
+    "warnings", "claims", "published", "bias_shifts", "ensembles",
 )  # fmt: skip
 # Tables that are laid out as Markdown and LaTeX as well.
 LAID_OUT = ("main", "comparisons", "pooled", "efficiency", "fidelity", "calibration", "claims", "published")
@@ -79,7 +79,7 @@ def _figure_names(study: Study) -> tuple[str, ...]:
 
 def evaluate(study: Study) -> Path:
     """Read every finished run once and write all tables; returns the path of ``tables/main.csv``."""
-    from internal_kd.report import comparing, scoring
+    from internal_kd.report import comparing, scoring, shifts
     from internal_kd.report.claims import claim_lines
     from internal_kd.report.efficiency import efficiency_lines
     from internal_kd.report.measures import Measures
@@ -113,6 +113,8 @@ def evaluate(study: Study) -> Path:
         "curves": scoring.curve_lines(results),
         "warnings": scoring.warning_lines(results),
         "published": published_lines(results, papers),
+        "bias_shifts": shifts.shift_lines(results),
+        "ensembles": shifts.ensemble_lines(results),
     }
     frames = {name: frame_of(study, name, lines[name]) for name in EVALUATED if name in lines}
     measures = Measures(results, beside, lambda name: frames[name] if name in frames else read_or_empty(study, name))

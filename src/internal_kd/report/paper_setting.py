@@ -74,19 +74,21 @@ class PaperSetting:
                 listed = joined(f"{number:,} {split}" for split, number in sizes.items())
                 found.append(Difference("data", f"all of {name} ({listed} examples)"))
         found += self._encoder_differences()
-        finished: list[int] = []
+        needed = self.setting.seeds if seeds is None else seeds
+        finished: list[tuple[int, int]] = []
         for row, at in ((row, {**at, **row.at}) for at in ats for row in rows):
             cells = [cell for task in own.values() if (cell := self.cell(task, row, at))]
             if len(cells) < len(own):
                 found.append(Difference("rows", f"row {row.row}"))
             for cell in cells:
                 found += self._method_differences(cell, at)
-                finished.append(len(self.results.finished(cell)))
-                if finished[-1] < len(cell.runs):
+                here, stated = len(self.results.finished(cell)), self._stated(cell).get("seeds")
+                finished.append((here, min(needed, len(stated)) if stated else needed))
+                if here < len(cell.runs):
                     found.append(Difference("seeds", "every planned run"))
-        needed = self.setting.seeds if seeds is None else seeds
-        if finished and min(finished) < needed:
-            found.append(Difference("seeds", f"{needed} seeds of every row (here {min(finished)})"))
+        short = [(here, asked) for here, asked in finished if here < asked]
+        if short:
+            found.append(Difference("seeds", f"{max(short)[1]} seeds of every row (here {min(short)[0]})"))
         return list(dict.fromkeys(found))
 
     def _encoder_differences(self) -> list[Difference]:

@@ -17,8 +17,10 @@
 | corrected p values; the paper's own test | ``holm``, ``mcnemar`` |
 | students compared with their teacher | ``fidelity``, ``distance`` |
 | confidence compared with accuracy | ``calibration`` |
+| classes that were never seen | ``best_shift``, ``shifted_predictions`` |
 """
 
+from internal_kd.statistics.bias_shift import best_shift, shifted_predictions
 from internal_kd.statistics.calibration import Bin, Calibration, calibration
 from internal_kd.statistics.compare import Comparison, Lead, Pooled, Scope, compare, contrast, lead, pool
 from internal_kd.statistics.estimate import Estimate
@@ -40,6 +42,7 @@ __all__ = [
     "Pooled",
     "Scope",
     "SharedMistakes",
+    "best_shift",
     "bounded_interval",
     "calibration",
     "compare",
@@ -57,6 +60,7 @@ __all__ = [
     "pool",
     "reading",
     "shared_mistakes",
+    "shifted_predictions",
     "std_over_seeds",
     "what_would_decide",
 ]
