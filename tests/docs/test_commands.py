@@ -17,6 +17,13 @@ from internal_kd.running.run import run_parser
 RULES = "\n".join(path.read_text() for path in (ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))))
 TARGETS = set(re.findall(r"^rule (\w+):", RULES, re.MULTILINE))
 MAKE_TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+# Judged here or by DVC's parser, and what comes with a shell, git, a cluster or a container.
+# fmt: off
+TOOLS = {
+    "internal-kd", "make", "snakemake", "dvc", "mlflow", "git", "source", "cd", "export", "pip", "tail", "ssh", "tmux",
+    "OMP_NUM_THREADS=1", ".venv/bin/python", "srun", "squeue", "docker", "apptainer",
+}
+# fmt: on
 PLACEHOLDER = re.compile(r"<[\w -]+>")
 
 
@@ -82,6 +89,29 @@ def test_the_targets_of_make_and_snakemake_exist(page: Path) -> None:
         # What follows an option is its value.
         named = named if tool == "make" else [word for word in words[:1] if word in named]
         assert {word for word in named if word not in known} == set(), command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_commands_of_dvc_are_read_by_its_own_parser(page: Path) -> None:
+    from dvc.cli import DvcParserError
+    from dvc.cli.parser import get_main_parser
+
+    refused = []
+    for command in commands_of(page.read_text(encoding="utf-8"), "dvc"):
+        words = [PLACEHOLDER.sub("x", word) for word in shlex.split(command, comments=True)[1:]]
+        try:
+            with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+                get_main_parser().parse_args(words)
+        except (DvcParserError, SystemExit):
+            refused.append(command)
+    assert [command for command in refused if len(command.split()) > 2] == []  # one word names a group of commands
+
+
+def test_every_other_tool_is_one_that_readers_have() -> None:
+    lines = [line.strip() for block in all_blocks("bash") for line in block.text.replace("\\\n", " ").splitlines()]
+    parts = [part for line in lines for part in re.split(r" && ", line) if part and not part.startswith("#")]
+    tools = {re.sub(r"^(?:\w+=\S+ )+", "", part).split()[0] for part in parts}
+    assert tools - TOOLS == set()
 
 
 def test_there_are_commands_to_judge() -> None:
