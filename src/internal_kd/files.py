@@ -17,7 +17,7 @@ import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from internal_kd.errors import UserError
 
@@ -27,13 +27,18 @@ class Damaged(UserError):
 
     Attributes:
         folder: the artefact's folder.
+        problem: what is wrong in it.
     """
 
     def __init__(self, folder: Path, problem: str) -> None:
         """Take the folder and what is wrong in it."""
         super().__init__(f"{folder}: {problem}; run again and it is made again, or `dvc pull` it first")
-        self.folder = folder
+        self.folder, self.problem = folder, problem
 
+
+# What marks an artefact as complete, and how the marker of one that was found damaged begins.
+MARKERS = ("manifest.json", "run.json")
+DAMAGED = "damaged-"
 
 # What replacing and staging_folder call what they write first.
 _TEMPORARY = re.compile(r"^\.(.+)\.\d+\.[0-9a-f]{6}\.tmp$")
@@ -288,14 +293,14 @@ def check_unchanged(path: Path, sha256: str) -> None:
         raise UserError(f"{path} changed since the study was planned; start again")
 
 
-def problem_with_file(folder: Path, name: str, expected: Any, *, content: bool) -> str | None:
+def problem_with_file(folder: Path, name: str, expected: Any, *, since: int | None = 0) -> str | None:
     """Compare one file with its entry in a record.
 
     Args:
         folder: the artefact's folder.
         name: the file's path in it.
         expected: ``{"bytes": n, "sha256": hex}``.
-        content: whether to compare the SHA-256 too.
+        since: compare the SHA-256 too if the file changed since this time, in nanoseconds; None: never.
 
     Returns:
         None for a file that is as recorded, ``"<name> is missing"``, or what else is wrong with it.
@@ -306,18 +311,20 @@ def problem_with_file(folder: Path, name: str, expected: Any, *, content: bool) 
     try:
         found = path.stat()
     except (OSError, ValueError):  # a name that no file can have is a ValueError
-        return f"{name} is missing"
+        return missing(name)
     if not stat.S_ISREG(found.st_mode):
         return f"{name} is not a file"
     if found.st_size != expected.get("bytes"):
         return f"{name} has {found.st_size} bytes instead of {expected.get('bytes')}"
-    if content and sha256_once(path) != expected.get("sha256"):
+    if since is not None and found.st_ctime_ns >= since and sha256_once(path) != expected.get("sha256"):
         return f"{name} differs from its recorded SHA-256: it was damaged or edited"
     return None
 
 
 def verified(folder: Path, record: Mapping[str, Any], names: Iterable[str] | None = None) -> None:
     """Compare files with size and SHA-256 in their record before they are used, each once per process.
+
+    A damaged artefact no longer counts as complete from then on, so that the next start makes it again.
 
     Args:
         folder: the artefact's folder.
@@ -327,11 +334,31 @@ def verified(folder: Path, record: Mapping[str, Any], names: Iterable[str] | Non
     Raises:
         Damaged: a file is missing, or another one than was recorded, or the record itself was changed.
     """
-    if record.get("record_sha256", _record_sha256(record)) != _record_sha256(record):
-        raise Damaged(folder, "its record was damaged or edited")
+    if not is_intact(record):
+        refuse_damaged(folder, "its record was damaged or edited")
     files = record.get("files")
     if not isinstance(files, Mapping):
-        raise Damaged(folder, "its record lists no files")
+        refuse_damaged(folder, "its record lists no files")
     for name in files if names is None else names:
-        if problem := problem_with_file(folder, name, files.get(name), content=True):
-            raise Damaged(folder, problem)
+        if problem := problem_with_file(folder, name, files.get(name)):
+            if problem == missing(name):
+                raise Damaged(folder, problem)  # perhaps never kept: the rest of the artefact may be complete
+            refuse_damaged(folder, problem)
+
+
+def refuse_damaged(folder: Path, problem: str) -> NoReturn:
+    """Let a damaged artefact no longer count as complete, and raise ``Damaged``."""
+    for name in MARKERS:
+        with suppress(OSError):  # there is one of the two, and a disk that is read-only still has a damaged file
+            (folder / name).replace(folder / f"{DAMAGED}{name}")
+    raise Damaged(folder, problem)
+
+
+def is_intact(record: Mapping[str, Any]) -> bool:
+    """Whether a record is as ``publish`` wrote it; one without a sum of its own counts as such."""
+    return "record_sha256" not in record or record["record_sha256"] == _record_sha256(record)
+
+
+def missing(name: str) -> str:
+    """Return the problem of a file that is not there."""
+    return f"{name} is missing"

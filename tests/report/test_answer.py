@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from internal_kd.report.make import evaluate, render
+from internal_kd.running.make import to_make
+from internal_kd.running.status import state_of
 
 SEEDS = list(range(1, 11))
 
@@ -122,10 +124,12 @@ def test_without_any_run_the_page_says_so(report):
 def test_a_damaged_run_enters_no_table(project):
     study = made_runs.write_study(made_runs.plan())
     run = study.runs[-1]
+    assert state_of(run) == "complete"
     path = run.folder / "predictions.parquet"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+    assert state_of(run) == "broken" and set(to_make(study.runs)) >= {run.fingerprint}
     evaluate(study)
     missing = pd.read_csv(study.folder / "tables/missing.csv")
     assert missing["fingerprint"].tolist() == [run.fingerprint]

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from internal_kd.plan.store import WEIGHTS
+from internal_kd.plan.store import FOUND_DAMAGED, WEIGHTS, problem_with
 from internal_kd.report.make import make_report, map_attention, measure_latency, outputs
 from trained_study import trained, trained_copy, trained_project  # noqa: F401
 
@@ -41,6 +41,31 @@ def test_without_weights_nothing_fails_and_the_reason_is_named(trained_copy):  #
     assert means.loc[("judge", "soft"), "problem"] == "its weights are not here"
     assert means.loc[("rte", "stacked"), "problem"] == "its teacher's weights are not here"
     assert means.loc[("judge", "stacked"), "kl"] > 0
+
+
+@pytest.mark.parametrize(
+    ("damaged", "part"),
+    [("soft", "model/model.safetensors"), ("teacher", "model/model.safetensors"), ("inputs", "dev.ids.npy")],
+)
+def test_what_has_rotted_is_named_and_not_used(trained_copy, damaged, part):  # noqa: F811
+    study = trained_copy.study
+    artefact = study.tasks["judge"] if damaged == "inputs" else trained_copy.run("judge", damaged)
+    flip(artefact.folder / part)
+    map_attention(study)
+    measure_latency(study)
+    means = pd.read_csv(study.folder / "tables/attention_means.csv").set_index(["task", "method"])
+    lost = means["problem"].astype(str).str.contains(str(artefact.folder)) & means["kl"].isna()
+    assert lost[("judge", "soft")] and lost[("judge", "stacked")] == (damaged != "soft")
+    assert means.loc[("rte", "stacked"), "kl"] > 0
+    assert problem_with(artefact) == FOUND_DAMAGED
+
+
+def flip(path):
+    """Change a bit of a file that may be linked to another project's."""
+    content = bytearray(path.read_bytes())
+    content[len(content) * 9 // 10] ^= 64
+    path.unlink()
+    path.write_bytes(content)
 
 
 def test_every_learner_is_timed_against_the_teacher(trained_copy):  # noqa: F811

@@ -13,7 +13,9 @@ import torch
 from disks import mount, unmount
 from internal_kd.command_line import main
 from internal_kd.plan.artefacts import Artefact
+from internal_kd.plan.store import FOUND_DAMAGED, problem_with
 from internal_kd.plan.study import Study
+from internal_kd.running.make import to_make
 from tiny_study import OVERLAY, make_encoder, make_project, plan_here, write_overlay
 
 
@@ -96,6 +98,9 @@ def test_a_file_whose_bytes_are_lost(project: Path, damaged: str, name: str, cap
         # Of the right size: a truncated file is found by its size before it is read.
         path.write_bytes(bytes(path.stat().st_size))
     assert_one_line(made(study, name), damaged.split("/")[-1].split("*")[0], capfd)
+    (again,) = (artefact for artefact in study.artefacts.values() if problem_with(artefact) == FOUND_DAMAGED)
+    assert again.fingerprint in to_make(study.runs)
+    assert do(again) == 0 and problem_with(again) is None
 
 
 def test_a_users_own_parquet_file_that_is_truncated(project: Path, capfd: pytest.CaptureFixture[str]) -> None:

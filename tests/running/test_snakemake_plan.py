@@ -150,10 +150,10 @@ def test_mlflow_is_shown_what_was_made_here_and_nothing_that_came_from_elsewhere
 
 def test_a_report_that_was_made_is_named_at_the_end_and_an_older_one_is_not(study: Study) -> None:
     fresh = plan()
-    assert not fresh.results_are_current and fresh.new_report() is None
+    assert not fresh.results_are_current and fresh.outcome() is None
     complete_everything(study)
-    assert fresh.new_report() == "report: results/tiny/report.html"
-    assert plan().new_report() is None
+    assert fresh.outcome() == "report: results/tiny/report.html"
+    assert plan().outcome() is None
 
 
 def test_the_rule_of_a_run_follows_from_its_method(study: Study) -> None:

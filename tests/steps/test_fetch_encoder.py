@@ -60,7 +60,7 @@ def test_a_folder_is_copied_and_the_manifest_records_what_it_is(project: Path) -
     manifest = json.loads(files.marker.read_text())
     facts = {key: manifest[key] for key in ("model_type", "layers", "heads", "width", "licence")}
     assert facts == {"model_type": "distilbert", "layers": 2, "heads": 4, "width": 16, "licence": "MIT"}
-    assert problem_with(files, checksums=True) is None
+    assert problem_with(files) is None
 
 
 def test_shards_are_copied_as_they_are(project: Path) -> None:

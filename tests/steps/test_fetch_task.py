@@ -43,7 +43,7 @@ def test_a_generated_task_has_everything_a_task_has(
     data = planned_data({"source": "generator", "grammar": grammar, "train": 60, "dev": 20, "seed": 3})
     fetch_task(data)
     task = read_task(data)
-    assert problem_with(data, checksums=True) is None
+    assert problem_with(data) is None
     assert task.info.name == "mine" and task.info.labels == labels and task.info.texts == texts
     assert task.info.rows == {"train": 60, "dev": 20}
     frame = task.frame("dev")

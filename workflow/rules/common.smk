@@ -69,7 +69,7 @@ onstart:
 onsuccess:
     PLAN.remember_sources()
     end_work()
-    for line in (PLAN.new_report(), unknown_to_dvc(len(PLAN.missing_runs))):
+    for line in (PLAN.outcome(), unknown_to_dvc(len(PLAN.missing_runs))):
         if line:
             logger.info(line)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from internal_kd.data.dense import DenseExamples, read_dense
 from internal_kd.errors import UserError
-from internal_kd.files import Damaged, read_mapping, sha256_text, verified
+from internal_kd.files import read_mapping, refuse_damaged, sha256_text, verified
 from internal_kd.learners.configs import read_config
 from internal_kd.learners.learner import Form, InputShape
 from internal_kd.tasks.info import TaskInfo
@@ -43,7 +43,7 @@ class _Ragged:
         self.idx, self.labels, self.offsets = arrays["idx"], arrays["labels"], arrays["offsets"]
         self.ids, self.types = arrays["ids"], arrays.get("types")
         if not len(self.idx) == len(self.labels) == len(self.offsets) - 1 or len(self.ids) != self.offsets[-1]:
-            raise Damaged(folder, f"the arrays of {split} do not fit together")
+            refuse_damaged(folder, f"the arrays of {split} do not fit together")
 
 
 class EncodedExamples:
@@ -229,4 +229,4 @@ def _mapped(folder: Path, name: str) -> np.ndarray:
     try:
         return np.load(folder / name, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError) as error:
-        raise Damaged(folder, f"{name} cannot be read ({error})") from None
+        refuse_damaged(folder, f"{name} cannot be read ({error})")

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError
-from internal_kd.files import problem_with_file, read_mapping, verified
+from internal_kd.files import DAMAGED, is_intact, missing, problem_with_file, read_mapping, verified
 from internal_kd.plan.artefacts import Artefact
 from internal_kd.plan.runs import Run
 
 # Weights may be left out (machine.keep_models, a partial pull) without making a run look missing.
 OPTIONAL_PREFIX = "model/"
 WEIGHTS = "model/model.safetensors"
+# The problem of an artefact whose damage a reader found (``refuse_damaged``).
+FOUND_DAMAGED = "a file was found damaged"
 
 
 def read_record(run: Run) -> dict[str, Any]:
@@ -25,14 +27,17 @@ def read_record(run: Run) -> dict[str, Any]:
     return read_mapping(run.marker)
 
 
-def problem_with(artefact: Artefact, *, checksums: bool = False) -> str | None:
+def problem_with(artefact: Artefact) -> str | None:
     """Return None for a complete artefact, "missing" if there is none, or what is wrong with it.
 
-    Files are compared by size, which finds what was truncated and costs one ``stat`` each; with ``checksums`` by
-    content too, as a table does before it believes a run. Weights may be missing, and are compared where they are.
+    Files are compared by size, which costs one ``stat`` each; those of a run by content too if they changed after its
+    record was written. Weights may be missing. Whatever is read is compared by content then (``verified``).
     """
-    if not artefact.marker.exists():
-        return "missing"
+    try:
+        written = artefact.marker.stat().st_ctime_ns
+    except OSError:
+        damaged = artefact.folder / f"{DAMAGED}{artefact.marker.name}"
+        return FOUND_DAMAGED if damaged.is_file() else "missing"
     try:
         record = read_mapping(artefact.marker)
     except UserError:
@@ -42,11 +47,14 @@ def problem_with(artefact: Artefact, *, checksums: bool = False) -> str | None:
     files = record.get("files")
     if not isinstance(files, dict):
         return f"{artefact.marker.name} is truncated"
+    if not is_intact(record):
+        return f"{artefact.marker.name} was damaged or edited"
     for name, expected in files.items():
         optional = name.startswith(OPTIONAL_PREFIX)
-        # No table is made of weights; they are compared where they are loaded.
-        problem = problem_with_file(artefact.folder, name, expected, content=checksums and not optional)
-        if problem and not (optional and problem == f"{name} is missing"):
+        # Weights, token ids and recordings are large: nobody waits for their sums before they are needed.
+        since = written if isinstance(artefact, Run) and not optional else None
+        problem = problem_with_file(artefact.folder, name, expected, since=since)
+        if problem and not (optional and problem == missing(name)):
             return problem
     return None
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from internal_kd.errors import UserError
+from internal_kd.files import Damaged
 from internal_kd.learners.layers import layer_map
 from internal_kd.plan.artefacts import Encoder
 from internal_kd.plan.runs import FirstWeights, Run
@@ -164,11 +165,14 @@ def _measure(teacher: Run, subjects: list[Measured]) -> tuple[list[Measured], li
     from internal_kd.distillation.hardware import choose_hardware
 
     data = EncodedTask.of(teacher.inputs)
-    examples = data.texts("dev")
+    try:
+        examples, weights = data.texts("dev"), verified_folder(teacher, "model")
+    except Damaged as damaged:
+        return [replace(one, problem=one.problem or str(damaged)) for one in subjects], distances, []
     positions = np.sort(np.random.default_rng(0).permutation(len(examples))[:EXAMPLES])
     shown = _readable(examples, positions, data.info.texts)
     students = [Student(partial(subjects[place].load, data.info), subjects[place].pairs) for place in ready]
-    network = partial(teacher.method.learner.load, verified_folder(teacher, "model"), data.info.outputs)
+    network = partial(teacher.method.learner.load, weights, data.info.outputs)
     # fp32 whatever the models were trained in: the same numbers on every machine, but for rounding.
     found = measure_distances(network, students, examples, positions, shown, choose_hardware("fp32"))
     for place, distance in zip(ready, found, strict=True):

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from internal_kd.errors import UserError
+from internal_kd.files import Damaged, verified
 from internal_kd.params.data import OWN, GeneratorEntry
 from internal_kd.plan.artefacts import Data
 from internal_kd.plan.runs import Run
-from internal_kd.plan.store import problem_with, read_record
+from internal_kd.plan.store import OPTIONAL_PREFIX, problem_with, read_record
 from internal_kd.plan.study import Study
 from internal_kd.tasks.glue import GLUE
 from internal_kd.tasks.info import TaskInfo
@@ -87,14 +88,14 @@ def read_task(data: Data) -> TaskEvidence:
     """Read a task's facts and dev sets; without its data, its facts are what the parameters give."""
     from internal_kd.data import examples
 
-    if problem := problem_with(data, checksums=True):
+    if problem := problem_with(data):
         return TaskEvidence(_info_from_params(data), {}, f"the examples of {data.name} are not here ({problem})")
     try:
         task = examples.read_task(data)
+        splits = dict.fromkeys(column.split for column in task.info.columns)
+        dev = {split: task.frame(split).sort_values("idx", ignore_index=True) for split in splits}
     except UserError as error:
         return TaskEvidence(_info_from_params(data), {}, str(error))
-    splits = dict.fromkeys(column.split for column in task.info.columns)
-    dev = {split: task.frame(split).sort_values("idx", ignore_index=True) for split in splits}
     return TaskEvidence(task.info, dev)
 
 
@@ -116,9 +117,13 @@ class _Problem(Exception):
 
 
 def _read_run(run: Run, task: TaskEvidence) -> FinishedRun:
-    if problem := problem_with(run, checksums=True) or task.problem:
+    if problem := problem_with(run) or task.problem:
         raise _Problem(problem)
     record = read_record(run)
+    try:
+        verified(run.folder, record, [name for name in record["files"] if not name.startswith(OPTIONAL_PREFIX)])
+    except Damaged as damaged:
+        raise _Problem(damaged.problem) from None
     logits = {}
     for split, dev in task.dev.items():
         name = "predictions.parquet" if split == "dev" else f"predictions_{split}.parquet"

@@ -6,7 +6,9 @@ have been kept, and every learner of a study is measured in the same minute.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from internal_kd.errors import UserError
-from internal_kd.files import read_json, sha256_text, write_json
+from internal_kd.files import Damaged, read_json, read_mapping, sha256_text, verified, write_json
 from internal_kd.learners.learner import Learner
 from internal_kd.plan.identity import WORK
 from internal_kd.plan.store import is_complete
@@ -85,19 +87,26 @@ def _learners(cells: tuple[Cell, ...]) -> dict[str, Cell]:
 
 def _config_folder(study: Study) -> Path | None:
     """Return where the encoder's configuration lies: its own folder, or the model of a run with all layers."""
-    encoders = [inputs.encoder.folder for inputs in study.tasks.values() if inputs.encoder]
     whole = (run for run in study.runs if getattr(run.method.learner, "layers", None) == "all")
-    folders = [*encoders[:1], *(run.folder / "model" for run in whole)]
-    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+    encoders = [(inputs.encoder, "") for inputs in study.tasks.values() if inputs.encoder]
+    for artefact, part in (*encoders[:1], *((run, "model/") for run in whole)):
+        with suppress(UserError):  # not here, or damaged: another one has the same
+            verified(artefact.folder, read_mapping(artefact.marker), [f"{part}config.json"])
+            return artefact.folder / part
+    return None
 
 
 def _median_lengths(study: Study) -> dict[str, int]:
     from internal_kd.data.inputs import EncodedTask
 
-    complete = {
-        name: inputs for name, inputs in study.tasks.items() if is_complete(inputs) and is_complete(inputs.data)
-    }
-    return {name: int(np.median(EncodedTask.of(inputs).split("dev").lengths)) for name, inputs in complete.items()}
+    found = {}
+    for name, inputs in study.tasks.items():
+        if is_complete(inputs) and is_complete(inputs.data):
+            try:
+                found[name] = int(np.median(EncodedTask.of(inputs).split("dev").lengths))
+            except Damaged as damaged:
+                print(f"warning: {damaged}", file=sys.stderr, flush=True)
+    return found
 
 
 def _drawn(cell: Cell, config: Path) -> Network | None:

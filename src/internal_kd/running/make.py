@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError, nearest
-from internal_kd.files import Damaged
 from internal_kd.held import held
 from internal_kd.plan.artefacts import Artefact, Data, Encoder, Inputs
 from internal_kd.plan.identity import FINGERPRINT_PATTERN, WORK
@@ -61,11 +60,7 @@ def make(artefact: Artefact, study: Study, options: str = "") -> bool:
     ):
         if lock.locked:
             _clear_killed(artefact)
-        try:
-            resolve(STEPS[artefact.step])(artefact, **_settings(artefact, study))
-        except Damaged as damaged:
-            disown(damaged.folder)
-            raise
+        resolve(STEPS[artefact.step])(artefact, **_settings(artefact, study))
     return True
 
 
@@ -73,13 +68,6 @@ def _clear_killed(artefact: Artefact) -> None:
     """Give back the disk space of those who began to make an artefact and were killed: its lock is ours now."""
     for left in artefact.folder.parent.glob(f".{artefact.folder.name}.*.tmp"):
         shutil.rmtree(left, ignore_errors=True)
-
-
-def disown(folder: Path) -> None:
-    """Let a damaged artefact no longer count as complete: the next start makes it again."""
-    for name in ("manifest.json", "run.json"):
-        if (folder / name).is_file():
-            (folder / name).replace(folder / f"damaged-{name}")
 
 
 def lock_of(artefact: Artefact) -> Path:

@@ -28,7 +28,7 @@ from internal_kd.plan.artefacts import Artefact, Data, Encoder
 from internal_kd.plan.identity import FINGERPRINT_PATTERN, WORK
 from internal_kd.plan.runs import Run
 from internal_kd.plan.sources import remember
-from internal_kd.plan.store import problem_with
+from internal_kd.plan.store import FOUND_DAMAGED, problem_with
 from internal_kd.plan.study import Study, plan_study
 from internal_kd.report.make import outputs
 from internal_kd.running.check import warnings_of
@@ -230,10 +230,14 @@ class Plan:
         for source in self._sources:
             remember(source)
 
-    def new_report(self) -> str | None:
-        """Return a line that names the report if this start has made it."""
-        made = not self.results_are_current and is_current(self.study)
-        return f"report: {self.study.folder / 'report.html'}" if made else None
+    def outcome(self) -> str | None:
+        """Return a line that names the report if this start has made it, or what a step found damaged."""
+        if self.results_are_current:
+            return None
+        if is_current(self.study):
+            return f"report: {self.study.folder / 'report.html'}"
+        damaged = [str(one.folder) for one in self.study.artefacts.values() if problem_with(one) == FOUND_DAMAGED]
+        return f"found damaged; start again to make it again: {', '.join(damaged)}" if damaged else None
 
     def way_out(self) -> str | None:
         """Return a line for a study that ended with runs missing: how to get the results of the others."""
