@@ -140,6 +140,27 @@ def test_a_disk_without_locks_stops_nobody_and_is_named(
         run([])
 
 
+def test_what_a_job_found_damaged_is_made_again_by_one_more_start(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("Snakefile").write_text(SNAKEFILE)
+    folder = Path("work/inputs/rte-0123456789ab")
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    Path("job.py").write_text(
+        "from pathlib import Path\n"
+        "from internal_kd.files import refuse_damaged\n"
+        f"folder = Path({str(folder)!r})\n"
+        "if (folder / 'manifest.json').exists():\n"
+        "    refuse_damaged(folder, 'train.ids.npy differs')\n"
+        "raise SystemExit(1)\n"
+    )
+    monkeypatch.setattr(run_module, "snakemake_command", lambda *_: [sys.executable, "job.py"])
+    for starts in (2, 1):  # an old mark starts nothing
+        assert run(["--executor", "local"]) == 1
+        assert capsys.readouterr().err.count("starting again") == starts - 1
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_whoever_waits_sees_the_progress_of_the_study_at_work(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fails: bool

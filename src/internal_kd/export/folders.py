@@ -72,7 +72,7 @@ def read_export(path: Path) -> dict[str, Any] | None:
     files = found.get("files")
     if not isinstance(found.get("made_from"), Mapping) or not isinstance(files, Mapping):
         return None
-    if any(problem_with_file(path.parent, name, entry, content=False) for name, entry in files.items() if name != CARD):
+    if any(problem_with_file(path.parent, name, entry, since=None) for name, entry in files.items() if name != CARD):
         return None
     return found if CARD not in files or (path.parent / CARD).is_file() else None
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError
-from internal_kd.files import writing_failed
+from internal_kd.files import DAMAGED, writing_failed
 from internal_kd.held import Hold, InUse, describe, is_held, read_note, take, untested
-from internal_kd.plan.identity import WORK
+from internal_kd.plan.identity import DATA, RUNS, WORK
 from internal_kd.running.slurm import end_orphans
 
 RUN = WORK / "run.lock"
@@ -92,6 +92,12 @@ def clear_stale_locks() -> str | None:
     except OSError as error:
         raise writing_failed(STALE, error) from error
     return "the locks of a Snakemake that was killed are removed"
+
+
+def found_damaged(since: float) -> bool:
+    """Whether a job found something damaged since a time, in seconds: the next start makes it again."""
+    found = (path for folder in (DATA, WORK, RUNS) for path in folder.rglob(f"{DAMAGED}*.json"))
+    return any(path.stat().st_ctime >= since for path in found)
 
 
 def group_at_work(note: Mapping[str, Any]) -> int | None:

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -35,6 +36,7 @@ from internal_kd.running.project import (
     at_work,
     check_testable,
     clear_stale_locks,
+    found_damaged,
     group_at_work,
 )
 from internal_kd.running.slurm import end_orphans
@@ -66,6 +68,8 @@ def run(arguments: Sequence[str], progress: Progress = lambda params: None) -> i
     While another ``internal-kd run`` is at work in this folder, its progress is shown and its end awaited; a Snakemake
     whose ``internal-kd run`` was killed is taken over: signals reach it, and what it leaves is made afterwards.
 
+    What a job found damaged is made again by one more start.
+
     Raises:
         UserError: this is not a project's folder, a parameter file cannot be read, or with ``--no-wait`` somebody is
             at work.
@@ -83,7 +87,12 @@ def run(arguments: Sequence[str], progress: Progress = lambda params: None) -> i
             _say(line)
         end_orphans(_say)
         with nullcontext() if _flags(passed) & ELSEWHERE else warm_worker() as warm:
-            return _attend(command, {**(warm or {}), INHERITED: str(hold.descriptor)}, hold, progress)
+            surroundings, started = {**(warm or {}), INHERITED: str(hold.descriptor)}, time.time()
+            code = _attend(command, surroundings, hold, progress)
+            if code == 1 and found_damaged(started):
+                _say("a file was found damaged: starting again, to make it again")
+                code = _attend(command, surroundings, hold, progress)
+            return code
 
 
 def snakemake_command(arguments: Sequence[str], overlays: Sequence[str] = ()) -> list[str]:
