@@ -31,6 +31,7 @@ def test_what_is_exported_is_left_alone_until_the_scores_change(exported_copy: E
     assert [line.split(" is ")[1] for line in lines_of(study)] == ["complete already: nothing to do"] * 2
     chosen = exported_copy.run("rte")
     record = read_mapping(chosen.marker)
+    del record["record_sha256"]  # as of a run that has the other score
     write_json(chosen.marker, record | {"scores": {"accuracy": 0.01}})
     assert not is_current(study, "rte") and is_current(study, "judge")
     assert exported_copy.run("rte") == chosen, "nothing is written by looking"
