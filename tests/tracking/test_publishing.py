@@ -19,9 +19,11 @@ from tracking_store import EXPERIMENT, client_of, ids, plan_small, runs_of
 from internal_kd.errors import UserError
 from internal_kd.files import write_json
 from internal_kd.plan.store import read_record
+from internal_kd.plan.study import Study
 from internal_kd.report.make import outputs
 from internal_kd.running.results import made_from_path, what_decides
-from internal_kd.tracking.names import announcement, is_announced
+from internal_kd.tracking import publishing
+from internal_kd.tracking.names import announcement, is_announced, links_of, remember_links
 from internal_kd.tracking.publishing import Published, publish_runs
 from internal_kd.tracking.shelf import DIGEST, FILES
 from trained_study import Trained
@@ -182,6 +184,30 @@ def make_results(folder: Path | None = None) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(path.name)
     write_json(made_from_path(study), what_decides(study))
+    # The page is no true one: it is not to be written again because it does not name where it is shown.
+    remember_links(study, Published(publishing.tracking_uri(), experiments={EXPERIMENT: "1"}).links_for_report())
+
+
+def test_the_report_names_where_it_is_shown_and_is_shown_with_that(
+    store: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_results()
+    study = plan_small()
+    remember_links(study, {EXPERIMENT: "where it was shown before"})
+    written: list[dict[str, str]] = []
+
+    def render(study: Study, links: dict[str, str]) -> None:
+        written.append(links)
+        (study.folder / "report.html").write_text(json.dumps(links))
+
+    monkeypatch.setattr(publishing, "render", render)
+    publish_runs(study)
+    (links,) = written
+    assert links == links_of(study) and links[EXPERIMENT].startswith("http://127.0.0.1:5000/#/experiments/1/")
+    shown = client_of().download_artifacts(ids(runs_of())[SOFT], "report.html")
+    assert json.loads(Path(shown).read_text()) == links
+    publish_runs(study)
+    assert len(written) == 1
 
 
 def test_tables_figures_and_report_follow_the_files_and_stale_ones_are_not_shown(store: Trained) -> None:

@@ -14,6 +14,7 @@ import pytest
 from internal_kd.running.project import at_work
 from internal_kd.running.results import is_current
 from internal_kd.running.status import look
+from internal_kd.tracking.names import links_of
 from tiny_study import OVERLAY, environment, make_encoder, plan_here, planned_jobs, snakemake, wait_until, write_overlay
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -51,6 +52,8 @@ def test_a_study_killed_on_the_way_is_finished_by_the_same_command_and_then_left
     assert f"report: {study.folder}/report.html" in output
 
     assert look(plan_here()).finished and is_current(plan_here()) and (study.folder / "report.html").is_file()
+    page = (study.folder / "report.html").read_text()
+    assert links_of(study) and all(link.replace("&", "&amp;") in page for link in links_of(study).values())
     assert at_work() is None
     listed = subprocess.run(
         [sys.executable, "-m", "internal_kd.command_line", "runs", "--overlay", OVERLAY, "--json"],

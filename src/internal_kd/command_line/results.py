@@ -41,16 +41,17 @@ def report(options: Options) -> int:
         return _compare(options)
     from internal_kd.report import make
     from internal_kd.running.results import evaluating, record_results
+    from internal_kd.tracking.names import links_of
 
     study = study_offline(options)
     if options.page:
-        make.render(study)
+        make.render(study, links_of(study))
     else:
         _make_token_ids(study)
         make.measure_latency(study)
         _map_attention(study)
         with evaluating(study):
-            make.make_report(study)
+            make.make_report(study, links_of(study))
     record_results(study)
     return _list_outputs(study, *(("report",) if options.page else ()))
 

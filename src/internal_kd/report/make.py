@@ -182,7 +182,7 @@ def render(study: Study, mlflow: Mapping[str, str] | None = None) -> Path:
 
     Args:
         study: what is reported.
-        mlflow: addresses of the study's experiments in MLflow by title, for the last line.
+        mlflow: addresses of the study's experiments in MLflow by name, for the last line.
 
     Raises:
         UserError: ``evaluate`` or ``plot`` have not run.

@@ -41,7 +41,7 @@ def render_page(study: Study, mlflow: Mapping[str, str]) -> str:
 
     Args:
         study: what is reported.
-        mlflow: addresses of the study's experiments in MLflow by task.
+        mlflow: addresses of the study's experiments in MLflow by name.
 
     Raises:
         UserError: ``evaluate`` or ``plot`` have not run.

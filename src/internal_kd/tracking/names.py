@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from internal_kd.files import remove, write_text
+from internal_kd.errors import UserError
+from internal_kd.files import read_mapping, remove, write_json, write_text
 from internal_kd.plan.identity import WORK
 from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
@@ -106,3 +107,23 @@ def is_announced(study: Study) -> bool:
 def withdraw(study: Study) -> None:
     """Note that a study is shown."""
     remove(announcement(study))
+
+
+def links_of(study: Study) -> dict[str, str]:
+    """Return the addresses at which a study was shown last, by experiment; empty if it was not shown yet."""
+    try:
+        return {str(name): str(link) for name, link in read_mapping(_links_path(study)).items()}
+    except UserError:
+        return {}
+
+
+def remember_links(study: Study, links: Mapping[str, str]) -> bool:
+    """Keep the addresses at which a study is shown, for its report; return whether they are new."""
+    if links_of(study) == links:
+        return False
+    write_json(_links_path(study), dict(links))
+    return True
+
+
+def _links_path(study: Study) -> Path:
+    return WORK / "publishing" / f"{study.name}.links.json"

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from internal_kd.errors import UserError
 from internal_kd.plan.study import Study
-from internal_kd.report.make import outputs
+from internal_kd.report.make import outputs, render
 from internal_kd.report.words import count
 from internal_kd.running.results import is_current
 from internal_kd.tracking.content import ExperimentContent, StudyContent, content_of
-from internal_kd.tracking.names import announce, experiment_name, withdraw
+from internal_kd.tracking.names import announce, experiment_name, links_of, remember_links, withdraw
 from internal_kd.tracking.shelf import Shelf
 from internal_kd.tracking.store import (
     alone,
@@ -78,21 +78,33 @@ class Published:
         base, start = self._server()
         if start:
             lines.append(f"to look, start `{start}` and open")
-        return lines + [f"  {name}: {link}" for name, link in self.links(base).items()]
+        return lines + [f"  {name}: {link}" for name, link in self._links(base).items()]
 
-    def links(self, base: str | None = None) -> dict[str, str]:
+    def links_for_report(self) -> dict[str, str]:
+        """Return the address of every experiment's results; a store without a server is taken to be at MLflow's port.
+
+        Nothing in it depends on which ports are free at the moment.
+        """
+        base = self._address or f"http://127.0.0.1:{os.environ.get('MLFLOW_PORT', FIRST_PORT)}"
+        return {name: address(base, number) for name, number in self.experiments.items()}
+
+    def _links(self, base: str) -> dict[str, str]:
         """Return the address of every experiment's results, and of its curves, below that of a server."""
-        base = base or self._server()[0]
         found = {}
         for name, number in self.experiments.items():
             found[name] = address(base, number)
             found[f"{name}, curves"] = address(base, number, CURVES)
         return found
 
+    @property
+    def _address(self) -> str | None:
+        """The server's, None for a store that has none."""
+        return self.uri.partition("?")[0].rstrip("/") if self.uri.startswith("http") else None
+
     def _server(self) -> tuple[str, str | None]:
         """Return a server's address and, for a store that is not one, the command that starts it there."""
-        if self.uri.startswith("http"):
-            return self.uri.partition("?")[0].rstrip("/"), None
+        if self._address:
+            return self._address, None
         port = os.environ.get("MLFLOW_PORT") or _free_port()
         command = f"mlflow ui --workers 1 --port {port} --backend-store-uri {self.uri}"
         return f"http://127.0.0.1:{port}", command
@@ -168,8 +180,14 @@ def _publish_study(
     files: Mapping[str, tuple[Path, ...]] | None,
     done: Published,
 ) -> None:
-    for experiment in content.experiments:
-        _publish_experiment(client, experiment, files, done)
+    shown = [one for one in content.experiments if one.methods or client.get_experiment_by_name(one.name)]
+    shelves = [Shelf(client, experiment_id(client, one.name)) for one in shown]
+    done.experiments = {one.name: shelf.experiment for one, shelf in zip(shown, shelves, strict=True) if one.methods}
+    # The report names the addresses, and is itself among the files that are shown.
+    if remember_links(study, done.links_for_report()) and files is not None:
+        render(study, links_of(study))
+    for one, shelf in zip(shown, shelves, strict=True):
+        _publish_experiment(shelf, one, files, done)
     _clear_dropped(client, study, done)
 
 
@@ -184,14 +202,8 @@ def _files_of(study: Study) -> dict[str, tuple[Path, ...]]:
 
 
 def _publish_experiment(
-    client: MlflowClient,
-    experiment: ExperimentContent,
-    files: Mapping[str, tuple[Path, ...]] | None,
-    done: Published,
+    shelf: Shelf, experiment: ExperimentContent, files: Mapping[str, tuple[Path, ...]] | None, done: Published
 ) -> None:
-    if not experiment.methods and client.get_experiment_by_name(experiment.name) is None:
-        return
-    shelf = Shelf(client, experiment_id(client, experiment.name))
     for method in experiment.methods:
         seeds = [shelf.put(seed) for seed in method.seeds]
         if method.aggregate is not None:
@@ -199,11 +211,8 @@ def _publish_experiment(
     done.removed += shelf.clear(experiment.planned)
     done.written += shelf.written
     done.unchanged += len(shelf.kept) - shelf.written
-    if not experiment.methods:
-        return
-    done.experiments[experiment.name] = shelf.experiment
-    for name, value in experiment.tags.items():
-        client.set_experiment_tag(shelf.experiment, name, value)
+    for name, value in experiment.tags.items() if experiment.methods else ():
+        shelf.client.set_experiment_tag(shelf.experiment, name, value)
 
 
 def _clear_dropped(client: MlflowClient, study: Study, done: Published) -> None:
