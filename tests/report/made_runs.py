@@ -68,7 +68,14 @@ def plan_demo() -> Study:
     return plan_study(load_params(ROOT / "params.yaml", [ROOT / "config/demo.yaml"]))
 
 
-def write_examples(data: Data, labels: tuple[str, ...] = (), rows: int = 200, *, mismatched: bool = False) -> None:
+def write_examples(
+    data: Data,
+    labels: tuple[str, ...] = (),
+    rows: int = 200,
+    *,
+    mismatched: bool = False,
+    metrics: tuple[str, ...] | None = None,
+) -> None:
     """Write made-up examples of a task that is not generated; without class names a task of values."""
     rng = np.random.default_rng(7)
     splits = {"train": 300, "dev": rows} | ({"dev_mismatched": rows + 10} if mismatched else {})
@@ -77,7 +84,8 @@ def write_examples(data: Data, labels: tuple[str, ...] = (), rows: int = 200, *,
     for split, count in splits.items():
         gold = rng.integers(len(labels), size=count) if labels else rng.uniform(0, 5, count)
         made[split] = examples_of(range(count), [[f"text {i}" for i in range(count)]], gold.tolist(), kind=kind)
-    metrics = (("accuracy", "macro_f1") if len(labels) > 2 else ("accuracy", "f1")) if labels else ("pearson", "mse")
+    of_classes = ("accuracy", "macro_f1") if len(labels) > 2 else ("accuracy", "f1")
+    metrics = metrics or (of_classes if labels else ("pearson", "mse"))
     info = TaskInfo(data.name, data.name.upper(), kind, labels, metrics, 1, rows_by_split(made), "none", "made up")
     write_task(data, FetchedTask(info, made))
 

@@ -7,7 +7,8 @@ import made_runs
 import pandas as pd
 import pytest
 
-from internal_kd.report.make import evaluate, render
+from internal_kd.report.figures import figure_paths
+from internal_kd.report.make import evaluate, figures_of, render
 from internal_kd.running.make import to_make
 from internal_kd.running.status import state_of
 
@@ -20,16 +21,20 @@ def report(project, demo):
 
     def make(study):
         evaluate(study)
-        shutil.copytree(demo.folder / demo.study.folder / "figures", study.folder / "figures", dirs_exist_ok=True)
+        figures = demo.folder / demo.study.folder / "figures"
+        for name in figures_of(study):
+            for path in figure_paths(study, name):
+                path.parent.mkdir(exist_ok=True)
+                shutil.copyfile(figures / f"forest{path.suffix}", path)
         render(study)
 
     return make
 
 
 def first_lines(study) -> str:
-    """The text of the page before the first figure."""
+    """The text of the page before the scores, without figures."""
     page = (study.folder / "report.html").read_text(encoding="utf-8")
-    body = page[page.index("<h1>") : page.index("<figure")]
+    body = re.sub("<figure.*?</figure>", "", page[page.index("<h1>") : page.index('<h2 id="scores"')], flags=re.S)
     return " ".join(re.sub("<[^>]+>", "", body).split())
 
 
@@ -56,6 +61,43 @@ def test_without_a_lead_nothing_is_called_better(report):
     readings = set(comparisons(study).query("family == 'primary'")["reading"])
     assert readings <= {"undecided", "equal within 1 point"}
     assert "Not decided." in first_lines(study) or "It makes no difference." in first_lines(study)
+
+
+def test_tasks_that_cannot_be_pooled_are_counted_one_by_one(report):
+    study = made_runs.plan(
+        study={"tasks": ["sts", "rte"], "methods": ["teacher", "soft", "soft_kl", "stacked"]},
+        tasks={"sts": {"source": "glue", "glue": "stsb"}},
+    )
+    made_runs.write_examples(study.tasks["sts"].data, metrics=("mse",))
+    made_runs.write_study(study, {"teacher": 0.93, "soft": 0.8, "soft_kl": 0.8, "stacked": 0.9})
+    report(study)
+    text = first_lines(study)
+    assert re.search(r"Of 4 comparisons \(2 methods, one on each task\): \d better", text)
+    # Points of accuracy and errors do not compare: the largest lead is one in points.
+    assert re.search(r"leads 3.0 Soft labels \(standard KD\), which imitates answers alone, by \d+\.\d points", text)
+
+
+def test_without_a_teacher_that_shows_its_inside_the_question_is_another(report):
+    study = made_runs.plan(study={"methods": ["teacher", "finetuned", "soft"]})
+    made_runs.write_study(study)
+    report(study)
+    assert "if a trained one (the teacher) teaches it" in first_lines(study)
+
+
+def test_a_study_without_a_baseline_says_that_it_asks_nothing(report):
+    study = made_runs.plan(study={"methods": ["teacher", "soft"]})
+    made_runs.write_study(study)
+    report(study)
+    assert "This study asks no question" in first_lines(study)
+    page = (study.folder / "report.html").read_text(encoding="utf-8")
+    assert 'id="figure-forest"' not in page and "Bold:" not in page
+
+
+def test_the_answer_of_a_varied_study_says_which_values_it_is_about(report):
+    study = made_runs.plan(study={"vary": {"learner.layers": [1, 3]}, "seeds": [1, 2]})
+    made_runs.write_study(study)
+    report(study)
+    assert "on Entailment (generated) with layers 3 (95" in first_lines(study)
 
 
 def test_a_collapsed_seed_is_said_before_the_answer(report):
@@ -87,7 +129,7 @@ def test_one_seed_decides_nothing(report):
     study = made_runs.plan(study={"seeds": [1]})
     made_runs.write_study(study)
     report(study)
-    assert "One training each decides nothing." in first_lines(study)
+    assert "Not decided: one training of a method is too few." in first_lines(study)
     assert set(comparisons(study)["reading"]) == {"one seed"}
 
 

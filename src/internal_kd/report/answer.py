@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.plan.study import Study
-from internal_kd.report.cells import cells_of, primary_rows
+from internal_kd.report.cells import cells_of, primary_rows, shown_point
 from internal_kd.report.figures import at_point, main_lines, measured_attention
 from internal_kd.report.frames import read_frame
 from internal_kd.report.layout import Layout
 from internal_kd.report.tables import NEW, SAME
 from internal_kd.report.words import (
     DASH,
+    axis_title,
     bounds_of,
     interval,
     is_better,
@@ -28,21 +29,33 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# Methods that a question names one by one.
+MOST_NAMED = 3
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What the first sentences say; ``verdict`` chooses among them.
+    """What the first sentences say.
 
-    ``place`` is where the lead was seen: a task, or all of them; ``counts`` are the rows by reading.
+    Attributes:
+        question: chooses the first sentence: ``internal``, ``teacher`` or ``declared``.
+        verdict: chooses the second.
+        asked: the methods of a declared question.
+        compared: what was compared, if it is several things; ``counts``: how they were read.
+        best: the row that leads by most, or trails by least; ``leads``: whether it does.
+        place: where it does: on a task, or over all of them.
+        needed: what would decide an open question.
     """
 
-    verdict: str
-    internal: bool
     question: str
+    verdict: str
+    asked: str
     baseline: str
-    rows: int
+    compared: str
     counts: str
     best: str
     leads: bool
+    level: bool
     lead: str
     interval: str
     place: str
@@ -93,27 +106,43 @@ class Findings:
         verdict = _verdict(list(new["reading"]), list(same["reading"]))
         asked = same if verdict == "here" else new
         decided = asked[asked["reading"] == "better"]
-        gains = [is_better(m, 1.0) * 2 - 1 for m in asked["metric"]] * asked["difference"]
-        best = asked.loc[gains[decided.index].idxmax() if len(decided) else gains.idxmax()]
+        # Points and other units do not compare: points go first.
+        likely = decided if len(decided) else asked
+        likely = likely[likely["metric"].map(is_share)] if likely["metric"].map(is_share).any() else likely
+        gains = likely["difference"].where(likely["metric"].map(lambda m: is_better(m, 1.0)), -likely["difference"])
+        best = likely.loc[gains.idxmax()]
         metric, is_pooled = str(best["metric"]), "tasks" in best
         seeds = 2 if is_pooled else int(min(best["seeds"], best["baseline_seeds"]))
         between = interval(metric, best["low"], best["high"], seeds, difference=True)
-        names = joined([self.name(row) for row in rows], "or")
-        declared = bool(self.study.params.analysis.primary)
+        lead = shown(metric, abs(best["difference"]))
         return Answer(
+            question=self._question(rows, baseline),
             verdict=verdict,
-            internal=not declared and any(self.study.methods[row].layer_terms for row in rows),
-            question=f"Does a student score higher with {names} than with {self.name(baseline)}?",
+            asked=joined(map(self.name, rows), "or") if len(rows) <= MOST_NAMED else f"one of {len(rows)} methods",
             baseline=self.name(baseline),
-            rows=new["method"].nunique(),
+            compared=_compared(len(asked), asked["method"].nunique()),
             counts=_counted(asked["reading"]),
             best=self.name(best["method"]),
             leads=is_better(metric, float(best["difference"])),
-            lead=f"{shown(metric, abs(best['difference']))} {'points' if is_share(metric) else metric_title(metric)}",
+            level=not lead.strip("0."),
+            lead=f"{lead} {'points' if is_share(metric) else metric_title(metric)}",
             interval="" if between == DASH or between.startswith("not") else between,
-            place=f"on average over {best['tasks']} tasks" if is_pooled else f"on {self.layout.task(best['task'])}",
+            place=(f"on average over {best['tasks']} tasks" if is_pooled else f"on {self.layout.task(best['task'])}")
+            + self._point(),
             needed=self._needed(best["method"]),
         )
+
+    def _point(self) -> str:
+        """Return which values of the varied keys the answer is about."""
+        point = shown_point(cells_of(self.study))
+        return f" with {joined(f'{axis_title(axis)} {value}' for axis, value in point.items())}" if point else ""
+
+    def _question(self, rows: tuple[str, ...], baseline: str) -> str:
+        if self.study.params.analysis.primary:
+            return "declared"
+        if any(self.study.methods[row].layer_terms for row in rows):
+            return "internal"
+        return "declared" if self.study.methods[baseline].needs_teacher else "teacher"
 
     def question(self) -> pd.DataFrame:
         """Return the lines that answer the study's question at the shown point, with the columns of either table."""
@@ -185,6 +214,13 @@ def _verdict(new: list[str], same: list[str]) -> str:
     if "better" in same and "worse" not in same:
         return "here"
     return "equal" if all(reading.startswith("equal") for reading in new) else "open"
+
+
+def _compared(comparisons: int, rows: int) -> str:
+    """Return what the counts are of; nothing for a single comparison."""
+    if comparisons == rows:
+        return f"{rows} methods" if rows > 1 else ""
+    return f"{comparisons} tasks" if rows == 1 else f"{comparisons} comparisons ({rows} methods, one on each task)"
 
 
 def _counted(readings: pd.Series) -> str:

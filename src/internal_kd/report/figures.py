@@ -27,6 +27,8 @@ MATPLOTLIBRC = Path(__file__).with_name("matplotlibrc")
 TYPES = ("svg", "png")
 ALL_TASKS = "All tasks"
 SOFT = "#707070"
+# Tasks with a panel each; of more, figures show the mean.
+MOST_PANELS = 4
 # Readings that decide a comparison.
 DECIDED = ("better", "worse")
 
@@ -120,26 +122,48 @@ def say_empty(axis: Axes, why: str = "not run yet") -> None:
 def forest(study: Study) -> Figure:
     """Draw the lead over the baseline of every row of the study's question, per task and over all tasks.
 
-    Thin: 95 % interval for new seeds and examples; thick: for new seeds on the same dev set. Filled where decided.
+    Thin: 95 % interval for new seeds and examples; thick: for new seeds on the same dev set. Filled where decided. Of
+    many tasks their mean alone is drawn, if there is one.
     """
+    groups, rows = _leads(study)
+    pooled = groups[:1] if groups and groups[0][0] == ALL_TASKS else []
+    return _forest(study, pooled or groups if len(study.tasks) > MOST_PANELS else groups, rows)
+
+
+def forest_by_task(study: Study) -> Figure:
+    """Draw the leads on each of many tasks."""
+    groups, rows = _leads(study)
+    return _forest(study, [group for group in groups if group[0] != ALL_TASKS], rows)
+
+
+# Title, metric and lines of a panel.
+_Panel = tuple[str, str, "pd.DataFrame"]
+
+
+def _leads(study: Study) -> tuple[list[_Panel], list[tuple[str, str]]]:
     lines = main_lines(study, "comparisons")
     lines = lines[(lines["family"] == "primary") & lines["difference"].notna()]
     pooled = at_point(study, read_frame(study, "pooled"))
     tasks = [task for task in study.tasks if task in set(lines["task"])]
-    groups: list[tuple[str, str, pd.DataFrame]] = []
+    groups: list[_Panel] = []
     if len(tasks) > 1 and pooled["difference"].notna().any():
         groups.append((ALL_TASKS, "accuracy", pooled[pooled["difference"].notna()]))
     titles = titles_of(study)
     for task in tasks:
         own = lines[lines["task"] == task]
         groups.append((titles[task], own["metric"].iloc[0], own))
-    rows = list(dict.fromkeys(zip(lines["id"], names_of(lines, study), strict=True)))
+    return groups, list(dict.fromkeys(zip(lines["id"], names_of(lines, study), strict=True)))
+
+
+def _forest(study: Study, groups: list[_Panel], rows: list[tuple[str, str]]) -> Figure:
     if not groups:
         return nothing_to_draw("no row can be compared with its baseline yet")
-    height = 0.95 + 0.34 * len(rows)
-    figure, axes = panels(1, len(groups), max(2.0, min(3.4, 9.6 / len(groups))), height, sharey=True)
+    columns, height = min(MOST_PANELS + 1, len(groups)), 0.95 + 0.34 * len(rows)
+    figure, axes = panels(-(-len(groups) // columns), columns, max(2.0, min(3.4, 9.6 / columns)), height, sharey=True)
+    for axis in axes[len(groups) :]:
+        axis.axis("off")
     styles = styles_of(method.id for method in study.methods.values())
-    for axis, (title, metric, own) in zip(axes, groups, strict=True):
+    for axis, (title, metric, own) in zip(axes, groups, strict=False):
         _forest_panel(axis, own, metric, rows, styles, study.params.analysis.margin)
         unit = "points" if is_share(metric) else metric_title(metric)
         axis.set_title(title)
@@ -226,18 +250,26 @@ def dots(
         bounds: lowest and highest possible value, with ``scale``.
         log: whether the x axes are logarithmic.
         seeds: one line per row, task and seed, whose ``value`` is drawn as a circle.
+
+    Without seeds, many tasks are one panel: their mean, and a circle for each.
     """
     frame = frame[frame[value].notna()]
-    tasks = [task for task in study.tasks if task in set(frame["task"])]
+    tasks, titles = [task for task in study.tasks if task in set(frame["task"])], titles_of(study)
     if not tasks:
         return nothing_to_draw()
+    if len(tasks) > MOST_PANELS and seeds is None:
+        titles[ALL_TASKS] = f"Mean over {len(tasks)} tasks (circles: tasks)"
+        low, tasks, seeds = "", [ALL_TASKS], frame.assign(task=ALL_TASKS, value=frame[value])
+        keys = [key for key in ("task", "id", "method", "title") if key in frame]
+        known = [column for column in (value, reference) if column]
+        frame = frame.assign(task=ALL_TASKS).groupby(keys, sort=False, as_index=False)[known].mean()
     rows = list(dict.fromkeys(zip(frame["id"], names_of(frame, study), strict=True)))
     columns = min(4, len(tasks))
     width = (4.4 if seeds is None else 7.0) / columns
     figure, axes = panels(
         -(-len(tasks) // columns), columns, width + 2.2 / columns, 0.8 + 0.26 * len(rows), sharey=True
     )
-    styles, titles = styles_of([*(m.id for m in study.methods.values()), *(n for n, _ in rows)]), titles_of(study)
+    styles = styles_of([*(m.id for m in study.methods.values()), *(n for n, _ in rows)])
     for axis, task in zip(axes, tasks, strict=False):
         own = frame[frame["task"] == task]
         for height, row in enumerate(rows):

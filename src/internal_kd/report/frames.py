@@ -78,7 +78,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "training_seconds": NUMBER, "training_seconds_least": NUMBER, "training_seconds_most": NUMBER,
         "training_device": TEXT, "step_seconds": NUMBER, "step_share": NUMBER, "recorded_bytes": NUMBER,
     },
-    # Scores per class, means over seeds; per phenomenon of a generated task; counts of answers, summed over seeds.
+    # Scores per class, means over seeds; per phenomenon of a generated task; counts of answers, summed over seeds,
+    # without pairs of classes that never occur.
     "classes": {
         **_row("task"), **AXES, "label": TEXT, "examples_of_class": COUNT, "seeds": COUNT, "class_precision": NUMBER,
         "class_recall": NUMBER, "class_f1": NUMBER,

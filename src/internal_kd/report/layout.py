@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # From a frame's line to the text of one column.
 Text = Callable[["pd.Series"], str]
+# In pixels.
+PAGE_WIDTH = 1150
 # A LaTeX tabular cannot break over pages.
 LINES_PER_PAGE = 40
 
@@ -37,6 +39,7 @@ class Shown:
         align: ``l`` or ``r`` per column.
         note: what a reader must know to read it, one or two sentences.
         rules: the lines before which a rule is drawn.
+        fixed: how many columns name a line.
     """
 
     name: str
@@ -45,6 +48,38 @@ class Shown:
     align: str
     note: str = ""
     rules: tuple[int, ...] = ()
+    fixed: int = 1
+
+    @property
+    def parts(self) -> list[Shown]:
+        """The table in as many parts as it takes for each to fit its page; each repeats the fixed columns."""
+        widths = [
+            _width(title, [line[place] for line in self.lines], self.align[place])
+            for place, title in enumerate(self.header)
+        ]
+        groups, left = [list(range(self.fixed))], 0.0
+        for place in range(self.fixed, len(widths)):
+            left -= widths[place]
+            if left < 0:
+                groups.append(list(range(self.fixed)))
+                left = PAGE_WIDTH - sum(widths[: self.fixed]) - widths[place]
+            groups[-1].append(place)
+        own = groups[1:] or groups
+        return [
+            replace(
+                self, header=tuple(self.header[k] for k in places), align="".join(self.align[k] for k in places),
+                lines=tuple(tuple(line[k] for k in places) for line in self.lines),
+                note=self.note if places is own[-1] else "",
+            )
+            for places in own
+        ]  # fmt: skip
+
+
+def _width(title: str, texts: Sequence[str], align: str) -> float:
+    """Return about how many pixels a column takes at least; numbers are not broken over lines, words are."""
+    words = title.split() + ([] if align == "r" else [word for text in texts for word in text.split()])
+    longest = max([len(word) for word in words] + [len(text) for text in texts if align == "r"] + [0])
+    return 7.6 * longest + 21
 
 
 def markdown(table: Shown) -> str:
@@ -197,4 +232,5 @@ class Layout:
             )
             for _, line in frame.iterrows()
         )
-        return Shown(name, (*head, *columns), lines, "l" * (len(head) + left) + "r" * (len(columns) - left), note)
+        align = "l" * (len(head) + left) + "r" * (len(columns) - left)
+        return Shown(name, (*head, *columns), lines, align, note, fixed=len(head))

@@ -11,7 +11,8 @@ Runs may be missing at any time: tables have named gaps, figures and page leave 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,7 @@ def outputs(study: Study) -> dict[str, list[Path]]:
         "map_attention": [*_files(study, ATTENTION), folder / "attention_means.md", folder / "attention_means.tex"],
         "evaluate": [*_files(study, EVALUATED), *laid_out, *more],
         "plot": [
-            path
-            for name in (*_figure_names(study), *attention_names(study))
-            for path in figures.figure_paths(study, name)
+            path for name in (*figures_of(study), *attention_names(study)) for path in figures.figure_paths(study, name)
         ],
         "report": [study.folder / "report.html"],
     }
@@ -73,8 +72,10 @@ def _files(study: Study, names: tuple[str, ...]) -> list[Path]:
     return [*frames, *(tables_folder(study) / f"{name}.csv" for name in names if name not in WITH_TEXTS)]
 
 
-def _figure_names(study: Study) -> tuple[str, ...]:
-    return (*FIGURES, *(sweeps.sweep_name(axis) for axis in study.axes))
+def figures_of(study: Study) -> dict[str, Callable[[Study], Any]]:
+    """Return the figures of a study by name, and what draws each; those of attention are apart."""
+    by_task = {"forest_by_task": figures.forest_by_task} if len(study.tasks) > figures.MOST_PANELS else {}
+    return {**FIGURES, **by_task, **{sweeps.sweep_name(axis): partial(sweeps.sweep, axis=axis) for axis in study.axes}}
 
 
 def evaluate(study: Study) -> Path:
@@ -165,8 +166,7 @@ def plot(study: Study) -> Path:
     from internal_kd.report.attention_figures import draw_attention
 
     with figures.look():
-        drawn = {name: draw(study) for name, draw in FIGURES.items()}
-        drawn |= {sweeps.sweep_name(axis): sweeps.sweep(study, axis) for axis in study.axes}
+        drawn = {name: draw(study) for name, draw in figures_of(study).items()}
         drawn |= draw_attention(study)
         for name, figure in drawn.items():
             figures.save(study, name, figure)

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.errors import UserError
-from internal_kd.params import load_params
-from internal_kd.plan.study import Study, plan_study
-from internal_kd.report import tables
+from internal_kd.plan.study import Study
+from internal_kd.report import reproduce, tables
 from internal_kd.report.answer import Findings
 from internal_kd.report.attention_figures import attention_names
 from internal_kd.report.cells import primary_rows
-from internal_kd.report.figures import at_point, figure_paths, measured_attention
-from internal_kd.report.frames import read_frame, read_or_empty, tables_folder
+from internal_kd.report.figures import MOST_PANELS, at_point, figure_paths, measured_attention
+from internal_kd.report.frames import read_frame, read_or_empty
 from internal_kd.report.layout import Layout, Shown, Strong, number
 from internal_kd.report.settings import settings_table
 from internal_kd.report.sweeps import cost_points, sweep_name
@@ -24,13 +23,16 @@ from internal_kd.report.tables import NEW
 from internal_kd.report.words import (
     axis_title,
     duration,
+    is_share,
     joined,
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 TEMPLATES = Path(__file__).with_name("templates")
+# Rows of the open main table.
+MOST_ROWS = 24
 # Warnings that the first lines name one by one.
 MOST_WARNINGS = 5
 KINDS = (("csv", "CSV"), ("tex", "LaTeX"), ("md", "Markdown"))
@@ -77,8 +79,8 @@ class _Page:
         """Return everything that the template names."""
         analysis = self.study.params.analysis
         finished = int((self.runs["problem"] == "").sum())
-        shown_tables, figures, warnings = self._tables(), self._figures(), self.findings.warnings()
         answer, why, claims = self.findings.answer(), self.why, self._claims()
+        shown_tables, figures, warnings = self._tables(), self._figures(answer is not None), self.findings.warnings()
         contents = {
             "answer": "Answer", "scores": "Scores", "cost": "Cost" if figures["cost"] else "",
             "why": "Why" if why else "", "claims": "Claims" if claims else "", "appendix": "Appendix",
@@ -95,14 +97,13 @@ class _Page:
             "planned": len(self.runs),
             "gaps": len(self.runs) - finished,
             "answer": answer,
+            "asks": bool(rows and baseline),
             "margin": f"{analysis.margin:g}",
             "alpha": f"{analysis.alpha:g}",
             "question": f"{joined(self.findings.name(row) for row in rows)} against {self.findings.name(baseline)}"
             if baseline
             else "none",
-            "main": tables.main_table(
-                self.layout, _shown_rows(self.study, self.main), self.comparisons, all_metrics=False
-            ),
+            "main": self._main(),
             "tables": shown_tables,
             "figures": figures,
             "sweeps": [self._figure(sweep_name(axis)) | {"axis": axis_title(axis)} for axis in self.study.axes],
@@ -110,7 +111,7 @@ class _Page:
             "why": why,
             "claims": claims,
             "attention": self._attention(),
-            "commands": _commands(self.study),
+            "command": reproduce.command(self.study),
         }
 
     # The head
@@ -144,6 +145,16 @@ class _Page:
         return read_frame(self.study, "claims").to_dict("records")
 
     # Tables and figures
+
+    def _main(self) -> Shown:
+        """Return the open main table: of too many rows those at the shown point, of too many tasks their mean."""
+        many = self.main.groupby(["method", *self.study.axes]).ngroups > MOST_ROWS
+        rows = at_point(self.study, self.main) if many else self.main
+        table = tables.main_table(self.layout, rows, self.comparisons, all_metrics=False)
+        shares = all(is_share(metric) for metric in self.layout.metrics.values())
+        if len(table.parts) == 1 or not shares:
+            return table
+        return tables.summary_table(self.layout, rows, at_point(self.study, read_frame(self.study, "pooled")))
 
     def _tables(self) -> dict[str, Any]:
         study, layout = self.study, self.layout
@@ -207,10 +218,11 @@ class _Page:
         header = ("run", "fingerprint", "commit", "device", "seconds", "finished (UTC)")
         return Shown("runs", header, lines, "llllrl", "Seconds compare only on one device with the same load.")
 
-    def _figures(self) -> dict[str, Any]:
+    def _figures(self, answered: bool) -> dict[str, Any]:
         study = self.study
         has = {
-            "forest": True,
+            "forest": answered,
+            "forest_by_task": answered and len(study.tasks) > MOST_PANELS,
             "cost": len(cost_points(study)["score"].dropna()) > 1,
             "scores": self.main["mean"].notna().any(),
             "learning": len(read_frame(study, "curves")) > 0,
@@ -246,12 +258,6 @@ class _Page:
         }
 
 
-def _shown_rows(study: Study, main: pd.DataFrame, most: int = 24) -> pd.DataFrame:
-    """Return the rows of the open main table: all of them, or where there are too many those at the shown point."""
-    rows = main.groupby(["method", *study.axes]).ngroups
-    return main if rows <= most else at_point(study, main)
-
-
 def _css() -> str:
     from markupsafe import Markup
 
@@ -266,18 +272,3 @@ def _size(svg: bytes) -> tuple[int, int]:
         return 640, 320
     width, height = (found[1], found[2]) if found[1] else (found[4], found[3])
     return round(float(width) * 96 / 72), round(float(height) * 96 / 72)
-
-
-def _commands(study: Study) -> list[str]:
-    """Return how to make the study again: params.yaml, one overlay, or the study's own copy of its parameters."""
-    for overlay in (None, Path("config") / f"{study.name}.yaml"):
-        try:
-            if plan_study(load_params("params.yaml", [overlay] if overlay else [])).as_yaml() == study.as_yaml():
-                return [
-                    f"internal-kd run --cores 2 --configfile {overlay.as_posix()}"
-                    if overlay
-                    else "internal-kd run --cores 8 --resources gpu=2"
-                ]
-        except UserError:
-            continue
-    return [f"internal-kd run --cores 2 --configfile {tables_folder(study).as_posix()}/params.yaml"]

@@ -142,8 +142,9 @@ def class_lines(results: StudyResults) -> tuple[Lines, Lines]:
             own = {name: float(values[k]) for name, values in shares.items()}
             common = {"label": label, "examples_of_class": int(gold[0, k]), "seeds": len(counts)}
             scores.append(cell.columns() | common | own)
-            for j, other in enumerate(names):
-                number = int(counts[:, k, j].sum())
+            # Most pairs of many classes never occur.
+            for j, number in ((j, int(counts[:, k, j].sum())) for j in np.flatnonzero(counts[:, k].sum(0))):
+                other = names[j]
                 share = number / max(1, int(gold[:, k].sum()))
                 confusion.append(cell.columns() | {"gold": label, "predicted": other, "count": number, "share": share})
     return scores, confusion

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import cells_of, shown_point
 from internal_kd.report.figures import (
+    MOST_PANELS,
     at_point,
     legend_below,
     main_lines,
@@ -52,6 +53,8 @@ COSTS = {
 def cost_points(study: Study) -> pd.DataFrame:
     """Return every row's mean score over tasks (times 100 where usual) beside its costs; rows on all tasks only."""
     scores_, costs = main_lines(study, anywhere=True), main_lines(study, "efficiency", anywhere=True)
+    # What costs nothing more, such as a temperature, is held at the shown point.
+    scores_ = _at_others(study, scores_, [axis for axis in study.axes if axis.startswith("learner")])
     keys = ["task", "id", "method", *study.axes]
     both = scores_.merge(costs[[*keys, "latency_ms"]], on=keys, how="left")
     both["score"] = both["mean"] * both["metric"].map(scale_of)
@@ -90,11 +93,7 @@ def cost(study: Study) -> Figure:
 
 def sweep(study: Study, axis: str) -> Figure:
     """Draw scores against a varied key, one panel per task; the teacher is a dashed line."""
-    lines = main_lines(study, anywhere=True)
-    for other in study.axes:
-        if other != axis:
-            at = shown_point(cells_of(study)).get(other)
-            lines = lines[(lines[other] == at) | ~lines["method"].isin(_moving(study, other))]
+    lines = _at_others(study, main_lines(study, anywhere=True), [axis])
     tasks, titles = list(study.tasks), titles_of(study)
     columns = min(3, len(tasks))
     figure, axes = panels(-(-len(tasks) // columns), columns, 9.6 / 3 if columns > 1 else 5.4, 2.7)
@@ -134,6 +133,14 @@ def sweep(study: Study, axis: str) -> Figure:
     return figure
 
 
+def _at_others(study: Study, lines: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+    """Return the lines that are at the shown point of all varied keys but these."""
+    for other in (axis for axis in study.axes if axis not in axes):
+        at = shown_point(cells_of(study)).get(other)
+        lines = lines[(lines[other] == at) | ~lines["method"].isin(_moving(study, other))]
+    return lines
+
+
 def _moving(study: Study, axis: str) -> set[str]:
     """Return the methods that have several values of a varied key."""
     values: dict[str, set[str]] = {}
@@ -162,8 +169,14 @@ def learning(study: Study) -> Figure:
     terms = [q for q in dict.fromkeys(curves["quantity"]) if not q.startswith("dev_")]
     if not tasks:
         return nothing_to_draw()
-    rows = ["score", *terms]
-    figure, axes = panels(len(rows), len(tasks), max(2.4, 9.6 / max(3, len(tasks))), 1.7)
+    # Of many tasks the dev scores alone, several rows of panels.
+    rows, columns = ["score", *terms], len(tasks)
+    if len(tasks) > MOST_PANELS:
+        rows, columns = ["score"], MOST_PANELS
+    figure, axes = panels(len(rows) * -(-len(tasks) // columns), columns, max(2.4, 9.6 / max(3, columns)), 1.7)
+    for axis in axes[len(rows) * len(tasks) :]:
+        axis.axis("off")
+    axes = axes[: len(rows) * len(tasks)]
     styles, titles = styles_of(m.id for m in study.methods.values()), titles_of(study)
     for place, axis in enumerate(axes):
         quantity, task = rows[place // len(tasks)], tasks[place % len(tasks)]
@@ -188,7 +201,7 @@ def learning(study: Study) -> Figure:
         elif quantity != "score" and (own["value"] > 0).all():
             axis.set_yscale("log")
         axis.set_ylabel("dev score" if quantity == "score" else quantity.replace("_", " "))
-        axis.set_title(titles[task] if place < len(tasks) else "")
+        axis.set_title(titles[task] if quantity == "score" else "")
         axis.set_xlabel("epoch" if place >= len(axes) - len(tasks) else "")
     moved_on = Line2D([], [], linestyle="none", marker="|", markersize=11, color="black", label="next stage")
     legend_below(figure, study, curves["id"].unique(), more=[moved_on])

@@ -27,6 +27,10 @@ from internal_kd.report.words import (
 if TYPE_CHECKING:
     import pandas as pd
 
+# What a model that ignores its input answers.
+CONSTANT = {"classes": "majority class", "values": "mean of the labels"}
+# Classes of a task up to which every one is shown, and how many pairs or classes are shown of more.
+MOST_CLASSES, SHOWN_CLASSES = 12, 10
 NEW, SAME = "new examples", "dev set"
 NOTES = {
     "main": "Dev scores × 100, mean ± standard deviation over seeds. Parameters: encoder and pooler, without "
@@ -81,7 +85,9 @@ def main_table(layout: Layout, main: pd.DataFrame, comparisons: pd.DataFrame, *,
             found = own[(own["task"] == task) & (own["metric"] == metric)]
             texts.append(_score_text(layout, found.iloc[0], bold) if len(found) else "")
         lines.append(tuple(texts))
-    majority = ["Majority class", *[""] * (2 + len(extra) + (not uniform))]
+    kinds = set(layout.tasks["kind"])
+    constant = " or ".join(CONSTANT[kind] for kind in CONSTANT if kind in kinds).capitalize()
+    majority = [constant, *[""] * (2 + len(extra) + (not uniform))]
     for task, metric in columns:
         values = main[(main["task"] == task) & (main["metric"] == metric)]["majority"].dropna()
         majority.append(shown(metric, float(values.iloc[0])) if len(values) else DASH)
@@ -100,7 +106,30 @@ def main_table(layout: Layout, main: pd.DataFrame, comparisons: pd.DataFrame, *,
         "l" + "r" * (len(header) - 1),
         note,
         rules=(len(teachers), len(lines)),
+        fixed=3 + len(extra) + (not uniform),
     )
+
+
+def summary_table(layout: Layout, main: pd.DataFrame, pooled: pd.DataFrame) -> Shown:
+    """Return the main table of many tasks: rows with their mean score over tasks and their mean lead."""
+    axes, lines = layout.study.axes, []
+    own, new = layout.of_main(main), pooled[pooled["scope"] == NEW]
+    for _, group in own.groupby(["method", *axes], sort=False):
+        first, known = group.iloc[0], group["encoder_parameters"].dropna()
+        leads = new[(new["method"] == first["method"]) & (new[list(axes)] == first[list(axes)]).all(axis=1)]
+        lead = leads.iloc[0] if len(leads) else None
+        mean = shown("accuracy", group["mean"].mean(skipna=False))
+        text = DASH
+        if lead is not None:
+            between = interval("accuracy", lead["low"], lead["high"], 2, difference=True)
+            text = f"{shown('accuracy', lead['difference'], sign=True)} ({between})"
+        better = lead is not None and lead["reading"] == "better"
+        parameters = millions(int(known.iloc[0]) if len(known) else None)
+        named = (layout.row(first), *layout.point(first), plain("depth")(first), parameters)
+        lines.append((*named, mean, Strong(text) if better else text))
+    header = ("method", *layout.point_header, "layers", "parameters", "mean score", "mean lead")
+    note = f"Means over the main metrics of {len(layout.study.tasks)} tasks, × 100; every task: All metrics."
+    return Shown("pooled", header, tuple(lines), "l" + "r" * (len(header) - 1), note + _bold_note(layout))
 
 
 def _bold(layout: Layout, comparisons: pd.DataFrame) -> set[tuple[str, ...]]:
@@ -111,8 +140,8 @@ def _bold(layout: Layout, comparisons: pd.DataFrame) -> set[tuple[str, ...]]:
 
 
 def _bold_note(layout: Layout) -> str:
-    baseline = primary_rows(layout.study)[1]
-    if baseline is None:
+    rows, baseline = primary_rows(layout.study)
+    if baseline is None or not rows:
         return ""
     method = layout.study.methods[baseline]
     return f" Bold: better than {method.id} {method.title} on new examples too."
@@ -241,23 +270,44 @@ def calibration_table(layout: Layout, calibration: pd.DataFrame) -> Shown:
 
 
 def classes_table(layout: Layout, classes: pd.DataFrame) -> Shown:
-    """Return scores per class."""
+    """Return scores per class; of many classes, those with the lowest F1 of each row."""
+    keys = ["task", "method", *layout.study.axes]
+    many = classes.groupby(keys)["label"].transform("size") > MOST_CLASSES
+    order = classes.groupby(keys)["class_f1"].rank(method="first")
+    classes = classes[~many | (order <= SHOWN_CLASSES)]
+    note = "Means over seeds." + (f" Of many classes, the {SHOWN_CLASSES} with the lowest F1." if many.any() else "")
     shares = {name: share(f"class_{name}", 1) for name in ("precision", "recall", "f1")}
     columns = {"class": plain("label"), "examples": plain("examples_of_class"), **shares}
-    return layout.build("classes", classes, columns, "Means over seeds.", left=1)
+    return layout.build("classes", classes, columns, note, left=1)
 
 
 def confusion_table(layout: Layout, confusion: pd.DataFrame, task: str) -> Shown:
-    """Return a task's confusion matrices: of every gold class, the share given each answer."""
+    """Return a task's confusion matrices: of every gold class, the share given each answer; of many, the largest."""
     own = confusion[confusion["task"] == task]
-    answers = tuple(dict.fromkeys(own["predicted"]))
+    answers = tuple(dict.fromkeys([*own["gold"], *own["predicted"]]))
+    if len(answers) > MOST_CLASSES:
+        return _confused_pairs(layout, own, task)
     lines = []
     for _, group in own.groupby(["id", "method", *layout.study.axes, "gold"], sort=False):
         first, shares = group.iloc[0], dict(zip(group["predicted"], group["share"], strict=True))
-        lines.append((layout.row(first), *layout.point(first), first["gold"], *(percent(shares[a]) for a in answers)))
+        lines.append(
+            (layout.row(first), *layout.point(first), first["gold"], *(percent(shares.get(a, 0.0)) for a in answers))
+        )
     header = ("method", *layout.point_header, "gold class", *(f"answer {answer}" for answer in answers))
     align = "l" * (2 + len(layout.point_header)) + "r" * len(answers)
-    return Shown("confusion", header, tuple(lines), align, f"{layout.task(task)}. Shares of the gold class, all seeds.")
+    note = f"{layout.task(task)}. Shares of the gold class, all seeds."
+    return Shown("confusion", header, tuple(lines), align, note, fixed=2 + len(layout.point_header))
+
+
+def _confused_pairs(layout: Layout, own: pd.DataFrame, task: str) -> Shown:
+    mistakes = own[own["gold"] != own["predicted"]]
+    order = mistakes.groupby(["method", *layout.study.axes])["count"].rank(method="first", ascending=False)
+    columns = {
+        "gold class": plain("gold"), "answer": plain("predicted"), "times": plain("count"), "share": share("share"),
+    }  # fmt: skip
+    note = f"{layout.task(task)}. The {SHOWN_CLASSES} most frequent mistakes of each row; shares of the gold class."
+    chosen = mistakes[order <= SHOWN_CLASSES].sort_values(["method", "count"], ascending=[True, False], kind="stable")
+    return layout.build("confusion", chosen, columns, note, left=2, task=False)
 
 
 def phenomena_table(layout: Layout, phenomena: pd.DataFrame, task: str) -> Shown:
