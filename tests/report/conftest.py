@@ -10,6 +10,7 @@ import pytest
 
 from internal_kd.plan.study import Study
 from internal_kd.report.make import make_report
+from trained_study import trained_project  # noqa: F401
 
 
 class Reported(NamedTuple):

@@ -167,7 +167,7 @@ def _history(run: Run, quality: float, metrics: tuple[str, ...]) -> list[dict[st
         stage = f"layers 1-{epoch}" if climbs and epoch < epochs else "classification" if climbs else "all"
         terms = dict.fromkeys(run.method.weights, 0.8 / epoch + 0.01 * run.seed)
         score = quality * (1 - 0.5 ** (epoch + 1)) + 0.005 * run.seed
-        line = {"epoch": epoch, "stage": stage, "loss": 1.5 / epoch, "terms": terms, "learning_rate": 1e-4 / epoch}
+        line = {"epoch": epoch, "stage": stage, "loss": 1.5 / epoch, **terms, "learning_rate": 1e-4 / epoch}
         lines.append(
             line | {f"dev_{metric}": score for metric in metrics} | {"examples_per_second": 500.0, "seconds": 3.0}
         )

@@ -203,15 +203,10 @@ def curve_lines(results: StudyResults) -> Lines:
         wanted = (f"dev_{results.task(cell).info.metrics[0]}", *cell.method.weights)
         for done in results.finished(cell):
             for entry in done.history:
-                for quantity in (name for name in wanted if isinstance(_term(entry, name), int | float)):
+                for quantity in (name for name in wanted if isinstance(entry.get(name), int | float)):
                     own = {"seed": done.run.seed, "epoch": entry.get("epoch"), "stage": entry.get("stage")}
-                    lines.append(cell.columns() | own | {"quantity": quantity, "value": _term(entry, quantity)})
+                    lines.append(cell.columns() | own | {"quantity": quantity, "value": entry[quantity]})
     return lines
-
-
-def _term(entry: dict[str, Any], name: str) -> Any:
-    terms = entry.get("terms")
-    return terms.get(name, entry.get(name)) if isinstance(terms, dict) else entry.get(name)
 
 
 def warning_lines(results: StudyResults) -> Lines:
