@@ -12,6 +12,7 @@ from internal_kd.tasks.glue import GLUE
 from internal_kd.tasks.info import TaskInfo
 from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import METRICS
+from internal_kd.tasks.tags import tag_names
 
 FACTS = {
     "name": "mine",
@@ -81,7 +82,7 @@ def test_logits_become_classes_or_values():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_metrics_for_a_task_that_names_none(kind):
-    labels = ("a", "b") if KINDS[kind].named_labels else ()
+    labels = tag_names("ab") if kind == "tags" else ("a", "b") if KINDS[kind].named_labels else ()
     assert TaskInfo("t", "T", kind, labels, KINDS[kind].default_metrics(labels), 1, {}).outputs == (len(labels) or 1)
 
 

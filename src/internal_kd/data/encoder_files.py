@@ -11,6 +11,7 @@ from internal_kd.errors import UserError
 from internal_kd.files import read_mapping, sha256_once
 from internal_kd.learners.configs import WAY_OUT, check_config, read_config, shape_of
 from internal_kd.learners.families import FAMILIES
+from internal_kd.learners.finished import HEADS
 from internal_kd.params.data import EncoderParams
 from internal_kd.plan.artefacts import ENCODER_FILES, Encoder
 
@@ -90,7 +91,7 @@ def check_encoder(files: Encoder, folder: Path) -> dict[str, Any]:
 def _is_classifier(config: dict[str, Any]) -> bool:
     """Whether somebody fine-tuned it: then its logits can be read, whatever the family."""
     names = config.get("architectures")
-    return isinstance(names, list) and any(str(name).endswith("ForSequenceClassification") for name in names)
+    return isinstance(names, list) and any(str(name).endswith(HEADS) for name in names)
 
 
 def _download(encoder: EncoderParams) -> dict[str, Path]:

@@ -2,7 +2,8 @@
 
 ``data/tasks/<task>-<fp>/<split>.parquet`` has the columns idx (int64, unique over train and unlabelled, and in every
 other split), text_a, text_b (pairs only), label (int64 class index, -1 if there is none; or float64, null if there is
-none) and, for generated tasks, phenomenon. Images have the column image in the place of texts: bytes, row by row; the
+none) and, for generated tasks, phenomenon. Tags have the column tokens (list of words, in the order of the text) beside
+the text, and a list of numbers as label. Images have the column image in the place of texts: bytes, row by row; the
 metadata of its type names height, width and channels. ``manifest.json`` has the task's facts and the share of every
 label; licence and metrics of a user's own files are parameters, where they may change at any time.
 """
@@ -161,10 +162,19 @@ def with_unlabelled(task: FetchedTask, texts: Sequence[Sequence[str]]) -> Fetche
     """
     if len(texts) != task.info.texts:
         raise UserError(f"tasks.{task.info.name}.unlabelled has {len(texts)} text columns, the task {task.info.texts}")
-    first = pc.max(task.splits["train"].table["idx"]).as_py() + 1
-    added = examples_of(range(first, first + len(texts[0])), texts, None, kind=task.info.kind)
-    info = replace(task.info, rows={**task.info.rows, "unlabelled": len(texts[0])})
-    return replace(task, info=info, splits={**task.splits, "unlabelled": added})
+    first = next_id(task)
+    return with_split(task, examples_of(range(first, first + len(texts[0])), texts, None, kind=task.info.kind))
+
+
+def next_id(task: FetchedTask) -> int:
+    """Return the first id after those of train."""
+    return pc.max(task.splits["train"].table["idx"]).as_py() + 1
+
+
+def with_split(task: FetchedTask, unlabelled: Examples) -> FetchedTask:
+    """Return a task with further rows as its split "unlabelled"."""
+    info = replace(task.info, rows={**task.info.rows, "unlabelled": unlabelled.table.num_rows})
+    return replace(task, info=info, splits={**task.splits, "unlabelled": unlabelled})
 
 
 def text_columns(data: Data, texts: int) -> list[tuple[str, ...]]:
@@ -197,7 +207,7 @@ def check_task(task: FetchedTask) -> None:
         if pc.count_distinct(table["idx"]).as_py() != table.num_rows:
             raise UserError(f"tasks.{name}: {split} has an example id twice; every row needs its own")
     train = task.splits["train"].table
-    seen = pc.unique(train["label"]).to_pylist()
+    seen = pc.unique(each_label(train)).to_pylist()
     if len(seen) < 2:
         what = f"label {info.labels[seen[0]]!r}" if info.labels else f"value {seen[0]}"
         raise UserError(
@@ -234,10 +244,17 @@ def _write_split(staged: Path, split: str, examples: Examples, info: TaskInfo) -
 
 
 def _label_shares(table: pa.Table, info: TaskInfo) -> dict[str, float]:
-    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(table["label"]).to_pylist()}
+    labels = each_label(table)
+    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(labels).to_pylist()}
     if not info.labels or NO_CLASS in counts:
         return {}
-    return {label: counts.get(index, 0) / table.num_rows for index, label in enumerate(info.labels)}
+    return {label: counts.get(index, 0) / len(labels) for index, label in enumerate(info.labels)}
+
+
+def each_label(table: pa.Table) -> Any:
+    """Return a split's labels, those of all words for tags."""
+    labels = table["label"]
+    return pc.list_flatten(labels) if pa.types.is_list(labels.type) else labels
 
 
 def read_task(data: Data) -> TaskOnDisk:

@@ -3,13 +3,14 @@
 Each split has ``<split>.idx.npy`` (int64, one per example), ``<split>.labels.npy`` (int64 class index, -1 without a
 label; or float32 value, NaN without), ``<split>.offsets.npy`` (int64, one more than examples), ``<split>.ids.npy``
 (int32, the token ids of all examples in a row) and, if the encoder tells the two texts of a pair apart,
-``<split>.types.npy`` (uint8, as long as ids). Pixels and sentence vectors are in dense.py. Every array is compared with
-its recorded SHA-256 once per process.
+``<split>.types.npy`` (uint8, as long as ids). For tags an example is a window of a sentence, labels.npy is as long as
+ids.npy, and so is ``<split>.words.npy`` (int32): the number of the word whose first piece a token is, -1 for others.
+Pixels and sentence vectors are in dense.py. Every array is compared with its recorded SHA-256 once per process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,9 @@ from internal_kd.errors import UserError
 from internal_kd.files import read_mapping, refuse_damaged, sha256_text, verified
 from internal_kd.learners.configs import read_config
 from internal_kd.learners.learner import Form, InputShape
+from internal_kd.learners.rows import NO_ROW
 from internal_kd.tasks.info import TaskInfo
+from internal_kd.tasks.tags import word_id
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,13 +39,16 @@ class _Ragged:
     """The token ids of one split; nothing is read before it is asked for."""
 
     def __init__(self, folder: Path, split: str, manifest: Mapping[str, Any]) -> None:
-        has_types = bool(manifest["splits"][split]["token_type_ids"])
-        kinds = ["idx", "labels", "offsets", "ids", *(["types"] if has_types else [])]
+        facts = manifest["splits"][split]
+        kinds = ["idx", "labels", "offsets", "ids", *(["types"] if facts["token_type_ids"] else [])]
+        kinds += ["words"] if "sentences" in facts else []
         verified(folder, manifest, [f"{split}.{kind}.npy" for kind in kinds])
         arrays = {kind: _mapped(folder, f"{split}.{kind}.npy") for kind in kinds}
         self.idx, self.labels, self.offsets = arrays["idx"], arrays["labels"], arrays["offsets"]
-        self.ids, self.types = arrays["ids"], arrays.get("types")
-        if not len(self.idx) == len(self.labels) == len(self.offsets) - 1 or len(self.ids) != self.offsets[-1]:
+        self.ids, self.types, self.words = arrays["ids"], arrays.get("types"), arrays.get("words")
+        labelled = self.idx if self.words is None else self.ids
+        lengths = [len(self.labels) - len(labelled), len(self.idx) + 1 - len(self.offsets)]
+        if any(lengths) or len(self.ids) != self.offsets[-1]:
             refuse_damaged(folder, f"the arrays of {split} do not fit together")
 
 
@@ -100,15 +106,65 @@ class EncodedExamples:
         made = {"input_ids": np.full(real.shape, self._pad_id, np.int64), "attention_mask": real.astype(np.int64)}
         if any(part.types is not None for part in self._parts):
             made["token_type_ids"] = np.zeros(real.shape, np.int64)
-        for part, first, end in zip(self._parts, self._first, self._first[1:], strict=False):
-            rows = np.flatnonzero((chosen >= first) & (chosen < end))
-            # Where every real token of these rows is in the flat array, row by row.
-            flat = (part.offsets[chosen[rows] - first][:, None] + np.arange(real.shape[1]))[real[rows]]
+        for part, rows, flat in self._real_tokens(chosen, real):
             _fill(made["input_ids"], rows, real, part.ids[flat])
             if part.types is not None:
                 _fill(made["token_type_ids"], rows, real, part.types[flat])
-        made |= {"labels": self.labels[chosen], "idx": self.idx[chosen]}
+        made |= {**self._answers(chosen, real), "idx": self.idx[chosen]}
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in made.items()}
+
+    def _real_tokens(self, chosen: np.ndarray, real: np.ndarray) -> Iterator[tuple[_Ragged, np.ndarray, np.ndarray]]:
+        """Yield each part, its rows of a batch, and where their real tokens are in its flat arrays, row by row."""
+        for part, first, end in zip(self._parts, self._first, self._first[1:], strict=False):
+            rows = np.flatnonzero((chosen >= first) & (chosen < end))
+            flat = (part.offsets[chosen[rows] - first][:, None] + np.arange(real.shape[1]))[real[rows]]
+            yield part, rows, flat
+
+    def _answers(self, chosen: np.ndarray, real: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what a batch has of labels."""
+        return {"labels": self.labels[chosen]}
+
+
+class TaggedExamples(EncodedExamples):
+    """The windows of a split of tags. A row is a word: its label counts at its first piece, in one window.
+
+    Attributes:
+        labels: of the words, window by window, (rows,), int64; -1 without a label.
+        labelled: whether a window has a labelled word, (examples,), bool.
+    """
+
+    def __init__(self, name: str, parts: Sequence[_Ragged], pad_id: int) -> None:
+        super().__init__(name, parts, pad_id)
+        words = np.concatenate([np.asarray(part.words) for part in parts])
+        at = np.flatnonzero(words >= 0)
+        self._window = np.repeat(np.arange(len(self.idx)), self.lengths)[at]
+        self.labels = self.labels[at]
+        self._rows = word_id(self.idx[self._window], words[at])
+        self.labelled = np.bincount(self._window, self.labels >= 0, len(self.idx)) > 0
+
+    def rows_of(self, positions: np.ndarray | Sequence[int] | None = None) -> np.ndarray:
+        """Return the ids of the words that some windows answer, window by window, (rows,); None: of all."""
+        return self._rows if positions is None else self._rows[self.places_of(positions)]
+
+    def places_of(self, positions: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Return the places of some windows' words among ``labels``, (rows,)."""
+        chosen = np.asarray(positions)
+        first, end = (np.searchsorted(self._window, chosen, side=side) for side in ("left", "right"))
+        counts = end - first
+        return np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+
+    def answered(self, rows: np.ndarray) -> np.ndarray:
+        """Return for every window whether all of its words are among ``rows``, (examples,), bool."""
+        return np.bincount(self._window, ~np.isin(self._rows, rows), len(self.idx)) == 0
+
+    def _answers(self, chosen: np.ndarray, real: np.ndarray) -> dict[str, np.ndarray]:
+        words, labels = np.full(real.shape, NO_ROW, np.int64), np.full(real.shape, NO_ROW, np.int64)
+        for part, rows, flat in self._real_tokens(chosen, real):
+            assert part.words is not None
+            _fill(words, rows, real, part.words[flat])
+            _fill(labels, rows, real, part.labels[flat])
+        of_words = word_id(self.idx[chosen][:, None], words)
+        return {"labels": labels, "rows": np.where(words >= 0, of_words, NO_ROW)}
 
 
 class EncodedTask:
@@ -185,7 +241,8 @@ class EncodedTask:
 
     def _examples(self, name: str, splits: list[str]) -> EncodedExamples | DenseExamples:
         if self.form == "tokens":
-            return EncodedExamples(name, [self._ragged(split) for split in splits], self.pad_id)
+            kind = TaggedExamples if self.info.kind == "tags" else EncodedExamples
+            return kind(name, [self._ragged(split) for split in splits], self.pad_id)
         return DenseExamples(name, self.form, [self._dense(split) for split in splits])
 
     def _dense(self, name: str) -> dict[str, np.ndarray]:

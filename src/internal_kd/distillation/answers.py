@@ -16,6 +16,7 @@ from internal_kd.distillation.objectives import KINDS
 from internal_kd.distillation.recording import RecordingReader, as_recorded, stored
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import Captured, Network, Wanted
+from internal_kd.learners.rows import row_ids
 
 Combine = Literal["mean_probabilities", "mean_logits"]
 _LOGITS = ("logits", 0)
@@ -83,7 +84,8 @@ class Recorded:
         parts, missing = stored(wanted), self.missing(wanted)
         length = batch["input_ids"].shape[1] if "input_ids" in batch else 0
         device = self._hardware.device
-        read = self._reader.read(batch["idx"], length, parts - missing, pinned=device.type == "cuda")
+        pinned = device.type == "cuda"
+        read = self._reader.read(batch["idx"], length, parts - missing, rows=row_ids(batch), pinned=pinned)
         found = {one: tensor.to(device, non_blocking=True) for one, tensor in read.items()}
         if missing:
             if self._live is None:
@@ -162,7 +164,7 @@ class FromArrays:
     def answers(self, batch: Batch, wanted: Wanted) -> Captured:
         """Return the logits of a batch."""
         _require_logits(wanted, "a file of answers")
-        rows = self._logits[self._places.of(batch["idx"].cpu().numpy())]
+        rows = self._logits[self._places.of(row_ids(batch).cpu().numpy())]
         return {_LOGITS: rows.to(self._hardware.device, non_blocking=True)}
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from internal_kd.learners.rows import by_row, row_ids
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -23,7 +25,8 @@ class Examples(Protocol):
 
     Attributes:
         idx: example ids, (examples,) int64.
-        labels: (examples, ...) class numbers, or float targets; -1 or NaN for an example without a label.
+        labels: (examples, ...) class numbers, or float targets; -1 or NaN for an example without a label. For tags
+            (rows,); ``rows_of(positions)`` and ``places_of(positions)`` then give some examples' rows, by id and by place.
         lengths: tokens of each example with special tokens, (examples,) int64.
     """
 
@@ -35,7 +38,10 @@ class Examples(Protocol):
         """Return the number of examples."""
 
     def batch(self, positions: np.ndarray) -> Batch:
-        """Return a batch: what the network takes, (B, ...) each, and ``labels`` (B, ...) and ``idx`` (B,)."""
+        """Return a batch: what the network takes, (B, ...) each, and ``labels`` (B, ...) and ``idx`` (B,).
+
+        For tags ``labels`` and ``rows`` (learners/rows.py) are (B, n).
+        """
 
 
 class TokenExamples(Examples, Protocol):
@@ -88,13 +94,14 @@ class Part:
 
     Attributes:
         batch: tensors by name, (examples, ...) each; ``idx`` stays on the CPU, where answers are looked up by it.
-        labelled: rows that have a label; None: all.
-        share, labelled_share: of the batch's examples, and of its labelled ones.
+        labelled: rows of logits that have a label; None: all.
+        share, row_share, labelled_share: of the batch's examples, of its rows, and of its labelled rows.
     """
 
     batch: Batch
     labelled: Tensor | None = None
     share: float = 1.0
+    row_share: float = 1.0
     labelled_share: float = 1.0
 
     def __len__(self) -> int:
@@ -102,9 +109,19 @@ class Part:
         return len(self.batch["idx"])
 
     @property
+    def row_count(self) -> int:
+        """How many rows of logits there are."""
+        return len(row_ids(self.batch))
+
+    @property
     def labelled_count(self) -> int:
-        """How many examples have a label."""
-        return len(self) if self.labelled is None else len(self.labelled)
+        """How many rows have a label."""
+        return self.row_count if self.labelled is None else len(self.labelled)
+
+    @property
+    def labels(self) -> Tensor:
+        """The labels of the rows."""
+        return by_row(self.batch["labels"], self.batch)
 
     def to(self, device: torch.device) -> Part:
         """Return the part with its tensors on a device."""
@@ -118,27 +135,45 @@ class Part:
         return replace(self, batch=moved, labelled=rows)
 
 
+def rows_of(examples: Examples, positions: np.ndarray) -> np.ndarray:
+    """Return the ids of the rows of logits of some examples, (rows,): their ids, or for tags those of their words."""
+    found = getattr(examples, "rows_of", None)
+    return np.asarray(examples.idx)[positions] if found is None else found(positions)
+
+
+def labels_of(examples: Examples, positions: np.ndarray) -> np.ndarray:
+    """Return the labels of those rows, (rows, ...)."""
+    found = getattr(examples, "places_of", None)
+    return np.asarray(examples.labels)[positions if found is None else found(positions)]
+
+
+def answered_by(examples: Examples, rows: np.ndarray) -> np.ndarray:
+    """Return for every example whether all of its rows are among those ids, (examples,), bool."""
+    found = getattr(examples, "answered", None)
+    return np.isin(np.asarray(examples.idx), rows) if found is None else found(rows)
+
+
 def parts_of(batch: Batch, size: int | None = None, *, rank: int = 0, world: int = 1) -> Iterator[Part]:
     """Cut a batch on the CPU into parts of at most ``size`` examples, of every ``world``-th one from ``rank`` on.
 
     The shares of all parts of all ranks add up to 1, so a mean over the batch is the sum of share times mean.
     """
-    real = _labelled(batch["labels"])
-    examples, labelled = len(batch["idx"]), int(real.sum())
+    examples, rows, labelled = len(batch["idx"]), len(row_ids(batch)), int(_labelled(batch).sum())
     if world > 1:
         batch = {name: tensor[rank::world] for name, tensor in batch.items()}
-        real = real[rank::world]
     mine = len(batch["idx"])
     size = size or max(mine, 1)
     for start in range(0, mine, size):
         part = {name: tensor[start : start + size] for name, tensor in batch.items()} if size < mine else batch
-        here = real[start : start + size]
-        count = int(here.sum())
-        rows = None if count == len(here) else here.nonzero().squeeze(1)
-        yield Part(part, rows, len(here) / examples, count / max(labelled, 1))
+        real = _labelled(part)
+        count = int(real.sum())
+        chosen = None if count == len(real) else real.nonzero().squeeze(1)
+        shares = (len(part["idx"]) / examples, len(real) / max(rows, 1), count / max(labelled, 1))
+        yield Part(part, chosen, *shares)
 
 
-def _labelled(labels: Tensor) -> Tensor:
-    """Which examples have a label, (B,) bool: a number that is not NaN, a class that is not negative."""
+def _labelled(batch: Batch) -> Tensor:
+    """Which rows have a label, (R,) bool: a number that is not NaN, a class that is not negative."""
+    labels = by_row(batch["labels"], batch)
     real = ~labels.isnan() if labels.is_floating_point() else labels >= 0
     return real.flatten(1).any(1) if real.ndim > 1 else real

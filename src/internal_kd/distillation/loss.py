@@ -109,9 +109,13 @@ class DistillationLoss(nn.Module):
                     "are computed at once: lower batch_size to what fits into memory, and train in one process"
                 )
             reads_labels = term.objective.reads_labels
-            share = part.labelled_share if reads_labels else part.share
+            share, count = part.share, len(part)
+            if term.objective.per == "output":
+                share, count = part.row_share, part.row_count
+            if reads_labels:
+                share, count = part.labelled_share, part.labelled_count
             weight = weight_at(term.weight, progress) * share
-            terms.counts[term.name] = part.labelled_count if reads_labels else len(part)
+            terms.counts[term.name] = count
             for layer, value in self._values(term, pairs, student, teacher, part):
                 terms.total = terms.total + weight * value
                 if layer is None:
@@ -161,7 +165,7 @@ class DistillationLoss(nn.Module):
         if objective.per_token:
             given.append(part.batch["attention_mask"])
         if objective.reads_labels:
-            given.append(part.batch["labels"])
+            given.append(part.labels)
         if rows is not None:
             given = [tensor[rows] for tensor in given]
         value = self._functions[term.name](*given, **term.arguments)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from internal_kd.distillation.batches import Examples
+from internal_kd.distillation.batches import Examples, rows_of
 from internal_kd.distillation.hardware import Hardware, in_micro_batches
 from internal_kd.learners.learner import Network
+from internal_kd.learners.rows import row_ids
 
 
 def predict_logits(
@@ -18,7 +19,9 @@ def predict_logits(
     positions: np.ndarray | None = None,
     batch_size: int = 64,
 ) -> np.ndarray:
-    """Return (examples, outputs) fp32 logits in the order of the examples; longest first: memory peaks early.
+    """Return (rows, outputs) fp32 logits in the order of the examples; longest first: memory peaks early.
+
+    A row is an example, or for tags a word (``batches.rows_of``).
 
     Args:
         network: read in eval mode, without dropout, and left in the mode it was in.
@@ -39,15 +42,17 @@ def predict_logits(
     chosen = np.arange(len(examples)) if positions is None else np.asarray(positions)
     order = np.argsort(-np.asarray(examples.lengths)[chosen], kind="stable")
     parts: list[np.ndarray] = []
+    ids: list[np.ndarray] = []
 
     def predict(places: np.ndarray) -> None:
         batch = {name: tensor.to(hardware.device) for name, tensor in examples.batch(chosen[places]).items()}
         parts.append(network.read(batch)["logits", 0].float().cpu().numpy())
+        ids.append(row_ids(batch).cpu().numpy())
 
     with torch.no_grad(), hardware.autocast():
         in_micro_batches(order, batch_size, predict)
     network.module.train(was_training)
-    predicted = np.concatenate(parts)
-    logits = np.empty_like(predicted)
-    logits[order] = predicted
-    return logits
+    answered = np.concatenate(ids)
+    by_id = np.argsort(answered, kind="stable")
+    places = np.searchsorted(answered[by_id], rows_of(examples, chosen))
+    return np.concatenate(parts)[by_id[places]]

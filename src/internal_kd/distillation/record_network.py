@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from internal_kd.distillation.answers import Live
-from internal_kd.distillation.batches import Examples
+from internal_kd.distillation.batches import Examples, rows_of
 from internal_kd.distillation.hardware import Hardware, in_micro_batches
 from internal_kd.distillation.recording import RecordingWriter, Sizes
 from internal_kd.learners.learner import Network, Wanted
+from internal_kd.learners.rows import row_ids
 
 BATCH_SIZE = 32
 
@@ -45,12 +46,13 @@ def record_network(
     """
     lengths = np.asarray(examples.lengths)[positions]
     ids = np.asarray(examples.idx)[positions]
-    writer = RecordingWriter(folder, ids, lengths, wanted, sizes_of(network, outputs))
+    rows = rows_of(examples, positions) if hasattr(examples, "rows_of") else None
+    writer = RecordingWriter(folder, ids, lengths, wanted, sizes_of(network, outputs), rows)
     live = Live(network, hardware)
 
     def record(places: np.ndarray) -> None:
         batch = {name: tensor.to(hardware.device) for name, tensor in examples.batch(positions[places]).items()}
-        writer.write(places, live.answers(batch, writer.wanted))
+        writer.write(places, live.answers(batch, writer.wanted), row_ids(batch).cpu().numpy())
 
     if writer.wanted:  # of a teacher of several, internals may come from another
         in_micro_batches(np.argsort(-lengths, kind="stable"), BATCH_SIZE, record)

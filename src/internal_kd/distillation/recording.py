@@ -4,7 +4,8 @@ Layout of a folder, rows in the order of ``ids.npy``::
 
     ids.npy                  (N,) int64            example ids
     lengths.npy              (N,) int64            tokens of each example, padding excluded
-    logits.npy               (N, C) fp32
+    rows.npy                 (R,) int64            ids of the rows of logits, of tags alone: otherwise those of examples
+    logits.npy               (N or R, C) fp32
     cls-L<l>.npy             (N, D) fp16
     hidden-L<l>.npy          (sum of n * D,) fp16                example after example, as all that follow
     attention-L<l>.npy       (sum of H * n * n,) fp16            log-probabilities before dropout
@@ -89,6 +90,7 @@ class RecordingWriter:
         lengths: their tokens, (N,).
         wanted: what to record.
         sizes: of the axes that occur: classes, width, heads, inner.
+        rows: ids of the rows of logits, if they are not the examples.
 
     Raises:
         OSError: the disk has no room for the arrays.
@@ -99,8 +101,20 @@ class RecordingWriter:
         >>> writer.flush()  # doctest: +SKIP
     """
 
-    def __init__(self, folder: Path, ids: np.ndarray, lengths: np.ndarray, wanted: Wanted, sizes: Sizes) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        ids: np.ndarray,
+        lengths: np.ndarray,
+        wanted: Wanted,
+        sizes: Sizes,
+        rows: np.ndarray | None = None,
+    ) -> None:
         self.wanted = stored(wanted)
+        self._rows = None if rows is None else np.asarray(rows).astype(np.int64)
+        if self._rows is not None:
+            np.save(folder / "rows.npy", self._rows)
+            self._order = np.argsort(self._rows, kind="stable")
         self._lengths = np.asarray(lengths).astype(np.int64)
         np.save(folder / "ids.npy", np.asarray(ids).astype(np.int64))
         np.save(folder / "lengths.npy", self._lengths)
@@ -109,19 +123,26 @@ class RecordingWriter:
         for kind, layer in sorted(self.wanted):
             fixed = math.prod(sizes[axis] for axis in KINDS[kind].axes if axis != "tokens")
             offsets = self._offsets[kind] = fixed * _offsets(kind, self._lengths)
-            shape = (int(offsets[-1]),) if KINDS[kind].per_token else (len(self._lengths), fixed)
+            answered = len(self._lengths if self._rows is None or kind != "logits" else self._rows)
+            shape = (int(offsets[-1]),) if KINDS[kind].per_token else (answered, fixed)
             dtype = np.float32 if kind == "logits" else np.float16
             self._arrays[kind, layer] = _mapped(folder / file_name(kind, layer), dtype, shape)
 
-    def write(self, rows: np.ndarray, captured: Captured) -> None:
-        """Store a batch whose examples are ``rows`` of the arrays; padding is cut off."""
+    def write(self, places: np.ndarray, captured: Captured, rows: np.ndarray | None = None) -> None:
+        """Store a batch whose examples are at ``places`` of the arrays; padding is cut off.
+
+        ``rows`` are the ids of its rows of logits, where those are not the examples.
+        """
         for (kind, layer), array in self._arrays.items():
             values = as_recorded(kind, captured[kind, layer]).cpu().numpy()
+            if kind == "logits" and self._rows is not None:
+                array[self._order[np.searchsorted(self._rows[self._order], rows)]] = values
+                continue
             if not KINDS[kind].per_token:
-                array[rows] = values
+                array[places] = values
                 continue
             offsets = self._offsets[kind]
-            for position, row in enumerate(rows):
+            for position, row in enumerate(places):
                 real = _real(kind, int(self._lengths[row]))
                 array[offsets[row] : offsets[row + 1]] = values[position][real].ravel()
 
@@ -146,16 +167,16 @@ class RecordingReader:
         self._folder, self._verify = folder, verify
         self._open: dict[str, _Rows] = {}
         self._there: dict[str, bool] = {}
-        ids = self._complete("ids.npy")
-        self._order = np.argsort(ids, kind="stable")
-        self._sorted_ids = ids[self._order]
+        self._of_examples = _Lookup(self._complete("ids.npy"))
+        tags = (folder / "rows.npy").exists()
+        self._of_rows = _Lookup(self._complete("rows.npy")) if tags else self._of_examples
         self._lengths = self._complete("lengths.npy")
         self._offsets: dict[str, np.ndarray] = {}
 
     @property
-    def ids(self) -> np.ndarray:
-        """The ids of the examples that were recorded, ascending, (examples,), int64."""
-        return self._sorted_ids
+    def row_ids(self) -> np.ndarray:
+        """The ids of the rows of logits that were recorded, ascending, (rows,), int64."""
+        return self._of_rows.ids
 
     def has(self, kind: str, layer: int) -> bool:
         """Whether a kind of a layer was recorded."""
@@ -167,13 +188,22 @@ class RecordingReader:
     def bytes_per_example(self, wanted: Wanted) -> float:
         """Return the bytes an example that the disk keeps of ``wanted``; what was not recorded takes none."""
         names = {file_name(kind, layer) for kind, layer in stored(wanted) if self.has(kind, layer)}
-        return sum(self._array(name).bytes for name in names) / len(self._sorted_ids)
+        return sum(self._array(name).bytes for name in names) / len(self._of_examples.ids)
 
-    def read(self, ids: Tensor, length: int, wanted: Iterable[tuple[str, int]], *, pinned: bool = False) -> Captured:
+    def read(
+        self,
+        ids: Tensor,
+        length: int,
+        wanted: Iterable[tuple[str, int]],
+        *,
+        rows: Tensor | None = None,
+        pinned: bool = False,
+    ) -> Captured:
         """Return what was recorded of examples ``ids`` (B,), on the CPU; token axes are padded with zeros.
 
         Args:
             ids: example ids, (B,).
+            rows: ids of the batch's rows of logits, where those are not the examples, (R,).
             length: of the padded batch.
             wanted: pairs of a stored kind and a layer.
             pinned: whether to return page-locked memory, which a GPU copies from without waiting.
@@ -181,22 +211,25 @@ class RecordingReader:
         Raises:
             UserError: an example or a layer was not recorded, or an array is damaged.
         """
-        rows = self._rows(ids.cpu().numpy())
-        longest = int(self._lengths[rows].max())
         found: Captured = {}
         for kind, layer in wanted:
-            if KINDS[kind].per_token and longest > length:
+            if kind == "logits":
+                places = self._places(self._of_rows, ids if rows is None else rows)
+            else:
+                places = self._places(self._of_examples, ids)
+            if KINDS[kind].per_token and (longest := int(self._lengths[places].max())) > length:
                 raise UserError(
                     f"{self._folder}: {kind} was recorded of {longest} tokens where the batch has {length}; the "
                     "recording belongs to another tokenizer or maximum length"
                 )
-            found[kind, layer] = self._read(kind, layer, rows, length, pinned)
+            found[kind, layer] = self._read(kind, layer, places, length, pinned)
         return found
 
     def _read(self, kind: str, layer: int, rows: np.ndarray, length: int, pinned: bool) -> Tensor:
         array = self._array(file_name(kind, layer))
         if kind not in self._offsets:
-            self._offsets[kind] = _offsets(kind, self._lengths)
+            counted = self._of_rows.ids if kind == "logits" else self._lengths
+            self._offsets[kind] = _offsets(kind, counted)
         offsets = self._offsets[kind]
         fixed = array.size // int(offsets[-1])
         shape = [length if axis == "tokens" else fixed for axis in KINDS[kind].axes]
@@ -204,16 +237,17 @@ class RecordingReader:
         made = torch.zeros(len(rows), *shape, dtype=dtype, pin_memory=pinned)
         values = made.numpy()
         for position, row in enumerate(rows):
-            real = _real(kind, int(self._lengths[row]))
+            real = _real(kind, int(self._lengths[row]) if KINDS[kind].per_token else 0)
             place = values[position][real]
             place[...] = array.read(fixed * int(offsets[row]), place.size).reshape(place.shape)
         return made
 
-    def _rows(self, ids: np.ndarray) -> np.ndarray:
-        places = np.searchsorted(self._sorted_ids, ids).clip(max=len(self._sorted_ids) - 1)
-        if (unknown := ids[self._sorted_ids[places] != ids]).size:
+    def _places(self, among: _Lookup, asked: Tensor) -> np.ndarray:
+        ids = asked.cpu().numpy()
+        places = np.searchsorted(among.ids, ids).clip(max=len(among.ids) - 1)
+        if (unknown := ids[among.ids[places] != ids]).size:
             raise UserError(f"{self._folder} holds no answers for example {unknown[0]}; delete it and run again")
-        return self._order[places]
+        return among.order[places]
 
     def _complete(self, name: str) -> np.ndarray:
         array = self._array(name)
@@ -239,6 +273,14 @@ def file_name(kind: str, layer: int) -> str:
         ('hidden-L3.npy', 'logits.npy')
     """
     return f"{kind}-L{layer}.npy" if KINDS[kind].by_layer else f"{kind}.npy"
+
+
+class _Lookup:
+    """Where ids lie: ``ids`` ascending, and their places in the order of the arrays."""
+
+    def __init__(self, ids: np.ndarray) -> None:
+        self.order = np.argsort(ids, kind="stable")
+        self.ids = ids[self.order]
 
 
 class _Rows:

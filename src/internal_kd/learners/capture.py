@@ -39,6 +39,7 @@ from internal_kd.learners.learner import (
     Wanted,
     check_wanted,
 )
+from internal_kd.learners.rows import by_row
 from internal_kd.learners.weights import save_classifier
 
 IMPLEMENTATION = "internal_kd"
@@ -95,7 +96,7 @@ AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
 
 
 class ClassifierNetwork(Network):
-    """Any of transformers' sequence classifiers; of a family whose layers are unknown, or a decoder: logits alone."""
+    """Any of transformers' classifiers of texts or tokens; of an unknown family, or a decoder: logits alone."""
 
     hands_out = frozenset({"logits"})
 
@@ -111,7 +112,7 @@ class ClassifierNetwork(Network):
     def read(self, batch: Mapping[str, Tensor], wanted: Wanted = LOGITS) -> Captured:
         """Return what is asked for, as `Network.read` describes."""
         inputs = self._inputs_of(batch, wanted)
-        return {("logits", 0): self.module(**inputs).logits}
+        return {("logits", 0): by_row(self.module(**inputs).logits, batch)}
 
     def _inputs_of(self, batch: Mapping[str, Tensor], wanted: Wanted) -> dict[str, Tensor]:
         if not wanted:
@@ -162,8 +163,11 @@ class EncoderNetwork(ClassifierNetwork):
         inputs = self._inputs_of(batch, wanted)
         with _our_attention(self.module.config):
             if wanted == LOGITS:
-                return {("logits", 0): self.module(**inputs).logits}
-            return self._capture(inputs, wanted - LOGITS, whole=bool(wanted & LOGITS))
+                return {("logits", 0): by_row(self.module(**inputs).logits, batch)}
+            captured = self._capture(inputs, wanted - LOGITS, whole=bool(wanted & LOGITS))
+        if ("logits", 0) in captured:
+            captured["logits", 0] = by_row(captured["logits", 0], batch)
+        return captured
 
     def _capture(self, inputs: dict[str, Tensor], inside: Wanted, whole: bool) -> Captured:
         if self.module.training and self.module.is_activation_checkpointing:

@@ -152,7 +152,13 @@ class EncoderLearner(Frozen):
                 )
 
     def build(
-        self, source: Path | nn.Module | InputShape | None, outputs: int, seed: int, *, labels: Sequence[str] = ()
+        self,
+        source: Path | nn.Module | InputShape | None,
+        outputs: int,
+        seed: int,
+        *,
+        labels: Sequence[str] = (),
+        kind: str = "classes",
     ) -> Network:
         """Return an encoder with its first weights, as `Learner.build` does.
 
@@ -168,7 +174,7 @@ class EncoderLearner(Frozen):
         from internal_kd.learners.slices import cut_student, drawn_student
         from internal_kd.learners.weights import name_labels
 
-        model = self._source(source, outputs, seed)
+        model = self._source(source, outputs, seed, kind)
         full = shape_of_config(model.config.to_dict(), str(source) if isinstance(source, Path) else "this model")
         shape = self.shape(full)
         if self.start.from_ == "random":
@@ -187,7 +193,9 @@ class EncoderLearner(Frozen):
         name_labels(student, labels)
         return network_of(student)
 
-    def _source(self, source: Path | nn.Module | InputShape | None, outputs: int, seed: int) -> PreTrainedModel:
+    def _source(
+        self, source: Path | nn.Module | InputShape | None, outputs: int, seed: int, kind: str
+    ) -> PreTrainedModel:
         from internal_kd.learners.weights import classifier_on_meta, load_classifier, stored_outputs
 
         if source is None or isinstance(source, InputShape):
@@ -195,9 +203,9 @@ class EncoderLearner(Frozen):
         if not isinstance(source, str | Path):
             return source  # type: ignore[return-value]
         if self.start.from_ == "random":
-            return classifier_on_meta(source)
+            return classifier_on_meta(source, kind)
         new_head = self.start.from_ == "encoder" or stored_outputs(source) != outputs
-        return load_classifier(source, outputs, seed=seed, new_head=new_head)
+        return load_classifier(source, outputs, seed=seed, new_head=new_head, kind=kind)
 
     def load(self, folder: Path, outputs: int, *, labels: Sequence[str] = ()) -> Network:
         """Return a finished encoder, in eval mode, as `Learner.load` does."""

@@ -17,7 +17,8 @@ from internal_kd.learners.learner import EVERYTHING, Form, InputShape, Network, 
 if TYPE_CHECKING:
     from torch import nn
 
-HEAD = "ForSequenceClassification"
+# Of texts, and of tokens (tags).
+HEADS = ("ForSequenceClassification", "ForTokenClassification")
 _GENERIC = re.compile(r"^label[ _-]?\d+$", re.IGNORECASE)
 
 
@@ -76,19 +77,22 @@ class FinishedModel(Frozen):
         """Return the sizes of the model, which are those of its folder."""
         return source
 
-    def order(self, folder: Path, labels: Sequence[str]) -> tuple[int, ...]:
+    def order(self, folder: Path, labels: Sequence[str], kind: str = "classes") -> tuple[int, ...]:
         """Return the model's column of each of the task's classes; (0,) for values. Reads config.json alone.
 
         Args:
             folder: of the model.
             labels: the task's classes; () for values.
+            kind: of the task.
 
         Raises:
             UserError: the model has another head, or its classes are not the task's.
         """
-        return column_order(read_config(folder), labels, self.labels, str(folder))
+        return column_order(read_config(folder), labels, self.labels, str(folder), HEADS[kind == "tags"])
 
-    def load(self, folder: Path, outputs: int, *, labels: Sequence[str] | None = None) -> Network:
+    def load(
+        self, folder: Path, outputs: int, *, labels: Sequence[str] | None = None, kind: str = "classes"
+    ) -> Network:
         """Return the model in eval mode and fp32, its logits in the task's order of classes.
 
         The rows of its head are permuted, so a saved copy has the task's order and names. No code from the folder is
@@ -109,7 +113,7 @@ class FinishedModel(Frozen):
 
         if labels is None:
             return network_of(load_finished(folder, outputs))
-        order = self.order(folder, labels)
+        order = self.order(folder, labels, kind)
         model = load_finished(folder, len(order))
         if order != tuple(range(len(order))):
             head, rows = head_of(model), list(order)
@@ -120,16 +124,22 @@ class FinishedModel(Frozen):
         return network_of(model)
 
     def build(
-        self, source: Path | nn.Module | InputShape | None, outputs: int, seed: int, *, labels: Sequence[str] = ()
+        self,
+        source: Path | nn.Module | InputShape | None,
+        outputs: int,
+        seed: int,
+        *,
+        labels: Sequence[str] = (),
+        kind: str = "classes",
     ) -> Network:
         """Return the model in ``source``, a folder, whatever the seed, as `load` does."""
         if not isinstance(source, str | Path):
             raise UserError("a finished model is loaded from a folder")
-        return self.load(Path(source), outputs, labels=labels)
+        return self.load(Path(source), outputs, labels=labels, kind=kind)
 
 
 def column_order(
-    config: Mapping[str, Any], labels: Sequence[str], given: Sequence[str] | None, where: str
+    config: Mapping[str, Any], labels: Sequence[str], given: Sequence[str] | None, where: str, head: str = HEADS[0]
 ) -> tuple[int, ...]:
     """Return the model's column of each of the task's classes.
 
@@ -140,6 +150,7 @@ def column_order(
         labels: the task's classes; () for values.
         given: the task's classes in the model's own order, which replace the names in the config.
         where: what errors call the model.
+        head: how the name of its class should end.
 
     Raises:
         UserError: another head, values in the place of classes or the reverse, or other classes.
@@ -150,8 +161,8 @@ def column_order(
         (1, 0)
     """
     heads = config.get("architectures") or []
-    if heads and not any(str(head).endswith(HEAD) for head in heads):
-        raise UserError(f"{where} is a {heads[0]}; a teacher has to be a model {HEAD}")
+    if heads and not any(str(name).endswith(head) for name in heads):
+        raise UserError(f"{where} is a {heads[0]}; for this task a teacher has to be a model {head}")
     own = _own_labels(config)
     if not labels:
         if len(own) != 1:

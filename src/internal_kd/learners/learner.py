@@ -4,7 +4,7 @@ Importing this module imports no torch, so a study of thousands of runs is plann
 
 | kind | shape | layers |
 |---|---|---|
-| ``logits`` | (B, C) | 0 |
+| ``logits`` | (B, C); of a token classifier (R, C), R tokens that count (rows.py) | 0 |
 | ``cls`` | (B, D) | 0 (embedding output) to L |
 | ``hidden`` | (B, n, D) | 0 (embedding output) to L |
 | ``attention`` | (B, H, n, n) log-probabilities before dropout, fp32 | 1 to L |
@@ -232,7 +232,13 @@ class Learner(Protocol):
         """
 
     def build(
-        self, source: Path | nn.Module | InputShape | None, outputs: int, seed: int, *, labels: Sequence[str] = ()
+        self,
+        source: Path | nn.Module | InputShape | None,
+        outputs: int,
+        seed: int,
+        *,
+        labels: Sequence[str] = (),
+        kind: str = "classes",
     ) -> Network:
         """Return a network with its first weights, in eval mode and fp32.
 
@@ -241,6 +247,7 @@ class Learner(Protocol):
             outputs: columns of logits; 1 for values.
             seed: what is drawn is drawn from it; the global random state stays untouched.
             labels: names of the classes in the order of the columns, saved with the network.
+            kind: of the task, a key of ``KINDS``.
 
         Raises:
             UserError: the source cannot be read or does not fit.

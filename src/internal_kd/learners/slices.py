@@ -133,8 +133,10 @@ class _Cut:
         self.residual = self._top(self._importance_of_residual(), kept)
         self.kept = {layer: self._kept_of(layer) for layer in sorted(set(layers))}
         dense, out = self.family.head
-        pooled = self._row_norms(f"{dense}.weight") * self._column_norms(f"{out}.weight")
-        self.pooled = self._top(pooled, kept)
+        self.pooled = self.residual  # the head of a token classifier reads the states themselves
+        if f"{dense}.weight" in self.weights:
+            pooled = self._row_norms(f"{dense}.weight") * self._column_norms(f"{out}.weight")
+            self.pooled = self._top(pooled, kept)
 
     def _sizes(self, config: Any) -> tuple[int, int, int]:
         keys = (self.family.width, self.family.heads, self.family.inner_size)

@@ -60,7 +60,13 @@ class SmallLearner(Frozen):
         return Shape(0, None, None, None, self.kind, self.hands_out)
 
     def build(
-        self, source: Path | nn.Module | InputShape | None, outputs: int, seed: int, *, labels: Sequence[str] = ()
+        self,
+        source: Path | nn.Module | InputShape | None,
+        outputs: int,
+        seed: int,
+        *,
+        labels: Sequence[str] = (),
+        kind: str = "classes",
     ) -> Network:
         """Return a network for inputs of the shape ``source``, as `Learner.build` does."""
         from internal_kd.learners.small_networks import SmallNetwork

@@ -6,11 +6,18 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging
 
 from internal_kd.errors import UserError
@@ -21,7 +28,13 @@ WEIGHTS = "model.safetensors"
 
 
 def load_classifier(
-    folder: Path | str, outputs: int, *, seed: int = 0, new_head: bool = False, any_family: bool = False
+    folder: Path | str,
+    outputs: int,
+    *,
+    seed: int = 0,
+    new_head: bool = False,
+    any_family: bool = False,
+    kind: str | None = None,
 ) -> PreTrainedModel:
     """Load an encoder with a classification head from a local folder, in fp32 and in eval mode.
 
@@ -34,6 +47,8 @@ def load_classifier(
         new_head: draw the head even where the folder has one: a pre-trained encoder may be a model that was
             fine-tuned for another task, with as many classes or not.
         any_family: also load families whose layers are unknown.
+        kind: of the task, which decides whether the head answers for texts or for tokens (tags); None: as the folder
+            states.
 
     Raises:
         UserError: the folder, its config or its weights are missing, damaged or of another architecture, or there is a
@@ -44,7 +59,7 @@ def load_classifier(
     """
     folder = Path(folder)
     config = _config(folder, outputs, any_family)
-    model, info = _from_pretrained(folder, config, seed)
+    model, info = _from_pretrained(folder, config, seed, kind or stored_kind(folder))
     base = f"{model.base_model_prefix}."
     if new_head:
         info["mismatched_keys"] = {found for found in info["mismatched_keys"] if found[0].startswith(base)}
@@ -62,7 +77,8 @@ def load_finished(folder: Path | str, outputs: int) -> PreTrainedModel:
         UserError: as `load_classifier`, or any weight of the encoder or the head is not in the folder.
     """
     folder = Path(folder)
-    model, info = _from_pretrained(folder, _config(folder, outputs, any_family=True), seed=0)
+    config = _config(folder, outputs, any_family=True)
+    model, info = _from_pretrained(folder, config, 0, stored_kind(folder))
     _require_complete(folder, model, info)
     if info["missing_keys"]:
         raise UserError(
@@ -72,7 +88,7 @@ def load_finished(folder: Path | str, outputs: int) -> PreTrainedModel:
     return model.eval()
 
 
-def classifier_on_meta(folder: Path | str) -> PreTrainedModel:
+def classifier_on_meta(folder: Path | str, kind: str = "classes") -> PreTrainedModel:
     """Return the model that a folder's config describes without its weights, on torch's meta device.
 
     Raises:
@@ -82,11 +98,22 @@ def classifier_on_meta(folder: Path | str) -> PreTrainedModel:
     config = _config(folder, stored_outputs(folder), any_family=False)
     try:
         with quiet(), torch.device("meta"):
-            return AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+            return classifier_class(kind).from_config(config, trust_remote_code=False)
     except Exception as error:  # whatever a config makes transformers raise, the config is what is wrong
         raise UserError(
             f"{folder / 'config.json'} does not describe an encoder that can be built ({one_line(error)})"
         ) from error
+
+
+def classifier_class(kind: str) -> Any:
+    """Return transformers' class of models for a kind of task: of texts, or for tags of tokens."""
+    return AutoModelForTokenClassification if kind == "tags" else AutoModelForSequenceClassification
+
+
+def stored_kind(folder: Path | str) -> str:
+    """Return "tags" for a folder with a token classifier, else "classes"."""
+    names = read_config(Path(folder)).get("architectures") or ()
+    return "tags" if any(str(name).endswith("ForTokenClassification") for name in names) else "classes"
 
 
 def stored_outputs(folder: Path | str) -> int:
@@ -138,12 +165,14 @@ def _config(folder: Path, outputs: int, any_family: bool) -> PreTrainedConfig:
     return config
 
 
-def _from_pretrained(folder: Path, config: PreTrainedConfig, seed: int) -> tuple[PreTrainedModel, dict[str, set]]:
+def _from_pretrained(
+    folder: Path, config: PreTrainedConfig, seed: int, kind: str
+) -> tuple[PreTrainedModel, dict[str, set]]:
     if not any((folder / name).is_file() for name in (WEIGHTS, f"{WEIGHTS}.index.json")):
         raise UserError(f"{folder / WEIGHTS} does not exist; weights are read from safetensors files only")
     try:
         with quiet(), seeded(seed):
-            return AutoModelForSequenceClassification.from_pretrained(
+            return classifier_class(kind).from_pretrained(
                 folder,
                 config=config,
                 # Stated, because the default is whatever was stored, and some encoders are stored in fp16.

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from internal_kd.fields import Count, FilePath, Frozen, Integer, Name, Revision, Seed, Sha256, Text, Whole, unique
+from internal_kd.fields import (
+    Count,
+    FilePath,
+    Frozen,
+    Integer,
+    Name,
+    Revision,
+    Seed,
+    Sha256,
+    Share,
+    Text,
+    Whole,
+    unique,
+)
 from internal_kd.params.method import MethodParams
 from internal_kd.tasks.metrics import METRICS
 
@@ -44,19 +57,48 @@ class GlueEntry(TaskCommon):
     folder: FilePath | None = Field(None, description="subfolder of data.root, when not the official name")
 
 
+class SplitParams(Frozen):
+    """A dev set taken out of the training file."""
+
+    dev: Annotated[Share, Field(gt=0, lt=1)] = Field(description="share of the sentences")
+    by: Literal["text", "first_entity"] = Field(
+        "text", description="what stays together: equal texts, or sentences about what their first entity names"
+    )
+    seed: Seed = 0
+
+
+def _columns(value: Any) -> Any:
+    """Columns of a table of words are numbers; elsewhere a column is a name."""
+    if isinstance(value, list | tuple):
+        return [_columns(entry) for entry in value]
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class FilesEntry(TaskCommon):
-    """Your own data: CSV, TSV, JSON Lines or Parquet files with named columns."""
+    """Your own data: CSV, TSV, JSON Lines or Parquet files with named columns; for tags, tables of words too."""
 
     source: Literal["files"]
     train: FilePath
-    dev: FilePath
+    dev: FilePath | None = Field(None, description="left out only where `split` takes it out of the training file")
     test: FilePath | None = None
-    text: tuple[Text, ...] = Field(min_length=1, max_length=2, description="one or two text columns")
-    label: Text = Field("label", description="the label's column")
-    labels: tuple[str | Integer, ...] | None = Field(
-        None, min_length=2, description="classes in order; found when absent"
+    split: SplitParams | None = Field(None, description="tags: a dev set taken out of the training file")
+    text: Annotated[tuple[Text, ...], BeforeValidator(_columns)] = Field(
+        ("text",), min_length=1, max_length=2,
+        description="one or two text columns; for tags the column of tokens, or of a table of words its number",
+    )  # fmt: skip
+    label: Annotated[Text, BeforeValidator(_columns)] = Field(
+        "label",
+        description="the label's column; for tags that of tags, spans or entities, or its number (-1: the last)",
     )
-    kind: Literal["classes", "values"] = Field("classes", description="values: numbers to predict (regression)")
+    labels: tuple[str | Integer, ...] | None = Field(
+        None, min_length=1, description="classes in order, or types of entities; found when absent"
+    )
+    kind: Literal["classes", "values", "tags"] = Field(
+        "classes", description="values: numbers to predict (regression); tags: entities in sentences"
+    )
+    cleaned: bool = Field(
+        False, description="tags: repair by rule what would else be refused, as in an LLM's tables, and count it"
+    )
     metrics: tuple[MetricName, ...] = Field(
         (), description=f"of {', '.join(METRICS)}; the first is the main one; asked when scoring, moves no run"
     )
@@ -79,6 +121,19 @@ class FilesEntry(TaskCommon):
                 raise ValueError(f"metric {metric!r} does not suit a task of {self.kind}")
         if self.kind == "values" and self.labels:
             raise ValueError("a task of `values` has no `labels`")
+        if self.kind == "classes" and self.labels and len(self.labels) < 2:
+            raise ValueError("`labels` lists one class; a task has two or more")
+        return self
+
+    @model_validator(mode="after")
+    def _tags_have_what_is_theirs(self) -> FilesEntry:
+        if (self.dev is None) == (self.split is None):
+            raise ValueError("give one of `dev` and `split`: what scores are on")
+        for name, default in (("split", None), ("cleaned", False)):
+            if self.kind != "tags" and getattr(self, name) != default:
+                raise ValueError(f"`{name}` is for tasks of `tags`")
+        if self.kind == "tags" and len(self.text) > 1:
+            raise ValueError("a task of `tags` has one text column")
         return self
 
 

@@ -99,6 +99,8 @@ class Data(Artefact):
             # Neither metrics nor licence: they change no example, so the parameters are asked when they are needed.
             return {
                 **self.entry.model_dump(include={"source", "text", "label", "labels", "kind"}),
+                **({"cleaned": True} if self.entry.cleaned else {}),
+                **({"split": self.entry.split.model_dump()} if self.entry.split else {}),
                 "content": self.content,
             }
         if isinstance(self.entry, ImagesEntry):

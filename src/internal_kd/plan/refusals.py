@@ -46,6 +46,7 @@ def check_study(study: Study) -> None:
         with named(f"methods.{run.method.name}"):
             _check_length(run)
             _check_examples(run)
+            _check_tags(run)
             _check_augment(run)
             _check_layers(study, run)
             _check_answers(run)
@@ -133,6 +134,23 @@ def _check_examples(run: Run) -> None:
             raise UserError(
                 f"select: {run.task} has no class {name!r}{nearest(name, list(labels))}; it has {', '.join(labels)}"
             )
+
+
+def _check_tags(run: Run) -> None:
+    """Refuse what has no meaning for a sentence of many labels."""
+    if run.inputs.data.kind != "tags":
+        return
+    select, learner = run.method.settings.select, run.method.learner
+    if run.inputs.form != "tokens" or learner.starts_from == "nothing":
+        raise UserError(
+            f"learner.kind: {learner.kind!r} gives one answer a text, and {run.task} has tags; use `encoder`"
+        )
+    for name in ("classes", "drop_classes", "masked_copies"):
+        if getattr(select, name):
+            raise UserError(f"select.{name}: is for texts with one label each, and {run.task} has tags; leave it out")
+    for term, objective in run.method.objectives.items():
+        if objective.reads_labels and objective.per != "output":
+            raise UserError(f"weights.{term}: reads one label a text beside layers, and {run.task} has tags")
 
 
 def _check_augment(run: Run) -> None:

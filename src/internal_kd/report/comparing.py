@@ -191,7 +191,8 @@ def beside_teachers(results: StudyResults) -> list[Beside]:
     found = []
     for cell in results.cells:
         task = results.task(cell)
-        for split in task.dev:
+        # The words of a sentence are not independent examples, so tags have no such table.
+        for split in task.dev if task.info.kind != "tags" else ():
             groups: dict[str, tuple[FinishedRun, list[FinishedRun]]] = {}
             for run in results.finished(cell):
                 teacher = results.teacher_run(run.run)

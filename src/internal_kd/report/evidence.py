@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from internal_kd.plan.study import Study
 from internal_kd.tasks.glue import GLUE
 from internal_kd.tasks.info import TaskInfo
 from internal_kd.tasks.kinds import KINDS
+from internal_kd.tasks.tags import tag_names, word_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,23 +41,43 @@ class TaskEvidence:
     problem: str | None = None
 
     def labels(self, split: str = "dev") -> Array:
-        """Return the gold labels, (N,)."""
-        return self.dev[split]["label"].to_numpy(float if self.info.kind == "values" else int)
+        """Return the gold labels, (N,); of tags (N, longest), padded with -1."""
+        labels = self.rows(split)["label"].to_numpy(float if self.info.kind == "values" else int)
+        return KINDS[self.info.kind].by_example(self.row_ids(split), labels)
+
+    def rows(self, split: str = "dev") -> pd.DataFrame:
+        """Return idx and label of every row of logits, and of tags token, the word's number, in their order."""
+        frame = self.dev[split]
+        if KINDS[self.info.kind].row == "example":
+            return frame[["idx", "label"]]
+        words = frame[["idx", "label"]].explode("label", ignore_index=True)
+        words["token"] = words.groupby("idx").cumcount()
+        return words
+
+    def row_ids(self, split: str = "dev") -> Array:
+        """Return the ids of the rows of logits, ascending."""
+        rows = self.rows(split)
+        return word_id(rows["idx"].to_numpy(), rows["token"].to_numpy()) if "token" in rows else rows["idx"].to_numpy()
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A complete run: its record, its logits (N, C) by dev set in the order of the task's examples, its history."""
+    """A complete run: its record, its logits by dev set in the order of the task's rows, its history.
+
+    Logits are (N, C), of tags (words, C) with their ids in ``rows``.
+    """
 
     run: Run
     record: dict[str, Any]
     logits: dict[str, Array]
     history: tuple[dict[str, Any], ...]
     kind: str
+    rows: dict[str, Array] = field(default_factory=dict)
 
     def predicted(self, split: str = "dev") -> Array:
-        """Return predicted classes or values, (N,)."""
-        return KINDS[self.kind].predicted(self.logits[split])
+        """Return predicted classes or values, (N,); of tags (N, longest), padded with -1."""
+        kind = KINDS[self.kind]
+        return kind.by_example(self.rows.get(split, self.logits[split]), kind.predicted(self.logits[split]))
 
 
 @dataclass(frozen=True)
@@ -106,6 +127,7 @@ def _info_from_params(data: Data) -> TaskInfo:
     title, metrics = data.name, KINDS[data.kind].default_metrics(labels)
     if isinstance(data.entry, OWN):
         labels = tuple(str(label) for label in data.entry.labels or labels)
+        labels = tag_names(labels) if data.kind == "tags" else labels
         metrics = data.entry.metrics or KINDS[data.kind].default_metrics(labels)
     elif isinstance(data.entry, GeneratorEntry):
         title = data.entry.grammar.capitalize()
@@ -125,12 +147,13 @@ def _read_run(run: Run, task: TaskEvidence) -> FinishedRun:
     except Damaged as damaged:
         raise _Problem(damaged.problem) from None
     logits = {}
-    for split, dev in task.dev.items():
+    for split in task.dev:
         name = "predictions.parquet" if split == "dev" else f"predictions_{split}.parquet"
         if name not in record["files"]:
             raise _Problem(f"run.json does not list {name}")
-        logits[split] = _read_logits(run.folder / name, dev, task.info)
-    return FinishedRun(run, record, logits, _read_history(run.folder / "history.jsonl"), task.info.kind)
+        logits[split] = _read_logits(run.folder / name, task.rows(split), task.info)
+    history, rows = _read_history(run.folder / "history.jsonl"), {split: task.row_ids(split) for split in task.dev}
+    return FinishedRun(run, record, logits, history, task.info.kind, rows)
 
 
 def _read_logits(path: Path, dev: pd.DataFrame, info: TaskInfo) -> Array:
@@ -138,10 +161,11 @@ def _read_logits(path: Path, dev: pd.DataFrame, info: TaskInfo) -> Array:
 
     columns = [f"logit_{k}" for k in range(info.outputs)]
     try:
-        frame = pd.read_parquet(path, columns=["idx", "label", *columns]).sort_values("idx", ignore_index=True)
+        order = [name for name in ("idx", "token") if name in dev]
+        frame = pd.read_parquet(path, columns=[*order, "label", *columns]).sort_values(order, ignore_index=True)
     except (OSError, ValueError, KeyError) as error:
         raise _Problem(f"{path.name} cannot be read ({' '.join(str(error).split())[:80]})") from None
-    if not np.array_equal(frame["idx"].to_numpy(), dev["idx"].to_numpy()):
+    if not np.array_equal(frame[order].to_numpy(), dev[order].to_numpy()):
         raise _Problem(f"{path.name} has other examples than the task's dev set ({len(frame)} instead of {len(dev)})")
     if not np.allclose(frame["label"].to_numpy(float), dev["label"].to_numpy(float), rtol=1e-6):
         raise _Problem(f"{path.name} has other labels than the task's dev set")

@@ -94,8 +94,9 @@ class StudyResults:
         for task in self.evidence.tasks.values():
             for name, metric, split in task.info.columns if task.dev else ():
                 labels = task.labels(split)
-                constant = labels.mean() if task.info.kind == "values" else np.bincount(labels).argmax()
-                value = score(labels, np.full(len(labels), constant), metric, _classes(task))
+                known = labels[labels >= 0] if labels.ndim > 1 else labels
+                constant = labels.mean() if task.info.kind == "values" else np.bincount(known).argmax()
+                value = score(labels, np.full(labels.shape, constant), metric, _classes(task))
                 # A constant has no correlation with anything.
                 found[task.info.name, name] = float(value) if np.isfinite(value) else 0.0
         return found

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from internal_kd.report.cells import teacher_of
+from internal_kd.report.cells import Cell, teacher_of
 from internal_kd.report.results import StudyResults
 from internal_kd.report.words import is_better
 from internal_kd.statistics import mean_over_seeds, std_over_seeds
+from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import METRICS
+from internal_kd.tasks.tags import span_counts, types_of
 
 Array = np.ndarray
 Lines = list[dict[str, Any]]
@@ -48,7 +50,7 @@ def run_lines(results: StudyResults) -> Lines:
             answers = None
             if done:
                 predicted = done.predicted()
-                answers = len(np.unique(predicted))
+                answers = len(np.unique(predicted[predicted >= 0] if predicted.ndim > 1 else predicted))
             more = {
                 "fingerprint": run.fingerprint, "label": run.label, "seed": run.seed, "answers": answers,
                 "problem": results.evidence.problems.get(run.fingerprint, ""), "majority": record.get("majority"),
@@ -129,6 +131,8 @@ def class_lines(results: StudyResults) -> tuple[Lines, Lines]:
     confusion: Lines = []
     for cell in results.cells:
         task = results.task(cell)
+        if task.info.kind == "tags" and results.finished(cell):
+            scores += _entity_lines(results, cell)
         if task.info.kind != "classes" or not results.finished(cell):
             continue
         names, labels = task.info.labels, task.labels()
@@ -148,6 +152,21 @@ def class_lines(results: StudyResults) -> tuple[Lines, Lines]:
                 share = number / max(1, int(gold[:, k].sum()))
                 confusion.append(cell.columns() | {"gold": label, "predicted": other, "count": number, "share": share})
     return scores, confusion
+
+
+def _entity_lines(results: StudyResults, cell: Cell) -> Lines:
+    """Return precision, recall and F1 of each type of entity, means over seeds."""
+    labels, names = results.task(cell).labels(), results.task(cell).info.labels
+    sums = np.stack([span_counts(labels, one, len(names)).sum(0) for one in results.predicted(cell)])
+    right, found, gold = np.split(sums, 3, axis=1)
+    parts = {"precision": (right, found), "recall": (right, gold), "f1": (2 * right, gold + found)}
+    shares = {name: np.divide(a, b, out=np.zeros(a.shape), where=b > 0).mean(0) for name, (a, b) in parts.items()}
+    return [
+        cell.columns()
+        | {name: float(values[number]) for name, values in shares.items()}
+        | {"label": name, "examples_of_class": int(gold[0, number]), "seeds": len(sums)}
+        for number, name in enumerate(types_of(names))
+    ]
 
 
 def _counts(labels: Array, predicted: Array, classes: int) -> Array:
@@ -221,7 +240,7 @@ def warning_lines(results: StudyResults) -> Lines:
         name = results.task(cell).info.columns[0].name
         line = cell.columns() | {"reference": results.majority.get((cell.task, name))}
         done, values = results.finished(cell), results.scores(cell, name)
-        constant = [run.run.seed for run in done if len(np.unique(run.predicted())) == 1]
+        constant = [run.run.seed for run in done if len(np.unique(KINDS[run.kind].predicted(run.logits["dev"]))) == 1]
         below = [
             run.run.seed
             for run, value in zip(done, values, strict=True)

@@ -16,6 +16,8 @@ NAMES = {
     "pearson": "Pearson",
     "spearman": "Spearman",
     "mse": "MSE",
+    "span_f1": "span F1",
+    "macro_span_f1": "macro span F1",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ _AT_ONCE = 64
 def encode_task(inputs: Inputs) -> None:
     """Write ``work/inputs/<task>-<fp>/``: the inputs of every split and a manifest.
 
-    Pairs are truncated longest first; special tokens count towards the length; nothing is padded. Token ids are
-    streamed, so the memory needed does not grow with a split.
+    Pairs are truncated longest first, sentences of tags never: they become windows. Special tokens count towards the
+    length; nothing is padded. Token ids are streamed, so the memory needed does not grow with a split.
 
     Raises:
         UserError: task or encoder was not fetched, or the tokenizer does not suit the encoder.
@@ -39,14 +40,14 @@ def encode_task(inputs: Inputs) -> None:
 
 def _tokens(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
     from internal_kd.data.inputs_writing import write_split
+    from internal_kd.data.tag_inputs import write_tagged_split
     from internal_kd.data.tokenizers import load_tokenizer
 
     assert inputs.encoder is not None
     _verify_tokenizer(inputs.encoder)
     encoder = load_tokenizer(inputs.encoder.folder, inputs.encoder.name, inputs.max_length)
-    splits = {
-        split: write_split(folder, split, task.path(split), encoder, kind=task.info.kind) for split in task.info.rows
-    }
+    write = write_tagged_split if task.info.kind == "tags" else partial(write_split, kind=task.info.kind)
+    splits = {split: write(folder, split, task.path(split), encoder) for split in task.info.rows}
     named = {"max_length": inputs.max_length, "pad_id": encoder.pad_id, "tokenizer": encoder.identity}
     return {**named, "splits": splits}
 

@@ -19,11 +19,14 @@ def fetch_task(data: Data) -> None:
     """
     from dataclasses import replace
 
-    from internal_kd.data.examples import check_task, text_columns, with_unlabelled, write_task
+    from internal_kd.data.examples import check_task, next_id, text_columns, with_split, with_unlabelled, write_task
     from internal_kd.data.own_files import read_texts
+    from internal_kd.data.own_tags import read_untagged
 
     task = _read_source(data)
-    if "unlabelled" in data.files:
+    if "unlabelled" in data.files and task.info.kind == "tags":
+        task = with_split(task, read_untagged(data.files["unlabelled"], data.entry.text[0], next_id(task)))
+    elif "unlabelled" in data.files:
         task = with_unlabelled(task, read_texts(data.files["unlabelled"], text_columns(data, task.info.texts)))
     check_task(task)
     task = replace(task, warnings=(*task.warnings, *_constant(task), *_overlaps(task)))
@@ -60,6 +63,7 @@ def _read_source(data: Data) -> FetchedTask:
     from internal_kd.data.glue_hub import download_glue
     from internal_kd.data.images import fetch_images
     from internal_kd.data.own_files import fetch_own_files
+    from internal_kd.data.own_tags import fetch_own_tags
     from internal_kd.files import check_unchanged
     from internal_kd.plan.sources import check_available
 
@@ -69,16 +73,17 @@ def _read_source(data: Data) -> FetchedTask:
     if data.entry.source == "generator":
         return generate_task(data.name, data.entry)
     if data.entry.source == "files":
-        return fetch_own_files(data)
+        return fetch_own_tags(data) if data.kind == "tags" else fetch_own_files(data)
     if data.entry.source == "images":
         return fetch_images(data)
     return read_glue_folder(data) if data.hub is None else download_glue(data)
 
 
 def _constant(task: FetchedTask) -> list[str]:
+    from internal_kd.data.examples import each_label
     from internal_kd.data.labels import constant_warning
 
-    dev = {name: split.table["label"].to_pylist() for name, split in task.splits.items() if name.startswith("dev")}
+    dev = {name: each_label(split.table).to_pylist() for name, split in task.splits.items() if name.startswith("dev")}
     return [
         line
         for name, labels in dev.items()
@@ -94,5 +99,6 @@ def _overlaps(task: FetchedTask) -> list[str]:
         if not task.info.texts:  # of images, a twin says little: many are blank but for a few pixels
             return []
         texts = [examples.table[column].to_pylist() for column in ("text_a", "text_b")[: task.info.texts]]
-        splits[name] = (zip(*texts, strict=True), examples.table["label"].to_pylist())
+        labels = examples.table["label"].to_pylist()
+        splits[name] = (zip(*texts, strict=True), map(tuple, labels) if task.info.kind == "tags" else labels)
     return overlap_warnings(splits)

@@ -106,7 +106,7 @@ def open_network(teacher: Run | None, encoder: Encoder | None, info: TaskInfo) -
 
     if teacher is None:
         assert encoder is not None
-        return EncoderLearner().build(verified_folder(encoder), info.outputs, seed=0).freeze()
+        return EncoderLearner().build(verified_folder(encoder), info.outputs, seed=0, kind=info.kind).freeze()
     return teacher.method.learner.load(verified_folder(teacher, "model"), info.outputs).freeze()
 
 

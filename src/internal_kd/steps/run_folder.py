@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from internal_kd.distillation.batches import labels_of, rows_of
 from internal_kd.distillation.history import Clock
 from internal_kd.files import publish, read_mapping, remove, sha256_file, staging_folder, write_json, write_text
 from internal_kd.plan.identity import WORK
@@ -20,6 +21,7 @@ from internal_kd.plan.runs import Run
 from internal_kd.tasks.info import TaskInfo
 from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import score
+from internal_kd.tasks.tags import sentence_and_word
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,26 +54,32 @@ class DevSet:
 
     def scores_on(self, examples: Examples) -> Scores:
         """Return the scores on examples."""
-        import numpy as np
-
-        from internal_kd.distillation.predicting import predict_logits
-
-        logits = predict_logits(self._network, examples, self._hardware)
-        return self._scores_of(logits, np.asarray(examples.labels))
+        rows, labels, logits = self._predicted(examples)
+        return self._scores_of(logits, labels, rows)
 
     def write_held_out(self, folder: Path, examples: Examples, positions: np.ndarray) -> Scores:
         """Write predictions_held_out.parquet, of the examples at some positions; return the scores on them."""
+        rows, labels, logits = self._predicted(examples, positions)
+        _predictions(rows, labels, logits, self.info).to_parquet(
+            folder / "predictions_held_out.parquet", index=False
+        )
+        return self._scores_of(logits, labels, rows)
+
+    def _predicted(
+        self, examples: Examples, positions: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return ids, labels and logits of the rows of some examples, or of all."""
         import numpy as np
 
         from internal_kd.distillation.predicting import predict_logits
 
-        logits = predict_logits(self._network, examples, self._hardware, positions=positions)
-        idx, labels = np.asarray(examples.idx)[positions], np.asarray(examples.labels)[positions]
-        _predictions(idx, labels, logits).to_parquet(folder / "predictions_held_out.parquet", index=False)
-        return self._scores_of(logits, labels)
+        chosen = np.arange(len(examples)) if positions is None else positions
+        logits = predict_logits(self._network, examples, self._hardware, positions=chosen)
+        return rows_of(examples, chosen), labels_of(examples, chosen), logits
 
-    def _scores_of(self, logits: np.ndarray, labels: np.ndarray) -> Scores:
-        predicted = KINDS[self.info.kind].predicted(logits)
+    def _scores_of(self, logits: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Scores:
+        kind = KINDS[self.info.kind]
+        labels, predicted = kind.by_example(rows, labels), kind.by_example(rows, kind.predicted(logits))
         found = {metric: score(labels, predicted, metric, self.info.outputs) for metric in self.metrics}
         return {metric: value if math.isfinite(value) else None for metric, value in found.items()}
 
@@ -83,30 +91,26 @@ class DevSet:
         import numpy as np
 
         train, dev = self._data.split("train"), self._data.split("dev")
-        known = train.labels[train.labelled]
+        known = train.labels[~np.isnan(train.labels)] if self.info.kind == "values" else train.labels[train.labels >= 0]
         if self.info.kind == "values":
             constant = float(known.mean())
         else:
             constant = int(np.bincount(known).argmax())
-        labels = np.asarray(dev.labels)
+        everything = np.arange(len(dev))
+        labels = KINDS[self.info.kind].by_example(rows_of(dev, everything), labels_of(dev, everything))
         value = score(labels, np.full_like(labels, constant), self.metrics[0], self.info.outputs)
         return value if math.isfinite(value) else 0.0
 
     def write(self, folder: Path) -> Scores:
         """Write predictions.parquet, and one more file for a second dev set (MNLI); return the scores on the first."""
-        import numpy as np
-
-        from internal_kd.distillation.predicting import predict_logits
-
         scores: Scores = {}
         for split in self._data.splits:
             if split.startswith("dev"):
                 suffix = "" if split == "dev" else f"_{split}"
-                examples = self._data.split(split)
-                logits = predict_logits(self._network, examples, self._hardware)
+                rows, labels, logits = self._predicted(self._data.split(split))
                 if split == "dev":
-                    scores = self._scores_of(logits, np.asarray(examples.labels))
-                _predictions(examples.idx, examples.labels, logits).to_parquet(
+                    scores = self._scores_of(logits, labels, rows)
+                _predictions(rows, labels, logits, self.info).to_parquet(
                     folder / f"predictions{suffix}.parquet", index=False
                 )
         return scores
@@ -202,12 +206,16 @@ def write_run(
     job.finish()
 
 
-def _predictions(idx: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> pd.DataFrame:
-    """Return a table with idx, label, logit_0, ..., one row for each example."""
+def _predictions(rows: np.ndarray, labels: np.ndarray, logits: np.ndarray, info: TaskInfo) -> pd.DataFrame:
+    """Return a table with idx, label, logit_0, ..., one row for each example; for tags one for each word, ``token``."""
     import pandas as pd
 
-    columns = {"idx": idx, "label": labels}
-    return pd.DataFrame(columns | {f"logit_{number}": logits[:, number] for number in range(logits.shape[1])})
+    columns = {"idx": rows, "label": labels}
+    if KINDS[info.kind].row == "token":
+        sentence, word = sentence_and_word(rows)
+        columns = {"idx": sentence, "token": word, "label": labels}
+    found = pd.DataFrame(columns | {f"logit_{number}": logits[:, number] for number in range(logits.shape[1])})
+    return found.sort_values(["idx", "token"], ignore_index=True) if "token" in columns else found
 
 
 def _lines(history: Sequence[dict[str, Any]]) -> str:

@@ -43,9 +43,10 @@ def initialize_student(first: FirstWeights) -> None:
     from internal_kd.data.examples import manifest_of, read_task
     from internal_kd.learners.weights import save_classifier
 
-    outputs = read_task(first.source.inputs.data).info.outputs if first.source else 2
+    info = read_task(first.source.inputs.data).info if first.source else None
+    outputs, kind = (info.outputs, info.kind) if info else (2, "classes")
     source = verified_folder(first.source, "model") if first.source else verified_folder(first.encoder)
-    network = first.learner.build(source, outputs, first.seed or 0)
+    network = first.learner.build(source, outputs, first.seed or 0, kind=kind)
     with_head = first.source is not None and first.learner.starts_from != "random"
     model = cast("PreTrainedModel", network.module)
     with staging_folder(first.folder) as staged:
@@ -61,9 +62,9 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
             ran out, the disk is full.
         Interrupted: a signal asked to stop; the next call goes on from the checkpoint.
     """
-    import numpy as np
 
     from internal_kd.data.inputs import EncodedTask
+    from internal_kd.distillation.batches import answered_by
     from internal_kd.distillation.hardware import choose_hardware
     from internal_kd.distillation.loop import train
     from internal_kd.distillation.loss import DistillationLoss
@@ -86,7 +87,7 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
     answers, recorded = _answers(run, terms, info, hardware)
     if recorded:
         for reader, _ in recorded:
-            positions = positions[np.isin(np.asarray(examples.idx)[positions], reader.ids)]
+            positions = positions[answered_by(examples, reader.row_ids)[positions]]
     else:
         positions = positions[originals.labelled[positions]]
     if not len(positions):
@@ -173,11 +174,12 @@ def _network(run: Run, info: TaskInfo) -> Network:
         return run.method.learner.build(input_shape(run.inputs), info.outputs, run.seed, labels=info.labels)
     if run.first is None:
         assert run.encoder is not None
-        return run.method.learner.build(verified_folder(run.encoder), info.outputs, run.seed, labels=info.labels)
+        learner, source = run.method.learner, verified_folder(run.encoder)
+        return learner.build(source, info.outputs, run.seed, labels=info.labels, kind=info.kind)
     from internal_kd.learners.capture import network_of
     from internal_kd.learners.weights import load_classifier, name_labels
 
-    model = load_classifier(verified_folder(run.first, "model"), info.outputs, seed=run.seed)
+    model = load_classifier(verified_folder(run.first, "model"), info.outputs, seed=run.seed, kind=info.kind)
     name_labels(model, info.labels)
     return network_of(model)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from internal_kd.errors import UserError
 from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import METRICS
+from internal_kd.tasks.tags import types_of
 
 
 class ScoreColumn(NamedTuple):
@@ -26,8 +27,8 @@ class TaskInfo:
     Attributes:
         name: its key in parameters and folders.
         title: its name in tables.
-        kind: a key of ``KINDS``, such as ``"classes"`` or ``"values"``.
-        labels: names of the classes in the order of their numbers; empty for values.
+        kind: a key of ``KINDS``: ``"classes"``, ``"values"`` or ``"tags"``.
+        labels: names of the classes or tags in the order of their numbers; empty for values.
         metrics: keys of ``METRICS``, main metric first.
         texts: number of text columns, 1 or 2; 0 for images.
         rows: number of examples by split (train, dev, dev_mismatched, test, unlabelled, ...).
@@ -60,6 +61,8 @@ class TaskInfo:
         if bool(self.labels) != kind.named_labels:
             named = f"{len(self.labels)} label names" if self.labels else "no label names"
             raise UserError(f"task {self.name!r}: {named}, but its kind is {self.kind!r} ({kind.title})")
+        if self.kind == "tags":
+            types_of(self.labels)
         if not self.metrics:
             raise UserError(f"task {self.name!r}: no metrics; name one or more of {', '.join(METRICS)}")
         for metric in self.metrics:

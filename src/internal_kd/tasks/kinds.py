@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from internal_kd.registry import Registry
+from internal_kd.tasks.tags import by_sentence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,11 +25,13 @@ class TaskKind:
         title: what a person calls it, for messages.
         problem_type: transformers' name for it, written to a model's configuration.
         label_type: dtype of a label, in numpy and torch alike.
-        row: what one row of predictions is about.
         outputs: from the class names to the number of columns of logits.
         predicted: from logits (rows, outputs) to predicted classes or values (rows,).
+        by_example: from the ids of rows of logits (R,) and labels or predictions (R,) to what metrics take: as they are
+            where a row is an example, (sentences, longest) for tags.
         default_metrics: from the class names to the metrics of a task that names none, main metric first.
         named_labels: whether a task of this kind names its labels.
+        row: what one row of logits is about.
     """
 
     title: str
@@ -37,6 +40,7 @@ class TaskKind:
     outputs: Callable[[tuple[str, ...]], int]
     predicted: Callable[[np.ndarray], np.ndarray]
     default_metrics: Callable[[tuple[str, ...]], tuple[str, ...]]
+    by_example: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda rows, values: values
     named_labels: bool = True
     row: Literal["example", "token"] = "example"
 
@@ -72,6 +76,17 @@ KINDS: Registry[TaskKind] = Registry(
             predicted=_only_column,
             default_metrics=lambda labels: ("pearson", "spearman"),
             named_labels=False,
+        ),
+        # Numbers of tags, in the order of tags.tag_names.
+        "tags": TaskKind(
+            title="tagging",
+            problem_type="single_label_classification",
+            label_type="int64",
+            outputs=len,
+            predicted=_highest,
+            default_metrics=lambda labels: ("span_f1", "macro_span_f1", "span_precision", "span_recall"),
+            by_example=by_sentence,
+            row="token",
         ),
     },
 )

@@ -4,7 +4,7 @@ A score is ``value(statistics.sum(0))``, a bootstrap ``value(weights @ statistic
 ``value(statistics.sum(0) - statistics[i])``. Values are in natural units: 0.83, not 83. Importing this module imports
 no numpy.
 
-Shapes: N examples, K statistics, C classes.
+Shapes: N examples, K statistics, C classes. Of a task of tags an example is a sentence and labels are (N, longest).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from internal_kd.errors import UserError
 from internal_kd.registry import Registry
+from internal_kd.tasks.tags import span_counts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,6 +109,8 @@ def checked(metric: str, labels: Any, predicted: Any) -> tuple[Array, Array]:
         if kind == "classes" and array.min() < 0:
             raise UserError(f"{metric}: the {what} contain {array.min():g}; class numbers start at 0")
     labels, predicted = arrays["labels"], arrays["predictions"]
+    if kind == "tags" and labels.ndim != 2:
+        raise UserError(f"{metric}: labels of shape {labels.shape}; give sentences of tags, (sentences, longest)")
     if predicted.shape[-labels.ndim :] != labels.shape:
         raise UserError(f"{metric}: labels of shape {labels.shape} and predictions of shape {predicted.shape}")
     return labels, predicted
@@ -239,6 +242,36 @@ def _squared_errors(labels: Array, predicted: Array, classes: int) -> Statistics
     return np.stack([(labels - predicted) ** 2, np.ones(len(labels))], axis=1).astype(float)
 
 
+def _accurate_tokens(labels: Array, predicted: Array, classes: int) -> Statistics:
+    import numpy as np
+
+    real = labels >= 0
+    return np.stack([((labels == predicted) & real).sum(1), real.sum(1)], axis=1).astype(float)
+
+
+def _span_share(*of: int) -> Callable[[Array], Array]:
+    """The share of right entities, over all types, among those of some columns: 1 predicted, 2 gold."""
+
+    def value(sums: Array) -> Array:
+        import numpy as np
+
+        parts = [part.sum(-1) for part in _thirds(sums)]
+        below = np.asarray(sum(parts[column] for column in of))
+        # 0 where there is none, as in seqeval.
+        return len(of) * parts[0] / np.where(below > 0, below, 1.0)
+
+    return value
+
+
+def _macro_span_f1(sums: Array) -> Array:
+    import numpy as np
+
+    right, predicted, gold = _thirds(sums)
+    either = predicted + gold
+    f1 = 2 * right / np.where(either > 0, either, 1.0)
+    return f1.sum(-1) / np.maximum((either > 0).sum(-1), 1)
+
+
 _BOTH_SIGNS = (-1.0, 1.0)
 
 METRICS: Registry[Metric] = Registry(
@@ -251,5 +284,11 @@ METRICS: Registry[Metric] = Registry(
         "pearson": Metric("values", _moments, _correlation, bounds=_BOTH_SIGNS),
         "spearman": Metric("values", _ranks, _correlation, bounds=_BOTH_SIGNS, left_out=_spearman_left_out),
         "mse": Metric("values", _squared_errors, _share, bounds=(0.0, inf), higher_is_better=False),
+        # Examples are sentences: labels and predictions are matrices (N, longest), padded with -1.
+        "span_f1": Metric("tags", span_counts, _span_share(1, 2)),
+        "macro_span_f1": Metric("tags", span_counts, _macro_span_f1),
+        "span_precision": Metric("tags", span_counts, _span_share(1)),
+        "span_recall": Metric("tags", span_counts, _span_share(2)),
+        "token_accuracy": Metric("tags", _accurate_tokens, _share),
     },
 )

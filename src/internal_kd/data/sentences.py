@@ -1,0 +1,305 @@
+"""Sentences with tags, from every form that people and language models give them.
+
+- a table of words (word_tables.py);
+- JSON Lines or Parquet with a list of tokens and a list of tags; tags may be numbers where the file names them, as the
+  hub's Parquet files do;
+- JSON Lines with a text and a list of spans: ``start``, ``end`` (characters, the end excluded) and ``type`` (or
+  ``label``, ``tag``); or of entities, ``text`` and ``type``, which are looked for in the text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from internal_kd.data.cells import named_type, text_value, unicode_value
+from internal_kd.data.repairs import Repairs
+from internal_kd.data.tables import columns_of, rows_of, shown
+from internal_kd.data.word_tables import ENDINGS, read_table
+from internal_kd.errors import UserError
+from internal_kd.tasks.tags import Span, split_tag, tags_of_spans, to_bio
+
+Occurrences = Literal["all", "first"]
+# A run of letters and digits, or of other marks: where a text is cut into words.
+_WORD = re.compile(r"\w+|[^\w\s]+")
+_TYPE_KEYS = ("type", "label", "tag", "entity_group", "entity")
+
+
+class Sentence(NamedTuple):
+    """A sentence: its text, its words in order, their tags in BIO (None without), and where it is."""
+
+    text: str
+    tokens: list[str]
+    tags: list[str] | None
+    place: str
+
+
+def read_sentences(
+    path: Path,
+    text: str,
+    label: str,
+    *,
+    types: Sequence[str] | None,
+    repairs: Repairs,
+    labelled: bool = True,
+    occurrences: Occurrences = "all",
+) -> list[Sentence]:
+    """Read a file of sentences.
+
+    Args:
+        path: a table of words (.conll, .bio, .iob, .tsv, .txt), .jsonl or .parquet.
+        text: the column of tokens or of the text; of a table its number, or anything else for the usual.
+        label: the column of tags, spans or entities, likewise.
+        types: types of entities, where they are known: others are repaired or refused.
+        repairs: counts what was repaired.
+        labelled: whether there are tags to be read.
+        occurrences: whether an entity that is named by its text is marked wherever it stands, or once.
+
+    Raises:
+        UserError: the file cannot be read, holds classes instead of tags, or something would have to be repaired.
+    """
+    if path.suffix.lower() in ENDINGS:
+        found = _of_table(path, text, label, types, repairs, labelled)
+    elif path.suffix.lower() in (".jsonl", ".parquet"):
+        found = _of_rows(path, text, label, types, repairs, labelled, occurrences)
+    else:
+        raise UserError(f"{path}: tags are read from {', '.join(ENDINGS)}, .jsonl or .parquet; convert or rename it")
+    sentences = []
+    for sentence in found:
+        if not sentence.tokens:
+            repairs.note("sentence without tokens", sentence.place, sentence.text)
+            continue
+        sentences.append(sentence)
+    return sentences
+
+
+def words_of(text: str) -> list[tuple[int, int]]:
+    """Return where the words of a text begin and end.
+
+    Example:
+        >>> [text[a:b] for text in ["It's 5 pm."] for a, b in words_of(text)]
+        ['It', "'", 's', '5', 'pm', '.']
+    """
+    return [found.span() for found in _WORD.finditer(text)]
+
+
+def _of_table(
+    path: Path, text: str, label: str, types: Sequence[str] | None, repairs: Repairs, labelled: bool
+) -> Iterator[Sentence]:
+    numbers = re.compile(r"-?\d+")
+    columns = None
+    if numbers.fullmatch(text):
+        columns = int(text), int(label) if numbers.fullmatch(label) else -1
+    for words in read_table(path, columns, types, repairs, labelled=labelled):
+        place, tokens = words[0].place, [word.text for word in words]
+        tags = _bio([word.tag or "" for word in words], place, repairs) if labelled else None
+        yield Sentence(" ".join(tokens), tokens, tags, place)
+
+
+def _of_rows(
+    path: Path,
+    text: str,
+    label: str,
+    types: Sequence[str] | None,
+    repairs: Repairs,
+    labelled: bool,
+    occurrences: Occurrences,
+) -> Iterator[Sentence]:
+    if labelled and label not in (found := columns_of(path)):
+        raise UserError(f"{path}: no column {label!r}; it has {shown(found)}")
+    names = _names_in(path, label) if labelled else None
+    for place, values in rows_of(path, [text, *([label] if labelled else [])]):
+        answer = values[1] if labelled else None
+        yield sentence_of(values[0], answer, path, place, text, label, types, repairs, names, occurrences)
+
+
+def sentence_of(
+    content: Any,
+    answer: Any,
+    path: Path,
+    place: str,
+    text: str = "text",
+    label: str = "label",
+    types: Sequence[str] | None = None,
+    repairs: Repairs | None = None,
+    names: Sequence[str] | None = None,
+    occurrences: Occurrences = "all",
+) -> Sentence:
+    """Return one row as a sentence: tokens with tags, or a text with spans or entities; ``answer`` None: no tags.
+
+    Raises:
+        UserError: it is neither, or something would have to be repaired.
+    """
+    repairs = repairs or Repairs(path)
+    if isinstance(content, str):
+        own = unicode_value(content, path, place, text)
+        if answer is None:
+            return Sentence(own, [own[a:b] for a, b in words_of(own)], None, place)
+        spans = _entities(own, answer, path, place, label, types, repairs, occurrences)
+        return _cut(own, spans, place)
+    if not isinstance(content, list | tuple | np.ndarray):
+        raise UserError(f"{path} {place}: column {text!r} is {named_type(content)}; give a text or a list of tokens")
+    tokens = [text_value(token, path, place, text).strip() for token in content]
+    if answer is None:
+        tags = None
+    else:
+        given = _tag_list(answer, path, place, label, names)
+        if len(given) != len(tokens):
+            repairs.note("tokens and tags differ in number", place, f"{len(tokens)} tokens, {len(given)} tags")
+            return Sentence("", [], None, place)
+        tags = [_of_types(tag, types, place, repairs) for tag in given]
+    kept = [number for number, token in enumerate(tokens) if token]
+    tokens = [tokens[number] for number in kept]
+    if tags is not None:
+        tags = _bio([tags[number] for number in kept], place, repairs)
+    return Sentence(" ".join(tokens), tokens, tags, place)
+
+
+def _bio(tags: Sequence[str], place: str, repairs: Repairs) -> list[str]:
+    from collections import Counter
+
+    counts: Counter[str] = Counter()
+    try:
+        made = to_bio(tags, counts)
+    except UserError as error:
+        raise UserError(f"{repairs.path} {place}: {error}") from None
+    for rule, count in counts.items():
+        for _ in range(count):
+            repairs.note(rule, place, " ".join(tags))
+    return made
+
+
+def _tag_list(answer: Any, path: Path, place: str, label: str, names: Sequence[str] | None) -> list[str]:
+    if not isinstance(answer, list | tuple | np.ndarray):
+        raise UserError(
+            f"{path} {place}: column {label!r} is {named_type(answer)}, not a list of tags; for one label a text set "
+            "kind: classes"
+        )
+    tags = []
+    for tag in answer:
+        if isinstance(tag, int | np.integer) and not isinstance(tag, bool):
+            if names is None or not 0 <= tag < len(names):
+                raise UserError(f"{path} {place}: tag {tag} is a number that the file does not name; give its name")
+            tag = names[tag]
+        if not isinstance(tag, str):
+            raise UserError(f"{path} {place}: a tag is {named_type(tag)}; give texts such as 'B-person'")
+        tags.append(tag.strip())
+    return tags
+
+
+def _of_types(tag: str, types: Sequence[str] | None, place: str, repairs: Repairs) -> str:
+    parts = split_tag(tag)
+    if types is None or parts is None or not parts[1] or parts[1] in types:
+        return tag
+    repairs.note("unknown type", place, tag)
+    return "O"
+
+
+def _names_in(path: Path, label: str) -> list[str] | None:
+    """The names of a Parquet column's numbers, as `datasets` writes them beside the schema."""
+    if path.suffix.lower() != ".parquet":
+        return None
+    import pyarrow.parquet as pq
+
+    try:
+        stored = json.loads((pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}"))
+        column = stored["info"]["features"][label]
+        return list((column.get("feature") or column)["names"])
+    except (KeyError, ValueError, TypeError, AttributeError, OSError):
+        return None
+
+
+# Spans and entities.
+
+
+def _entities(
+    text: str,
+    answer: Any,
+    path: Path,
+    place: str,
+    label: str,
+    types: Sequence[str] | None,
+    repairs: Repairs,
+    occurrences: Occurrences,
+) -> list[Span]:
+    if not isinstance(answer, list | tuple | np.ndarray):
+        raise UserError(f"{path} {place}: column {label!r} is {named_type(answer)}; give a list of spans or entities")
+    spans: list[Span] = []
+    for entry in answer:
+        if not isinstance(entry, Mapping):
+            raise UserError(
+                f"{path} {place}: an entity is {named_type(entry)}; give start, end and type, or text and type"
+            )
+        name = next((str(entry[key]).strip() for key in _TYPE_KEYS if entry.get(key)), "")
+        name = name.partition("-")[2] if split_tag(name) and name != "O" else name
+        if types is not None and name not in types:
+            same = [known for known in types if known.casefold() == name.casefold()]
+            if not same:
+                repairs.note("unknown type", place, f"{name} {entry.get('text', '')}")
+                continue
+            name = same[0]
+        if not name:
+            raise UserError(f"{path} {place}: an entity has no type; give `type`")
+        spans += _placed(text, entry, name, path, place, repairs, occurrences)
+    return _without_overlaps(text, spans, place, repairs)
+
+
+def _placed(
+    text: str, entry: Mapping[str, Any], name: str, path: Path, place: str, repairs: Repairs, occurrences: Occurrences
+) -> list[Span]:
+    start, end = entry.get("start"), entry.get("end")
+    if start is not None and end is not None:
+        whole = isinstance(start, int | np.integer) and isinstance(end, int | np.integer)
+        if not whole or not 0 <= start < end <= len(text):
+            repairs.note("span leaves the text", place, f"{start} to {end} of {len(text)}")
+            return []
+        inner = text[start:end]
+        start += len(inner) - len(inner.lstrip())
+        return [(int(start), int(start + len(inner.strip())), name)] if inner.strip() else []
+    named = entry.get("text")
+    if not isinstance(named, str) or not named.strip():
+        raise UserError(f"{path} {place}: an entity has neither start and end nor a text")
+    found = _found(text, named.strip())
+    if not found and (found := _found(text.casefold(), named.strip().casefold())):
+        repairs.note("entity in other capitals", place, named)
+    if not found:
+        repairs.note("entity not in the text", place, f"{named} ({name})")
+    return [(a, b, name) for a, b in (found[:1] if occurrences == "first" else found) if b <= len(text)]
+
+
+def _found(text: str, named: str) -> list[tuple[int, int]]:
+    """Return where whole words of the text are those named; spaces count alike."""
+    pattern = r"\s+".join(map(re.escape, named.split()))
+    before = r"(?<!\w)" if named[0].isalnum() else ""
+    after = r"(?!\w)" if named[-1].isalnum() else ""
+    return [match.span() for match in re.finditer(f"{before}{pattern}{after}", text)]
+
+
+def _without_overlaps(text: str, spans: list[Span], place: str, repairs: Repairs) -> list[Span]:
+    kept: list[Span] = []
+    for span in sorted(set(spans), key=lambda span: (span[0] - span[1], span)):
+        other = next((other for other in kept if span[0] < other[1] and other[0] < span[1]), None)
+        if other is None:
+            kept.append(span)
+        else:
+            both = f"{text[other[0] : other[1]]} / {text[span[0] : span[1]]}"
+            repairs.note("spans overlap", place, both)
+    return sorted(kept)
+
+
+def _cut(text: str, spans: Sequence[Span], place: str) -> Sentence:
+    """Return a text cut into words, also where an entity begins or ends, with the tags of its entities."""
+    edges = {edge for start, end, _ in spans for edge in (start, end)}
+    pieces: list[tuple[int, int]] = []
+    for start, end in words_of(text):
+        cuts = [start, *sorted(edge for edge in edges if start < edge < end), end]
+        pieces += zip(cuts, cuts[1:], strict=False)
+    begins = {start: number for number, (start, _) in enumerate(pieces)}
+    ends = {end: number + 1 for number, (_, end) in enumerate(pieces)}
+    tags = tags_of_spans([(begins[start], ends[end], name) for start, end, name in spans], len(pieces))
+    return Sentence(text, [text[a:b] for a, b in pieces], tags, place)

@@ -1,0 +1,150 @@
+"""Tables of words and tags: CoNLL files by number of column, and what language models write word by word.
+
+Sentences are parted by blank lines, or lines of tabs and spaces alone. ``-DOCSTART-`` and lines that begin with ``# ``
+are no words. Columns are parted by tabs where a line has one, else by spaces.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from internal_kd.data.cells import unicode_value
+from internal_kd.data.file_kinds import check_file_kind
+from internal_kd.data.repairs import Repairs
+from internal_kd.errors import UserError
+from internal_kd.tasks.tags import OUTSIDE, split_tag
+
+ENDINGS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".tsv", ".txt")
+_INVISIBLE = re.compile("[\u200b\u200c\u200d\u2060\ufeff]")
+_BRACKETS = re.compile(r"[(\[{]\s*(O|[BI]-\S+?)\s*[)\]}]")
+_GLUED = re.compile(r"(\S*[a-z,.;)])(O|[BI]-[A-Z]+)")
+
+
+class Word(NamedTuple):
+    """A word, its tag as the file has it after repairs (None in a file without tags), and where it is."""
+
+    text: str
+    tag: str | None
+    place: str
+
+
+def read_table(
+    path: Path, columns: tuple[int, int] | None, types: Sequence[str] | None, repairs: Repairs, *, labelled: bool
+) -> Iterator[list[Word]]:
+    """Yield the sentences of a table of words.
+
+    Args:
+        path: the file.
+        columns: of word and tag, from 0, or from -1 backwards; None: the last is the tag, the rest the word.
+        types: the types of entities, where they are known.
+        repairs: counts what was repaired.
+        labelled: whether there are tags to be read.
+
+    Raises:
+        UserError: the file cannot be read, a line has too few columns, or something would have to be repaired.
+    """
+    known = set(types) if types is not None else _types_in(path)
+    words: list[Word] = []
+    for number, line in _lines(path):
+        if not line.strip():
+            if words:
+                yield words
+            words = []
+        elif not line.startswith("-DOCSTART-") and not (line.startswith("# ") and "\t" not in line and " " in line[2:]):
+            place = f"line {number}"
+            unicode_value(line, path, place, "the line")
+            found = _fields(line, columns, place, repairs, labelled)
+            words += _words(found, known, place, repairs, words[-1].tag if words else None, labelled)
+    if words:
+        yield words
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    check_file_kind(path, expected="text")
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as handle:
+            for number, line in enumerate(handle, start=1):
+                yield number, line.rstrip("\r\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _types_in(path: Path) -> set[str]:
+    parts = (split_tag(line.split()[-1]) for _, line in _lines(path) if line.strip())
+    return {part[1] for part in parts if part is not None and part[1]}
+
+
+def _fields(
+    line: str, columns: tuple[int, int] | None, place: str, repairs: Repairs, labelled: bool
+) -> tuple[str, str | None]:
+    """Return the words of a line and its tag, "" if there is none."""
+    if clean := _INVISIBLE.sub("", line):
+        if clean != line:
+            repairs.note("zero-width character", place, line)
+        line = clean
+    fields = [part.strip() for part in line.split("\t")] if "\t" in line else line.split()
+    if columns is not None:
+        word, tag = columns
+        try:
+            return fields[word], fields[tag] if labelled else None
+        except IndexError:
+            raise UserError(
+                f"{repairs.path} {place}: {len(fields)} columns, and {word} and {tag} are asked for (from 0)"
+            ) from None
+    if not labelled:
+        return " ".join(fields), None
+    found = " ".join(fields)
+    head, _, tail = found.rpartition(" ")
+    if unwrapped := _BRACKETS.fullmatch(tail):
+        repairs.note("brackets around a tag", place, line)
+        tail = unwrapped[1]
+    if head:
+        return head, tail
+    if glued := _GLUED.fullmatch(found):
+        repairs.note("tag glued to the word", place, line)
+        return glued[1], glued[2]
+    return found, ""
+
+
+def _words(
+    fields: tuple[str, str | None], known: set[str], place: str, repairs: Repairs, before: str | None, labelled: bool
+) -> list[Word]:
+    text, tag = fields
+    if not labelled:
+        return [Word(word, None, place) for word in text.split()]
+    assert tag is not None
+    if tag and split_tag(tag) is None and tag not in known:
+        if len(f"{text} {tag}".split()) > 2:
+            repairs.note("heading", place, f"{text} {tag}")
+            return []
+        text, tag = f"{text} {tag}", ""
+    if not tag:
+        repairs.note("no tag", place, text)
+        tag = OUTSIDE
+    tag = _known(tag, known, place, repairs, before)
+    words = text.split()
+    if len(words) > 1:
+        repairs.note("several words in a line", place, f"{text} {tag}")
+    rest = f"I-{tag[2:]}" if tag != OUTSIDE else tag
+    return [Word(word, tag if number == 0 else rest, place) for number, word in enumerate(words)]
+
+
+def _known(tag: str, known: set[str], place: str, repairs: Repairs, before: str | None) -> str:
+    """Return a tag of a known type."""
+    parts = split_tag(tag)
+    if parts is None:
+        repairs.note("type without B- or I-", place, tag)
+        goes_on = before is not None and before != OUTSIDE and before[2:] == tag
+        return f"{'I' if goes_on else 'B'}-{tag}"
+    letter, name = parts
+    if letter == OUTSIDE or name in known:
+        return tag
+    begun = [entry for entry in known if entry.startswith(name)]
+    if len(begun) == 1:
+        repairs.note("type cut short", place, tag)
+        return f"{letter}-{begun[0]}"
+    repairs.note("unknown type", place, tag)
+    return OUTSIDE
