@@ -1,7 +1,7 @@
 """Your own sentences with tags as a task: files of words, of tokens and tags, or of texts and spans.
 
-Sentences are counted from 0 in the order of their file, and that number is the example's id. A type of entity is learned
-from the training file; one that only another split has is refused unless ``labels`` lists it.
+Sentences are counted from 0 in the order of their file, and that number is the example's id. A type of entity is
+learned from the training file; one that only another split has is refused unless ``labels`` lists it.
 """
 
 from __future__ import annotations

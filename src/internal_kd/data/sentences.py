@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -115,7 +117,9 @@ def _of_rows(
     names = _names_in(path, label) if labelled else None
     for place, values in rows_of(path, [text, *([label] if labelled else [])]):
         answer = values[1] if labelled else None
-        yield sentence_of(values[0], answer, path, place, text, label, types, repairs, names, occurrences)
+        found = sentence_of(values[0], answer, path, place, text, label, types, repairs, names, occurrences)
+        if found is not None:
+            yield found
 
 
 def sentence_of(
@@ -129,8 +133,10 @@ def sentence_of(
     repairs: Repairs | None = None,
     names: Sequence[str] | None = None,
     occurrences: Occurrences = "all",
-) -> Sentence:
+) -> Sentence | None:
     """Return one row as a sentence: tokens with tags, or a text with spans or entities; ``answer`` None: no tags.
+
+    None for a row that is left out.
 
     Raises:
         UserError: it is neither, or something would have to be repaired.
@@ -151,7 +157,7 @@ def sentence_of(
         given = _tag_list(answer, path, place, label, names)
         if len(given) != len(tokens):
             repairs.note("tokens and tags differ in number", place, f"{len(tokens)} tokens, {len(given)} tags")
-            return Sentence("", [], None, place)
+            return None
         tags = [_of_types(tag, types, place, repairs) for tag in given]
     kept = [number for number, token in enumerate(tokens) if token]
     tokens = [tokens[number] for number in kept]
@@ -161,8 +167,6 @@ def sentence_of(
 
 
 def _bio(tags: Sequence[str], place: str, repairs: Repairs) -> list[str]:
-    from collections import Counter
-
     counts: Counter[str] = Counter()
     try:
         made = to_bio(tags, counts)
@@ -185,7 +189,7 @@ def _tag_list(answer: Any, path: Path, place: str, label: str, names: Sequence[s
         if isinstance(tag, int | np.integer) and not isinstance(tag, bool):
             if names is None or not 0 <= tag < len(names):
                 raise UserError(f"{path} {place}: tag {tag} is a number that the file does not name; give its name")
-            tag = names[tag]
+            tag = names[int(tag)]
         if not isinstance(tag, str):
             raise UserError(f"{path} {place}: a tag is {named_type(tag)}; give texts such as 'B-person'")
         tags.append(tag.strip())
@@ -237,14 +241,14 @@ def _entities(
             )
         name = next((str(entry[key]).strip() for key in _TYPE_KEYS if entry.get(key)), "")
         name = name.partition("-")[2] if split_tag(name) and name != "O" else name
+        if not name:
+            raise UserError(f"{path} {place}: an entity has no type; give `type`")
         if types is not None and name not in types:
             same = [known for known in types if known.casefold() == name.casefold()]
             if not same:
                 repairs.note("unknown type", place, f"{name} {entry.get('text', '')}")
                 continue
             name = same[0]
-        if not name:
-            raise UserError(f"{path} {place}: an entity has no type; give `type`")
         spans += _placed(text, entry, name, path, place, repairs, occurrences)
     return _without_overlaps(text, spans, place, repairs)
 
@@ -298,7 +302,7 @@ def _cut(text: str, spans: Sequence[Span], place: str) -> Sentence:
     pieces: list[tuple[int, int]] = []
     for start, end in words_of(text):
         cuts = [start, *sorted(edge for edge in edges if start < edge < end), end]
-        pieces += zip(cuts, cuts[1:], strict=False)
+        pieces += pairwise(cuts)
     begins = {start: number for number, (start, _) in enumerate(pieces)}
     ends = {end: number + 1 for number, (_, end) in enumerate(pieces)}
     tags = tags_of_spans([(begins[start], ends[end], name) for start, end, name in spans], len(pieces))

@@ -26,7 +26,7 @@ class Examples(Protocol):
     Attributes:
         idx: example ids, (examples,) int64.
         labels: (examples, ...) class numbers, or float targets; -1 or NaN for an example without a label. For tags
-            (rows,); ``rows_of(positions)`` and ``places_of(positions)`` then give some examples' rows, by id and by place.
+            (rows,); ``rows_of`` and ``places_of`` then give the rows of some positions, by id and by place.
         lengths: tokens of each example with special tokens, (examples,) int64.
     """
 

@@ -135,7 +135,7 @@ class RecordingWriter:
         """
         for (kind, layer), array in self._arrays.items():
             values = as_recorded(kind, captured[kind, layer]).cpu().numpy()
-            if kind == "logits" and self._rows is not None:
+            if kind == "logits" and self._rows is not None and rows is not None:
                 array[self._order[np.searchsorted(self._rows[self._order], rows)]] = values
                 continue
             if not KINDS[kind].per_token:

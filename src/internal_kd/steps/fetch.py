@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from internal_kd.params.data import FilesEntry
+
 if TYPE_CHECKING:
     from internal_kd.data.examples import FetchedTask
     from internal_kd.plan.artefacts import Data, Encoder
@@ -24,7 +26,7 @@ def fetch_task(data: Data) -> None:
     from internal_kd.data.own_tags import read_untagged
 
     task = _read_source(data)
-    if "unlabelled" in data.files and task.info.kind == "tags":
+    if "unlabelled" in data.files and isinstance(data.entry, FilesEntry) and task.info.kind == "tags":
         task = with_split(task, read_untagged(data.files["unlabelled"], data.entry.text[0], next_id(task)))
     elif "unlabelled" in data.files:
         task = with_unlabelled(task, read_texts(data.files["unlabelled"], text_columns(data, task.info.texts)))

@@ -181,7 +181,7 @@ def span_counts(labels: Array, predicted: Array, classes: int) -> Array:
         ((right, of_gold.types), (of_found.starts, of_found.types), (of_gold.starts, of_gold.types))
     ):
         sentence, place = np.nonzero(starts)
-        np.add.at(counts, (sentence, column, kinds[sentence, place]), 1)
+        np.add.at(counts[:, column], (sentence, kinds[sentence, place]), 1)
     return counts.reshape(len(labels), 3 * types)
 
 
