@@ -60,9 +60,7 @@ class DevSet:
     def write_held_out(self, folder: Path, examples: Examples, positions: np.ndarray) -> Scores:
         """Write predictions_held_out.parquet, of the examples at some positions; return the scores on them."""
         rows, labels, logits = self._predicted(examples, positions)
-        _predictions(rows, labels, logits, self.info).to_parquet(
-            folder / "predictions_held_out.parquet", index=False
-        )
+        _predictions(rows, labels, logits, self.info).to_parquet(folder / "predictions_held_out.parquet", index=False)
         return self._scores_of(logits, labels, rows)
 
     def _predicted(
