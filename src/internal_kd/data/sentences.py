@@ -117,9 +117,9 @@ def _of_rows(
     names = _names_in(path, label) if labelled else None
     for place, values in rows_of(path, [text, *([label] if labelled else [])]):
         answer = values[1] if labelled else None
-        found = sentence_of(values[0], answer, path, place, text, label, types, repairs, names, occurrences)
-        if found is not None:
-            yield found
+        one = sentence_of(values[0], answer, path, place, text, label, types, repairs, names, occurrences)
+        if one is not None:
+            yield one
 
 
 def sentence_of(
