@@ -62,7 +62,7 @@ def test_running_jobs_are_asked_to_stop_and_waiting_ones_cancelled(programs: Pat
     said: list[str] = []
     slurm.end_orphans(said.append)
     assert (tmp_path / "said").read_text() == "2\n--signal=TERM 1\n"
-    assert said[0].startswith("2 jobs of a Snakemake that was killed are still in SLURM's queue, 1 running")
+    assert said[0].startswith("2 jobs of a Snakemake that was killed still in SLURM's queue, 1 running")
     assert said[1] == "they have ended"
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 from internal_kd.command_line.commands import LOG, STUDY, Options, as_typed, command, option, output_in, study_of
@@ -33,7 +35,8 @@ def run(options: Options) -> int:
     def progress(params: Path) -> str | None:
         before = known.get(params)
         known[params] = look(before.study if before else plan_study(load_params(params)), before)
-        return summary(known[params])
+        bar = f"{known[params].bar}  " if sys.stderr.isatty() else ""
+        return bar + summary(known[params])
 
     prepare_environment()
     return run_snakemake(options.arguments, progress)
@@ -55,7 +58,8 @@ def status(options: Options) -> int:
     from internal_kd.running import status as states
     from internal_kd.running.project import at_work
 
-    study, state = study_of(options, or_last=True), None
+    study, state, shown = study_of(options, or_last=True), None, 0
+    terminal = sys.stdout.isatty()
     while True:
         state = states.look(study, before=state)
         if options.json:
@@ -63,6 +67,11 @@ def status(options: Options) -> int:
         else:
             working = at_work()
             lines = [*states.describe(state), *([f"  at work: {who(working)}"] if working else [])]
+            if terminal:
+                lines[:0] = [state.bar]
+                # With --watch, in the place of what was printed before.
+                print(f"\x1b[{shown}F\x1b[J" if shown else "", end="")
+                shown = sum(1 + (len(line) - 1) // get_terminal_size().columns for line in lines)
             print("\n".join(lines), flush=True)
         if options.watch is None or state.finished:
             return 0

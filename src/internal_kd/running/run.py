@@ -39,6 +39,7 @@ from internal_kd.running.project import (
     found_damaged,
     group_at_work,
 )
+from internal_kd.running.showing import show_meanwhile
 from internal_kd.running.slurm import end_orphans
 from internal_kd.running.warm import warm_worker
 
@@ -224,6 +225,7 @@ def _attend(
         ended = threading.Event()
         if progress:
             threading.Thread(target=_show, args=(progress, ended), daemon=True).start()
+            threading.Thread(target=show_meanwhile, args=(ended,), daemon=True).start()
         try:
             code = child.wait()
         finally:
@@ -252,10 +254,12 @@ def _signals_to(hand_on: Callable[[int], None]) -> Iterator[list[int]]:
 
 def _show(progress: Progress, ended: threading.Event) -> None:
     """Print a line on progress from time to time until the event is set; nothing that fails here stops a run."""
+    last = None
     while not ended.is_set():
         with suppress(UserError, OSError):
             params = (at_work() or {}).get("params")
-            if params and (line := progress(Path(params))):
+            if params and (line := progress(Path(params))) and line != last:
+                last = line
                 _say(line)
         ended.wait(EVERY_SECONDS)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internal_kd.errors import UserError
+from internal_kd.report.words import count
 
 # The executor plugin names jobs after a Snakemake's start, `<prefix>_<uuid>` or `<uuid>`; their comment names the rule.
 NAME = re.compile(r"(?:^|_)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -52,8 +53,8 @@ def end_orphans(say: Callable[[str], None]) -> None:
         return
     running = [job for job in jobs if job.state == "RUNNING"]
     say(
-        f"{_count(jobs)} of a Snakemake that was killed {'is' if len(jobs) == 1 else 'are'} still in SLURM's queue, "
-        f"{len(running)} running: they are ended before anything is submitted again; trainings write a checkpoint first"
+        f"{count(len(jobs), 'job')} of a Snakemake that was killed still in SLURM's queue, {len(running)} running: they "
+        "are ended before anything is submitted again; trainings write a checkpoint first"
     )
     _scancel([job for job in jobs if job.state != "RUNNING"])
     _scancel(running, "--signal=TERM")
@@ -107,10 +108,6 @@ def _call(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess(command, 1, "", f"{command[0]} gave no answer in a minute")
-
-
-def _count(jobs: Sequence[SlurmJob]) -> str:
-    return f"{len(jobs)} job" + ("" if len(jobs) == 1 else "s")
 
 
 def _last_line(text: str) -> str:

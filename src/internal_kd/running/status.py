@@ -17,11 +17,14 @@ from internal_kd.plan.identity import WORK
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import problem_with, read_record
 from internal_kd.plan.study import Study
+from internal_kd.report.words import duration
 from internal_kd.running.forecast import Forecast, Measured, needed_disk, needed_downloads, read_measured
 from internal_kd.running.make import lock_of, to_make
 
 # A training reports every few seconds; one on another machine that has been silent this long has ended.
 SILENCE = timedelta(minutes=15)
+# Of a training; before that its own pace is no measure.
+FIRST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,12 @@ class StudyState:
         return not (self.broken or self.running or self.left)
 
     @property
+    def bar(self) -> str:
+        """How much is trained, for terminals: ``[#######-------------] 35 %``."""
+        share = (len(self.done) + sum(running.share for running in self.running)) / len(self.study.runs)
+        return f"[{'#' * int(20 * share):-<20}] {int(100 * share)} %"
+
+    @property
     def waiting(self) -> tuple[Run, ...]:
         """The runs that nobody trains yet."""
         return (*self.left, *(run for run, _ in self.broken))
@@ -93,11 +102,11 @@ class StudyState:
         return sum(seconds) / max(1, len(self.running)) if len(seconds) == len(rest) else None
 
     def _left(self, running: RunningRun, forecast: Forecast) -> float | None:
-        """Return what is left of a training by its own pace, before its first step by that of others like it."""
-        if running.left is not None:
-            return running.left
+        """Return what is left of a training by its own pace; its first steps are slow, so then by others like it."""
         whole = forecast.seconds(running.run)
-        return None if whole is None else whole * (1 - running.share)
+        if whole is None or running.share - running.resumed >= FIRST_SHARE:
+            return running.left
+        return whole * (1 - running.share)
 
 
 def look(study: Study, before: StudyState | None = None) -> StudyState:
@@ -253,22 +262,11 @@ def summary(state: StudyState) -> str:
     if state.running:
         counts += f", {len(state.running)} running"
     seconds = state.time_left()
+    if seconds is None and state.running:
+        return f"{counts}; {state.running[0]}"
     if seconds is None:
         return f"{counts}; time left: known once a first run has finished"
     return f"{counts}; about {duration(seconds)} left" + ("" if state.running else ", one run at a time")
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them: ``40 s``, ``12 min``, ``3 h 20 min``, ``2 d 4 h``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min"
-    return f"{hours // 24} d {hours % 24} h"
 
 
 def _measured(run: Run) -> Measured | None:

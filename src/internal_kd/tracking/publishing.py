@@ -135,6 +135,7 @@ def publish_runs(study: Study, *, follow: bool = False, say: Callable[[str], obj
 def _follow(study: Study, say: Callable[[str], object]) -> Published:
     last = ""
     while True:
+        began = time.monotonic()
         try:
             done = _publish_once(study)
         except UserError as error:
@@ -147,7 +148,8 @@ def _follow(study: Study, say: Callable[[str], object]) -> Published:
         if finished:
             withdraw(study)
             return done
-        time.sleep(PAUSE)
+        # Looking at a large study takes seconds of the processor that trainings could use.
+        time.sleep(max(PAUSE, 10 * (time.monotonic() - began)))
 
 
 def _publish_once(study: Study) -> Published:
