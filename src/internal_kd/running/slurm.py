@@ -53,8 +53,8 @@ def end_orphans(say: Callable[[str], None]) -> None:
         return
     running = [job for job in jobs if job.state == "RUNNING"]
     say(
-        f"{count(len(jobs), 'job')} of a Snakemake that was killed still in SLURM's queue, {len(running)} running: they "
-        "are ended before anything is submitted again; trainings write a checkpoint first"
+        f"{count(len(jobs), 'job')} of a Snakemake that was killed still in SLURM's queue, {len(running)} running: "
+        "they are ended before anything is submitted again; trainings write a checkpoint first"
     )
     _scancel([job for job in jobs if job.state != "RUNNING"])
     _scancel(running, "--signal=TERM")
