@@ -119,7 +119,7 @@ _PARAMETERS = """# Parameters
 How values are combined:
 
 - An overlay is laid over `params.yaml` key by key; lists are replaced. Some mappings are one thing and are replaced
-  as a whole: `encoder` under another name, a task with another `source`, and a method's `teacher`, `weights` and
+  as a whole: `encoder` under another name or from elsewhere, a task with another `source`, and a method's `teacher`, `weights` and
   `curriculum`.
 - A method takes each value from the first place that has it: `tasks.<task>.methods.<method>`, `methods.<method>`,
   `study.vary`, `tasks.<task>.defaults`, `defaults`, then the default below.

@@ -227,6 +227,9 @@ def test_overlays_merge_mapping_by_mapping_and_replace_lists():
         # Another encoder never has the licence, or the checksums, of the one before.
         ({"encoder": {"name": "mine", "source": "folder", "path": "e"}}, ("encoder",),
          {"name": "mine", "source": "folder", "path": "e"}),
+        ({"encoder": {"source": "folder", "path": "e"}}, ("encoder",),
+         {"name": "bert-base-uncased", "source": "folder", "path": "e"}),
+        ({"encoder": {"id": "a/b"}}, ("encoder",), {"name": "bert-base-uncased", "source": "hub", "id": "a/b"}),
         ({"defaults": {"teacher": {"folder": "models/ours"}}}, ("defaults", "teacher"), {"folder": "models/ours"}),
         ({"methods": {"soft": {"weights": {"hard": 1}}}}, ("methods", "soft", "weights"), {"hard": 1}),
         ({"defaults": {"learner": {"kind": "mlp", "widths": [8]}}}, ("defaults", "learner"),

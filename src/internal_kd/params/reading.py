@@ -30,21 +30,29 @@ _SURPRISING = (
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any], path: tuple[Any, ...] = ()) -> dict[str, Any]:
     """Return ``base`` updated by ``overlay``, mapping by mapping.
 
-    Some mappings are one thing and are replaced whole: an encoder or a task's source under another name, and a method's
-    teacher, weights and curriculum. Half of another encoder's entry, its licence for instance, would be wrong.
+    Some mappings are one thing and are replaced whole: an encoder under another name or from elsewhere, a task with
+    another source, and a method's teacher, weights and curriculum. Half of another encoder's entry, its licence for
+    instance, would be wrong.
     """
     merged = dict(base)
     for key, value in overlay.items():
         old, here = merged.get(key), (*path, key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping) and not _is_replaced(here, old, value):
-            value = merge(old, value, here)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            value = {**_kept(here, old, value), **value} if _is_replaced(here, old, value) else merge(old, value, here)
         merged[key] = value
     return merged
 
 
+def _kept(path: tuple[Any, ...], old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stays of an entry that is replaced: of an encoder from elsewhere under the same name, its name."""
+    if path != ("encoder",) or new.get("name", old.get("name")) != old.get("name"):
+        return {}
+    return {key: old[key] for key in ("name", "source") if key in old}
+
+
 def _is_replaced(path: tuple[Any, ...], old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     if path == ("encoder",):
-        return new.get("name", old.get("name")) != old.get("name")
+        return any(new.get(key, old.get(key)) != old.get(key) for key in ("name", "source", "id", "path", "package"))
     if len(path) == 2 and path[0] == "tasks":
         return new.get("source", old.get("source", "glue")) != old.get("source", "glue")
     entry = path[2:] if path[0] == "tasks" else path
