@@ -28,7 +28,7 @@ from internal_kd.plan.refusals import known_rows
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import is_complete
 from internal_kd.plan.study import Study
-from internal_kd.steps import run_folder
+from internal_kd.steps import record, run_folder
 from internal_kd.steps.record import record_answers
 from internal_kd.steps.train import train_run
 from tiny_study import VALUES, make_encoder
@@ -256,6 +256,21 @@ def test_a_teacher_that_learned_nothing_teaches_nobody_unless_that_is_accepted()
         made(study, "soft")
     assert "weak: accept" in str(refused.value) and "\n" not in str(refused.value)
     write_json(teacher.marker, record)
+
+
+def test_a_teacher_of_one_answer_is_named_and_a_dev_set_of_one_label_refuses_nobody(tmp_path, monkeypatch, capfd):
+    study = plan(defaults={"teacher": {"of": "teacher", "weak": "refuse"}})
+    teacher, answers = made(study, "teacher"), run_of(study, "soft").parts[0]
+    weak = {"scores": {"matthews_correlation": 0.0}, "majority": 0.0}
+    monkeypatch.setattr(record, "read_record", lambda run: weak)
+    monkeypatch.setattr(record, "verified_folder", lambda run: tmp_path)
+    predictions = pd.read_parquet(teacher.folder / "predictions.parquet").assign(logit_0=1.0, logit_1=0.0)
+    predictions.to_parquet(tmp_path / "predictions.parquet")
+    with pytest.raises(UserError, match=r"it predicts '\w+' for every dev example"):
+        record.refuse_weak(answers, teacher)
+    predictions.assign(label=1).to_parquet(tmp_path / "predictions.parquet")
+    record.refuse_weak(answers, teacher)
+    assert "cannot be judged" in capfd.readouterr().out
 
 
 def test_an_ensemble_answers_by_the_mean_of_its_members():

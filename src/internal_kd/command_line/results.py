@@ -128,8 +128,10 @@ def show(options: Options) -> int:
     try:
         print((study.folder / "tables/main.md").read_text(encoding="utf-8"))
     except OSError:
+        state = look(study)
+        way_out = "`internal-kd report{}` makes them of these" if state.done else "start it with `internal-kd run{}`"
         raise UserError(
-            f"study {study.name!r} has no tables yet; start it with `internal-kd run{as_typed(options)}`"
+            f"study {study.name!r} has no tables yet ({summary(state)}): {way_out.format(as_typed(options))}"
         ) from None
     print(f"report: {study.folder / 'report.html'}\n{summary(look(study))}")
     if not is_current(study):

@@ -81,23 +81,46 @@ def choose_teacher(answers: Answers) -> Run | None:
 def refuse_weak(answers: Answers, teacher: Run | None) -> None:
     """Refuse a teacher that is no better than always giving the majority class, unless its students accept that.
 
+    Dev examples that all have one label or value cannot tell, and refuse nobody.
+
     Raises:
         UserError: it learned nothing.
     """
     if teacher is None or all(need.accepts_weak for need in answers.needs):
         return
     record = read_record(teacher)
-    scores = record["scores"]
-    metric, score = next(iter(scores.items()))
+    metric, score = next(iter(record["scores"].items()))
     floor, higher = record["majority"], METRICS[metric].higher_is_better
     if score is not None and not math.isnan(score) and (score > floor if higher else score < floor):
         return
+    one_answer = _one_answer(answers, teacher)
+    if one_answer is None:
+        print(f"{teacher.label} cannot be judged: all dev examples have one label or value", flush=True)
+        return
     shown = "undefined" if score is None else f"{100 * score:.1f}"
     raise UserError(
-        f"{teacher.label} learned nothing: {metric} {shown}, and {100 * floor:.1f} is what always predicting the "
-        f"majority gives. Train it longer or with a smaller learning rate, take `teacher: {{of: "
+        f"{teacher.label} learned nothing: {one_answer}{metric} {shown}, and {100 * floor:.1f} is what always "
+        f"predicting the majority gives. Train it longer or with a smaller learning rate, take `teacher: {{of: "
         f"{teacher.method.name}, seed: best}}`, or accept it with `weak: accept`"
     )
+
+
+def _one_answer(answers: Answers, teacher: Run) -> str | None:
+    """Return the words for a teacher that predicts one thing for every dev example; None if there is no other label."""
+    import pandas as pd
+
+    from internal_kd.data.examples import read_task
+    from internal_kd.tasks.kinds import KINDS
+
+    info = read_task(answers.inputs.data).info
+    rows = pd.read_parquet(verified_folder(teacher) / "predictions.parquet")
+    if rows["label"].nunique() == 1:
+        return None
+    predicted = KINDS[info.kind].predicted(rows.filter(like="logit_").to_numpy())
+    if (predicted != predicted[0]).any():
+        return ""
+    what = repr(info.labels[int(predicted[0])]) if info.labels else f"{predicted[0]:.3g}"
+    return f"it predicts {what} for every dev example; "
 
 
 def open_network(teacher: Run | None, encoder: Encoder | None, info: TaskInfo) -> Network:
