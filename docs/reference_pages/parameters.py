@@ -119,8 +119,8 @@ _PARAMETERS = """# Parameters
 How values are combined:
 
 - An overlay is laid over `params.yaml` key by key; lists are replaced. Some mappings are one thing and are replaced
-  as a whole: `encoder` under another name or from elsewhere, a task with another `source`, and a method's `teacher`, `weights` and
-  `curriculum`.
+  as a whole: `encoder` under another name or from elsewhere, a task with another `source`, and a method's `teacher`,
+  `weights` and `curriculum`.
 - A method takes each value from the first place that has it: `tasks.<task>.methods.<method>`, `methods.<method>`,
   `study.vary`, `tasks.<task>.defaults`, `defaults`, then the default below.
 - A run's identity contains only values that are used and differ from their default. Titles, ids, `compare_with`,

@@ -258,7 +258,7 @@ def test_a_teacher_that_learned_nothing_teaches_nobody_unless_that_is_accepted()
     write_json(teacher.marker, record)
 
 
-def test_a_teacher_of_one_answer_is_named_and_a_dev_set_of_one_label_refuses_nobody(tmp_path, monkeypatch, capfd):
+def test_a_teacher_of_one_answer_is_named_and_a_dev_set_that_cannot_judge_refuses_nobody(tmp_path, monkeypatch, capfd):
     study = plan(defaults={"teacher": {"of": "teacher", "weak": "refuse"}})
     teacher, answers = made(study, "teacher"), run_of(study, "soft").parts[0]
     weak = {"scores": {"matthews_correlation": 0.0}, "majority": 0.0}
@@ -268,9 +268,10 @@ def test_a_teacher_of_one_answer_is_named_and_a_dev_set_of_one_label_refuses_nob
     predictions.to_parquet(tmp_path / "predictions.parquet")
     with pytest.raises(UserError, match=r"it predicts '\w+' for every dev example"):
         record.refuse_weak(answers, teacher)
-    predictions.assign(label=1).to_parquet(tmp_path / "predictions.parquet")
-    record.refuse_weak(answers, teacher)
-    assert "cannot be judged" in capfd.readouterr().out
+    for unable in (predictions.assign(label=1), predictions[: record.ENOUGH_TO_JUDGE - 1]):
+        unable.to_parquet(tmp_path / "predictions.parquet")
+        record.refuse_weak(answers, teacher)
+        assert "is not judged" in capfd.readouterr().out
 
 
 def test_an_ensemble_answers_by_the_mean_of_its_members():

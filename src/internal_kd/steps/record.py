@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from internal_kd.learners.learner import Network
     from internal_kd.tasks.info import TaskInfo
 
+# With fewer dev examples, a teacher may be no better than the majority class by chance.
+ENOUGH_TO_JUDGE = 30
+
 
 def record_answers(answers: Answers, machine: MachineParams) -> None:
     """Write ``work/answers/...``; what exceeds the disk budget is left for training to compute.
@@ -81,7 +84,7 @@ def choose_teacher(answers: Answers) -> Run | None:
 def refuse_weak(answers: Answers, teacher: Run | None) -> None:
     """Refuse a teacher that is no better than always giving the majority class, unless its students accept that.
 
-    Dev examples that all have one label or value cannot tell, and refuse nobody.
+    Few dev examples, or such that all have one label or value, cannot tell, and refuse nobody.
 
     Raises:
         UserError: it learned nothing.
@@ -95,7 +98,7 @@ def refuse_weak(answers: Answers, teacher: Run | None) -> None:
         return
     one_answer = _one_answer(answers, teacher)
     if one_answer is None:
-        print(f"{teacher.label} cannot be judged: all dev examples have one label or value", flush=True)
+        print(f"warning: {teacher.label} is not judged: its dev examples are few or have one label", flush=True)
         return
     shown = "undefined" if score is None else f"{100 * score:.1f}"
     raise UserError(
@@ -106,7 +109,7 @@ def refuse_weak(answers: Answers, teacher: Run | None) -> None:
 
 
 def _one_answer(answers: Answers, teacher: Run) -> str | None:
-    """Return the words for a teacher that predicts one thing for every dev example; None if there is no other label."""
+    """Return words for a teacher that predicts one thing for every dev example; None if these cannot judge it."""
     import pandas as pd
 
     from internal_kd.data.examples import read_task
@@ -114,7 +117,7 @@ def _one_answer(answers: Answers, teacher: Run) -> str | None:
 
     info = read_task(answers.inputs.data).info
     rows = pd.read_parquet(verified_folder(teacher) / "predictions.parquet")
-    if rows["label"].nunique() == 1:
+    if len(rows) < ENOUGH_TO_JUDGE or rows["label"].nunique() == 1:
         return None
     predicted = KINDS[info.kind].predicted(rows.filter(like="logit_").to_numpy())
     if (predicted != predicted[0]).any():
