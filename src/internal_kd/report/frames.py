@@ -35,7 +35,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
     # One line per task; ``metric``: the main one.
     "tasks": {
         "task": TEXT, "title": TEXT, "kind": TEXT, "metric": TEXT, "labels": COUNT, "train": COUNT, "dev": COUNT,
-        "licence": TEXT, "source": TEXT, "problem": TEXT,
+        "scored_on": TEXT, "licence": TEXT, "source": TEXT, "problem": TEXT,
     },
     # One line per planned run; ``problem`` is empty for a finished one.
     "runs": {
@@ -133,6 +133,22 @@ SCHEMAS: dict[str, dict[str, str]] = {
         **_row("task", "metric"), **AXES, "seed": COUNT, "members": COUNT, "alone": NUMBER, "together": NUMBER,
         "score": NUMBER, "kept": NUMBER,
     },
+    # One line per soft tree whose weights are here; shares in percent. ``readings_agree``: its most probable leaf and
+    # the mean of all leaves give one class.
+    "trees": {
+        **_row("task"), **AXES, "seed": COUNT, "leaves": COUNT, "leaves_used": COUNT, "filters": COUNT,
+        "right_by_leaf": NUMBER, "right_by_mean": NUMBER, "readings_agree": NUMBER, "path_probability": NUMBER,
+    },
+    # Of one tree a task: its upper filters, and the way of some examples; level -1 is the example, the last its leaf.
+    "tree_nodes": {
+        **_row("task"), **AXES, "seed": COUNT, "title": TEXT, "node": COUNT, "level": COUNT, "share": NUMBER,
+        "filter": "object", "words": TEXT, "answer": TEXT,
+    },
+    "tree_paths": {
+        **_row("task"), **AXES, "seed": COUNT, "title": TEXT, "idx": COUNT, "gold": TEXT, "predicted": TEXT,
+        "level": COUNT, "node": COUNT, "goes_right": FLAG, "probability": NUMBER, "filter": "object", "words": TEXT,
+        "answer": TEXT,
+    },
     # What a reader must know before anything else.
     "warnings": {**_row("task"), "title": TEXT, "kind": TEXT, "seeds": TEXT, "value": NUMBER, "reference": NUMBER},
     "claims": {
@@ -169,7 +185,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 # Frames with texts of the data, which no table for git may contain.
-WITH_TEXTS = ("disagreements", "attention_maps")
+WITH_TEXTS = ("disagreements", "attention_maps", "tree_nodes", "tree_paths")
 
 
 def frames_folder(study: Study) -> Path:

@@ -33,7 +33,8 @@ ATTENTION = ("attention", "attention_means", "attention_maps")
 EVALUATED = (
     "tasks", "runs", "scores", "main", "comparisons", "pooled", "expected_best", "efficiency", "classes", "confusion",
     "phenomena", "disagreements", "fidelity", "fidelity_comparisons", "calibration", "reliability", "curves",
-    "warnings", "claims", "published", "bias_shifts", "ensembles",
+    "warnings", "claims", "published", "bias_shifts", "ensembles", "trees", "tree_nodes",
+    "tree_paths",
 )  # fmt: skip
 # Tables that are laid out as Markdown and LaTeX as well.
 LAID_OUT = ("main", "comparisons", "pooled", "efficiency", "fidelity", "calibration", "claims", "published")
@@ -52,6 +53,7 @@ FIGURES = {
 def outputs(study: Study) -> dict[str, list[Path]]:
     """Return every file of the analysis by the step that makes it."""
     from internal_kd.report.attention_figures import attention_names
+    from internal_kd.report.tree_figures import tree_names
 
     folder = tables_folder(study)
     laid_out = [folder / f"{name}.{kind}" for name in LAID_OUT for kind in ("md", "tex")]
@@ -61,7 +63,9 @@ def outputs(study: Study) -> dict[str, list[Path]]:
         "map_attention": [*_files(study, ATTENTION), folder / "attention_means.md", folder / "attention_means.tex"],
         "evaluate": [*_files(study, EVALUATED), *laid_out, *more],
         "plot": [
-            path for name in (*figures_of(study), *attention_names(study)) for path in figures.figure_paths(study, name)
+            path
+            for name in (*figures_of(study), *attention_names(study), *tree_names(study))
+            for path in figures.figure_paths(study, name)
         ],
         "report": [study.folder / "report.html"],
     }
@@ -87,6 +91,7 @@ def evaluate(study: Study) -> Path:
     from internal_kd.report.paper_setting import papers_of
     from internal_kd.report.published import published_lines
     from internal_kd.report.results import StudyResults
+    from internal_kd.report.trees import tree_lines
 
     results = StudyResults.read(study)
     papers = papers_of(results)
@@ -116,6 +121,7 @@ def evaluate(study: Study) -> Path:
         "published": published_lines(results, papers),
         "bias_shifts": shifts.shift_lines(results),
         "ensembles": shifts.ensemble_lines(results),
+        **tree_lines(results),
     }
     frames = {name: frame_of(study, name, lines[name]) for name in EVALUATED if name in lines}
     measures = Measures(results, beside, lambda name: frames[name] if name in frames else read_or_empty(study, name))
@@ -164,10 +170,11 @@ def plot(study: Study) -> Path:
         UserError: ``evaluate`` has not run.
     """
     from internal_kd.report.attention_figures import draw_attention
+    from internal_kd.report.tree_figures import draw_trees
 
     with figures.look():
         drawn = {name: draw(study) for name, draw in figures_of(study).items()}
-        drawn |= draw_attention(study)
+        drawn |= draw_attention(study) | draw_trees(study)
         for name, figure in drawn.items():
             figures.save(study, name, figure)
     # A study that once had other tasks or varied keys must not keep their figures.

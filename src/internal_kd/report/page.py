@@ -20,6 +20,7 @@ from internal_kd.report.layout import Layout, Shown, Strong, number
 from internal_kd.report.settings import settings_table
 from internal_kd.report.sweeps import cost_points, sweep_name
 from internal_kd.report.tables import NEW
+from internal_kd.report.tree_figures import tree_names
 from internal_kd.report.words import (
     axis_title,
     duration,
@@ -111,6 +112,8 @@ class _Page:
             "why": why,
             "claims": claims,
             "attention": self._attention(),
+            "trees": self._trees(),
+            "on_test": joined(self.layout.task(name) for name in self._on_test()),
             "command": reproduce.command(self.study),
         }
 
@@ -136,7 +139,7 @@ class _Page:
             facts.append(f"encoder {self.study.params.encoder.name}")
         sizes = self.layout.tasks.dropna(subset=["train", "dev"])
         rows = [
-            f"{line['title']} ({line['train']:,} training, {line['dev']:,} dev examples)"
+            f"{line['title']} ({line['train']:,} training, {line['dev']:,} {line['scored_on'].split()[0]} examples)"
             for _, line in sizes.iterrows()
         ]
         return [fact for fact in (*facts, joined(rows)) if fact]
@@ -240,6 +243,15 @@ class _Page:
             for kind in ("heads", "maps")
             if set(attention_names(self.study))
         }
+
+    def _on_test(self) -> list[str]:
+        """Return the tasks without a dev set, whose scores are on their test set."""
+        tasks = self.layout.tasks
+        return [name for name in tasks[tasks["scored_on"] == "test set"]["task"] if name in self.study.tasks]
+
+    def _trees(self) -> list[dict[str, Any]]:
+        known = set(read_or_empty(self.study, "tree_nodes")["task"])
+        return [self._figure(name) for name in tree_names(self.study) if name.split("_", 2)[2] in known]
 
     def _figure(self, name: str) -> dict[str, Any]:
         path = figure_paths(self.study, name)[0]

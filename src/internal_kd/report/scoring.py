@@ -33,7 +33,8 @@ def task_lines(results: StudyResults) -> Lines:
         {
             "task": name, "title": task.info.title, "kind": task.info.kind, "metric": task.info.columns[0].name,
             "labels": len(task.info.labels), "train": task.info.rows.get("train"), "dev": task.info.rows.get("dev"),
-            "licence": task.info.licence, "source": task.info.source, "problem": task.problem,
+            "scored_on": task.info.scored_on, "licence": task.info.licence, "source": task.info.source,
+            "problem": task.problem,
         }
         for name, task in results.evidence.tasks.items()
     ]  # fmt: skip

@@ -1,0 +1,176 @@
+"""What a study's soft decision trees have learned: leaves that are used, filters, the paths of some examples.
+
+A tree's weights are read, and the dev examples as it reads them; without either there is nothing to tell.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from internal_kd.plan.runs import Run
+from internal_kd.plan.store import WEIGHTS, is_complete, verified_folder
+from internal_kd.report.cells import Cell
+from internal_kd.report.results import StudyResults
+from internal_kd.report.scoring import Lines
+from internal_kd.tasks.info import TaskInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from internal_kd.learners.soft_tree import SoftTree
+
+Array = np.ndarray
+KIND = "soft_tree"
+# Levels of filters that the picture of a tree shows, and examples whose paths are shown.
+LEVELS = 4
+SHOWN_PATHS = 6
+# Words that explain a decision, and examples that are read at a time.
+SHOWN_WORDS = 4
+_AT_ONCE = 1000
+
+
+def tree_lines(results: StudyResults) -> dict[str, Lines]:
+    """Return the tables trees, tree_nodes and tree_paths; the last two show one tree a task."""
+    found: dict[str, Lines] = {"trees": [], "tree_nodes": [], "tree_paths": []}
+    shown = {cell.task: cell for cell in reversed(_cells(results))}
+    shown |= {cell.task: cell for cell in reversed(_cells(results)) if cell.runs[0].parts}
+    for cell in _cells(results):
+        pictured = shown[cell.task] is cell
+        for done in results.finished(cell):
+            read = _Read.of(done.run, results.task(cell).info)
+            if read is None:
+                continue
+            found["trees"].append(cell.columns() | {"seed": done.run.seed} | read.facts())
+            if pictured:
+                name = cell.columns() | {"seed": done.run.seed}
+                found["tree_nodes"] += [name | line for line in read.nodes()]
+                found["tree_paths"] += [name | line for line in read.paths()]
+                pictured = False
+    return found
+
+
+def _cells(results: StudyResults) -> list[Cell]:
+    return [cell for cell in results.cells if cell.method.learner.kind == KIND]
+
+
+class _Read:
+    """A tree, and what it computes of the dev examples.
+
+    Attributes:
+        reached, leaves, right: probabilities (N, nodes), (N, leaves), (N, nodes).
+        distributions: of the leaves, (leaves, C).
+    """
+
+    def __init__(self, run: Run, info: TaskInfo, tree: SoftTree, inputs: list[dict[str, Tensor]]) -> None:
+        import torch
+
+        from internal_kd.learners.small_networks import TAKES
+
+        takes = TAKES[run.inputs.form]
+        with torch.no_grad():
+            computed = [tree.paths(*(batch[name] for name in takes)) for batch in inputs]
+            self.features = torch.cat([tree.features(*(batch[name] for name in takes)) for batch in inputs]).numpy()
+            self.distributions = tree.head().exp().numpy()
+            self.weights = tree.gates.weight.numpy()
+        reached, leaves, right = (torch.cat(parts).exp().numpy() for parts in zip(*computed, strict=True))
+        self.reached, self.leaves, self.right = reached, leaves, right
+        self.labels = torch.cat([batch["labels"] for batch in inputs]).numpy()
+        self.idx = torch.cat([batch["idx"] for batch in inputs]).numpy()
+        self.run, self.info, self.depth = run, info, tree.depth
+        self.chosen = self.leaves.argmax(axis=1)
+        self.predicted = self.distributions[self.chosen].argmax(axis=1)
+
+    @classmethod
+    def of(cls, run: Run, info: TaskInfo) -> _Read | None:
+        """Return a finished run's tree; None without its weights or without the task's inputs."""
+        if not (run.folder / WEIGHTS).is_file() or not is_complete(run.inputs):
+            return None
+        from internal_kd.data.inputs import EncodedTask
+
+        network: Any = run.method.learner.load(verified_folder(run, "model"), info.outputs)
+        dev = EncodedTask(run.inputs.folder).split("dev")
+        starts = range(0, len(dev), _AT_ONCE)
+        inputs = [dev.batch(np.arange(start, min(start + _AT_ONCE, len(dev)))) for start in starts]
+        return cls(run, info, network.module, inputs)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the line of the table trees; shares are in percent."""
+        mean = (self.leaves @ self.distributions).argmax(axis=1)
+        return {
+            "leaves": self.leaves.shape[1],
+            "leaves_used": len(np.unique(self.chosen)),
+            "filters": self.depth,
+            "right_by_leaf": 100 * float((self.predicted == self.labels).mean()),
+            "right_by_mean": 100 * float((mean == self.labels).mean()),
+            "readings_agree": 100 * float((self.predicted == mean).mean()),
+            "path_probability": 100 * float(self.leaves.max(axis=1).mean()),
+        }
+
+    def nodes(self) -> Lines:
+        """Return the filters of the upper levels and what the subtrees below them answer."""
+        levels = min(LEVELS, self.depth)
+        lines: Lines = [
+            {"node": node, "level": int(np.log2(node + 1)), "share": float(self.reached[:, node].mean()),
+             "filter": self._filter(node), "words": self._words(self.weights[node])}
+            for node in range(2**levels - 1)
+        ]  # fmt: skip
+        below = self.leaves.reshape(len(self.leaves), 2**levels, -1).mean(axis=0)
+        answers = np.einsum("sl,slc->sc", below, self.distributions.reshape(2**levels, -1, self.distributions.shape[1]))
+        for branch, answer in enumerate(answers):
+            share = float(answer.sum())
+            order = np.argsort(-answer)[:2]
+            told = [f"{self.info.labels[c]} {100 * answer[c] / share:.0f} %" for c in order if answer[c] > 0.1 * share]
+            lines.append({"node": 2**levels - 1 + branch, "level": levels, "share": share, "answer": "\n".join(told)})
+        return lines
+
+    def paths(self) -> Lines:
+        """Return the decisions about some examples, of as many classes as there are, mistakes among them."""
+        lines: Lines = []
+        for example in self._chosen_examples():
+            leaf = int(self.chosen[example])
+            common = {
+                "idx": int(self.idx[example]),
+                "gold": self.info.labels[self.labels[example]],
+                "predicted": self.info.labels[self.predicted[example]],
+            }
+            pixels = self.features[example].tolist() if self.run.inputs.form == "pixels" else None
+            lines.append({**common, "level": -1, "filter": pixels})
+            node = 0
+            for level in range(self.depth):
+                goes_right = bool(leaf >> (self.depth - 1 - level) & 1)
+                probability = float(self.right[example, node])
+                towards = self.weights[node] * self.features[example] * (1 if goes_right else -1)
+                lines.append(
+                    {**common, "level": level, "node": node, "goes_right": goes_right, "filter": self._filter(node),
+                     "probability": probability if goes_right else 1 - probability, "words": self._words(towards)}
+                )  # fmt: skip
+                node = 2 * node + 1 + goes_right
+            answer = self.distributions[leaf]
+            best = np.argsort(-answer)[:2]
+            told = "\n".join(f"{self.info.labels[c]} {100 * answer[c]:.0f} %" for c in best)
+            lines.append({**common, "level": self.depth, "node": node, "answer": told})
+        return lines
+
+    def _chosen_examples(self) -> list[int]:
+        wrong = np.flatnonzero(self.predicted != self.labels)[:1].tolist()
+        right = np.flatnonzero(self.predicted == self.labels)
+        firsts = [int(right[self.labels[right] == c][0]) for c in np.unique(self.labels[right])]
+        spread = firsts[:: max(1, len(firsts) // (SHOWN_PATHS - 1))][: SHOWN_PATHS - 1]
+        return [*spread, *wrong]
+
+    def _filter(self, node: int) -> list[float] | None:
+        return self.weights[node].tolist() if self.run.inputs.form == "pixels" else None
+
+    def _words(self, weights: Array) -> str:
+        """Return the word pieces with the largest positive weights; empty for what reads no words."""
+        if self.run.inputs.form != "tokens":
+            return ""
+        from internal_kd.data.tokenizers import load_tokenizer, token_texts
+
+        encoder = self.run.reader
+        tokenizer = load_tokenizer(encoder.folder, encoder.name, self.run.inputs.max_length)
+        best = [int(token) for token in np.argsort(-weights)[: 2 * SHOWN_WORDS] if weights[token] > 0]
+        kept = [token for token in best if token not in tokenizer.special_ids][:SHOWN_WORDS]
+        return " ".join(token_texts(tokenizer.tokenizer, kept))
