@@ -29,8 +29,8 @@ from internal_kd.distillation.terms import Term, asked_of_teacher, compared_laye
 from internal_kd.errors import UserError, nearest
 from internal_kd.learners.layers import layer_map as pairs_of
 from internal_kd.learners.learner import Network, Shape, parse_learner
+from internal_kd.messages import refusal
 from internal_kd.notebook_data import InMemoryExamples, encode
-from internal_kd.params.messages import refusal
 from internal_kd.params.method import MethodParams
 from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import score

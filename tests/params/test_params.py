@@ -106,7 +106,10 @@ LAYERS = "should be 'uniform', 'spread', 'first', 'last', 'skip' or 'last_below_
         ({"study": {"vary": {"epochs": 3}}}, "study.vary.epochs: should be a list such as [3] (given: 3)"),
         ({"study": {"seeds": None}}, "study.seeds: should be a list (given: null)"),
         ({"study": {"tasks": []}}, "study.tasks: should have at least 1 entry"),
-        ({"defaults": {"layer_map": "unifrom"}}, f"defaults.layer_map: {LAYERS} (given: 'unifrom')"),
+        (
+            {"defaults": {"layer_map": "unifrom"}},
+            f"defaults.layer_map: {LAYERS} (given: 'unifrom') (did you mean 'uniform'?)",
+        ),
         ({"defaults": {"layer_map": 3}}, f"defaults.layer_map: {LAYERS} such as [3] (given: 3)"),
         ({"defaults": {"layer_map": [1, 0]}}, "defaults.layer_map.1: should be greater than or equal to 1 (given: 0)"),
         ({"methods": {"soft": {"id": 4.1}}}, "methods.soft.id: should be text (between quotes) (given: 4.1)"),
@@ -118,13 +121,15 @@ LAYERS = "should be 'uniform', 'spread', 'first', 'last', 'skip' or 'last_below_
         (
             {"tasks": {"m": OWN | {"metrics": ["f1", "acuracy"]}}},
             "tasks.m.metrics.1: should be 'accuracy', 'f1', 'macro_f1', 'matthews_correlation', 'pearson', 'spearman', "
-            "'mse', 'span_f1', 'macro_span_f1', 'span_precision', 'span_recall' or 'token_accuracy' (given: 'acuracy')",
+            "'mse', 'span_f1', 'macro_span_f1', 'span_precision', 'span_recall' or 'token_accuracy' (given: 'acuracy') "
+            "(did you mean 'accuracy'?)",
         ),
         ({"tasks": {"m": OWN | {"metrics": ["mse"]}}}, "tasks.m: metric 'mse' does not suit a task of classes"),
         ({"tasks": {"m": {"source": "files"}}}, "tasks.m.train: is missing"),
         (
             {"tasks": {"m": {"source": "fles"}}},
-            "tasks.m.source: should be one of 'glue', 'files', 'generator', 'images' (given: 'fles')",
+            "tasks.m.source: should be one of 'glue', 'files', 'generator', 'images' (given: 'fles') "
+            "(did you mean 'files'?)",
         ),
         ({"tasks": {"m": {"glue": "rte", "folder": 3}}}, "tasks.m.folder: should be text (between quotes) (given: 3)"),
         ({"tasks": {"rte": True}}, "tasks.rte: should be a group of `key: value` lines (given: true)"),

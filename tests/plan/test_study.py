@@ -281,6 +281,30 @@ def test_each_recording_has_what_its_students_read(project):
     assert {need.terms for need in needs} == {("soft",), ("attention_kl", "cls_cosine", "soft")}
 
 
+@pytest.mark.parametrize(
+    ("changes", "meant"),
+    [
+        ({"methods": {"soft": {"select": {"by": "randm"}}}}, "random"),
+        ({"methods": {"soft": {"teacher": {"of": "teacher", "combine": "mean_logit"}}}}, "mean_logits"),
+        ({"methods": {"soft": {"teacher": {"of": "teacher", "seed": "bst"}}}}, "best"),
+        ({"methods": {"soft": {"optimizer": "adam"}}}, "adamw"),
+        ({"methods": {"soft": {"learner": {"layers": "al"}}}}, "all"),
+        ({"methods": {"soft": {"learner": {"start": {"from": "encodr"}}}}}, "encoder"),
+        ({"methods": {"soft": {"learner": {"start": {"layers": "every_othr"}}}}}, "every_other"),
+        ({"methods": {"stacked": {"layer_map": "unifrm"}}}, "uniform"),
+        ({"methods": {"stacked": {"classification": "allways"}}}, "always"),
+        ({"methods": {"stacked": {"options": {"cls_cosine": {"layers": "lst"}}}}}, "last"),
+        ({"methods": {"stacked": {"options": {"cls_cosine": {"projection": "shard"}}}}}, "shared"),
+        ({"methods": {"stacked": {"curriculum": {"phases": [{"epochs": 1, "terms": ["sotf"]}]}}}}, "soft"),
+        ({"tasks": {"judge": {"source": "genrator"}}}, "generator"),
+        ({"analysis": {"primary": {"rows": ["sotf"]}}}, "soft"),
+    ],
+)
+def test_a_word_that_is_not_known_is_refused_with_the_nearest(changes, meant):
+    with pytest.raises(UserError, match=f"did you mean '{meant}'"):
+        plan(**changes)
+
+
 EVERY_OTHER = {"start": {"layers": "every_other"}}
 
 

@@ -83,3 +83,11 @@ def test_how_results_are_made_does_not_depend_on_what_is_there(study: Study) -> 
     before = recipe_key(study)
     complete_everything(study)
     assert recipe_key(study) == before
+
+
+def test_an_edited_plugin_counts_among_what_decides_the_results(study: Study) -> None:
+    Path("mine.py").write_text("")
+    write_overlay(Path(), plugins=["mine.py"])
+    before = recipe_key(plan_here())
+    Path("mine.py").write_text("THRESHOLD = 2\n")
+    assert recipe_key(plan_here()) != before != recipe_key(study)

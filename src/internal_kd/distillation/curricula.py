@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from internal_kd.distillation.objectives import OBJECTIVES
-from internal_kd.errors import UserError
+from internal_kd.errors import UserError, nearest
 from internal_kd.fields import Count, Frozen, Name, NotNegative, Positive, Share
 from internal_kd.registry import Registry
 
@@ -162,7 +162,10 @@ def _phases(phases: tuple[Phase, ...], layers: tuple[int, ...], terms: Collectio
         raise UserError("curriculum: phases is empty; list at least one, such as {epochs: 3, terms: [soft]}")
     for number, phase in enumerate(phases, start=1):
         if unknown := [term for term in phase.terms if term not in terms]:
-            raise UserError(f"curriculum: phase {number} names {unknown[0]!r}, which has no weight; add it to weights")
+            near = nearest(unknown[0], tuple(terms))
+            raise UserError(
+                f"curriculum: phase {number} names {unknown[0]!r}, which has no weight{near}; add it to weights"
+            )
     if unused := [term for term in terms if not any(term in phase.terms for phase in phases)]:
         raise UserError(f"curriculum: {unused[0]!r} has a weight and is in no phase; name it in one, or remove it")
     return tuple(

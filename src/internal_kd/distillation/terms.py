@@ -11,7 +11,7 @@ from typing import Any
 
 from internal_kd.distillation.curricula import Schedule
 from internal_kd.distillation.objectives import KINDS, OBJECTIVES, RESERVED, Facts, Objective, check_needs
-from internal_kd.errors import UserError
+from internal_kd.errors import UserError, nearest
 from internal_kd.learners.learner import Shape, Wanted
 
 Pair = tuple[int, int]
@@ -139,10 +139,10 @@ def _pairs(
     chosen = own.get("layers") or objective.layers
     if not isinstance(chosen, str):
         return _listed(name, chosen, layer_map, student, teacher)
-    if chosen not in ("map", "last", "embeddings", "map_with_embeddings"):
-        raise UserError(
-            f"objective {name!r}: layers {chosen!r} is not map, last, embeddings, map_with_embeddings or a list"
-        )
+    known = ("map", "last", "embeddings", "map_with_embeddings")
+    if chosen not in known:
+        near = nearest(chosen, known)
+        raise UserError(f"objective {name!r}: layers {chosen!r} is not {', '.join(known)} or a list{near}")
     if chosen == "last":
         top = layer_map[-1] if layer_map else (None, None)
         # The two top layers, which a map need not match.
@@ -183,8 +183,10 @@ def _listed(
 def _projections(
     name: str, objective: Objective, own: Mapping[str, Any], student: Shape, teacher: Shape
 ) -> dict[str, Pair]:
-    if own.get("projection", "shared") not in ("shared", "per_layer"):
-        raise UserError(f"objective {name!r}: projection {own['projection']!r} is not shared or per_layer")
+    known, chosen = ("shared", "per_layer"), own.get("projection", "shared")
+    if chosen not in known:
+        near = nearest(str(chosen), known)
+        raise UserError(f"objective {name!r}: projection {chosen!r} is not {' or '.join(known)}{near}")
     widths = _both(student.width, teacher.width)
     if widths is None or not objective.teacher:
         return {}

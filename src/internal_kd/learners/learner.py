@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
 from pydantic import BaseModel, ValidationError
 
 from internal_kd.errors import UserError
+from internal_kd.messages import refusal
 from internal_kd.registry import Registry, resolve
 
 if TYPE_CHECKING:
@@ -290,23 +291,7 @@ def parse_learner(values: Mapping[str, Any], where: str = "learner") -> Learner:
     try:
         return described.model_validate(dict(values))  # type: ignore[return-value]
     except ValidationError as error:
-        raise UserError(_one_line(error, where)) from None
-
-
-def _one_line(error: ValidationError, where: str) -> str:
-    """Return the first mistake as ``<where>.<key>: <what>``, with every form that a union would have taken."""
-    problems = error.errors(include_url=False)
-    # A union adds the name of the branch it tried after the key; no key looks like a branch.
-    keys = [[str(part).rstrip("_") for part in p["loc"] if str(part).rstrip("_").isidentifier()] for p in problems]
-    first = keys[0][:-1] if keys[0][-1:] == ["int"] else keys[0]
-    same = [p for p, path in zip(problems, keys, strict=True) if path[: len(first)] == first]
-    messages = dict.fromkeys(
-        p["msg"].removeprefix("Value error, ").removeprefix("Input ").replace("a valid tuple", "a list") for p in same
-    )
-    what = ", or ".join(m if i == 0 else m.removeprefix("should be ") for i, m in enumerate(messages))
-    given = same[0]["input"]
-    shown = isinstance(given, str | int | float) and same[0]["type"] != "value_error"
-    return f"{'.'.join([where, *first])}: {what}{f' (given: {given!r})' if shown else ''}"
+        raise UserError(refusal(error.errors(include_url=False), values, where)) from None
 
 
 def check_wanted(wanted: Iterable[tuple[str, int]], layers: int, hands_out: frozenset[str], what: str) -> None:

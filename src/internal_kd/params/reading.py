@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from internal_kd.errors import UserError
-from internal_kd.params.messages import refusal
+from internal_kd.messages import refusal
 from internal_kd.params.resolve import is_whole
 from internal_kd.params.study import Params
 

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 
 from internal_kd.distillation.curricula import CURRICULA, Schedule
 from internal_kd.distillation.objectives import OBJECTIVES, Objective
+from internal_kd.distillation.selectors import SELECTORS
 from internal_kd.distillation.source_hash import source_hash
 from internal_kd.errors import UserError, named, nearest
 from internal_kd.learners.learner import LEARNERS, Learner, parse_learner
-from internal_kd.params.messages import refusal
+from internal_kd.messages import refusal
 from internal_kd.params.method import MethodParams, Phases, TeacherParams, TrainingParams
 
 # How the names of modules begin that are a user's own files.
@@ -111,12 +112,14 @@ class Method:
 
     @property
     def _code(self) -> dict[str, str]:
-        """The code of a plugin's curriculum and learner: an edited one retrains the methods that use it."""
+        """The code of a plugin's curriculum, selector and learner: an edited one retrains the methods that use it."""
         code = {}
         if isinstance(self.settings.curriculum, str):
             function = CURRICULA[self.settings.curriculum]
             if function.__module__.startswith(PLUGIN):
                 code["curriculum_code"] = source_hash(f"{function.__module__}:{function.__qualname__}")
+        if (selector := SELECTORS[self.settings.select.by]).startswith(PLUGIN):
+            code["selector_code"] = source_hash(selector)
         if LEARNERS[self.learner.kind].startswith(PLUGIN):
             code["learner_code"] = source_hash(LEARNERS[self.learner.kind])
         return code
@@ -187,7 +190,7 @@ def resolve(name: str, layers: Iterable[Mapping[str, Any]], point: Mapping[str, 
     try:
         settings = MethodParams.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{where}: {refusal(error.errors(include_url=False), values)}") from None
+        raise UserError(refusal(error.errors(include_url=False), values, where)) from None
     if settings.id is None:
         raise UserError(f"{where}.id: is missing; give the row a number, such as '3.0'")
     learner = parse_learner(settings.learner, f"{where}.learner")
@@ -211,6 +214,8 @@ def _check_terms(settings: MethodParams, weights: Mapping[str, Any], learner: Le
             f"{where}.curriculum: unknown curriculum {settings.curriculum!r}{nearest(settings.curriculum, known)}; "
             f"known: {', '.join(known)}"
         )
+    with named(f"{where}.select.by"):
+        SELECTORS[settings.select.by]
     if learner.kind == "finished":
         return  # somebody trained it already
     if not weights:

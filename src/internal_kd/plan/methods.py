@@ -76,7 +76,8 @@ class StudyMethods:
                 raise UserError(refusals.unknown_method(name, f"{method.name}.teacher", tuple(self.given)))
         source = self.source_of(task, method)
         if source and source not in self.given:
-            raise UserError(refusals.unknown_method(source, f"{method.name}.learner.start.from", tuple(self.given)))
+            known = (*self.given, "encoder", "teacher", "random")
+            raise UserError(refusals.unknown_method(source, f"{method.name}.learner.start.from", known))
         return (*names, source) if source and source not in names else names
 
     def _names_of(self, teacher: TeacherParams, asked_by: str) -> tuple[str, ...]:

@@ -53,6 +53,9 @@ def check_study(study: Study) -> None:
             _check_copies(run)
             _check_terms(run)
     _check_distinct(study)
+    for key, rows in study.params.analysis.primary.items():
+        for row in rows if isinstance(rows, list | tuple) else (rows,) if rows else ():
+            study.method_of(row, f"analysis.primary.{key}")
 
 
 def _check_papers(names: tuple[str, ...]) -> None:
@@ -66,7 +69,7 @@ def _check_papers(names: tuple[str, ...]) -> None:
 
 def unknown_method(name: str, where: str, known: tuple[str, ...]) -> str:
     """Return the line for a teacher, or a source of first weights, that is not a method."""
-    return f"methods.{where}: {name!r} is not a method{nearest(name, list(known))}; methods: {', '.join(known)}"
+    return f"methods.{where}: {name!r} is not a method{nearest(name, list(known))}; known: {', '.join(known)}"
 
 
 def check_ensemble(method: Method, teacher: TeacherParams) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from internal_kd.distillation.objectives import load_plugins
+from internal_kd.errors import UserError, nearest
 from internal_kd.params import Params
 from internal_kd.params.resolve import Method
 from internal_kd.plan import refusals
@@ -62,6 +63,19 @@ class Study:
     def artefacts(self) -> dict[str, Artefact]:
         """Every artefact that the runs rest on, and the runs themselves, by fingerprint."""
         return everything_below(self.runs)
+
+    def method_of(self, row: object, where: str) -> str:
+        """Return the method that a parameter means by a name or by a row's number; ``where`` is that parameter.
+
+        Raises:
+            UserError: the study has no such row.
+        """
+        numbers = {method.id: name for name, method in self.methods.items()}
+        text = str(row)
+        if text in self.methods or text in numbers:
+            return text if text in self.methods else numbers[text]
+        near = nearest(text, [*self.methods, *numbers])
+        raise UserError(f"{where}: {text!r} is not a row of the study{near}; its rows: {', '.join(self.methods)}")
 
     def as_yaml(self) -> str:
         """Return the parameters in one piece: alone, or laid over any params.yaml, they mean this study."""

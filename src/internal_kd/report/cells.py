@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from internal_kd.errors import UserError, nearest
 from internal_kd.params.resolve import Method, read_at
 from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
@@ -140,10 +139,10 @@ def primary_rows(study: Study) -> tuple[tuple[str, ...], str | None]:
     """
     given = study.params.analysis.primary
     students = {name: method for name, method in study.methods.items() if name in study.requested}
-    baseline = _named(study, given["baseline"], "baseline") if given.get("baseline") else None
+    baseline = study.method_of(given["baseline"], "analysis.primary.baseline") if given.get("baseline") else None
     if given.get("rows"):
         rows = given["rows"] if isinstance(given["rows"], list | tuple) else [given["rows"]]
-        chosen = tuple(_named(study, row, "rows") for row in rows)
+        chosen = tuple(study.method_of(row, "analysis.primary.rows") for row in rows)
         return chosen, baseline or _with_id(study, STANDARD) or _with_id(study, UNTAUGHT)
     internal = tuple(name for name, method in students.items() if method.layer_terms)
     standard = _with_id(study, STANDARD) or next(
@@ -159,17 +158,6 @@ def primary_rows(study: Study) -> tuple[tuple[str, ...], str | None]:
 
 def _with_id(study: Study, number: str) -> str | None:
     return next((name for name, method in study.methods.items() if method.id == number), None)
-
-
-def _named(study: Study, row: Any, key: str) -> str:
-    name = str(row) if str(row) in study.methods else _with_id(study, str(row))
-    if name is None:
-        known = [*study.methods, *(method.id for method in study.methods.values())]
-        raise UserError(
-            f"analysis.primary.{key}: {str(row)!r} is not a row of the study{nearest(str(row), known)}; its rows: "
-            f"{', '.join(study.methods)}"
-        )
-    return name
 
 
 def baselines_of(study: Study, method: Method) -> tuple[str, ...]:

@@ -101,6 +101,7 @@ def _recipe(study: Study) -> dict[str, Any]:
         "parameters": sha256_text(json.dumps(params, sort_keys=True)),
         "claims": {str(path): sha256_file(path) for path in sorted(CLAIMS.glob("*.yaml"))},
         "source": _source_code(),
+        "plugins": {path: _sha256_or_none(Path(path)) for path in study.params.plugins},
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
+from internal_kd.errors import nearest
 from internal_kd.fields import IN_WORDS
 
 if TYPE_CHECKING:
@@ -30,8 +32,10 @@ MESSAGES = {
 YAML_WORDS = {None: "null", True: "true", False: "false"}
 
 
-def refusal(problems: Iterable[ErrorDetails], values: Mapping[str, Any]) -> str:
+def refusal(problems: Iterable[ErrorDetails], values: Mapping[str, Any], inside: str = "") -> str:
     """Return the first mistake in ``values`` as ``<where>: <what>``, and how many more there are.
+
+    ``inside`` is where the values themselves stand, such as ``methods.soft.learner``.
 
     A union fails once for each of its members: what fails at one place is one mistake, and where a member got further
     than the others it is the one that was meant.
@@ -39,10 +43,10 @@ def refusal(problems: Iterable[ErrorDetails], values: Mapping[str, Any]) -> str:
     found: dict[Where, list[ErrorDetails]] = {}
     for problem in problems:
         found.setdefault(_where(problem, values), []).append(problem)
-    inside = {where[:depth] for where in found if KEY not in where for depth in range(len(where))}
-    (where, alternatives), *others = [(where, group) for where, group in found.items() if where not in inside]
+    around = {where[:depth] for where in found if KEY not in where for depth in range(len(where))}
+    (where, alternatives), *others = [(where, group) for where, group in found.items() if where not in around]
     more = f" (and {len(others)} more)" if others else ""
-    return f"{_name(where)}{_what(alternatives)}{more}"
+    return f"{_name((inside, *where) if inside else where)}{_what(alternatives)}{more}"
 
 
 def _where(problem: ErrorDetails, values: Any) -> Where:
@@ -52,6 +56,8 @@ def _where(problem: ErrorDetails, values: Any) -> Where:
     for depth, part in enumerate(parts):
         if depth == 2 and where[:1] == ["tasks"] and part != KEY:
             continue  # the entry's source, by which its kind was chosen
+        if isinstance(part, str) and isinstance(values, Mapping) and part not in values:
+            part = part.removesuffix("_")  # `from` is no name that Python allows
         if isinstance(values, Mapping) and part in values:
             where.append(part)
             values = values[part]
@@ -76,7 +82,7 @@ def _what(alternatives: Sequence[ErrorDetails]) -> str:
     rest = "".join(f", or {message.removeprefix('should be ')}" for message in messages[1:])
     first = alternatives[0]
     return " ".join((messages[0] + rest).split()) + (
-        "" if first["type"] in ("value_error", "missing") else _given(first)
+        "" if first["type"] in ("value_error", "missing") else _given(first) + _nearest(alternatives)
     )
 
 
@@ -104,3 +110,11 @@ def _given(problem: ErrorDetails) -> str:
     text = YAML_WORDS[value] if value is None or isinstance(value, bool) else repr(value)
     text = str(value) if isinstance(value, date) else text
     return f" (given: {text if len(text) <= 80 else text[:80] + '...'})"
+
+
+def _nearest(alternatives: Sequence[ErrorDetails]) -> str:
+    """Return the nearest of the words that a value may be, for one that is another word."""
+    contexts = [problem.get("ctx", {}) for problem in alternatives]
+    listed = " ".join(str(context.get("expected") or context.get("expected_tags") or "") for context in contexts)
+    given = contexts[0].get("tag", alternatives[0]["input"])
+    return nearest(given, re.findall(r"'([^']+)'", listed)) if isinstance(given, str) else ""
