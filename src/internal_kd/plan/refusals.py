@@ -53,9 +53,9 @@ def check_study(study: Study) -> None:
             _check_copies(run)
             _check_terms(run)
     _check_distinct(study)
-    for key, rows in study.params.analysis.primary.items():
+    for which, rows in study.params.analysis.primary.items():
         for row in rows if isinstance(rows, list | tuple) else (rows,) if rows else ():
-            study.method_of(row, f"analysis.primary.{key}")
+            study.method_of(row, f"analysis.primary.{which}")
 
 
 def _check_papers(names: tuple[str, ...]) -> None:
