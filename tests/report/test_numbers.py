@@ -99,7 +99,7 @@ def test_answer_repeats_the_pooled_table(in_demo):
     best = pooled.loc[pooled["difference"].idxmax()]
     sentence = re.sub(r"\s+", " ", in_demo.page[in_demo.page.index('class="answer"') :][:900])
     assert f"by {100 * best['difference']:.1f} points on average over 2 tasks" in sentence
-    assert f"({'95 % interval'} {100 * best['low']:+.1f} to {100 * best['high']:+.1f})" in sentence
+    assert f"(95&nbsp;% interval {100 * best['low']:+.1f} to {100 * best['high']:+.1f})" in sentence
 
 
 def test_steps_are_timed_against_the_baseline(in_demo):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,7 @@ class Findings:
             verdict=verdict,
             asked=joined(map(self.name, rows), "or") if len(rows) <= MOST_NAMED else f"one of {len(rows)} methods",
             baseline=self.name(baseline),
-            compared=_compared(len(asked), asked["method"].nunique()),
+            compared=_compared(len(asked), asked["method"].nunique(), self.study.tasks),
             counts=_counted(asked["reading"]),
             best=self.name(best["method"]),
             leads=is_better(metric, float(best["difference"])),
@@ -216,11 +217,11 @@ def _verdict(new: list[str], same: list[str]) -> str:
     return "equal" if all(reading.startswith("equal") for reading in new) else "open"
 
 
-def _compared(comparisons: int, rows: int) -> str:
+def _compared(comparisons: int, rows: int, tasks: Collection[str]) -> str:
     """Return what the counts are of; nothing for a single comparison."""
     if comparisons == rows:
-        return f"{rows} methods" if rows > 1 else ""
-    return f"{comparisons} tasks" if rows == 1 else f"{comparisons} comparisons ({rows} methods, one on each task)"
+        return f"{rows} such methods" if rows > 1 else ""
+    return f"{comparisons} tasks" if rows == 1 else f"{comparisons} comparisons ({rows} methods on {len(tasks)} tasks)"
 
 
 def _counted(readings: pd.Series) -> str:

@@ -158,8 +158,8 @@ def _leads(study: Study) -> tuple[list[_Panel], list[tuple[str, str]]]:
 def _forest(study: Study, groups: list[_Panel], rows: list[tuple[str, str]]) -> Figure:
     if not groups:
         return nothing_to_draw("no row can be compared with its baseline yet")
-    columns, height = min(MOST_PANELS + 1, len(groups)), 0.95 + 0.34 * len(rows)
-    figure, axes = panels(-(-len(groups) // columns), columns, max(2.0, min(3.4, 9.6 / columns)), height, sharey=True)
+    columns, height = min(MOST_PANELS + 1, len(groups)), 0.95 + (0.34 if len(rows) <= 10 else 0.22) * len(rows)
+    figure, axes = panels(-(-len(groups) // columns), columns, max(2.0, min(4.4, 9.6 / columns)), height, sharey=True)
     for axis in axes[len(groups) :]:
         axis.axis("off")
     styles = styles_of(method.id for method in study.methods.values())
@@ -365,4 +365,5 @@ def legend_below(figure: Figure, study: Study, ids: Iterable[str], more: Sequenc
         if m.id in shown
     ]  # fmt: skip
     columns = max(1, int(figure.get_figwidth() / 2.6))
+    figure.set_figheight(figure.get_figheight() + 0.19 * max(0, -(-len(handles) // columns) - 3))
     figure.legend(handles=[*handles, *more], loc="outside lower center", ncols=columns, fontsize=8, frameon=False)

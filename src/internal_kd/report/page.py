@@ -58,6 +58,7 @@ def render_page(study: Study, mlflow: Mapping[str, str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["unbroken"] = lambda text: text.replace(" ", "\u00a0")
     environment.tests["strong"] = lambda text: isinstance(text, Strong)
     # Macros see globals only, and a figure's caption is the body of its call.
     environment.globals |= {"all_kinds": KINDS, "csv_only": KINDS[:1]}
@@ -138,11 +139,13 @@ class _Page:
         if any(inputs.encoder for inputs in self.study.tasks.values()):
             facts.append(f"encoder {self.study.params.encoder.name}")
         sizes = self.layout.tasks.dropna(subset=["train", "dev"])
-        rows = [
+        tasks = joined(
             f"{line['title']} ({line['train']:,} training, {line['dev']:,} {line['scored_on'].split()[0]} examples)"
             for _, line in sizes.iterrows()
-        ]
-        return [fact for fact in (*facts, joined(rows)) if fact]
+        )
+        if len(sizes) > MOST_PANELS:
+            tasks = f"{len(sizes)} tasks with {sizes['dev'].min():,} to {sizes['dev'].max():,} examples each"
+        return [fact for fact in (*facts, tasks) if fact]
 
     def _claims(self) -> list[dict[str, str]]:
         return read_frame(self.study, "claims").to_dict("records")

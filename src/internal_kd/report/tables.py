@@ -301,12 +301,12 @@ def confusion_table(layout: Layout, confusion: pd.DataFrame, task: str) -> Shown
 
 def _confused_pairs(layout: Layout, own: pd.DataFrame, task: str) -> Shown:
     mistakes = own[own["gold"] != own["predicted"]]
-    order = mistakes.groupby(["method", *layout.study.axes])["count"].rank(method="first", ascending=False)
     columns = {
         "gold class": plain("gold"), "answer": plain("predicted"), "times": plain("count"), "share": share("share"),
     }  # fmt: skip
     note = f"{layout.task(task)}. The {SHOWN_CLASSES} most frequent mistakes of each row; shares of the gold class."
-    chosen = mistakes[order <= SHOWN_CLASSES].sort_values(["method", "count"], ascending=[True, False], kind="stable")
+    order = mistakes.groupby(["method", *layout.study.axes], sort=False)["count"].nlargest(SHOWN_CLASSES)
+    chosen = mistakes.loc[order.index.get_level_values(-1)]
     return layout.build("confusion", chosen, columns, note, left=2, task=False)
 
 
