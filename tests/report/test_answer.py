@@ -107,6 +107,8 @@ def test_a_collapsed_seed_is_said_before_the_answer(report):
     text = first_lines(study)
     assert "3.5 Stacked (SID) collapsed: seed 2 predicts one class for everything." in text
     assert text.index("collapsed") < text.index("Answer Can")
+    shown = (study.folder / "tables/main.md").read_text()
+    assert "3.5 Stacked (SID) on Entailment (generated) collapsed: seed 2 predicts one class for everything." in shown
 
 
 def test_a_teacher_at_the_majority_class_is_said(report):

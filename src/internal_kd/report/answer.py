@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ class Findings:
         frame = read_frame(self.study, "warnings")
         # Scores differ between tasks, and so stand apart.
         apart = frame["task"].where(frame["kind"].isin(["weak teacher", "majority"]), "")
-        found = []
+        found: list[dict[str, Any]] = []
         for _, own in frame.groupby([frame["method"], "kind", "seeds", apart], sort=False):
             line, seeds = own.iloc[0], str(own["seeds"].iloc[0]).split(", ")
             metric = self.layout.metrics[line["task"]]
@@ -95,6 +95,8 @@ class Findings:
                     "value": shown(metric, line["value"]), "reference": shown(metric, line["reference"]),
                 }
             )  # fmt: skip
+        for warning in found:
+            warning["text"] = _warning_text(warning)
         return sorted(found, key=lambda warning: order.index(warning["kind"]))
 
     def answer(self) -> Answer | None:
@@ -229,3 +231,20 @@ def _counted(readings: pd.Series) -> str:
     words = readings.map(lambda reading: reading.split(" within")[0])
     order = ("better", "worse", "equal", "undecided")
     return joined(f"{(words == word).sum()} {word}" for word in order if (words == word).any())
+
+
+def _warning_text(warning: Mapping[str, Any]) -> str:
+    """Return what follows the names of a row and a task."""
+    floor = "the majority class" if warning["classes"] else "a constant"
+    if warning["kind"] == "one answer":
+        predicts = "predicts" if warning["one"] else "predict"
+        return (
+            f"collapsed: {warning['who']} {predicts} one {'class' if warning['classes'] else 'value'} for everything."
+        )
+    if warning["kind"] == "collapsed":
+        return f"collapsed: {warning['who']} {'is' if warning['one'] else 'are'} no better than {floor}."
+    constant = "majority" if warning["classes"] else "constant"
+    scores = f"({warning['value']}, {constant} {warning['reference']})"
+    if warning["kind"] == "weak teacher":
+        return f"is a teacher no better than {floor} {scores}: students cannot learn the task from it."
+    return f"is no better than {floor} {scores}."

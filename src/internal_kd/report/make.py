@@ -12,6 +12,7 @@ Runs may be missing at any time: tables have named gaps, figures and page leave 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,9 +135,13 @@ def evaluate(study: Study) -> Path:
 
 def _write_for_people(study: Study, frames: Mapping[str, Any]) -> None:
     """Write the tables that are laid out, what is missing, the scores for DVC, and the study's parameters."""
+    from internal_kd.report.answer import Findings
+
     folder, layout = tables_folder(study), Layout(study, frames["tasks"])
+    main = tables.main_table(layout, frames["main"], frames["comparisons"])
+    warnings = [f"{w['row']} on {w['task']} {w['text']}" for w in Findings(study, layout).warnings()]
     for table in (
-        tables.main_table(layout, frames["main"], frames["comparisons"]),
+        replace(main, note="\n\n".join([main.note, *warnings])),
         tables.comparisons_table(layout, frames["comparisons"]),
         tables.pooled_table(layout, frames["pooled"]),
         tables.efficiency_table(layout, frames["efficiency"], frames["main"]),

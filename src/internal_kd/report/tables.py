@@ -98,6 +98,8 @@ def main_table(layout: Layout, main: pd.DataFrame, comparisons: pd.DataFrame, *,
     note = (
         NOTES["main"] + _bold_note(layout) + (f" {planned.max()} seeds each." if uniform and planned.max() > 1 else "")
     )
+    if any("undefined" in line for line in lines):
+        note += " Undefined: the correlation of predictions, or of labels, that are all equal."
     teachers = {run.method.name for run in layout.study.runs if run.teaches and run.answers is None}
     return Shown(
         "main",
