@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from internal_kd.held import InUse
-from internal_kd.tracking.store import alone, database_of, masked, patience, shown_uri
+from internal_kd.tracking.store import alone, client_environment, database_of, masked, shown_uri, without_password
 
 
 @pytest.mark.parametrize(
@@ -65,5 +65,19 @@ def test_a_lock_lies_beside_a_database_and_is_gone_afterwards(project: Path) -> 
 def test_what_is_set_already_is_more_patient_or_less(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "99")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
-    found = patience(3, 1)
+    found = client_environment("sqlite:///mlflow.db", 3, 1)
     assert found["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "99" and found["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
+
+
+def test_a_client_that_prints_its_address_has_no_password_to_print(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD", raising=False)
+    uri = "https://me:p%40ss/w@host:5000/mlflow?token=1"
+    assert without_password(uri) == "https://host:5000/mlflow?token=1"
+    found = client_environment(uri, 3, 1)
+    assert (found["MLFLOW_TRACKING_USERNAME"], found["MLFLOW_TRACKING_PASSWORD"]) == ("me", "p@ss/w")
+    assert (
+        not {"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"} & client_environment("https://host", 3, 1).keys()
+    )
+    database = "postgresql://me:secret@host/mlflow"
+    assert without_password(database) == database, "it is never printed, and has no other way in"

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from internal_kd.plan.study import Study
-from internal_kd.tracking.store import made_here, patience, tracking_uri
+from internal_kd.tracking.store import client_environment, made_here, tracking_uri
 from trained_study import plan_trained
 
 EXPERIMENT = "trained/judge"
@@ -26,7 +26,7 @@ def plan_small(**changes: Any) -> Study:
 
 def isolate(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     """Use a store and a patience of this test's own, whatever is set outside or by what is tested."""
-    for name in patience(1, 1):
+    for name in client_environment("https://user:password@host", 1, 1):
         monkeypatch.setenv(name, "0")
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")

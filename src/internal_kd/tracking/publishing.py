@@ -27,11 +27,11 @@ from internal_kd.tracking.names import announce, experiment_name, links_of, reme
 from internal_kd.tracking.shelf import Shelf
 from internal_kd.tracking.store import (
     alone,
+    client_environment,
     experiment_id,
     follow_project,
     masked,
     open_store,
-    patience,
     shown_uri,
     tracking_uri,
 )
@@ -154,7 +154,7 @@ def _follow(study: Study, say: Callable[[str], object]) -> Published:
 
 def _publish_once(study: Study) -> Published:
     uri = tracking_uri()
-    os.environ.update(patience(timeout=30, retries=1))
+    os.environ.update(client_environment(uri, timeout=30, retries=1))
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 

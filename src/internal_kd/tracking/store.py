@@ -26,6 +26,7 @@ BATCH = 900  # MLflow takes 1,000 metrics at once
 # What the UI needs to show experiments as trainings, not as chats.
 TRAINING_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 HIDDEN = "***"
+SERVERS = ("http://", "https://")
 # Where MLflow keeps artefacts for a store that is a file: in the folder that it is used from.
 ARTEFACTS = "mlruns"
 
@@ -72,10 +73,19 @@ def _secrets(uri: str) -> set[str]:
     return found | {unquote(secret) for secret in found}
 
 
-def patience(timeout: int, retries: int) -> dict[str, str]:
-    """Return the environment that makes MLflow's client give up soon: by default one call may block for 4 minutes.
+def without_password(uri: str) -> str:
+    """Return an address for MLflow's client, which prints it: a server's goes without user and password."""
+    if not uri.startswith(SERVERS):
+        return uri
+    scheme, _, rest = uri.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
-    What is set already stays. MLflow's reports on its own use are switched off.
+
+def client_environment(uri: str, timeout: int, retries: int) -> dict[str, str]:
+    """Return the environment that MLflow's client needs: it is to give up soon, and finds user and password there.
+
+    By default one call may block for 4 minutes. What is set already stays. MLflow's reports on its own use are switched
+    off.
     """
     preferred = {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout),
@@ -83,7 +93,12 @@ def patience(timeout: int, retries: int) -> dict[str, str]:
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }
+    user, at, _ = uri.partition("://")[2].rpartition("@")
+    if uri.startswith(SERVERS) and at:
+        name, _, password = user.partition(":")
+        preferred |= {"MLFLOW_TRACKING_USERNAME": unquote(name), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
     return {name: os.environ.get(name, value) for name, value in preferred.items()}
 
 
@@ -127,7 +142,7 @@ def open_store(uri: str, timeout: float) -> MlflowClient:
     from mlflow import MlflowClient
 
     with alone(uri, "create", timeout):
-        client = MlflowClient(uri)  # creates the tables already
+        client = MlflowClient(without_password(uri))  # creates the tables already
         client.search_experiments(max_results=1)
     return client
 
