@@ -161,6 +161,7 @@ def test_two_files_of_one_name_are_two_plugins(tmp_path: Path) -> None:
         (PLUGIN.format(name="soft"), "'soft'"),
         ("import no_such_module_anywhere", "no_such_module_anywhere"),
         ("1 +", "SyntaxError"),
+        ("raise SystemExit(3)", "SystemExit"),
         (None, "does not exist"),
     ],
 )

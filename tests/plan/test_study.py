@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -282,6 +283,27 @@ def test_each_recording_has_what_its_students_read(project):
 
 
 @pytest.mark.parametrize(
+    ("config", "keywords"),
+    [
+        ({"id2label": {"0": "a", "1": "b", "2": "c"}}, ["a, b, c", "unacceptable, acceptable"]),
+        ({"id2label": {"0": "good", "1": "bad"}}, ["good, bad", "unacceptable, acceptable", "labels"]),
+        ({"architectures": ["BertForMaskedLM"]}, ["BertForMaskedLM"]),
+        ({"id2label": {"0": "acceptable", "1": "unacceptable"}, "num_hidden_layers": 1}, ["layer_map", "2", "1"]),
+    ],
+)
+def test_a_model_that_does_not_suit_the_task_is_refused_while_planning(project, config, keywords):
+    for folder in ("encoder", "ours"):
+        (project / folder).mkdir(exist_ok=True)
+        (project / folder / "vocab.txt").write_text("[CLS]\n")
+        (project / folder / "model.safetensors").write_bytes(b"weights")
+    (project / "ours/config.json").write_text(json.dumps({**tiny_study.CONFIG, **config}))
+    with pytest.raises(UserError) as refused:
+        plan(methods={"stacked": {"teacher": {"folder": "ours"}, "max_length": 32}})
+    for keyword in ["methods.", *keywords]:
+        assert keyword in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("changes", "meant"),
     [
         ({"methods": {"soft": {"select": {"by": "randm"}}}}, "random"),
@@ -323,6 +345,7 @@ EVERY_OTHER = {"start": {"layers": "every_other"}}
         ({"methods": {"soft": {"teacher": "nobody"}}}, ["methods.soft.teacher", "'nobody' is not a method"]),
         ({"methods": {"soft": {"teacher": "stacked"}, "stacked": {"teacher": "soft"}}}, ["circle", "soft -> stacked"]),
         ({"study": {"vary": {"teacher.of": ["teacher", "nobody"]}}}, ["teacher", "'nobody' is not a method"]),
+        ({"methods": {"soft": {"teacher": {"of": "teacher", "seed": "best"}}}}, ["methods.teacher", "hold_out"]),
         ({"study": {"vary": {"seeds": [[1], [2]]}}}, ["study.vary", "'seeds'", "study.seeds"]),
         ({"methods": {"soft": {"learner": {"start": {"from": "nobody"}}}}},
          ["methods.soft.learner.start.from", "'nobody' is not a method"]),

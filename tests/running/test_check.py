@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 
 import tiny_study
 from internal_kd.command_line import main
+from internal_kd.errors import UserError
+from internal_kd.params import merge
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import problem_with
 from internal_kd.running import check as checking
-from internal_kd.running.check import check, warnings_of
+from internal_kd.running.check import check, refuse_answers, warnings_of
 
 WORDS = "every teacher praises the pupil and the pupil sees every dog "
 
@@ -87,3 +90,22 @@ def test_a_machine_with_too_little_memory_or_disk_is_named(
     monkeypatch.setattr(checking, "TRAINING", 10**9)
     monkeypatch.setattr(checking, "available_gpus", list)
     assert any("of memory to train" in line for line in check(tiny_study.plan_here()).warnings)
+
+
+@pytest.mark.parametrize(
+    ("row", "word"),
+    [
+        ({"idx": 0, "probabilities": {"acceptable": math.nan, "unacceptable": 0.5}}, "nan"),
+        ({"idx": 0, "probabilities": {"acceptable": 0.4, "unacceptable": 0.3}}, "0.7"),
+        ({"idx": 0, "label": "great"}, "'great'"),
+        ({"idx": 1, "label": "unacceptable"}, "id 1 occurs twice"),
+    ],
+)
+def test_a_file_of_answers_is_refused_before_its_task_is_fetched(tmp_path, monkeypatch, row, word) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny_study.make_project(tmp_path)
+    Path("llm.jsonl").write_text("\n".join(map(json.dumps, [{"idx": 1, "label": "acceptable"}, row])))
+    study = tiny_study.planned(**merge(tiny_study.VALUES, {"methods": {"soft": {"teacher": {"answers": "llm.jsonl"}}}}))
+    with pytest.raises(UserError, match=r"llm\.jsonl") as refused:
+        refuse_answers(study)
+    assert word in str(refused.value)

@@ -86,9 +86,11 @@ def status(options: Options) -> int:
 )
 def runs(options: Options) -> int:
     """List the runs of a study: fingerprint, task, method, learner, seed, teacher, state, folder."""
+    from internal_kd.running.check import refuse_answers
     from internal_kd.running.listing import runs_of, table_of
 
     study = study_of(options)
+    refuse_answers(study)
     print(json.dumps(runs_of(study), indent=2) if options.json else table_of(study))
     return 0
 

@@ -397,10 +397,8 @@ def load_plugins(paths: Iterable[Path | str]) -> None:
         module = sys.modules[name] = module_from_spec(spec)
         try:
             spec.loader.exec_module(module)
-        except BaseException as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[name]
-            if not isinstance(error, Exception):
-                raise
             kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
             raise UserError(f"plugins: {path} cannot be imported ({kind}{error})") from error
 

@@ -113,6 +113,7 @@ class Planner:
         for name in names:
             known = self.methods.seeds_of(task, name)
             if teacher.seed == "best":
+                refusals.check_held_out(self.methods.of(task, name, {}), len(known))
                 found.append((task, "run", name, known))
                 continue
             single = {"first": known[0], "same": seed}.get(str(teacher.seed), teacher.seed)

@@ -11,6 +11,7 @@ from internal_kd.errors import UserError, named, nearest
 from internal_kd.files import read_mapping
 from internal_kd.generator import grammar_of
 from internal_kd.learners.configs import positions_of
+from internal_kd.learners.finished import HEADS, FinishedModel, column_order
 from internal_kd.learners.layers import layer_map
 from internal_kd.learners.learner import Shape
 from internal_kd.params.data import GeneratorEntry
@@ -50,6 +51,7 @@ def check_study(study: Study) -> None:
             _check_augment(run)
             _check_layers(study, run)
             _check_answers(run)
+            _check_classes(run)
             _check_copies(run)
             _check_terms(run)
     _check_distinct(study)
@@ -81,6 +83,15 @@ def check_ensemble(method: Method, teacher: TeacherParams) -> None:
         )
 
 
+def check_held_out(teacher: Method, seeds: int) -> None:
+    """Refuse to choose among a teacher's runs if they keep no examples aside to choose by."""
+    if seeds > 1 and not teacher.settings.select.hold_out:
+        raise UserError(
+            f"methods.{teacher.name}: has no held-out score, by which `seed: best` chooses; give it "
+            "`select: {hold_out: 0.1}`"
+        )
+
+
 def known_rows(data: Data) -> dict[str, int] | None:
     """Return examples by split of what is fetched or to be generated, None while they are unknown."""
     try:
@@ -92,8 +103,12 @@ def known_rows(data: Data) -> dict[str, int] | None:
 
 def known_labels(data: Data) -> tuple[str, ...] | None:
     """Return a task's classes where they are known before it is fetched, None otherwise."""
+    if data.kind == "values":
+        return ()
     if data.glue is not None:
         return GLUE[data.glue].labels
+    if isinstance(data.entry, GeneratorEntry):
+        return grammar_of(data.entry.grammar).label_names
     try:
         return tuple(read_mapping(data.marker)["task"]["labels"])
     except (UserError, KeyError, TypeError):
@@ -231,6 +246,16 @@ def _check_answers(run: Run) -> None:
                 f"max_length: the student reads {run.inputs.max_length} tokens, {part.who} {part.inputs.max_length}; "
                 f"{', '.join(run.method.layer_terms)} compare tokens, so give both the same"
             )
+
+
+def _check_classes(run: Run) -> None:
+    """Match the classes of somebody's model with the task's, where both are known."""
+    learner, labels = run.method.learner, known_labels(run.inputs.data)
+    if not isinstance(learner, FinishedModel) or labels is None:
+        return
+    if (config := config_of(run.reader)) is not None:
+        head = HEADS[run.inputs.data.kind == "tags"]
+        column_order(config, labels, learner.labels, str(learner.folder or learner.hub), head)
 
 
 def _name(encoder: Encoder | None) -> str:

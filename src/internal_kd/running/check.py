@@ -14,6 +14,7 @@ from internal_kd.errors import UserError
 from internal_kd.files import read_mapping
 from internal_kd.learners.finished import FinishedModel
 from internal_kd.plan.artefacts import Artefact, Data, Encoder, Inputs
+from internal_kd.plan.refusals import known_labels
 from internal_kd.plan.runs import Answers, AnswersFile, Run
 from internal_kd.plan.store import problem_with
 from internal_kd.plan.study import Study
@@ -58,6 +59,26 @@ def check(study: Study) -> Findings:
     _check_teachers(study, usable, found)
     _check_machine(study, needed, found)
     return found
+
+
+def refuse_answers(study: Study) -> None:
+    """Refuse a file of answers that cannot be used, as far as its task is known; one that was recorded can be.
+
+    Raises:
+        UserError: what is wrong in it, with the row.
+    """
+    from internal_kd.data.answers_file import answers_from_file, read_answers
+    from internal_kd.data.examples import text_columns
+
+    for answers in _of(study, Answers):
+        data = answers.inputs.data
+        if not isinstance(answers.of, AnswersFile) or not problem_with(answers):
+            continue
+        if not problem_with(data):
+            answers_from_file(answers.of.path, data, answers.of.content)
+        elif (labels := known_labels(data)) is not None:
+            texts = list(dict.fromkeys([*text_columns(data, 2), *text_columns(data, 1)]))
+            read_answers(answers.of.path, data.kind, labels, texts)
 
 
 def warnings_of(study: Study) -> list[str]:

@@ -31,7 +31,7 @@ from internal_kd.plan.sources import remember
 from internal_kd.plan.store import FOUND_DAMAGED, problem_with
 from internal_kd.plan.study import Study, plan_study
 from internal_kd.report.make import outputs
-from internal_kd.running.check import warnings_of
+from internal_kd.running.check import refuse_answers, warnings_of
 from internal_kd.running.config_files import MAIN
 from internal_kd.running.dvc import is_described, remember_study, runs_not_pulled, write_lists
 from internal_kd.running.make import WITHOUT_WEIGHTS, inputs_of, problem_for_readers, to_make
@@ -315,6 +315,7 @@ def make_plan(configfiles: Sequence[Path], given: Mapping[str, Any], *, main_pro
     study = plan_study(parse_params(values, " + ".join(_named(configfiles, given))))
     plan = Plan(study, snapshot(values), is_described(configfiles, bool(given)), main_process)
     if main_process:
+        refuse_answers(study)
         write_lists(study)
         remember_study(study, plan.snapshot, described=plan.described, started=False)
         plan.remember_sources()
