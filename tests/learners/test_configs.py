@@ -50,6 +50,7 @@ def test_of_an_unknown_family_logits_alone_can_be_read(folder: Path) -> None:
         ({"model_type": "berts"}, "'bert'"),
         ({"auto_map": {"AutoModel": "code.Model"}}, "auto_map"),
         ({"_attn_implementation": "someone/kernels"}, "someone/kernels"),
+        ({"is_decoder": True}, "is_decoder"),
         ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantization_config"),
         ({"hidden_size": 1_000_000_000}, "hidden_size"),
         ({"hidden_size": -384}, "hidden_size"),

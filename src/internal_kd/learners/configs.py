@@ -38,7 +38,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return a model folder's ``config.json``.
 
     Raises:
-        UserError: it is missing, is not a JSON object, names no ``model_type``, or names code to run.
+        UserError: it is missing, is not a JSON object, names no ``model_type``, names code to run, or is a decoder's.
     """
     path = Path(folder) / "config.json"
     if not path.is_file():
@@ -50,6 +50,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: auto_map names code of its own, which is never run; take a model that needs none")
     if config.get("quantization_config"):
         raise UserError(f"{path}: quantization_config: quantized weights are not read; take the unquantized model")
+    for key in ("is_decoder", "add_cross_attention"):
+        if config.get(key):
+            raise UserError(f"{path}: {key} makes it a decoder, which reads only what stands before a token; remove it")
     for key in ("_attn_implementation", "attn_implementation"):
         if config.get(key) not in (None, *ATTENTIONS):
             raise UserError(f"{path}: {key} names {config[key]!r}, code that is never run; remove the line")
