@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import threading
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from forked import forked
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 LARGE = (".safetensors", ".parquet", ".bin")
@@ -43,6 +44,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.answer()
 
     def do_GET(self) -> None:
+        self.answer()
+
+    def do_POST(self) -> None:
         self.answer()
 
     def log_message(self, *args: Any) -> None:
@@ -134,11 +138,24 @@ class _Handler(BaseHTTPRequestHandler):
         self.send(200, content, {"ETag": '"of-the-cdn"'})
 
 
+class _HangingUp(_Handler):
+    def answer(self) -> None:
+        self.hub.asked.append(f"{self.command} {self.path}")
+        self.close_connection = True
+
+
 @contextmanager
-def serving(repositories: dict[str, dict[str, bytes]]):
+def hanging_up():
+    """A server that hangs up on whoever asks; yields the Hub, whose ``asked`` says who did."""
+    with serving({}, _HangingUp) as hub:
+        yield hub
+
+
+@contextmanager
+def serving(repositories: dict[str, dict[str, bytes]], handler: type[_Handler] = _Handler):
     """Serve repositories; yields the Hub, whose ``faults`` may be set while it runs."""
     hub = Hub(repositories)
-    handler = type("Handler", (_Handler,), {"hub": hub})
+    handler = type("Handler", (handler,), {"hub": hub})
     servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler) for _ in range(2)]
     hub.endpoint, hub.cdn = (f"http://127.0.0.1:{server.server_address[1]}" for server in servers)
     for server in servers:
@@ -151,26 +168,28 @@ def serving(repositories: dict[str, dict[str, bytes]]):
             server.server_close()
 
 
-_STEP = """
-import sys
-from internal_kd.errors import UserError
-from internal_kd.params import parse_params, read_yaml
-from internal_kd.plan.study import plan_study
-from internal_kd.steps.encode import encode_task
-from internal_kd.steps.fetch import fetch_encoder, fetch_task
-verb = sys.argv[1]
-try:
-    inputs = next(iter(plan_study(parse_params(read_yaml("params.yaml"))).tasks.values()))
-    make, artefact = {
-        "fetch_task": (fetch_task, inputs.data),
-        "fetch_encoder": (fetch_encoder, inputs.encoder),
-        "encode_task": (encode_task, inputs),
-    }[verb]
-    make(artefact)
-    print(artefact.folder)
-except UserError as error:
-    sys.exit(f"refused: {error}")
-"""
+def fetch(arguments: list[str]) -> int:
+    """Fetch or encode what params.yaml asks for; print the folder written, or the refusal, in a line at the end."""
+    from internal_kd.errors import UserError
+    from internal_kd.params import parse_params, read_yaml
+    from internal_kd.plan.study import plan_study
+    from internal_kd.steps.encode import encode_task
+    from internal_kd.steps.fetch import fetch_encoder, fetch_task
+
+    try:
+        inputs = next(iter(plan_study(parse_params(read_yaml("params.yaml"))).tasks.values()))
+        make, artefact = {
+            "fetch_task": (fetch_task, inputs.data),
+            "fetch_encoder": (fetch_encoder, inputs.encoder),
+            "encode_task": (encode_task, inputs),
+        }[arguments[0]]
+        make(artefact)
+        end = str(artefact.folder)
+    except UserError as error:
+        end = f"refused: {error}"
+    sys.stderr.flush()
+    print(f"\n{end}")
+    return 0
 
 
 def run_step(verb: str, project: Path, endpoint: str, **environment: str) -> tuple[str, str]:
@@ -181,10 +200,7 @@ def run_step(verb: str, project: Path, endpoint: str, **environment: str) -> tup
     """
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     own = {"HF_ENDPOINT": endpoint, "HF_HOME": str(project / "hf"), "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    command = [sys.executable, "-c", _STEP, verb]
-    done = subprocess.run(
-        command, cwd=project, env=clean | own | environment, capture_output=True, text=True, timeout=120, check=False
-    )
-    last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else ""
-    assert done.returncode == 0 or last.startswith("refused: "), done.stderr
-    return done.stdout.strip(), last.removeprefix("refused: ") if done.returncode else ""
+    done = forked("fetch", verb, folder=project, env=clean | own | environment)
+    assert done.code == 0, done.output
+    end = done.output.splitlines()[-1]
+    return ("", end.removeprefix("refused: ")) if end.startswith("refused: ") else (end, "")

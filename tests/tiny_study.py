@@ -169,9 +169,7 @@ def planned_jobs(output: str) -> dict[str, int]:
     return counts
 
 
-def wait_until(reached: Callable[[], object], seconds: float = 300) -> None:
-    """Wait for something that another process does."""
-    deadline = time.monotonic() + seconds
+def wait_until(reached: Callable[[], object]) -> None:
+    """Wait for something that another process does, however busy the machine is; the test's timeout is the end."""
     while not reached():
-        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)

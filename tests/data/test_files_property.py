@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data_plans import planned_data
@@ -24,8 +24,6 @@ from internal_kd.errors import UserError
 from internal_kd.plan.artefacts import Data
 from internal_kd.tasks.glue import GLUE
 
-MANY = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-DAMAGED = settings(MANY, max_examples=500)
 KINDS = ("csv", "tsv", "jsonl", "parquet")
 ROWS = [{"q": f"what is {n}?", "a": f"it is {n}", "label": str(n % 2), "other": str(n)} for n in range(6)]
 
@@ -111,7 +109,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@DAMAGED
 @given(damages)
 def test_a_damaged_file_is_a_task_or_one_line(folder: Path, kind: str, where: list[tuple[float, int, bytes]]) -> None:
     done = read(folder, kind, damaged(content(kind, ROWS), where))
@@ -134,7 +131,6 @@ def test_a_file_truncated_at_any_byte_is_a_task_of_complete_rows_or_one_line(fol
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@MANY
 @given(st.permutations(list(ROWS[0])), st.lists(st.tuples(words, words), min_size=2, max_size=5))
 def test_every_text_comes_back_whatever_the_order_of_columns(
     folder: Path, kind: str, order: list[str], texts: list[tuple[str, str]]
@@ -210,7 +206,6 @@ odd_values = st.one_of(
 )  # fmt: skip
 
 
-@MANY
 @given(st.sampled_from(["q", "label", "other"]), odd_values)
 def test_any_type_in_parquet_is_a_task_or_one_line(folder: Path, column: str, value: Any) -> None:
     columns: dict[str, Any] = {name: [row[name] for row in ROWS] for name in ROWS[0]}
@@ -261,7 +256,6 @@ def read_glue(folder: Path, task: str, train: bytes) -> FetchedTask | str:
 
 
 @pytest.mark.parametrize("task", GLUE_ROWS)
-@DAMAGED
 @given(damages)
 def test_a_damaged_glue_file_is_a_task_or_one_line(
     folder: Path, task: str, where: list[tuple[float, int, bytes]]
@@ -273,7 +267,6 @@ def test_a_damaged_glue_file_is_a_task_or_one_line(
 
 
 @pytest.mark.parametrize("task", [task for task in GLUE_ROWS if task != "cola"])
-@MANY
 @given(st.data())
 def test_columns_of_a_glue_file_may_stand_in_any_order(folder: Path, task: str, data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(GLUE_ROWS[task][0].count("\t") + 1)))

@@ -143,7 +143,7 @@ def test_a_clock_counts_on_where_an_earlier_attempt_ended() -> None:
     first = Clock()
     second = Clock()
     second.restore({**first.state(), "seconds": 100.0})
-    assert second.started == first.started and 100 <= second.seconds < 110
+    assert second.started == first.started and 100 <= second.seconds <= 100 + first.seconds
 
 
 # Seeds
@@ -305,35 +305,43 @@ def test_no_example_is_one_line() -> None:
 
 # Several processes
 
+# Both are forked from one that has loaded torch, with the environment that torchrun gives.
 SEVERAL = """
-import sys
-import numpy as np, torch
+import os, sys
 from accelerate import PartialState
-from dataclasses import replace
 from internal_kd.distillation.hardware import choose_hardware
-from internal_kd.distillation import loop, loss
 from tiny_training import *
-torch.set_num_threads(1)
-PartialState(cpu=True)
-hardware = choose_hardware("fp32")
-assert hardware.world == 2
-student, teacher = tiny_student(hidden_dropout=0.0, attention_dropout=0.0), tiny_teacher()
-terms = tiny_terms({**INTERNAL, "hard": 0.5}, student, teacher)
-examples = TinyExamples(41, unlabelled=20)
-made = loss.DistillationLoss(student, terms, Live(teacher, CPU), hardware)
-result = run_training(student, terms, None, loss=made, examples=examples, hardware=hardware, curriculum="stacked",
-                      classification="top", log=lambda line: None)
-torch.save({"weights": student.module.state_dict(), "history": result.history}, f"{sys.argv[1]}/{hardware.rank}.pt")
+
+def work(rank, folder):
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2")
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    PartialState(cpu=True)
+    hardware = choose_hardware("fp32")
+    assert hardware.world == 2
+    student, teacher = tiny_student(hidden_dropout=0.0, attention_dropout=0.0), tiny_teacher()
+    terms = tiny_terms({**INTERNAL, "hard": 0.5}, student, teacher)
+    examples = TinyExamples(41, unlabelled=20)
+    loss = DistillationLoss(student, terms, Live(teacher, CPU), hardware)
+    result = run_training(student, terms, None, loss=loss, examples=examples, hardware=hardware, curriculum="stacked",
+                          classification="top", log=lambda line: None)
+    torch.save({"weights": student.module.state_dict(), "history": result.history}, f"{folder}/{hardware.rank}.pt")
+    torch.distributed.destroy_process_group()
+
+if os.fork() == 0:
+    work(1, sys.argv[1])
+else:
+    work(0, sys.argv[1])
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_would(tmp_path: Path) -> None:
-    (tmp_path / "several.py").write_text(SEVERAL)
     here = Path(__file__).parent
-    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([*command, str(tmp_path / "several.py"), str(tmp_path)], env=surroundings, check=True, timeout=300)
+    paths = [str(here), str(here.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    surroundings = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", SEVERAL, str(tmp_path)], env=surroundings, check=True)
     student, one = trained(
         {**INTERNAL, "hard": 0.5},
         tiny_student(**NO_DROPOUT),

@@ -55,5 +55,6 @@ def exported_copy(exported_project: Exported, tmp_path: Path, monkeypatch: pytes
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No timing beyond the fewest rounds."""
+    """No timing beyond the fewest rounds and no ONNX graphs, for what is not about either."""
     monkeypatch.setattr(export, "SECONDS", 0.0)
+    monkeypatch.setattr("internal_kd.export.onnx.find_spec", lambda name: None)

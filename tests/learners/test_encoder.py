@@ -260,7 +260,7 @@ def test_the_important_heads_neurons_and_dimensions_are_kept(family: str) -> Non
 
 
 @families
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15)
 @given(
     heads=st.integers(1, 4),
     head_width=st.integers(1, 8),

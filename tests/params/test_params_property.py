@@ -1,4 +1,4 @@
-"""Thousands of broken parameter files: every one is a valid study or one line that says what is wrong."""
+"""Broken parameter files: every one is a valid study or one line that says what is wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from internal_kd.errors import UserError
@@ -21,7 +21,6 @@ from internal_kd.params import Params, load_params, merge, parse_params, read_ya
 from internal_kd.plan.study import plan_study
 from tiny_study import ROOT
 
-MANY = settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 # Without comments: less for YAML to read, and every change hits something.
 BARE = "\n".join(line.split(" #")[0].rstrip() for line in TEXT.splitlines() if not line.startswith("#"))
@@ -130,7 +129,6 @@ def assert_sound(params: Params) -> None:
     yaml.safe_dump(params.model_dump(mode="json"))
 
 
-@MANY
 @given(st.sampled_from(GROUPS), st.text(min_size=1), values)
 def test_an_unknown_key_is_refused_wherever_it_stands(where: Where, key: str, value: Any) -> None:
     group = at(STUDY, where)
@@ -158,7 +156,6 @@ def with_a_typo(key: str, position: int, kind: str, letter: str) -> str:
 KEYS = [where for where in PLACES if isinstance(at(STUDY, where[:-1]), dict) and not is_open(where[:-1])]
 
 
-@MANY
 @given(
     st.sampled_from(KEYS),
     st.integers(0, 30),
@@ -179,7 +176,6 @@ def test_a_key_with_a_typo_in_it_is_never_a_key_left_out(where: Where, position:
     assert typo in done or where[0] == "tasks"
 
 
-@MANY
 @given(st.sampled_from(PLACES), values)
 def test_any_value_anywhere_is_taken_or_refused_with_its_name(where: Where, value: Any) -> None:
     done = outcome(lambda: parse_params(changed(where, value)))
@@ -190,7 +186,6 @@ def test_any_value_anywhere_is_taken_or_refused_with_its_name(where: Where, valu
         assert str(where[0]) in done
 
 
-@MANY
 @given(st.lists(st.tuples(st.sampled_from(PLACES), values), min_size=2, max_size=6))
 def test_many_mistakes_at_once_are_still_one_line(mistakes: list[tuple[Where, Any]]) -> None:
     study = deepcopy(STUDY)
@@ -213,7 +208,6 @@ def test_a_key_left_out_is_a_default_or_is_named() -> None:
             assert_sound(done)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(PLACES), values)
 def test_what_is_valid_can_be_planned_or_is_refused_in_one_line(
     tmp_path_factory: pytest.TempPathFactory, where: Where, value: Any
@@ -237,11 +231,6 @@ pieces = st.one_of(
 )
 
 
-# Reading YAML is what takes the time here.
-SOME = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-@SOME
 @given(st.lists(st.tuples(st.integers(0, len(BARE)), st.integers(0, 40), pieces), min_size=1, max_size=4))
 def test_a_damaged_text_is_a_study_or_one_line(
     tmp_path_factory: pytest.TempPathFactory, damages: list[tuple[int, int, str]]
@@ -258,7 +247,6 @@ def test_a_damaged_text_is_a_study_or_one_line(
         assert "damaged.yaml" in done
 
 
-@SOME
 @given(st.binary(max_size=300), st.integers(0, len(BARE)))
 def test_bytes_that_are_no_text_are_one_line(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, position: int

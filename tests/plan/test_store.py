@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from internal_kd.errors import UserError
@@ -19,7 +19,6 @@ from tiny_study import complete
 
 __all__ = ["project", "study"]
 
-MANY = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
 anything = st.recursive(
@@ -114,7 +113,6 @@ def test_weights_are_compared_before_they_are_loaded(study: Study) -> None:
         verified_folder(teacher, "model")
 
 
-@MANY
 @given(value=anything | st.fixed_dictionaries({"fingerprint": st.just("its own"), "files": files | anything}))
 @example(value={"fingerprint": "its own", "files": {"..": {"bytes": 4096, "sha256": ""}}})
 def test_no_record_whatever_it_contains_ends_in_an_error(run: Run, value: Any) -> None:

@@ -68,7 +68,7 @@ def flip(path):
     path.write_bytes(content)
 
 
-def test_every_learner_is_timed_against_the_teacher(trained_copy):  # noqa: F811
+def test_every_learner_is_timed_against_the_teacher_and_everything_declared_is_made(trained_copy):  # noqa: F811
     study = trained_copy.study
     measure_latency(study)
     lines = pd.read_csv(study.folder / "tables/latency.csv")
@@ -79,16 +79,10 @@ def test_every_learner_is_timed_against_the_teacher(trained_copy):  # noqa: F811
     before = (study.folder / "tables/latency.csv").read_text()
     measure_latency(study)
     assert (study.folder / "tables/latency.csv").read_text() == before
+    map_attention(study)
     make_report(study)
     efficiency = pd.read_csv(study.folder / "tables/efficiency.csv")
     assert efficiency["latency_ms"].notna().all()
-
-
-def test_everything_declared_is_made(trained_copy):  # noqa: F811
-    study = trained_copy.study
-    measure_latency(study)
-    map_attention(study)
-    make_report(study)
     assert [path for paths in outputs(study).values() for path in paths if not path.is_file()] == []
     page = (study.folder / "report.html").read_text()
     assert "Attention, head by head" in page and "attention_maps_judge.svg" in page

@@ -107,7 +107,7 @@ def test_nothing_is_wider_than_its_page(demo, tmp_path, width):
     options = ("headless=new", "no-sandbox", "disable-gpu", "allow-file-access-from-files", "window-size=1400,900")
     options += ("hide-scrollbars", "virtual-time-budget=4000", "dump-dom")
     command = [str(CHROMIUM), *(f"--{option}" for option in options), (tmp_path / "frame.html").as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    dom = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     page_width, inner, scrolling = map(int, re.search(r'data-result="(\d+) (\d+) (\d+)"', dom).groups())
     assert page_width <= inner == width
     if width == 1280:

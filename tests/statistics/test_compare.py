@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
@@ -68,7 +68,6 @@ def test_the_sides_may_be_swapped_and_seeds_and_examples_reordered(metric):
     assert (again.low, again.p, again.dev_p) == pytest.approx((result.low, result.p, result.dev_p))
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_interval_and_p_never_disagree(data):
     examples, sides = data.draw(st.integers(2, 12)), [data.draw(st.integers(1, 4)) for _ in range(2)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
@@ -214,7 +214,6 @@ configs = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(config=anything | configs | configs.map(lambda config: {**config, "model_type": "bert"}))
 def test_any_config_is_planned_and_checked_or_refused_in_one_line(project: Path, config: Any) -> None:
     folder = project / "mine"

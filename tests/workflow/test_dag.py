@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from dry_runs import dry_run, snakemake
 
 from completed import complete_everything
+from forked import forked
 from internal_kd.files import read_json, write_json
 from internal_kd.params import read_yaml
 from internal_kd.plan.runs import Run
@@ -65,8 +64,8 @@ def test_teachers_assistants_ensembles_and_generations_are_made_in_their_order(p
     overlays = ["--configfile", "config/demo.yaml", "config/roles.yaml"]
     done = snakemake("--dry-run", *overlays, overlay=None)
     assert done.code == 0, done.output
-    assert done.jobs["train_teacher"] == 6 and done.jobs["distill_internals"] == 4
-    assert done.jobs["record_answers"] > 2 * 3
+    jobs = planned_jobs(done.output)
+    assert jobs["train_teacher"] == 6 and jobs["distill_internals"] == 4 and jobs["record_answers"] > 2 * 3
 
 
 def test_a_complete_study_plans_nothing_whatever_its_times_and_without_scratch(study: Study) -> None:
@@ -74,7 +73,7 @@ def test_a_complete_study_plans_nothing_whatever_its_times_and_without_scratch(s
     shutil.rmtree("work")
     scramble_times(Path("results"))
     done = snakemake("--dry-run")
-    assert done.jobs == {} and "Nothing to be done" in done.output
+    assert planned_jobs(done.output) == {} and "Nothing to be done" in done.output
     # Nor without the default profile, nor for a run that is asked for by name.
     assert dry_run("--workflow-profile", "none") == {}
     assert dry_run(str(study.runs[-1].marker)) == {}
@@ -102,7 +101,7 @@ def test_a_broken_run_is_named_and_made_again_and_a_dry_run_changes_nothing(stud
     run = run_of(study, "stacked")
     (run.folder / "predictions.parquet").write_text("cut")
     done = snakemake("--dry-run")
-    assert done.jobs == RESULTS | {"distill_internals": 1}
+    assert planned_jobs(done.output) == RESULTS | {"distill_internals": 1}
     assert str(run.folder) in done.output and run.marker.is_file()
 
 
@@ -204,10 +203,9 @@ def test_the_projects_own_studies_are_planned_without_a_network(
     project: Path, overlay: list[str], jobs: dict[str, int]
 ) -> None:
     shutil.copytree(ROOT / "config", project / "config")
-    command = [sys.executable, "-m", "snakemake", "-n", "--cores", "8", "--resources", "gpu=2", *overlay]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment() | OFFLINE)
-    planned = planned_jobs(done.stdout + done.stderr)
-    assert {rule: planned.get(rule) for rule in jobs} == jobs, done.stderr
+    done = forked("snakemake", "-n", "--cores", "8", "--resources", "gpu=2", *overlay, env=environment() | OFFLINE)
+    planned = planned_jobs(done.output)
+    assert {rule: planned.get(rule) for rule in jobs} == jobs, done.output
 
 
 def test_what_a_run_records_of_its_time_is_no_part_of_the_plan(study: Study) -> None:
