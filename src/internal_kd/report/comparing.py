@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isnan, nan
 from typing import Any
 
@@ -35,6 +35,7 @@ PRIMARY, SECONDARY = "primary", "secondary"
 # The two questions, as the tables call them.
 SCOPES: dict[Scope, str] = {"dev": "dev set", "new": "new examples"}
 NOT_RUN = "not run"
+QUARTERS = ("both_right", "only_teacher_right", "only_student_right", "both_wrong")
 
 
 @dataclass(frozen=True)
@@ -219,33 +220,24 @@ def fidelity_lines(beside: Iterable[Beside]) -> Lines:
     lines = []
     for one in beside:
         line: dict[str, Any] = one.cell.columns() | {"split": one.split, "seeds": len(one.students)}
-        line |= {
-            "teacher_run": one.teacher.run.fingerprint,
-            "divergence_kind": "mse" if isinstance(one.found, Mean) else "kl",
-        }
+        line |= {"teacher_run": one.teacher.run.fingerprint, "divergence_kind": "kl"}
+        if isinstance(one.found, Mean):
+            line["divergence_kind"] = "mse"
         for name, mean in one.quantities.items():
             line |= {name: mean.mean, f"{name}_low": mean.low, f"{name}_high": mean.high}
         if isinstance(one.found, Fidelity):
-            shared, wrong = one.found.shared, one.found.shared_if_wrong
-            line |= {
-                name: getattr(one.found, name)
-                for name in ("both_right", "only_teacher_right", "only_student_right", "both_wrong")
-            }
-            line |= {
-                "teacher_mistakes": shared[0].mistakes,
-                "by_chance": _chance(shared),
-                "p_repeated": _median_p(shared),
-            }
-            if wrong:
-                line |= {"same_wrong": _chance(wrong, "repeated"), "same_wrong_by_chance": _chance(wrong)}
+            shared = one.found.shared
+            line |= {name: getattr(one.found, name) for name in QUARTERS}
+            line |= {"teacher_mistakes": shared[0].mistakes, "by_chance": _chance(shared)}
+            line["p_repeated"] = _median_p(shared)
         lines.append(line)
     for line, p in zip(lines, holm([line.get("p_repeated", nan) for line in lines]), strict=True):
         line["p_repeated_holm"] = p
     return lines
 
 
-def _chance(shared: Sequence[SharedMistakes], what: str = "by_chance") -> float:
-    shares = [getattr(one, what) / one.mistakes for one in shared if one.mistakes]
+def _chance(shared: Sequence[SharedMistakes]) -> float:
+    shares = [one.by_chance / one.mistakes for one in shared if one.mistakes]
     return float(np.mean(shares)) if shares else nan
 
 
@@ -255,38 +247,14 @@ def _median_p(shared: Sequence[SharedMistakes]) -> float:
     return nan if not ps else ps[0] if len(ps) == 1 else min(1.0, 2 * float(np.median(ps)))
 
 
-def fidelity_comparison_lines(results: StudyResults, beside: Iterable[Beside]) -> Lines:
-    """Return how rows differ from their baselines in the quantities of the fidelity table."""
-    by_key = {(one.cell.key, one.split): one for one in beside}
+def calibration_lines(results: StudyResults) -> Lines:
+    """Return the calibration of every cell with classes."""
     lines = []
-    for one in by_key.values():
-        for name in baselines_of(results.study, one.cell.method):
-            other = counterpart(one.cell, name, results.cells)
-            base = by_key.get((other.key, one.split)) if other else None
-            if base is None:
-                continue
-            seeds = {"seeds": len(one.students), "baseline_seeds": len(base.students), "split": one.split}
-            named = {"baseline": base.cell.method.name, "baseline_id": base.cell.id}
-            for quantity in one.quantities.keys() & base.quantities.keys():
-                result = lead(base.quantities[quantity], one.quantities[quantity])
-                told = {"difference": result.difference, "low": result.low, "high": result.high, "p": _p(result, "new")}
-                lines.append(one.cell.columns() | named | seeds | {"quantity": quantity} | told)
-    lines.sort(key=lambda line: ("agreement", "divergence", "repeated", "excess").index(line["quantity"]))
-    for line, p in zip(lines, holm([line["p"] for line in lines]), strict=True):
-        line["p_holm"] = p
-    return lines
-
-
-def calibration_lines(results: StudyResults) -> tuple[Lines, Lines]:
-    """Return the calibration of every cell with classes, and the bins of its reliability diagram, seeds pooled."""
-    lines: Lines = []
-    bins: Lines = []
     for cell in results.cells:
         task = results.task(cell)
         for split in task.dev if task.info.kind == "classes" and results.finished(cell) else ():
             found = calibration(task.labels(split), [run.logits[split] for run in results.finished(cell)])
-            named = cell.columns() | {"split": split}
-            means = {"confidence": found.confidence, "accuracy": found.accuracy}
-            lines.append(named | means | {"seeds": len(found.errors), "ece": found.error, "ece_std": found.std})
-            bins += [named | asdict(one) for one in found.bins]
-    return lines, bins
+            means = {"confidence": found.confidence, "accuracy": found.accuracy, "ece": found.error}
+            more = {"split": split, "seeds": len(found.errors), "ece_std": found.std}
+            lines.append(cell.columns() | means | more)
+    return lines

@@ -8,6 +8,7 @@ Science. Lower is better: 0 is a student without size that scores like its teach
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.report.cells import Cell, counterpart, primary_rows, teacher_of
@@ -29,23 +30,21 @@ def distillation_score(size_share: float | None, score_share: float | None, alph
 def efficiency_lines(results: StudyResults, main: Lines, latency: pd.DataFrame) -> Lines:
     """Return one line per line of the main table.
 
-    Training seconds are the median over finished seeds, missing where they are of several devices. Standard deviations
-    are over the row's seeds, the teacher's mean taken as it is.
+    Training seconds are the median over finished seeds, missing where they are of several devices.
     """
     alpha = results.study.params.analysis.distillation_alpha
     lines = []
     for (cell, column), line in zip(results.scored_cells(), main, strict=True):
         teacher = teacher_of(cell, results.cells)
-        share, std = line["teacher_share"], line["teacher_share_std"]
+        share = line["teacher_share"]
         encoder, total = (_share(results, cell, teacher, name) for name in ("encoder_parameters", "total_parameters"))
-        score = distillation_score(encoder, share, alpha)
         lines.append(
             {
                 **cell.columns(), "metric": column.name, "seeds": line["seeds"], "alpha": alpha,
-                "encoder_share": encoder, "total_share": total, "teacher_share": share, "distillation_score": score,
-                "distillation_score_total": distillation_score(total, share, alpha),
-                "distillation_score_std": None if std is None or score is None else (1 - alpha) * std,
-                **_times(results, cell), **_steps(results, cell), **_latencies(latency, cell),
+                "encoder_share": encoder, "total_share": total, "teacher_share": share,
+                "distillation_score": distillation_score(encoder, share, alpha),
+                "training_seconds": _median(results, cell, "seconds"),
+                **_steps(results, cell), **_latencies(latency, cell),
             }
         )  # fmt: skip
     return lines
@@ -59,21 +58,12 @@ def _share(results: StudyResults, cell: Cell, teacher: Cell | None, name: str) -
     return sizes[0] / sizes[1] if sizes[0] is not None and sizes[1] else None
 
 
-def _times(results: StudyResults, cell: Cell) -> dict[str, Any]:
-    import statistics
-
-    records = [run.record for run in results.finished(cell) if run.record.get("seconds") is not None]
-    devices = {str(record.get("device", "unknown")) for record in records}
-    if len(devices) != 1:
-        return {}
-    seconds = [float(record["seconds"]) for record in records]
-    several = len(seconds) > 1
-    return {
-        "training_seconds": statistics.median(seconds),
-        "training_seconds_least": min(seconds) if several else None,
-        "training_seconds_most": max(seconds) if several else None,
-        "training_device": devices.pop(),
-    }
+def _median(results: StudyResults, cell: Cell, name: str) -> float | None:
+    """Return a recorded number's median over finished seeds, None where none is finished or they are of two devices."""
+    records = [run.record for run in results.finished(cell) if run.record.get(name)]
+    if len({str(record.get("device", "unknown")) for record in records}) != 1:
+        return None
+    return float(median(record[name] for record in records))
 
 
 def _steps(results: StudyResults, cell: Cell) -> dict[str, Any]:
@@ -94,13 +84,8 @@ def _steps(results: StudyResults, cell: Cell) -> dict[str, Any]:
 
 
 def _step_seconds(results: StudyResults, cell: Cell) -> float | None:
-    """Return the median over finished seeds, None where none is finished or they are of several devices."""
-    import statistics
-
-    records = [run.record for run in results.finished(cell) if run.record.get("examples_per_second")]
-    if len({str(record.get("device", "unknown")) for record in records}) != 1:
-        return None
-    return cell.method.settings.batch_size / statistics.median(record["examples_per_second"] for record in records)
+    rate = _median(results, cell, "examples_per_second")
+    return cell.method.settings.batch_size / rate if rate else None
 
 
 def _latencies(latency: pd.DataFrame, cell: Cell) -> dict[str, Any]:
@@ -109,9 +94,6 @@ def _latencies(latency: pd.DataFrame, cell: Cell) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for line in own.to_dict("records"):
         ending = {ONE: "", BATCH: "_batch"}[line["batch"]]
-        found |= {
-            f"latency{ending}_ms": line["median_ms"],
-            f"speed_up{ending}": line["speed_up"],
-            "machine": line["machine"],
-        }
+        found |= {f"latency{ending}_ms": line["median_ms"], f"speed_up{ending}": line["speed_up"]}
+        found["machine"] = line["machine"]
     return found

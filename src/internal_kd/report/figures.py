@@ -15,7 +15,7 @@ from internal_kd.files import replacing
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import cells_of, shown_point
 from internal_kd.report.frames import is_at, read_frame, read_or_empty
-from internal_kd.report.styles import Style, styles_of
+from internal_kd.report.styles import styles_of
 from internal_kd.report.words import bounds_of, is_share, metric_title, scale_of
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ ALL_TASKS = "All tasks"
 SOFT = "#707070"
 # Tasks with a panel each; of more, figures show the mean.
 MOST_PANELS = 4
-# Readings that decide a comparison.
-DECIDED = ("better", "worse")
 
 
 def figure_paths(study: Study, name: str) -> tuple[Path, ...]:
@@ -116,98 +114,7 @@ def say_empty(axis: Axes, why: str = "not run yet") -> None:
     axis.grid(False)
 
 
-# The answer: leads over the baseline
-
-
-def forest(study: Study) -> Figure:
-    """Draw the lead over the baseline of every row of the study's question, per task and over all tasks.
-
-    Thin: 95 % interval for new seeds and examples; thick: for new seeds on the same dev set. Filled where decided. Of
-    many tasks their mean alone is drawn, if there is one.
-    """
-    groups, rows = _leads(study)
-    pooled = groups[:1] if groups and groups[0][0] == ALL_TASKS else []
-    return _forest(study, pooled or groups if len(study.tasks) > MOST_PANELS else groups, rows)
-
-
-def forest_by_task(study: Study) -> Figure:
-    """Draw the leads on each of many tasks."""
-    groups, rows = _leads(study)
-    return _forest(study, [group for group in groups if group[0] != ALL_TASKS], rows)
-
-
-# Title, metric and lines of a panel.
-_Panel = tuple[str, str, "pd.DataFrame"]
-
-
-def _leads(study: Study) -> tuple[list[_Panel], list[tuple[str, str]]]:
-    lines = main_lines(study, "comparisons")
-    lines = lines[(lines["family"] == "primary") & lines["difference"].notna()]
-    pooled = at_point(study, read_frame(study, "pooled"))
-    tasks = [task for task in study.tasks if task in set(lines["task"])]
-    groups: list[_Panel] = []
-    if len(tasks) > 1 and pooled["difference"].notna().any():
-        groups.append((ALL_TASKS, "accuracy", pooled[pooled["difference"].notna()]))
-    titles = titles_of(study)
-    for task in tasks:
-        own = lines[lines["task"] == task]
-        groups.append((titles[task], own["metric"].iloc[0], own))
-    return groups, list(dict.fromkeys(zip(lines["id"], names_of(lines, study), strict=True)))
-
-
-def _forest(study: Study, groups: list[_Panel], rows: list[tuple[str, str]]) -> Figure:
-    if not groups:
-        return nothing_to_draw("no row can be compared with its baseline yet")
-    columns, height = min(MOST_PANELS + 1, len(groups)), 0.95 + (0.34 if len(rows) <= 10 else 0.22) * len(rows)
-    figure, axes = panels(-(-len(groups) // columns), columns, max(2.0, min(4.4, 9.6 / columns)), height, sharey=True)
-    for axis in axes[len(groups) :]:
-        axis.axis("off")
-    styles = styles_of(method.id for method in study.methods.values())
-    for axis, (title, metric, own) in zip(axes, groups, strict=False):
-        _forest_panel(axis, own, metric, rows, styles, study.params.analysis.margin)
-        unit = "points" if is_share(metric) else metric_title(metric)
-        axis.set_title(title)
-        axis.set_xlabel(f"lead in {metric_title(metric)}, {unit}" if title != ALL_TASKS else "mean lead, points")
-    axes[0].set_yticks(range(len(rows)), [shorten(name, 36, placeholder=" …") for _, name in rows])
-    axes[0].set_ylim(len(rows) - 0.5, -0.5)
-    return figure
-
-
-def _forest_panel(
-    axis: Axes, own: pd.DataFrame, metric: str, rows: Sequence[tuple[str, str]], styles: dict[str, Style], margin: float
-) -> None:
-    scale = scale_of(metric)
-    limit = _limit(own, scale, margin, metric)
-    axis.axvline(0, color="black", linewidth=0.9)
-    if is_share(metric) and margin > 0:
-        axis.axvspan(-margin, margin, color="#000000", alpha=0.06, linewidth=0)
-    for height, (number, _) in enumerate(rows):
-        style = styles[number]
-        for scope, width, alpha in (("new examples", 1.3, 1.0), ("dev set", 4.5, 0.35)):
-            found = own[(own["id"] == number) & (own["scope"] == scope)]
-            for line in found.itertuples():
-                _clipped(axis, height, scale * line.low, scale * line.high, limit, style.color, width, alpha)
-        found = own[(own["id"] == number) & (own["scope"] == "new examples")]
-        for line in found.itertuples():
-            decided = line.reading in DECIDED or line.reading.startswith("equal")
-            at = float(np.clip(scale * line.difference, -limit, limit))
-            fill = style.color if decided else "white"
-            axis.plot(at, height, style.marker, color=style.color, markerfacecolor=fill, markersize=6.5, zorder=4)
-    axis.set_xlim(-1.06 * limit, 1.06 * limit)
-    axis.grid(axis="y", visible=False)
-
-
-def _limit(own: pd.DataFrame, scale: float, margin: float, metric: str) -> float:
-    """Return how far a panel reaches: all differences, and intervals unless one dwarfs the others."""
-    reach = scale * own[["low", "high"]].abs().max(axis=1).dropna()
-    most = min(float(reach.max()), 2.5 * float(reach.median())) if len(reach) else 0.0
-    least = 1.2 * scale * float(own["difference"].abs().max())
-    return min(
-        max(1.05 * most, least, 2 * margin if scale == 100 else 1e-6), scale * bounds_of(metric, difference=True)[1]
-    )
-
-
-def _clipped(
+def clipped(
     axis: Axes, y: float, low: float, high: float, limit: float, color: str, width: float, alpha: float = 1.0,
     least: float | None = None,
 ) -> None:  # fmt: skip
@@ -281,9 +188,7 @@ def dots(
                     values = by * seeds[(seeds["task"] == task) & (seeds["method"] == line["method"])]["value"].dropna()
                     axis.scatter(values, [height + 0.25] * len(values), s=14, facecolors="none", edgecolors=SOFT)
                 if low and np.isfinite(line[low]):
-                    _clipped(
-                        axis, height, by * line[low], by * line[high], by * most, style.color, 1.3, 1.0, by * least
-                    )
+                    clipped(axis, height, by * line[low], by * line[high], by * most, style.color, 1.3, 1.0, by * least)
                 axis.plot(by * line[value], height, style.marker, color=style.color, zorder=4)
                 if reference and np.isfinite(line[reference]):
                     axis.plot(by * line[reference], height, "|", color="black", markersize=11, markeredgewidth=1.4)
@@ -297,46 +202,29 @@ def dots(
     return figure
 
 
-def agreement(study: Study) -> Figure:
-    """Draw how often each row gives its teacher's answer."""
-    lines = main_lines(study, "fidelity")
-    return dots(
-        study,
-        lines,
-        "agreement",
-        "same answer as the teacher, %",
-        low="agreement_low",
-        high="agreement_high",
-        scale=100,
-    )
+# What may explain the answer: the table and column, the label, and how it is drawn.
+EXPLAINED: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "agreement": (
+        "fidelity", "agreement", "same answer as the teacher, %",
+        {"low": "agreement_low", "high": "agreement_high", "scale": 100},
+    ),
+    "mistakes": (
+        "fidelity", "repeated", "teacher's mistakes repeated, %",
+        {"low": "repeated_low", "high": "repeated_high", "reference": "by_chance", "scale": 100},
+    ),
+    "calibration": ("calibration", "ece", "calibration error, points", {"scale": 100}),
+    "attention": (
+        "attention_means", "kl", "attention KL, nats",
+        {"low": "low", "high": "high", "scale": 1.0, "bounds": (0.0, math.inf), "log": True},
+    ),
+}  # fmt: skip
 
 
-def mistakes(study: Study) -> Figure:
-    """Draw which share of its teacher's mistakes each row repeats; a bar marks what chance would give."""
-    lines = main_lines(study, "fidelity")
-    return dots(
-        study,
-        lines,
-        "repeated",
-        "teacher's mistakes repeated, %",
-        low="repeated_low",
-        high="repeated_high",
-        reference="by_chance",
-        scale=100,
-    )
-
-
-def calibration(study: Study) -> Figure:
-    """Draw each row's expected calibration error."""
-    return dots(study, main_lines(study, "calibration"), "ece", "calibration error, points", scale=100)
-
-
-def attention(study: Study) -> Figure:
-    """Draw how far each row's attention is from its teacher's."""
-    lines = measured_attention(study, "attention_means")
-    return dots(
-        study, lines, "kl", "attention KL, nats", low="low", high="high", scale=1.0, bounds=(0.0, math.inf), log=True
-    )
+def explained(study: Study, name: str) -> Figure:
+    """Draw one of ``EXPLAINED``: agreement with the teacher, its mistakes repeated, calibration, attention."""
+    table, column, label, how = EXPLAINED[name]
+    lines = measured_attention(study, table) if name == "attention" else main_lines(study, table)
+    return dots(study, lines, column, label, **how)
 
 
 def measured_attention(study: Study, name: str) -> pd.DataFrame:

@@ -42,7 +42,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         **_row("fingerprint", "label", "task"), **AXES, "seed": COUNT, "problem": TEXT, "git_commit": TEXT,
         "git_dirty": FLAG, "device": TEXT, "precision": TEXT, "seconds": NUMBER, "peak_memory": NUMBER,
         "examples_per_second": NUMBER, "encoder_parameters": COUNT, "total_parameters": COUNT, "epochs": COUNT,
-        "started": TEXT, "finished": TEXT, "answers": COUNT, "majority": NUMBER,
+        "started": TEXT, "finished": TEXT,
     },
     # One line per finished run and metric; ``held_out``: on held-out training examples.
     "scores": {
@@ -54,7 +54,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "main": {
         **_row("task", "metric"), **AXES, "seeds": COUNT, "mean": NUMBER, "std": NUMBER, "teacher_share": NUMBER,
         "encoder_parameters": COUNT, "total_parameters": COUNT, "title": TEXT, **INTERVAL, "planned": COUNT,
-        "teacher_share_std": NUMBER, "majority": NUMBER, "training_seconds": NUMBER,
+        "majority": NUMBER, "training_seconds": NUMBER,
     },
     # One line per comparison and scope. ``smallest``: the lead that this many seeds and examples would show.
     "comparisons": {
@@ -73,10 +73,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
     "efficiency": {
         **_row("task", "metric"), **AXES, "seeds": COUNT, "alpha": NUMBER, "encoder_share": NUMBER,
         "total_share": NUMBER, "teacher_share": NUMBER, "distillation_score": NUMBER,
-        "distillation_score_total": NUMBER, "distillation_score_std": NUMBER, "latency_ms": NUMBER,
-        "speed_up": NUMBER, "latency_batch_ms": NUMBER, "speed_up_batch": NUMBER, "machine": TEXT,
-        "training_seconds": NUMBER, "training_seconds_least": NUMBER, "training_seconds_most": NUMBER,
-        "training_device": TEXT, "step_seconds": NUMBER, "step_share": NUMBER, "recorded_bytes": NUMBER,
+        "latency_ms": NUMBER, "speed_up": NUMBER, "latency_batch_ms": NUMBER, "machine": TEXT,
+        "training_seconds": NUMBER, "step_seconds": NUMBER, "step_share": NUMBER, "recorded_bytes": NUMBER,
     },
     # Scores per class, means over seeds; per phenomenon of a generated task; counts of answers, summed over seeds,
     # without pairs of classes that never occur.
@@ -101,20 +99,11 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "agreement_high": NUMBER, "divergence_kind": TEXT, "divergence": NUMBER, "divergence_low": NUMBER,
         "divergence_high": NUMBER, "teacher_mistakes": COUNT, "repeated": NUMBER, "repeated_low": NUMBER,
         "repeated_high": NUMBER, "by_chance": NUMBER, "excess": NUMBER, "excess_low": NUMBER, "excess_high": NUMBER,
-        "p_repeated": NUMBER, "p_repeated_holm": NUMBER, "same_wrong": NUMBER, "same_wrong_by_chance": NUMBER,
-        "teacher_run": TEXT,
-    },
-    # A row against a baseline: differences of the quantities of ``fidelity``.
-    "fidelity_comparisons": {
-        **_row("task", "split"), **AXES, "baseline": TEXT, "baseline_id": TEXT, "quantity": TEXT, "seeds": COUNT,
-        "baseline_seeds": COUNT, "difference": NUMBER, **INTERVAL, "p": NUMBER, "p_holm": NUMBER,
+        "p_repeated": NUMBER, "p_repeated_holm": NUMBER, "teacher_run": TEXT,
     },
     "calibration": {
         **_row("task", "split"), **AXES, "seeds": COUNT, "ece": NUMBER, "ece_std": NUMBER, "confidence": NUMBER,
         "accuracy": NUMBER,
-    },
-    "reliability": {
-        **_row("task", "split"), **AXES, **INTERVAL, "count": COUNT, "confidence": NUMBER, "accuracy": NUMBER,
     },
     # One line per run, epoch and quantity of its history.
     "curves": {
@@ -265,6 +254,18 @@ def read_or_empty(study: Study, name: str) -> pd.DataFrame:
     if not (frames_folder(study) / f"{name}.parquet").is_file():
         return frame_of(study, name, [])
     return read_frame(study, name)
+
+
+class Frames(dict[str, "pd.DataFrame"]):
+    """A study's tables by name, each read when it is first asked for."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__()
+        self.study = study
+
+    def __missing__(self, name: str) -> pd.DataFrame:
+        self[name] = read_frame(self.study, name)
+        return self[name]
 
 
 def _maker(name: str) -> str:

@@ -19,7 +19,8 @@ from typing import Any
 
 from internal_kd.files import remove, write_json, write_text
 from internal_kd.plan.study import Study
-from internal_kd.report import figures, sweeps, tables
+from internal_kd.report import figures, forest, sweeps, tables
+from internal_kd.report.appendix_tables import attention_table
 from internal_kd.report.frames import (
     WITH_TEXTS,
     frame_of,
@@ -33,20 +34,15 @@ from internal_kd.report.layout import Layout, write_shown
 ATTENTION = ("attention", "attention_means", "attention_maps")
 EVALUATED = (
     "tasks", "runs", "scores", "main", "comparisons", "pooled", "expected_best", "efficiency", "classes", "confusion",
-    "phenomena", "disagreements", "fidelity", "fidelity_comparisons", "calibration", "reliability", "curves",
+    "phenomena", "disagreements", "fidelity", "calibration", "curves",
     "warnings", "claims", "published", "bias_shifts", "ensembles", "trees", "tree_nodes",
     "tree_paths",
 )  # fmt: skip
-# Tables that are laid out as Markdown and LaTeX as well.
-LAID_OUT = ("main", "comparisons", "pooled", "efficiency", "fidelity", "calibration", "claims", "published")
-FIGURES = {
-    "forest": figures.forest,
+FIGURES: dict[str, Callable[[Study], Any]] = {
+    "forest": forest.forest,
     "scores": figures.scores,
     "cost": sweeps.cost,
-    "agreement": figures.agreement,
-    "mistakes": figures.mistakes,
-    "calibration": figures.calibration,
-    "attention": figures.attention,
+    **{name: partial(figures.explained, name=name) for name in figures.EXPLAINED},
     "learning": sweeps.learning,
 }
 
@@ -57,7 +53,7 @@ def outputs(study: Study) -> dict[str, list[Path]]:
     from internal_kd.report.tree_figures import tree_names
 
     folder = tables_folder(study)
-    laid_out = [folder / f"{name}.{kind}" for name in LAID_OUT for kind in ("md", "tex")]
+    laid_out = [folder / f"{name}.{kind}" for name in tables.LAID_OUT for kind in ("md", "tex")]
     more = [folder / name for name in ("missing.csv", "metrics.json", "params.yaml")]
     return {
         "measure_latency": _files(study, ("latency",)),
@@ -79,7 +75,7 @@ def _files(study: Study, names: tuple[str, ...]) -> list[Path]:
 
 def figures_of(study: Study) -> dict[str, Callable[[Study], Any]]:
     """Return the figures of a study by name, and what draws each; those of attention are apart."""
-    by_task = {"forest_by_task": figures.forest_by_task} if len(study.tasks) > figures.MOST_PANELS else {}
+    by_task = {"forest_by_task": forest.forest_by_task} if len(study.tasks) > figures.MOST_PANELS else {}
     return {**FIGURES, **by_task, **{sweeps.sweep_name(axis): partial(sweeps.sweep, axis=axis) for axis in study.axes}}
 
 
@@ -99,7 +95,6 @@ def evaluate(study: Study) -> Path:
     main, compared = scoring.main_lines(results), comparing.compare_cells(results)
     beside = comparing.beside_teachers(results)
     classes, confusion = scoring.class_lines(results)
-    calibration, reliability = comparing.calibration_lines(results)
     lines = {
         "tasks": scoring.task_lines(results),
         "runs": scoring.run_lines(results),
@@ -114,9 +109,7 @@ def evaluate(study: Study) -> Path:
         "phenomena": scoring.phenomenon_lines(results),
         "disagreements": scoring.disagreement_lines(results),
         "fidelity": comparing.fidelity_lines(beside),
-        "fidelity_comparisons": comparing.fidelity_comparison_lines(results, beside),
-        "calibration": calibration,
-        "reliability": reliability,
+        "calibration": comparing.calibration_lines(results),
         "curves": scoring.curve_lines(results),
         "warnings": scoring.warning_lines(results),
         "published": published_lines(results, papers),
@@ -138,19 +131,11 @@ def _write_for_people(study: Study, frames: Mapping[str, Any]) -> None:
     from internal_kd.report.answer import Findings
 
     folder, layout = tables_folder(study), Layout(study, frames["tasks"])
-    main = tables.main_table(layout, frames["main"], frames["comparisons"])
     warnings = [f"{w['row']} on {w['task']} {w['text']}" for w in Findings(study, layout).warnings()]
-    for table in (
-        replace(main, note="\n\n".join([main.note, *warnings])),
-        tables.comparisons_table(layout, frames["comparisons"]),
-        tables.pooled_table(layout, frames["pooled"]),
-        tables.efficiency_table(layout, frames["efficiency"], frames["main"]),
-        tables.fidelity_table(layout, frames["fidelity"]),
-        tables.calibration_table(layout, frames["calibration"]),
-        tables.claims_table(frames["claims"]),
-        tables.published_table(layout, frames["published"]),
-    ):
-        write_shown(study, table)
+    for name, lay_out in tables.LAID_OUT.items():
+        table = lay_out(layout, frames)
+        notes = [table.note, *(warnings if name == "main" else [])]
+        write_shown(study, replace(table, note="\n\n".join(notes)))
     lost = frames["runs"][frames["runs"]["problem"] != ""][["label", "fingerprint", "problem"]]
     write_text(folder / "missing.csv", lost.to_csv(index=False, lineterminator="\n"))
     write_json(folder / "metrics.json", _nested(study, frames["main"]))
@@ -219,7 +204,7 @@ def map_attention(study: Study) -> Path:
 
     for name, frame in measure_attention(study).items():
         write_frame(study, name, frame)
-    write_shown(study, tables.attention_table(study, figures.measured_attention(study, "attention_means")))
+    write_shown(study, attention_table(study, figures.measured_attention(study, "attention_means")))
     return tables_folder(study) / "attention.csv"
 
 

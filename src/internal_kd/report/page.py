@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from internal_kd.errors import UserError
 from internal_kd.plan.study import Study
+from internal_kd.report import appendix_tables as appendix
 from internal_kd.report import reproduce, tables
 from internal_kd.report.answer import Findings
 from internal_kd.report.attention_figures import attention_names
 from internal_kd.report.cells import primary_rows
-from internal_kd.report.figures import MOST_PANELS, at_point, figure_paths, measured_attention
-from internal_kd.report.frames import read_frame, read_or_empty
-from internal_kd.report.layout import Layout, Shown, Strong, number
+from internal_kd.report.figures import EXPLAINED, MOST_PANELS, at_point, figure_paths, measured_attention
+from internal_kd.report.frames import Frames, read_or_empty
+from internal_kd.report.layout import Layout, Shown, Strong
 from internal_kd.report.settings import settings_table
 from internal_kd.report.sweeps import cost_points, sweep_name
 from internal_kd.report.tables import NEW
@@ -70,10 +71,9 @@ class _Page:
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.layout = Layout(study, read_frame(study, "tasks"))
-        self.runs = read_frame(study, "runs")
-        self.main = read_frame(study, "main")
-        self.comparisons = read_frame(study, "comparisons")
+        self.frames = Frames(study)
+        self.layout = Layout(study, self.frames["tasks"])
+        self.runs = self.frames["runs"]
         self.findings = Findings(study, self.layout)
         self.why = self.findings.why()
 
@@ -148,81 +148,51 @@ class _Page:
         return [fact for fact in (*facts, tasks) if fact]
 
     def _claims(self) -> list[dict[str, str]]:
-        return read_frame(self.study, "claims").to_dict("records")
+        return self.frames["claims"].to_dict("records")
 
     # Tables and figures
 
     def _main(self) -> Shown:
         """Return the open main table: of too many rows those at the shown point, of too many tasks their mean."""
-        many = self.main.groupby(["method", *self.study.axes]).ngroups > MOST_ROWS
-        rows = at_point(self.study, self.main) if many else self.main
-        table = tables.main_table(self.layout, rows, self.comparisons, all_metrics=False)
+        many = self.frames["main"].groupby(["method", *self.study.axes]).ngroups > MOST_ROWS
+        rows = at_point(self.study, self.frames["main"]) if many else self.frames["main"]
+        table = tables.main_table(self.layout, rows, self.frames["comparisons"], all_metrics=False)
         shares = all(is_share(metric) for metric in self.layout.metrics.values())
         if len(table.parts) == 1 or not shares:
             return table
-        return tables.summary_table(self.layout, rows, at_point(self.study, read_frame(self.study, "pooled")))
+        return tables.summary_table(self.layout, rows, at_point(self.study, self.frames["pooled"]))
 
     def _tables(self) -> dict[str, Any]:
         study, layout = self.study, self.layout
-        frames = {
-            name: read_frame(study, name) for name in ("fidelity", "calibration", "classes", "confusion", "phenomena")
-        }
-        confusion, phenomena = at_point(study, frames["confusion"]), at_point(study, frames["phenomena"])
-        return {
-            "primary": tables.comparisons_table(layout, self.comparisons[self.comparisons["family"] == "primary"]),
-            "secondary": tables.comparisons_table(layout, self.comparisons[self.comparisons["family"] != "primary"]),
-            "pooled": tables.pooled_table(layout, read_frame(study, "pooled")),
-            "main": tables.main_table(layout, self.main, self.comparisons),
-            "efficiency": tables.efficiency_table(layout, read_frame(study, "efficiency"), self.main),
-            "classes": tables.classes_table(layout, at_point(study, frames["classes"])),
-            "confusion": [tables.confusion_table(layout, confusion, task) for task in dict.fromkeys(confusion["task"])],
-            "phenomena": [tables.phenomena_table(layout, phenomena, task) for task in dict.fromkeys(phenomena["task"])],
+        classes, confusion, phenomena = (
+            at_point(study, self.frames[name]) for name in ("classes", "confusion", "phenomena")
+        )
+        family = self.frames["comparisons"]["family"] == "primary"
+        laid_out = {name: lay_out(layout, self.frames) for name, lay_out in tables.LAID_OUT.items()}
+        return laid_out | {
+            "primary": tables.comparisons_table(layout, self.frames["comparisons"][family]),
+            "secondary": tables.comparisons_table(layout, self.frames["comparisons"][~family]),
+            "classes": appendix.classes_table(layout, classes),
+            "confusion": [appendix.confusion_table(layout, confusion, t) for t in dict.fromkeys(confusion["task"])],
+            "phenomena": [appendix.phenomena_table(layout, phenomena, t) for t in dict.fromkeys(phenomena["task"])],
             "disagreements": self._disagreements(),
-            "fidelity": tables.fidelity_table(layout, frames["fidelity"]),
-            "calibration": tables.calibration_table(layout, frames["calibration"]),
-            "expected_best": tables.best_table(layout, read_frame(study, "expected_best")),
-            "attention": tables.attention_table(study, measured_attention(study, "attention_means")),
-            "published": tables.published_table(layout, read_frame(study, "published")),
-            "claims": tables.claims_table(read_frame(study, "claims")),
+            "expected_best": appendix.best_table(layout, self.frames["expected_best"]),
+            "attention": appendix.attention_table(study, measured_attention(study, "attention_means")),
             "settings": settings_table(study),
-            "warnings": self._all_warnings(),
-            "missing": self._missing(),
-            "runs": self._runs(),
+            "warnings": appendix.warnings_table(self.findings.warnings()),
+            "missing": appendix.missing_table(self.runs),
+            "runs": appendix.runs_table(self.runs),
         }
 
     def _disagreements(self) -> list[Shown]:
-        frame = at_point(self.study, read_frame(self.study, "disagreements"))
+        frame = at_point(self.study, self.frames["disagreements"])
         lines = self.findings.question()
         order = lines[lines["scope"] == NEW].sort_values("difference", ascending=False)["method"]
         chosen = next((method for method in order if method in set(frame["method"])), None)
         if chosen is None:
             return []
         tasks = [task for task in self.study.tasks if ((frame["task"] == task) & (frame["method"] == chosen)).any()]
-        return [tables.disagreements_table(self.layout, frame, task, chosen) for task in tasks]
-
-    def _all_warnings(self) -> Shown:
-        lines = tuple(
-            (w["row"], w["task"], w["kind"], w["who"], w["value"], w["reference"]) for w in self.findings.warnings()
-        )
-        return Shown("warnings", ("method", "task", "what", "seeds", "score", "majority"), lines, "llllrr")
-
-    def _missing(self) -> Shown:
-        lost = self.runs[self.runs["problem"] != ""]
-        lines = tuple((line["label"], line["fingerprint"], line["problem"]) for _, line in lost.iterrows())
-        return Shown("missing", ("run", "fingerprint", "problem"), lines, "lll")
-
-    def _runs(self) -> Shown:
-        done = self.runs[self.runs["problem"] == ""]
-        lines = tuple(
-            (
-                line["label"], line["fingerprint"], str(line["git_commit"])[:8],
-                f"{line['device']}, {line['precision']}", number("seconds", ",.0f")(line),
-                str(line["finished"])[:16].replace("T", " "),
-            )
-            for _, line in done.iterrows()
-        )  # fmt: skip
-        header = ("run", "fingerprint", "commit", "device", "seconds", "finished (UTC)")
-        return Shown("runs", header, lines, "llllrl", "Seconds compare only on one device with the same load.")
+        return [appendix.disagreements_table(self.layout, frame, task, chosen) for task in tasks]
 
     def _figures(self, answered: bool) -> dict[str, Any]:
         study = self.study
@@ -230,10 +200,10 @@ class _Page:
             "forest": answered,
             "forest_by_task": answered and len(study.tasks) > MOST_PANELS,
             "cost": len(cost_points(study)["score"].dropna()) > 1,
-            "scores": self.main["mean"].notna().any(),
-            "learning": len(read_frame(study, "curves")) > 0,
+            "scores": self.frames["main"]["mean"].notna().any(),
+            "learning": len(self.frames["curves"]) > 0,
         }
-        has |= {name: name in self.why for name in ("attention", "agreement", "mistakes", "calibration")}
+        has |= {name: name in self.why for name in EXPLAINED}
         return {name: self._figure(name) if shown_ else None for name, shown_ in has.items()}
 
     def _attention(self) -> dict[str, list[dict[str, Any]]] | None:

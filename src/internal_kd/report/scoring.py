@@ -48,13 +48,9 @@ def run_lines(results: StudyResults) -> Lines:
             done = results.evidence.finished.get(run.fingerprint)
             record = done.record if done else {}
             own = {name: record.get(name) for name in RECORDED}
-            answers = None
-            if done:
-                predicted = done.predicted()
-                answers = len(np.unique(predicted[predicted >= 0] if predicted.ndim > 1 else predicted))
             more = {
-                "fingerprint": run.fingerprint, "label": run.label, "seed": run.seed, "answers": answers,
-                "problem": results.evidence.problems.get(run.fingerprint, ""), "majority": record.get("majority"),
+                "fingerprint": run.fingerprint, "label": run.label, "seed": run.seed,
+                "problem": results.evidence.problems.get(run.fingerprint, ""),
             }  # fmt: skip
             lines.append(own | cell.columns() | more)  # a varied key may be recorded too
     return lines
@@ -86,15 +82,13 @@ def main_lines(results: StudyResults) -> Lines:
         values, mean = results.scores(cell, column.name), means[cell.key, column.name]
         teacher = teacher_of(cell, results.cells)
         of_teacher = means[teacher.key, column.name] if teacher else None
-        share, std = score_share(mean, of_teacher, column.metric), std_over_seeds(values)
         with_error = results.mean(cell, column) if mean is not None else None
         records = [done.record for done in results.finished(cell)]
         lines.append(
             {
                 **cell.columns(), "metric": column.name, "seeds": len(values), "planned": len(cell.runs), "mean": mean,
-                "std": std, "low": with_error and with_error.low, "high": with_error and with_error.high,
-                "teacher_share": share,
-                "teacher_share_std": std * share / mean if std is not None and share and mean else None,
+                "std": std_over_seeds(values), "low": with_error and with_error.low,
+                "high": with_error and with_error.high, "teacher_share": score_share(mean, of_teacher, column.metric),
                 "majority": results.majority.get((cell.task, column.name)),
                 "encoder_parameters": records[0].get("encoder_parameters") if records else None,
                 "total_parameters": records[0].get("total_parameters") if records else None,

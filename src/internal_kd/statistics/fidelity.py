@@ -66,7 +66,6 @@ class Fidelity:
         repeated: share of the teacher's mistakes that are repeated.
         excess: that share less the share that chance would repeat; NaN if the teacher makes no mistake.
         shared: each seed's repeated mistakes.
-        shared_if_wrong: the same among examples that both get wrong; None for two classes, where they always agree.
     """
 
     both_right: int
@@ -78,7 +77,6 @@ class Fidelity:
     repeated: Mean
     excess: Mean
     shared: tuple[SharedMistakes, ...]
-    shared_if_wrong: tuple[SharedMistakes, ...] | None
 
 
 def fidelity(labels: Any, teacher: Any, students: Sequence[Any]) -> Fidelity:
@@ -119,11 +117,6 @@ def fidelity(labels: Any, teacher: Any, students: Sequence[Any]) -> Fidelity:
         repeated=_share([v for _, v in repeated], [s for s, _ in repeated], "repeated mistakes", (0.0, 1.0)),
         excess=_share([v for _, v in excess], [s for s, _ in excess], "mistakes repeated beyond chance", (-1.0, 1.0)),
         shared=tuple(repeats.shared for repeats in found),
-        shared_if_wrong=None
-        if teacher.shape[1] == 2
-        else tuple(
-            shared_mistakes(labels[of], answer[of], own[of]) for of, own in zip(both_wrong, answers, strict=True)
-        ),
     )
 
 
