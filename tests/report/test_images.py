@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from internal_kd.files import read_json
 from internal_kd.params import merge, parse_params, read_yaml
 from internal_kd.plan.study import Study, plan_study
 from internal_kd.report.frames import read_frame
+from internal_kd.report.latency import measure_latencies
 from internal_kd.report.make import evaluate, plot, render
 from internal_kd.statistics import best_shift, shifted_predictions
 from tiny_study import ROOT
@@ -135,3 +137,26 @@ def test_trees_are_described_and_pictured(study: Study) -> None:
     plot(study)
     page = render(study).read_text()
     assert "tree filters digits" in page and "digits: there is no dev set" in page
+
+
+@pytest.mark.parametrize("method", ["hard", "tree"])
+def test_a_run_is_exported_as_a_folder_that_opens_alone_and_as_onnx(study: Study, method: str) -> None:
+    from internal_kd.data.inputs import EncodedTask
+    from internal_kd.export.export import export_students
+    from internal_kd.export.onnx import missing_packages, open_onnx
+    from internal_kd.learners.small import open_network
+
+    (marker,) = export_students(study, method=method, to=Path(f"exported-{method}"), say=lambda line: None)
+    record, folder = read_json(marker), marker.parent
+    assert record["as_predicted"]["same"] == 1.0
+    batch = EncodedTask.of(study.tasks["digits"]).split("dev").batch(np.arange(8))
+    logits = open_network(folder / "model").read(batch)["logits", 0].detach().numpy()
+    if not missing_packages():
+        assert np.allclose(open_onnx(folder / "onnx/model.onnx", threads=1).answer(batch), logits, atol=1e-4)
+    card = (folder / "model/README.md").read_text()
+    assert "image-classification" in card and "test set" in card and "tokens" not in card.split("## Data")[0]
+
+
+def test_timed_as_encoders_are(study: Study) -> None:
+    lines = measure_latencies(study)
+    assert set(lines["batch"]) == {1, 32} and len(set(lines["learner"])) == 3

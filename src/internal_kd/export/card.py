@@ -14,7 +14,7 @@ import yaml
 from internal_kd.distillation.curricula import Schedule
 from internal_kd.export.card_header import NOT_STATED, header, model_name
 from internal_kd.export.facts import ONNX, ONNX_INT8, TORCH, ExportFacts, ScoreLine
-from internal_kd.export.model_folder import Agreement
+from internal_kd.export.model_folder import Agreement, is_encoder
 from internal_kd.export.onnx import EXTRA, FP32, INT8
 from internal_kd.export.words import settings_of, start_text, teacher_text
 from internal_kd.plan.runs import Run
@@ -76,6 +76,14 @@ def _one_line(value: Any) -> Any:
     return text
 
 
+# What a network that plain transformers does not open takes, by the form of its inputs.
+READS = {
+    "pixels": '{"pixels": images}  # (B, height, width, channels) uint8',
+    "tokens": '{"input_ids": ids, "attention_mask": mask}  # of the tokenizer in this folder',
+    "sentences": '{"sentences": vectors}  # (B, width), the encoder\'s mean state over tokens',
+}
+
+
 def values_of(facts: ExportFacts) -> dict[str, Any]:
     """Return everything that the template names."""
     run, choice, record, info = facts.run, facts.choice, facts.record, facts.task.info
@@ -85,7 +93,10 @@ def values_of(facts: ExportFacts) -> dict[str, Any]:
         "header": _AsItIs(header(facts)),
         "name": model_name(run),
         "layers": count(run.depth, "layer") if run.depth else "unknown depth",
-        "model_type": facts.encoder["model_type"],
+        "plain": is_encoder(run),
+        "model_type": facts.encoder["model_type"] if is_encoder(run) else run.method.learner.kind,
+        "reads": READS[run.inputs.form],
+        "scored_on": info.scored_on,
         "encoder_size": millions(record["encoder_parameters"]),
         "total_size": millions(record["total_parameters"]),
         "does": _does(facts),
@@ -115,7 +126,7 @@ def values_of(facts: ExportFacts) -> dict[str, Any]:
         "sha256": facts.task.sha256,
         "trained_on": _trained_on(run),
         "encoder": facts.encoder,
-        "licence": run.reader.encoder.licence or NOT_STATED,
+        "licence": (run.encoder.encoder.licence if run.encoder else "") or NOT_STATED,
         "teacher_fingerprints": _AsItIs(joined(f"`{teacher.fingerprint}`" for teacher in run.teachers)),
         "start": start_text(run),
         "losses": _losses(run),
@@ -160,7 +171,7 @@ def limits(facts: ExportFacts) -> list[str]:
 
 def _does(facts: ExportFacts) -> str:
     info = facts.task.info
-    what = "pairs of texts" if info.texts == 2 else "texts"
+    what = {0: "images", 1: "texts"}.get(info.texts, "pairs of texts")
     if not info.labels:
         return f"rates {what}"
     labels = joined(info.labels[:20]) if len(info.labels) <= 20 else f"{len(info.labels)} classes"

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.export.facts import ExportFacts
-from internal_kd.params.data import FilesEntry, GlueEntry
+from internal_kd.export.model_folder import is_encoder
+from internal_kd.params.data import OWN, GlueEntry
 from internal_kd.plan.runs import Run
 from internal_kd.report.words import base_metric
 from internal_kd.tasks.glue import GLUE
@@ -33,17 +34,19 @@ def header(facts: ExportFacts) -> str:
     """Return the front matter that the hub reads, with only what is known, without its lines of dashes."""
     from huggingface_hub import ModelCardData
 
-    run, encoder = facts.run, facts.run.reader.encoder
-    data = run.inputs.data
-    licence: dict[str, Any] = {key: value for key, value in licence_of(encoder.licence).items() if value}
+    run, encoder = facts.run, facts.run.encoder.encoder if facts.run.encoder else None
+    data, plain = run.inputs.data, is_encoder(facts.run)
+    stated = encoder.licence if encoder else NOT_STATED
+    licence: dict[str, Any] = {key: value for key, value in licence_of(stated).items() if value}
+    kind = facts.encoder["model_type"] if plain else run.method.learner.kind
     card = ModelCardData(
         # Generated and GLUE texts are English; of a user's own nothing is known.
-        language=None if isinstance(data.entry, FilesEntry) else "en",
+        language=None if isinstance(data.entry, OWN) else "en",
         **licence,
-        library_name="transformers",
-        pipeline_tag="text-classification",
-        tags=[facts.encoder["model_type"], *(["knowledge-distillation"] if run.parts else [])],
-        base_model=encoder.id if encoder.source == "hub" else None,
+        library_name="transformers" if plain else "internal-kd",
+        pipeline_tag=_task_type(facts),
+        tags=[kind, *(["knowledge-distillation"] if run.parts else [])],
+        base_model=encoder.id if encoder and plain and encoder.source == "hub" else None,
         datasets=[data.hub.repository] if data.hub is not None else None,
         metrics=sorted({hub_metric(metric) for metric in facts.task.info.metrics}),
         model_name=model_name(run),
@@ -54,7 +57,8 @@ def header(facts: ExportFacts) -> str:
 
 def model_name(run: Run) -> str:
     """Return a name such as ``bert-base-uncased-L6-rte-stacked``."""
-    return f"{run.reader.name}-{run.method.variant}-{run.task}-{run.method.name}"
+    encoder = f"{run.encoder.name}-" if run.encoder and is_encoder(run) else ""
+    return f"{encoder}{run.method.variant}-{run.task}-{run.method.name}"
 
 
 def licence_of(stated: str) -> dict[str, str | None]:
@@ -72,6 +76,10 @@ def hub_metric(name: str) -> str:
     return HUB_METRICS.get(base_metric(name), base_metric(name))
 
 
+def _task_type(facts: ExportFacts) -> str:
+    return "text-classification" if facts.task.info.texts else "image-classification"
+
+
 def _results(facts: ExportFacts) -> list[EvalResult] | None:
     from huggingface_hub import EvalResult
 
@@ -79,7 +87,7 @@ def _results(facts: ExportFacts) -> list[EvalResult] | None:
     glue = GLUE[str(data.glue)] if isinstance(data.entry, GlueEntry) else None
     results = [
         EvalResult(
-            task_type="text-classification",
+            task_type=_task_type(facts),
             dataset_type=data.hub.repository if data.hub else (glue.name if glue else info.name),
             dataset_name=info.title,
             dataset_config=glue.hub_config if glue else None,

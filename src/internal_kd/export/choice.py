@@ -19,8 +19,8 @@ from internal_kd.statistics import mean_over_seeds, std_over_seeds
 from internal_kd.tasks.info import ScoreColumn, TaskInfo
 from internal_kd.tasks.metrics import METRICS
 
-# What the Hugging Face format has a class for.
-EXPORTABLE = ("encoder", "finished")
+# Learners of a plugin have a format of their own.
+EXPORTABLE = ("encoder", "finished", "mlp", "cnn", "soft_tree")
 # Means that differ by less are equal: sums of the same numbers in another order.
 _EQUAL = 1e-12
 
@@ -225,7 +225,7 @@ def _exportable(cells: list[Cell], task: str) -> list[Cell]:
         return chosen
     if cells:
         raise UserError(
-            f"{task}: a learner of kind {cells[0].method.learner.kind!r} has no Hugging Face format to be saved in"
+            f"{task}: a learner of kind {cells[0].method.learner.kind!r} has no format to be exported in"
         )
     raise UserError(f"{task}: the study has no student to export; name a method")
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from internal_kd.data.examples import TaskOnDisk, read_task
-from internal_kd.data.inputs import EncodedExamples, EncodedTask
+from internal_kd.data.inputs import EncodedTask
+from internal_kd.distillation.batches import Examples
 from internal_kd.distillation.hardware import Hardware, choose_hardware
 from internal_kd.distillation.predicting import predict_logits
 from internal_kd.errors import UserError
@@ -34,8 +35,9 @@ from internal_kd.export.model_folder import (
     Caller,
     agreement,
     check_tokenizer,
+    exported_caller,
+    is_encoder,
     load_exported,
-    plain_caller,
     write_model_folder,
 )
 from internal_kd.export.onnx import (
@@ -48,9 +50,11 @@ from internal_kd.export.onnx import (
     missing_packages,
     open_onnx,
     write_onnx,
+    write_small_onnx,
 )
 from internal_kd.export.scores import defined_score, predictions_of
 from internal_kd.files import publish, read_mapping, remove, staging_folder, write_json
+from internal_kd.learners.small import open_network
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import WEIGHTS, is_complete, read_record, verified_folder
 from internal_kd.plan.study import Study
@@ -60,7 +64,7 @@ from internal_kd.steps.encode import encode_task
 from internal_kd.tasks.kinds import KINDS
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    pass
 
 # Of timing, for each batch size; at least 5 rounds are made, whatever they take.
 SECONDS = 5.0
@@ -180,20 +184,23 @@ def _fill(study: Study, choice: Choice, task: TaskOnDisk, folder: Path) -> Expor
     if not is_complete(run.inputs):  # scratch; a pulled run has none
         encode_task(run.inputs)
     data = EncodedTask.of(run.inputs)
-    dev = data.texts("dev")
+    dev = data.split("dev")
     (folder / "params.yaml").write_text(study.as_yaml(), encoding="utf-8")
     write_model_folder(run, info, folder / "model")
-    uses_types = check_tokenizer(folder / "model", task.frame("dev"), dev)
-    model = load_exported(folder / "model")
+    model = exported_caller(run, folder / "model")
     gpu, cpu = choose_hardware("fp32"), Hardware(torch.device("cpu"), "fp32")
-    gpu.place(model)
-    logits = {TORCH: _predict(plain_caller(model), dev, gpu)}
+    gpu.place(model.module)
+    logits = {TORCH: _predict(model, dev, gpu)}
     as_predicted = _check_as_predicted(run, dev, logits[TORCH])
     _write_submission(run, data, model, gpu, folder / "submission")
-    cpu.place(model)
+    cpu.place(model.module)
+    uses_types = is_encoder(run) and check_tokenizer(folder / "model", task.frame("dev"), data.texts("dev"))
     sessions = {}
     if not missing_packages():
-        write_onnx(load_exported(folder / "model", "eager"), folder / "onnx", uses_types=uses_types)
+        if is_encoder(run):
+            write_onnx(load_exported(folder / "model", "eager"), folder / "onnx", uses_types=uses_types)
+        else:
+            write_small_onnx(open_network(folder / "model"), folder / "onnx")  # type: ignore[arg-type]
         for name, file in ((ONNX, FP32), (ONNX_INT8, INT8)):
             graph = open_onnx(folder / "onnx" / file, threads=torch.get_num_threads())
             logits[name] = _predict(graph.caller(), dev, cpu)
@@ -207,7 +214,7 @@ def _fill(study: Study, choice: Choice, task: TaskOnDisk, folder: Path) -> Expor
         choice=choice,
         task=task,
         record=read_record(run),
-        encoder=read_mapping(run.reader.marker),
+        encoder=read_mapping(run.encoder.marker) if run.encoder else {},
         as_predicted=as_predicted,
         sizes=_sizes(folder),
         scores=scores,
@@ -220,11 +227,11 @@ def _fill(study: Study, choice: Choice, task: TaskOnDisk, folder: Path) -> Expor
     )
 
 
-def _predict(caller: Caller, examples: EncodedExamples, hardware: Hardware) -> np.ndarray:
+def _predict(caller: Caller, examples: Examples, hardware: Hardware) -> np.ndarray:
     return predict_logits(caller, examples, hardware, batch_size=BATCH)  # type: ignore[arg-type]
 
 
-def _check_as_predicted(run: Run, dev: EncodedExamples, logits: np.ndarray) -> Agreement:
+def _check_as_predicted(run: Run, dev: Examples, logits: np.ndarray) -> Agreement:
     recorded = predictions_of(run)
     order = np.argsort(np.asarray(dev.idx), kind="stable")
     found = agreement(recorded.logits, logits[order], TOLERANCES[read_record(run)["precision"]])
@@ -247,13 +254,14 @@ def _onnx_facts(run: Run, logits: Mapping[str, np.ndarray]) -> OnnxFacts:
     return OnnxFacts(found, agreement(logits[TORCH], logits[ONNX_INT8], None), versions_of("torch", *PACKAGES))
 
 
-def _time(run: Run, model: PreTrainedModel, graphs: Mapping[str, OnnxModel], dev: EncodedExamples) -> list[LatencyLine]:
-    """Time a run beside the first of its teachers whose weights are here; each as transformers alone loads it."""
+def _time(run: Run, model: Caller, graphs: Mapping[str, OnnxModel], dev: Examples) -> list[LatencyLine]:
+    """Time a run beside the first of its teachers whose weights are here and that reads the same."""
     asked: dict[str, Callable[[Any], object]] = {}
-    teacher = next((one for one in run.teachers if (one.folder / WEIGHTS).is_file()), None)
+    kept = (one for one in run.teachers if (one.folder / WEIGHTS).is_file())
+    teacher = next((one for one in kept if one.inputs.form == run.inputs.form), None)
     if teacher is not None:
-        asked[TEACHER] = plain_caller(load_exported(verified_folder(teacher, "model"))).read
-    asked[TORCH] = plain_caller(model).read
+        asked[TEACHER] = exported_caller(teacher, verified_folder(teacher, "model")).read
+    asked[TORCH] = model.read
     for name, graph in graphs.items():
         asked[name] = graph.answer
     return time_contestants(asked, dev, seconds=SECONDS)
@@ -264,12 +272,12 @@ def _sizes(folder: Path) -> dict[str, int]:
     return {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
 
 
-def _write_submission(run: Run, data: EncodedTask, model: PreTrainedModel, hardware: Hardware, folder: Path) -> None:
+def _write_submission(run: Run, data: EncodedTask, model: Caller, hardware: Hardware, folder: Path) -> None:
     glue = run.inputs.data.glue
     for split, name in submission_files(glue, data.info).items():
         folder.mkdir(exist_ok=True)
-        test = data.texts(split)
-        text = submission_text(str(glue), test.idx, _predict(plain_caller(model), test, hardware))
+        test = data.split(split)
+        text = submission_text(str(glue), test.idx, _predict(model, test, hardware))
         (folder / name).write_text(text, encoding="utf-8")
 
 

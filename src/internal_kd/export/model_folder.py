@@ -13,6 +13,7 @@ from internal_kd.data.inputs import EncodedExamples
 from internal_kd.data.tokenizers import load_tokenizer
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping, verified
+from internal_kd.learners.small import open_network
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import verified_folder
 from internal_kd.tasks.info import TaskInfo
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 VALUE_LABEL = "score"
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pixels", "sentences")
 # Largest difference of a logit, as a share of the largest one (of 1 where that is smaller). Dev predictions made under
 # bf16 autocast have its rounding (8 bits of mantissa) in every layer; in fp32 only the order of sums differs.
 TOLERANCES = {"fp32": 1e-3, "bf16": 1e-1}
@@ -60,7 +61,7 @@ def agreement(one: np.ndarray, other: np.ndarray, share: float | None) -> Agreem
 
 
 def write_model_folder(run: Run, info: TaskInfo, folder: Path) -> None:
-    """Write configuration with the names of the classes, weights as safetensors, and the tokenizer.
+    """Write configuration with the names of the classes, weights as safetensors, and of texts the tokenizer.
 
     Args:
         run: with weights. Learned projections are no part of them: they belong to the loss.
@@ -74,6 +75,11 @@ def write_model_folder(run: Run, info: TaskInfo, folder: Path) -> None:
     from internal_kd.learners.weights import load_classifier, load_finished, name_labels, save_classifier
 
     source = verified_folder(run, "model")
+    if not is_encoder(run):
+        run.method.learner.load(source, info.outputs, labels=info.labels or (VALUE_LABEL,)).save(folder)
+        if run.encoder is not None:
+            _tokenizer(run).save_pretrained(str(folder))
+        return
     finished = run.method.learner.kind == "finished"
     model = load_finished(source, info.outputs) if finished else load_classifier(source, info.outputs)
     name_labels(model, info.labels or (VALUE_LABEL,))
@@ -142,6 +148,19 @@ class Caller:
 def plain_caller(model: PreTrainedModel) -> Caller:
     """Return how a model that transformers alone has loaded is called."""
     return Caller(lambda batch: model(**batch).logits, model)
+
+
+def is_encoder(run: Run) -> bool:
+    """Whether a run's model is one that plain transformers opens."""
+    return run.method.learner.starts_from != "nothing"
+
+
+def exported_caller(run: Run, folder: Path) -> Caller:
+    """Return how the model in an exported folder is called, or in a run's own."""
+    if is_encoder(run):
+        return plain_caller(load_exported(folder))
+    network = open_network(folder)
+    return Caller(lambda batch: network.read(batch)["logits", 0], network.module)
 
 
 def check_tokenizer(folder: Path, texts: pd.DataFrame, split: EncodedExamples) -> bool:

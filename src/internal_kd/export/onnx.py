@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from internal_kd.learners.small_networks import SmallNetwork
+
 PACKAGES = ("onnx", "onnxruntime")
 EXTRA = "pip install '.[export]'"
 FP32, INT8 = "model.onnx", "model-int8.onnx"
@@ -46,9 +48,10 @@ class OnnxModel:
     session: Any
 
     def answer(self, batch: Mapping[str, Tensor]) -> np.ndarray:
-        """Return the logits of a batch of token ids, (B, C), fp32; token types are 0 if the batch has none."""
+        """Return the logits of a batch, (B, C), fp32; token types are 0 if a batch of token ids has none."""
         arrays = {name: tensor.numpy() for name, tensor in batch.items()}
-        arrays.setdefault("token_type_ids", np.zeros_like(arrays["input_ids"]))
+        if "input_ids" in arrays:
+            arrays.setdefault("token_type_ids", np.zeros_like(arrays["input_ids"]))
         return self.session.run(["logits"], {given.name: arrays[given.name] for given in self.session.get_inputs()})[0]
 
     def caller(self) -> Caller:
@@ -89,6 +92,38 @@ def write_onnx(model: PreTrainedModel, folder: Path, *, uses_types: bool) -> Non
     with _quiet():
         _export(model, folder / FP32, uses_types)
         quantize_dynamic(folder / FP32, folder / INT8, weight_type=QuantType.QInt8)
+
+
+def write_small_onnx(network: SmallNetwork, folder: Path) -> None:
+    """Write the same of a perceptron, a convolutional network or a soft tree; convolutions stay in fp32.
+
+    Args:
+        network: in eval mode.
+        folder: where to.
+    """
+    import torch
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    from internal_kd.learners.small_networks import TAKES
+
+    form, size = network.inputs.form, network.inputs.size
+    given: tuple[Tensor, ...] = (torch.zeros(2, *size),)
+    if form == "pixels":
+        given = (torch.zeros(2, *size, dtype=torch.uint8),)
+    elif form == "tokens":
+        given = (torch.ones(2, 7, dtype=torch.int64), torch.ones(2, 7, dtype=torch.int64))
+    names = list(TAKES[form])
+    free = {name: {0: "batch", **({1: "tokens"} if form == "tokens" else {})} for name in [*names, "logits"]}
+    free["logits"] = {0: "batch"}
+    folder.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        torch.onnx.export(
+            network.module, given, folder / FP32, input_names=names, output_names=["logits"], dynamic_axes=free,
+            dynamo=False,
+        )  # fmt: skip
+        quantize_dynamic(
+            folder / FP32, folder / INT8, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
+        )
 
 
 def _export(model: PreTrainedModel, path: Path, uses_types: bool) -> None:

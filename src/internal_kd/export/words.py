@@ -64,6 +64,8 @@ def start_text(run: Run) -> str:
     learner: Any = run.method.learner
     if learner.kind == "finished":
         return "its own, as they were"
+    if learner.starts_from == "nothing":
+        return "random"
     if run.first is None:
         return f"all layers of the pre-trained encoder {run.reader.name}"
     if learner.starts_from == "random":

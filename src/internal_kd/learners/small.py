@@ -15,7 +15,8 @@ from pydantic import Field
 
 from internal_kd.errors import UserError
 from internal_kd.fields import Count, Frozen, Positive, Share
-from internal_kd.learners.learner import OF_TREES, Form, InputShape, Network, Shape
+from internal_kd.files import read_mapping
+from internal_kd.learners.learner import OF_TREES, Form, InputShape, Network, Shape, parse_learner
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,7 +77,7 @@ class SmallLearner(Frozen):
             raise UserError(f"a {self.kind} is built from the shape of its inputs")
         with seeded(seed):
             module = self.module(source, outputs)
-        return SmallNetwork(module.eval(), self.kind, source, labels)
+        return SmallNetwork(module.eval(), self.model_dump(mode="json"), source, labels)
 
     def load(self, folder: Path, outputs: int, *, labels: Sequence[str] = ()) -> Network:
         """Return a finished network, in eval mode, as `Learner.load` does."""
@@ -88,11 +89,28 @@ class SmallLearner(Frozen):
             module.load_state_dict(weights)
         except RuntimeError as error:
             raise UserError(f"{folder} holds another {self.kind} than this ({str(error).splitlines()[0]})") from None
-        return SmallNetwork(module.eval(), self.kind, inputs, labels or names)
+        return SmallNetwork(module.eval(), self.model_dump(mode="json"), inputs, labels or names)
 
     @abstractmethod
     def module(self, inputs: InputShape, outputs: int) -> SmallModule:
         """Return the torch module, its weights drawn from torch's random state."""
+
+
+def open_network(folder: Path | str) -> Network:
+    """Return the network in a folder, as a run keeps it in ``model/`` and an export hands it on, in eval mode.
+
+    Raises:
+        UserError: the folder cannot be read, or holds another kind of model.
+
+    Example:
+        >>> network = open_network("results/mnist/export/mnist/model")  # doctest: +SKIP
+        >>> network.read({"pixels": images})["logits", 0].shape  # (B, height, width, channels) uint8  # doctest: +SKIP
+        torch.Size([32, 10])
+    """
+    config = read_mapping(Path(folder) / "config.json", "give the folder of an exported model")
+    if not isinstance(config.get("learner"), dict) or not config.get("labels"):
+        raise UserError(f"{folder} is no folder of a perceptron, a convolutional network or a soft tree")
+    return parse_learner(config["learner"]).load(Path(folder), len(config["labels"]))
 
 
 class ReadsTexts(SmallLearner):

@@ -47,7 +47,7 @@ class Features(nn.Module):
             return first
         if self.form == "tokens":
             assert mask is not None
-            occurs = torch.zeros(len(first), self.size[0], device=first.device)
+            occurs = torch.zeros(first.shape[0], self.size[0], device=first.device)
             return occurs.scatter(1, first, mask.to(occurs.dtype))
         scaled = first.float() / 255
         return scaled.flatten(1) if self.flat else scaled.permute(0, 3, 1, 2)
@@ -131,6 +131,7 @@ class SmallNetwork(Network):
     """A network without layers that others could compare with.
 
     Attributes:
+        described: its learner, as params.yaml describes it.
         inputs: what it reads.
         labels: names of the classes.
     """
@@ -138,13 +139,15 @@ class SmallNetwork(Network):
     module: SmallModule
     layers = width = heads = 0
 
-    def __init__(self, module: SmallModule, kind: str, inputs: InputShape, labels: Sequence[str] = ()) -> None:
-        self.module, self.kind, self.inputs, self.labels = module, kind, inputs, tuple(labels)
+    def __init__(
+        self, module: SmallModule, described: Mapping[str, Any], inputs: InputShape, labels: Sequence[str] = ()
+    ) -> None:
+        self.module, self.described, self.inputs, self.labels = module, described, inputs, tuple(labels)
         self.hands_out = getattr(module, "hands_out", frozenset({"logits"}))
 
     def read(self, batch: Mapping[str, Tensor], wanted: Wanted = LOGITS) -> Captured:
         """Return what is asked for, as `Network.read` describes."""
-        check_wanted(wanted, 0, self.hands_out, f"a {self.kind}")
+        check_wanted(wanted, 0, self.hands_out, f"a {self.described['kind']}")
         return self.module.hand_out([batch[name] for name in TAKES[self.inputs.form]], wanted)
 
     def constrain(self) -> None:
@@ -155,7 +158,8 @@ class SmallNetwork(Network):
         """Write config.json and model.safetensors."""
         folder.mkdir(parents=True, exist_ok=True)
         config: dict[str, Any] = {
-            "model_type": self.kind,
+            "model_type": self.described["kind"],
+            "learner": dict(self.described),
             "inputs": {"form": self.inputs.form, "size": list(self.inputs.size)},
             "labels": list(self.labels),
         }

@@ -72,7 +72,7 @@ class SoftTree(SmallModule):
         """
         decisions = self.inverse_temperature * self.gates(self.features(*given)).float()
         right, left = F.logsigmoid(decisions), F.logsigmoid(-decisions)
-        here = decisions.new_zeros(len(decisions), 1)
+        here = torch.zeros_like(decisions[:, :1])
         reached = []
         for level in range(self.depth):
             nodes = slice(2**level - 1, 2 ** (level + 1) - 1)

@@ -1,7 +1,7 @@
 """measure_latency: how long a forward pass of each learner of a study takes on this machine, in fp32 on one thread.
 
-Weights do not matter to the clock, so networks are drawn at random from the encoder's configuration: nothing needs to
-have been kept, and every learner of a study is measured in the same minute.
+Weights do not matter to the clock, so networks are drawn at random, encoders from the study's encoder's configuration:
+nothing needs to have been kept, and every learner of a study is measured in the same minute.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 
 from internal_kd.errors import UserError
 from internal_kd.files import Damaged, read_json, read_mapping, sha256_text, verified, write_json
-from internal_kd.learners.learner import Learner
+from internal_kd.learners.configs import read_config
+from internal_kd.learners.learner import InputShape, Learner
 from internal_kd.plan.identity import WORK
 from internal_kd.plan.store import is_complete
 from internal_kd.plan.study import Study
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from internal_kd.learners.learner import Network
 
 # Raised when the same study on the same machine would be measured differently.
-RECIPE = 2
+RECIPE = 3
 REMEMBERED = WORK / "latency"
 # Examples in a forward pass: one as it comes, and a batch.
 ONE, BATCH = 1, 32
@@ -51,28 +52,28 @@ def measure_latencies(study: Study, *, again: bool = False) -> pd.DataFrame:
     """Return the frame latency: every learner, for one example and for 32, at each task's median dev length.
 
     Learners take turns, so that a disturbance meets all of them; speed-ups are against the task's teacher. What this
-    machine has measured already is taken from ``work/latency`` unless ``again``. Without token ids or a configuration
-    there are no lines.
+    machine has measured already is taken from ``work/latency`` unless ``again``. Without a task's inputs there are no
+    lines, and of encoders none without a configuration. An image counts as one token.
     """
-    config, lengths = _config_folder(study), _median_lengths(study)
+    config, sizes = _config_folder(study), _sizes(study)
     learners = _learners(cells_of(study))
-    if config is None or not lengths or not learners:
+    if not sizes or not learners:
         return frame_of(study, "latency", [])
     machine, versions = machine_name(), versions_of("torch", "transformers")
-    text = (config / "config.json").read_text(encoding="utf-8")
-    what = f"{RECIPE} {text} {list(learners)} {sorted(set(lengths.values()))} {machine} {versions}"
+    text = (config / "config.json").read_text(encoding="utf-8") if config else ""
+    what = f"{RECIPE} {text} {list(learners)} {sorted(set(sizes.values()))} {machine} {versions}"
     memory = REMEMBERED / f"{sha256_text(what)[:12]}.json"
     if again or not memory.is_file():
-        networks = {key: network for key, cell in learners.items() if (network := _drawn(cell, config))}
-        write_json(memory, _measure(networks, sorted(set(lengths.values()))))
+        write_json(memory, [line for size in sorted(set(sizes.values())) for line in _measure(learners, config, size)])
     common: dict[str, Any] = {"threads": 1, "precision": "fp32", "machine": machine, "versions": versions}
     lines = [
         {"task": task, "method": learners[line["learner"]].method.name, "title": learners[line["learner"]].method.title}
         | line
+        | {"tokens": size[0] if len(size) == 1 else 1}
         | common
-        for task, tokens in lengths.items()
+        for task, size in sizes.items()
         for line in read_json(memory)
-        if line["tokens"] == tokens and line["learner"] in learners
+        if tuple(line["size"]) == size and line["learner"] in learners
     ]
     return frame_of(study, "latency", lines)
 
@@ -96,47 +97,67 @@ def _config_folder(study: Study) -> Path | None:
     return None
 
 
-def _median_lengths(study: Study) -> dict[str, int]:
-    from internal_kd.data.inputs import EncodedTask
+def _sizes(study: Study) -> dict[str, tuple[int, ...]]:
+    """Return, of every task whose inputs are here, (median dev length,) of texts or (height, width, channels)."""
+    from internal_kd.data.inputs import EncodedTask, input_shape
 
     found = {}
     for name, inputs in study.tasks.items():
         if is_complete(inputs) and is_complete(inputs.data):
             try:
-                found[name] = int(np.median(EncodedTask.of(inputs).split("dev").lengths))
+                lengths = EncodedTask.of(inputs).split("dev").lengths
+                found[name] = input_shape(inputs).size if inputs.form == "pixels" else (int(np.median(lengths)),)
             except Damaged as damaged:
                 print(f"warning: {damaged}", file=sys.stderr, flush=True)
     return found
 
 
-def _drawn(cell: Cell, config: Path) -> Network | None:
-    """Return a learner's network with random weights; None for one that cannot be drawn, such as a finished model."""
-    learner = cell.method.learner
+def _drawn(learner: Learner, config: Path | None, size: tuple[int, ...]) -> Network | None:
+    """Return a learner's network with random weights.
+
+    None for one that cannot be drawn, such as a finished model, or that does not read inputs of this size.
+    """
     if "start" in getattr(type(learner), "model_fields", {}):
         learner = learner.model_copy(update={"start": type(learner).model_validate({"start": "random"}).start})  # type: ignore[attr-defined]
     try:
-        return learner.build(config, 2, seed=0)
-    except UserError:
+        form = learner.form(len(size) > 1)
+        if learner.starts_from != "nothing":
+            return learner.build(config, 2, seed=0) if config else None
+        if form != "pixels":
+            facts = read_config(config) if config else {}
+            size = (int(facts["vocab_size" if form == "tokens" else "hidden_size"]),)
+        return learner.build(InputShape(form, size), 2, seed=0)
+    except (UserError, KeyError):
         return None
 
 
-def _measure(networks: Mapping[str, Network], lengths: list[int]) -> list[dict[str, Any]]:
-    import torch
-
+def _measure(cells: Mapping[str, Cell], config: Path | None, size: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Return the timings of every learner on inputs of one size."""
+    drawn = {key: _drawn(cell.method.learner, config, size) for key, cell in cells.items()}
+    networks = {key: network for key, network in drawn.items() if network is not None}
     lines = []
     with one_thread():
-        for tokens in lengths:
-            for batch in (ONE, BATCH):
-                # Ids that every vocabulary has.
-                ids = torch.randint(100, (batch, tokens), generator=torch.Generator().manual_seed(tokens))
-                inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-                passes = [_forward(network, [inputs]) for network in networks.values()]
-                timings = take_turns(passes, seconds=SECONDS)
-                lines += [
-                    {"learner": key, "layers": network.layers, "tokens": tokens, "batch": batch, **asdict(timing)}
-                    for (key, network), timing in zip(networks.items(), timings, strict=True)
-                ]
+        for batch in (ONE, BATCH) if networks else ():
+            passes = [_forward(network, [_inputs(network, batch, size)]) for network in networks.values()]
+            timings = take_turns(passes, seconds=SECONDS)
+            lines += [
+                {"learner": key, "layers": network.layers, "size": size, "batch": batch, **asdict(timing)}
+                for (key, network), timing in zip(networks.items(), timings, strict=True)
+            ]
     return lines
+
+
+def _inputs(network: Network, batch: int, size: tuple[int, ...]) -> Batch:
+    """Return random inputs of a network."""
+    import torch
+
+    shape = getattr(network, "inputs", None)
+    if shape is not None and shape.form != "tokens":
+        drawn = torch.zeros(batch, *shape.size)
+        return {shape.form: drawn.to(torch.uint8) if shape.form == "pixels" else drawn}
+    # Ids that every vocabulary has.
+    ids = torch.randint(100, (batch, size[0]), generator=torch.Generator().manual_seed(size[0]))
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def _forward(network: Network, batches: list[Batch]) -> Callable[[int], object]:
