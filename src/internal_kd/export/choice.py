@@ -224,9 +224,7 @@ def _exportable(cells: list[Cell], task: str) -> list[Cell]:
     if chosen:
         return chosen
     if cells:
-        raise UserError(
-            f"{task}: a learner of kind {cells[0].method.learner.kind!r} has no format to be exported in"
-        )
+        raise UserError(f"{task}: a learner of kind {cells[0].method.learner.kind!r} has no format to be exported in")
     raise UserError(f"{task}: the study has no student to export; name a method")
 
 
