@@ -37,6 +37,15 @@ def test_what_a_study_needs_is_never_listed(study: Study, overlay: Path, capsys:
     assert all(folder.is_dir() for folder in everything(study))
 
 
+def test_a_study_that_is_named_is_needed_wherever_its_overlay_lies(study: Study, overlay: Path) -> None:
+    complete(*study.runs)
+    elsewhere = overlay.rename("elsewhere.yaml")
+    assert gc("--delete", "--configfile", str(elsewhere)) == 0
+    assert all(run.folder.exists() for run in study.runs)
+    assert gc("--delete") == 0
+    assert not any(run.folder.exists() for run in study.runs)
+
+
 def test_what_no_study_needs_is_listed_and_deleted_only_on_request(
     study: Study, overlay: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,8 +17,9 @@ from internal_kd.params import read_yaml
 from internal_kd.plan.artefacts import Artefact
 from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
+from internal_kd.running.parameter_files import snapshot
 from internal_kd.running.results import recorded_key
-from internal_kd.running.snakemake_plan import RUN_RULES, STALE, WILDCARDS, Plan, make_plan, snapshot
+from internal_kd.running.snakemake_plan import RUN_RULES, STALE, WILDCARDS, Plan, make_plan
 from tiny_study import OVERLAY, complete, make_project, write_overlay
 
 

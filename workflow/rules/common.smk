@@ -10,8 +10,9 @@ from snakemake.logging import logger
 from internal_kd.errors import UserError
 from internal_kd.held import describe
 from internal_kd.running.dvc import unknown_to_dvc
+from internal_kd.running.environment import find_own_commands
 from internal_kd.running.project import INHERITED, at_work, end_work, start_work
-from internal_kd.running.snakemake_plan import WILDCARDS, find_own_commands, make_plan
+from internal_kd.running.snakemake_plan import WILDCARDS, make_plan
 from internal_kd.tracking.names import announce, is_announced
 
 # A DAG is a great many objects that live as long as Snakemake does: searching them for garbage at Python's usual rate

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from internal_kd.errors import UserError
 from internal_kd.running.overlays import OVERLAY_FLAGS, OVERLAY_SETTINGS
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ def study_of(options: Options, *, or_last: bool = False) -> Study:
         from internal_kd.running.dvc import LAST
 
         file = str(LAST) if LAST.is_file() else file
+    if not options.params and not Path(file).exists():
+        raise UserError(f"{Path.cwd()} has no {file}: change into an internal-kd project, or give --params FILE")
     return plan_study(load_params(file, options.overlay))
 
 

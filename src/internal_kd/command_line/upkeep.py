@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from internal_kd.command_line.commands import PARAMS, STUDY, Options, command, option, print_or_write
+from internal_kd.command_line.commands import STUDY, Options, command, option, print_or_write
 
 
 @command(
-    PARAMS,
+    *STUDY,
     option("--delete", action="store_true", help="remove what is listed, without asking"),
     option("--ignore", action="extend", nargs="+", default=[], metavar="FILE",
            help="an overlay that cannot be planned here and whose runs need not be kept"),
     example="internal-kd gc --delete --ignore config/glue-local.yaml",
-    reads="params.yaml, every overlay in config/, studies started otherwise, and what results were made from",
+    reads="params.yaml, overlays, all in config/ too, studies started otherwise, and what results were made from",
     writes="nothing; with --delete it removes folders of data/, work/ and results/runs/",
 )  # fmt: skip
 def gc(options: Options) -> int:
@@ -21,7 +21,8 @@ def gc(options: Options) -> int:
     from internal_kd.running.forecast import readable
     from internal_kd.running.gc import check_deletable, needed_here, remove, unneeded_here
 
-    needed = needed_here(Path(options.params or "params.yaml"), [Path(path) for path in options.ignore])
+    files = (tuple(map(Path, paths)) for paths in (options.overlay, options.ignore))
+    needed = needed_here(Path(options.params or "params.yaml"), *files)
     for path in needed.remembered:
         print(f"{path} is the study {path.stem!r} as last started here: its runs are kept while this file exists")
     for path, count in needed.results.items():

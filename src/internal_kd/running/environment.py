@@ -40,6 +40,14 @@ def prepare_environment(*, offline: bool = False) -> None:
         os.environ.update(OFFLINE)
 
 
+def find_own_commands() -> None:
+    """Put this Python's scripts first in PATH, so that jobs find `internal-kd` in an environment not activated."""
+    scripts = str(Path(sys.executable).parent)
+    paths = os.environ.get("PATH", "").split(os.pathsep)
+    if paths[0] != scripts:
+        os.environ["PATH"] = os.pathsep.join([scripts, *paths])
+
+
 def _is_writable(folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)

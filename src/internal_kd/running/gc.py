@@ -58,14 +58,16 @@ class Unneeded:
     size: int
 
 
-def needed_here(params: Path, ignored: Sequence[Path] = ()) -> Needed:
+def needed_here(params: Path, overlays: Sequence[Path] = (), ignored: Sequence[Path] = ()) -> Needed:
     """Plan the study of ``params``, that of every overlay in config/, those started otherwise, and the one at work.
+
+    ``overlays`` laid over ``params`` are a further one.
 
     Overlays may lie elsewhere or be combined, and values be given on the command line: what was last started like that
     is remembered by the study's name, and is needed too.
 
     Raises:
-        UserError: ``params`` itself cannot be planned.
+        UserError: ``params``, or with ``overlays``, cannot be planned.
     """
     artefacts: dict[Path, Artefact] = {}
     unplanned: list[tuple[Path, str]] = []
@@ -76,6 +78,7 @@ def needed_here(params: Path, ignored: Sequence[Path] = ()) -> Needed:
         artefacts.update({artefact.folder: artefact for artefact in study.artefacts.values()})
 
     add(params)
+    add(params, *overlays)
     described = [(params, overlay) for overlay in sorted(OVERLAYS.rglob("*.yaml"))]
     for files in (*described, *((file,) for file in remembered)):
         if files[-1] not in ignored:

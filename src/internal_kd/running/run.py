@@ -27,8 +27,8 @@ from typing import Any
 
 from internal_kd.errors import UserError
 from internal_kd.held import Hold, InUse, describe, held, take, wait_for
-from internal_kd.running.config_files import check_config_files
 from internal_kd.running.overlays import OVERLAY_FLAGS, OVERLAY_SETTINGS, spread_overlays
+from internal_kd.running.parameter_files import check_config_files
 from internal_kd.running.project import (
     INHERITED,
     RUN,

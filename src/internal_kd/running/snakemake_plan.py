@@ -6,9 +6,7 @@ nor what ``.snakemake/`` remembers can make it again; one that is missing or bro
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +15,11 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from internal_kd.errors import UserError
 from internal_kd.export.folders import export_path
 from internal_kd.export.folders import is_current as is_current_export
-from internal_kd.files import sha256_text, write_text
-from internal_kd.params import merge, parse_params, read_yaml, with_nulls
+from internal_kd.files import write_text
+from internal_kd.params import parse_params
 from internal_kd.plan.artefacts import Artefact, Data, Encoder
 from internal_kd.plan.identity import FINGERPRINT_PATTERN, WORK
 from internal_kd.plan.runs import Run
@@ -32,9 +28,9 @@ from internal_kd.plan.store import FOUND_DAMAGED, problem_with
 from internal_kd.plan.study import Study, plan_study
 from internal_kd.report.make import outputs
 from internal_kd.running.check import refuse_answers, warnings_of
-from internal_kd.running.config_files import MAIN
 from internal_kd.running.dvc import is_described, remember_study, runs_not_pulled, write_lists
 from internal_kd.running.make import WITHOUT_WEIGHTS, inputs_of, problem_for_readers, to_make
+from internal_kd.running.parameter_files import read_given, snapshot
 from internal_kd.running.results import is_current, published_path, recorded_key
 from internal_kd.running.status import describe, look
 
@@ -53,7 +49,6 @@ WILDCARDS = {
 RUN_RULES = ("distill_internals", "distill_labels", "train_teacher")
 NOTHING = r"(?!)"
 STALE = WORK / "stale"
-SNAPSHOTS = WORK / "params"
 
 
 @dataclass(frozen=True)
@@ -311,8 +306,8 @@ def make_plan(configfiles: Sequence[Path], given: Mapping[str, Any], *, main_pro
     Raises:
         UserError: what is wrong with the parameters, in one line.
     """
-    values = _parameters(configfiles, given)
-    study = plan_study(parse_params(values, " + ".join(_named(configfiles, given))))
+    values, name = read_given(configfiles, given)
+    study = plan_study(parse_params(values, name))
     plan = Plan(study, snapshot(values), is_described(configfiles, bool(given)), main_process)
     if main_process:
         refuse_answers(study)
@@ -320,40 +315,6 @@ def make_plan(configfiles: Sequence[Path], given: Mapping[str, Any], *, main_pro
         remember_study(study, plan.snapshot, described=plan.described, started=False)
         plan.remember_sources()
     return plan
-
-
-def _parameters(configfiles: Sequence[Path], given: Mapping[str, Any]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for file in (*((MAIN,) if MAIN.exists() or not configfiles else ()), *configfiles):
-        values = merge(values, read_yaml(file))
-    return with_nulls(merge(values, given), given)
-
-
-def _named(configfiles: Sequence[Path], given: Mapping[str, Any]) -> list[str]:
-    here = Path.cwd()
-    files = [str(file.relative_to(here)) if file.is_relative_to(here) else str(file) for file in configfiles]
-    return [str(MAIN), *files, *(["--config"] if given else [])]
-
-
-def snapshot(config: Mapping[str, Any]) -> Path:
-    """Write the merged configuration to ``work/params/<hash>.yaml`` and return that path.
-
-    Every job reads it there, so that --config, --configfile and an edit of params.yaml while jobs wait all mean
-    what they meant when the runs were planned.
-    """
-    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-    path = SNAPSHOTS / f"{sha256_text(text)[:12]}.yaml"
-    if not path.exists():
-        write_text(path, text)
-    return path
-
-
-def find_own_commands() -> None:
-    """Put this Python's scripts first in PATH, so that jobs find `internal-kd` in an environment not activated."""
-    scripts = str(Path(sys.executable).parent)
-    paths = os.environ.get("PATH", "").split(os.pathsep)
-    if paths[0] != scripts:
-        os.environ["PATH"] = os.pathsep.join([scripts, *paths])
 
 
 def _with_signature(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from internal_kd.errors import UserError
-from internal_kd.export.choice import name_of
 from internal_kd.plan.store import problem_with, read_record
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import cells_of
-from internal_kd.report.words import metric_title, seeds_of
 from internal_kd.tasks.info import TaskInfo
 from internal_kd.tasks.metrics import METRICS
 from internal_kd.tracking.names import MADE_BY, MAKER, experiment_name, identity_of
@@ -19,13 +16,10 @@ from internal_kd.tracking.runs import (
     TaskRuns,
     cell_content,
     cell_identity,
-    cell_text,
     finished_content,
     live_content,
 )
 from internal_kd.tracking.view import views
-
-LONGEST_NOTE = 20_000  # what MLflow takes
 
 
 @dataclass(frozen=True)
@@ -87,10 +81,11 @@ def _experiment(task: TaskRuns) -> ExperimentContent:
         seeds = (*done, *(seed for seed in begun if seed is not None))
         if seeds:
             methods.append(MethodContent(cell_content(task, cell, done) if done else None, seeds))
+    title = task.info.title if task.info else task.name
     layer_terms = dict.fromkeys(term for cell in task.cells for term in cell.method.layer_terms)
     metrics = [column.name for column in task.columns] or ["score"]
     tags = {
-        "mlflow.note.content": "\n".join(_note_of_task(task))[:LONGEST_NOTE],
+        "mlflow.note.content": f"{title} in the study {task.study.name}. Scores are on the dev set, means over seeds.",
         **views(metrics, list(layer_terms), ascending=not _is_better_high(metrics[0])),
         "mlflow.experiment.primaryMetric.name": metrics[0],
         MADE_BY: MAKER,
@@ -102,15 +97,3 @@ def _experiment(task: TaskRuns) -> ExperimentContent:
 
 def _is_better_high(metric: str) -> bool:
     return metric not in METRICS or METRICS[metric].higher_is_better
-
-
-def _note_of_task(task: TaskRuns) -> Iterator[str]:
-    title = task.info.title if task.info else task.name
-    yield f"{title} in the study {task.study.name}. Scores on the dev set, mean ± standard deviation over seeds."
-    yield ""
-    yield f"| method | {' | '.join(metric_title(column.name) for column in task.columns)} | seeds |"
-    yield f"| :-- |{' --: |' * (len(task.columns) + 1)}"
-    for cell in task.cells:
-        if done := task.finished(cell):
-            scores = " | ".join(cell_text(task, cell, column) for column in task.columns)
-            yield f"| {name_of(cell)} | {scores} | {seeds_of(len(done), len(cell.runs))} |"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -21,7 +21,8 @@ from internal_kd.files import read_mapping, sha256_text
 from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import Cell, teacher_of
-from internal_kd.report.words import count, metric_title, seeds_of, with_spread
+from internal_kd.report.scoring import score_share
+from internal_kd.report.words import seeds_of, with_spread
 from internal_kd.running.status import is_running, progress_file
 from internal_kd.statistics import mean_over_seeds, std_over_seeds
 from internal_kd.tasks.info import ScoreColumn, TaskInfo
@@ -182,7 +183,6 @@ def cell_content(task: TaskRuns, cell: Cell, seeds: Sequence[RunContent]) -> Run
         "fingerprints": " ".join(seed.tags["fingerprint"] for seed in seeds),
         "mlflow.source.name": "internal-kd publish-runs",
         "mlflow.source.type": "LOCAL",
-        "mlflow.note.content": _note_of_cell(task, cell),
     }
     started = min(seed.started for seed in seeds)
     return RunContent(name_of(cell), started, finished, params, tuple(_points(values, finished)), tags)
@@ -221,7 +221,6 @@ def _tags(task: TaskRuns, cell: Cell, run: Run) -> dict[str, str]:
         "dvc.folder": str(run.folder),
         "mlflow.source.name": "internal-kd make",
         "mlflow.source.type": "LOCAL",
-        "mlflow.note.content": f"{name_of(cell)} on {task.name}, seed {run.seed}. Files: `{run.folder}`.",
     }
 
 
@@ -255,12 +254,12 @@ def _score_text(task: TaskRuns, scores: Sequence[Mapping[str, float | None]]) ->
 
 
 def _teacher_share(task: TaskRuns, cell: Cell, column: ScoreColumn) -> float | None:
-    """Return a row's mean as a share of its teacher's; None for a teacher, or without a positive score of one."""
+    """Return a row's mean as a share of its teacher's; None for a teacher's own row."""
     above = teacher_of(cell, task.cells)
     if above is None or above == cell or not cell.is_student:
         return None
-    own, theirs = mean_over_seeds(task.scores(cell, column)), mean_over_seeds(task.scores(above, column))
-    return own / theirs if own is not None and theirs is not None and theirs > 0 else None
+    own, theirs = (mean_over_seeds(task.scores(one, column)) for one in (cell, above))
+    return score_share(own, theirs, column.metric)
 
 
 def _rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -319,18 +318,3 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 def _milliseconds(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
-
-
-def _note_of_cell(task: TaskRuns, cell: Cell) -> str:
-    layers = f", {count(cell.depth, 'layer')}" if cell.depth else ""
-    seeds = seeds_of(len(task.finished(cell)), len(cell.runs))
-    lines: Iterable[str] = (
-        f"- {metric_title(column.name)}: **{cell_text(task, cell, column)}**" for column in task.columns
-    )
-    return "\n".join([f"{name_of(cell)}{layers}; mean ± standard deviation over seeds ({seeds}):", "", *lines])
-
-
-def cell_text(task: TaskRuns, cell: Cell, column: ScoreColumn) -> str:
-    """Return a row's mean and standard deviation as people read them."""
-    own = task.scores(cell, column)
-    return with_spread(column.name, mean_over_seeds(own), std_over_seeds(own))
