@@ -19,11 +19,15 @@ from internal_kd.statistics import compare, holm, lead, mean_of, mean_score, poo
 from internal_kd.statistics.influence import influence
 from internal_kd.tasks.metrics import METRICS, score
 
+# Of tags: outside, the first and a further word of one kind of span.
+CLASSES = {"classes": 2, "tags": 3, "values": 2}
+
 
 def answers(rng, labels, seeds, accuracy, seed_std=0.0):
-    """Predictions of a two-class task, (seeds, examples), right at random."""
-    right = rng.random((seeds, len(labels))) < accuracy + seed_std * rng.standard_normal((seeds, 1))
-    return np.where(right, labels, 1 - labels)
+    """Predictions of two classes, (seeds, *labels.shape), right at random; of tags, O stands for B and B for others."""
+    alike = (seeds, *np.ones_like(labels.shape))
+    right = rng.random((seeds, *labels.shape)) < accuracy + seed_std * rng.standard_normal(alike)
+    return np.where(right, labels, labels != 1)
 
 
 def drawn(metric, seeds=4, examples=120, seed=0):
@@ -32,7 +36,8 @@ def drawn(metric, seeds=4, examples=120, seed=0):
     if METRICS[metric].kind == "values":
         labels = rng.normal(size=examples)
         return labels, *(labels + noise * rng.normal(size=(seeds, examples)) for noise in (1.0, 0.7))
-    labels = rng.integers(2, size=examples)
+    tags = METRICS[metric].kind == "tags"
+    labels = rng.integers(3, size=(examples, 5)) if tags else rng.integers(2, size=examples)
     return labels, *(answers(rng, labels, seeds, accuracy, 0.02) for accuracy in (0.7, 0.8))
 
 
@@ -72,9 +77,11 @@ def test_the_sides_may_be_swapped_and_seeds_and_examples_reordered(metric):
 def test_interval_and_p_never_disagree(data):
     examples, sides = data.draw(st.integers(2, 12)), [data.draw(st.integers(1, 4)) for _ in range(2)]
     metric = data.draw(st.sampled_from(list(METRICS)))
-    numbers = st.integers(0, 1 if METRICS[metric].kind == "classes" else 4)
-    labels = data.draw(arrays(int, examples, elements=numbers))
-    baseline, ours = (data.draw(arrays(int, (seeds, examples), elements=numbers)) for seeds in sides)
+    kind = METRICS[metric].kind
+    numbers = st.integers(0, {"classes": 1, "tags": 2, "values": 4}[kind])
+    shape = (examples, 3) if kind == "tags" else (examples,)
+    labels = data.draw(arrays(int, shape, elements=numbers))
+    baseline, ours = (data.draw(arrays(int, (seeds, *shape), elements=numbers)) for seeds in sides)
     confidence = data.draw(st.sampled_from([0.8, 0.95, 0.99]))
     result = compare(labels, baseline, ours, metric, confidence=confidence)
     for estimate in (result.new, result.dev):
@@ -90,9 +97,10 @@ def test_interval_and_p_never_disagree(data):
 @pytest.mark.parametrize("metric", METRICS)
 def test_influence_is_what_leaving_an_example_out_takes_away(metric):
     labels, baseline, _ = drawn(metric, examples=40)
-    found, of_examples = influence(metric, labels, baseline[0], 2)
+    found, of_examples = influence(metric, labels, baseline[0], CLASSES[METRICS[metric].kind])
     assert found == pytest.approx(score(labels, baseline[0], metric))
-    without = np.array([score(np.delete(labels, i), np.delete(baseline[0], i), metric, 2) for i in range(40)])
+    others = [np.arange(40) != example for example in range(40)]
+    without = np.array([score(labels[k], baseline[0, k], metric, CLASSES[METRICS[metric].kind]) for k in others])
     assert of_examples == pytest.approx(39 * (without.mean() - without), abs=1e-9)
     if metric == "accuracy":
         assert of_examples == pytest.approx((labels == baseline[0]) - found)
@@ -103,7 +111,7 @@ def test_the_error_over_examples_is_the_bootstrap_s(metric):
     labels, predicted, _ = drawn(metric, seeds=1, examples=400)
     rng = np.random.default_rng(2)
     picked = rng.integers(400, size=(1500, 400))
-    resampled = [score(labels[at], predicted[0, at], metric, 2) for at in picked]
+    resampled = [score(labels[at], predicted[0, at], metric, CLASSES[METRICS[metric].kind]) for at in picked]
     assert mean_score(labels, predicted, metric).new.error == pytest.approx(np.std(resampled), rel=0.1)
 
 
