@@ -1,4 +1,18 @@
-"""What tests share: a project folder of their own, a process to look at."""
+"""What tests share, and how they stay fast: eight minutes on two cores is what all of them may take together.
+
+A process that loads torch takes five seconds of a core before it does anything. So a test asks for the cheapest study
+that can break its promise:
+
+    planned             tiny_study.make_project and plan_here, in milliseconds
+    finished, untrained tiny_study.complete, completed.complete_everything; with predictions report/made_runs.py
+    trained             trained_study.trained to read, trained_copy to change: trained once for all workers
+    asked               forked.forked("snakemake", "--dry-run", ...) and "dvc", with what they load loaded already
+    really at work      one start that several promises share (integration, workflow/test_whole_study.py)
+
+A test in a process of its own says why. Nothing waits for seconds: tests wait for a line, a file, a lock or the end of
+a process (tiny_study.wait_until), and a test's timeout is the only limit. A property runs over a registry, so that a
+new entry is tested by being entered. Files marked slow run first, those with a timeout of their own before them.
+"""
 
 import subprocess
 import sys
