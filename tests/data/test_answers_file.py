@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from internal_kd.data.answer_forms import LABEL_SMOOTHING
-from internal_kd.data.answers_file import read_answers, write_answers
+from internal_kd.data.answers_file import read_answers
 from internal_kd.data.answers_match import AnswerRows, FileAnswers, align
 from internal_kd.errors import UserError
 
@@ -203,14 +203,6 @@ def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "answers.csv").write_text("text,label\n")
     with pytest.raises(UserError, match="no rows"):
         read_answers(tmp_path / "answers.csv", "classes", LABELS, TEXT)
-
-
-@pytest.mark.parametrize(("labels", "kind"), [(LABELS, "classes"), ((), "values")])
-def test_written_answers_are_read_back(tmp_path: Path, labels: tuple[str, ...], kind: str) -> None:
-    logits = np.random.default_rng(0).normal(size=(3, len(labels) or 1)).astype(np.float32)
-    write_answers(tmp_path / "out.jsonl", [12, 10, 11], logits, labels)
-    answers = align(read_answers(tmp_path / "out.jsonl", kind, labels, TEXT), [10, 11, 12], EXAMPLES, labels)
-    assert answers.idx.tolist() == [10, 11, 12] and (answers.logits == logits[[1, 2, 0]]).all()
 
 
 @pytest.mark.parametrize("content", ["text;label\nfine;yes\n", '"text";"label"\n"fine";"yes"\n'])

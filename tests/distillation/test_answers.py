@@ -1,4 +1,4 @@
-"""Answers in all their forms: of several teachers, of a file, of a teacher with a tokenizer of its own."""
+"""Answers in all their forms: of one teacher and of several."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_training import CPU, TinyExamples, tiny_teacher
 
-from internal_kd.distillation.answers import Answers, FromArrays, Live, Mean, mean_answer
+from internal_kd.distillation.answers import Answers, Live, Mean, mean_answer
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import LOGITS
 
@@ -74,56 +74,3 @@ def test_an_ensemble_asked_for_internals_alone_asks_one_member() -> None:
 
     found = Mean([teachers(1)[0], Silent()], "mean_logits", internals=0).answers(BATCH, frozenset({("cls", 2)}))
     assert set(found) == {("cls", 2)}
-
-
-def test_a_teacher_with_its_own_tokenizer_reads_its_own_tokens_and_hands_out_logits_only() -> None:
-    own = TinyExamples(6, shift=5)
-    live = Live(tiny_teacher(), CPU, own)
-    expected = Live(tiny_teacher(), CPU).answers(own.batch(np.array([3, 0, 4])), LOGITS)["logits", 0]
-    assert torch.equal(logits(live), expected)
-    with pytest.raises(UserError, match="attention of layer 2"):
-        live.answers(BATCH, frozenset({("attention", 2)}))
-    with pytest.raises(UserError, match="1018"):
-        live.answers(TinyExamples(7).batch(np.array([6])), LOGITS)
-
-
-# A file
-
-
-def test_answers_are_found_by_id_in_whatever_order_they_are_given() -> None:
-    order = np.array([4, 2, 0, 5, 1, 3])
-    values = np.arange(12, dtype=np.float32).reshape(6, 2)
-    assert logits(FromArrays(EXAMPLES.idx[order], values[order], CPU)).tolist() == values[[3, 0, 4]].tolist()
-
-
-def test_probabilities_come_back_as_they_were_certain_ones_too() -> None:
-    probabilities = np.array([[0.2, 0.8], [1.0, 0.0], [0.5, 0.5]])
-    answers = FromArrays(BATCH["idx"].numpy(), probabilities, CPU, probabilities=True)
-    assert torch.isfinite(logits(answers)).all()
-    torch.testing.assert_close(logits(answers).softmax(-1), torch.from_numpy(probabilities).float())
-
-
-def test_what_a_file_covers_is_known_and_what_it_does_not_is_named() -> None:
-    answers = FromArrays(EXAMPLES.idx[:4], np.zeros((4, 2)), CPU)
-    assert answers.covers(EXAMPLES.idx).tolist() == [True] * 4 + [False] * 2
-    assert not FromArrays(EXAMPLES.idx[:0], np.zeros((0, 2)), CPU).covers(EXAMPLES.idx).any()
-    with pytest.raises(UserError, match=str(EXAMPLES.idx[4])):
-        logits(answers)
-
-
-@pytest.mark.parametrize(
-    ("ids", "values", "word"),
-    [
-        ([1, 1], [[0.0], [0.0]], "twice"),
-        ([1, 2], [[0.0], [np.nan]], "example 2"),
-        ([1, 2], [[0.0]], "2 ids"),
-    ],
-)
-def test_arrays_that_make_no_sense_are_refused(ids: list[int], values: list[list[float]], word: str) -> None:
-    with pytest.raises(UserError, match=word):
-        FromArrays(np.array(ids), np.array(values), CPU)
-
-
-def test_a_file_hands_out_logits_only() -> None:
-    with pytest.raises(UserError, match="cls of layer 3"):
-        FromArrays(EXAMPLES.idx, np.zeros((6, 2)), CPU).answers(BATCH, frozenset({("cls", 3)}))

@@ -24,7 +24,7 @@ from tiny_training import (
     tiny_terms,
 )
 
-from internal_kd.distillation.answers import FromArrays, Live, Recorded
+from internal_kd.distillation.answers import Live, Recorded
 from internal_kd.distillation.batches import parts_of
 from internal_kd.distillation.checkpoints import load_optimizer, optimizer_tensors
 from internal_kd.distillation.curricula import Phase, Schedule, Stage
@@ -264,9 +264,13 @@ def test_a_recording_trains_the_student_that_the_teacher_itself_would(tmp_path: 
     assert differ(student, live) < 5e-3
 
 
-def test_a_file_of_answers_teaches() -> None:
+def test_a_file_of_answers_teaches(tmp_path: Path) -> None:
     examples = TinyExamples()
-    answers = FromArrays(examples.idx, np.eye(2)[examples.labels], CPU, probabilities=True)
+    ones, certain = np.ones(len(examples), np.int64), torch.eye(2)[examples.labels].clamp(min=1e-6).log()
+    writer = RecordingWriter(tmp_path, examples.idx, ones, frozenset({("logits", 0)}), {"classes": 2})
+    writer.write(np.arange(len(examples)), {("logits", 0): certain})
+    writer.flush()
+    answers = Recorded(RecordingReader(tmp_path), None, CPU)
     student = tiny_student(**NO_DROPOUT)
     result = run_training(student, tiny_terms({"soft": 1.0}, student, tiny_teacher()), answers)
     hard, _ = trained({"hard": 1.0}, tiny_student(**NO_DROPOUT))

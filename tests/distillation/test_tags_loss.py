@@ -12,7 +12,7 @@ from tiny_training import CPU, MAP
 from torch.nn import functional as F
 from transformers import AutoModelForTokenClassification
 
-from internal_kd.distillation.answers import FromArrays, Live, Mean, Recorded
+from internal_kd.distillation.answers import Live, Mean, Recorded
 from internal_kd.distillation.batches import parts_of
 from internal_kd.distillation.curricula import stages_of
 from internal_kd.distillation.loss import DistillationLoss
@@ -21,7 +21,6 @@ from internal_kd.distillation.record_network import record_network
 from internal_kd.distillation.recording import RecordingReader
 from internal_kd.distillation.terms import terms_of
 from internal_kd.learners.capture import network_of
-from internal_kd.learners.rows import row_ids
 from internal_kd.tasks.tags import window_id, word_id
 from tiny_models import PAD, tiny_config
 
@@ -117,15 +116,6 @@ def test_recorded_answers_are_those_of_the_teacher_for_any_batch(tmp_path: Path)
     assert torch.allclose(recorded["hidden", 4][real].float(), live["hidden", 4][real], atol=2e-2)
     both = Mean([Recorded(reader, None, CPU)] * 2, "mean_probabilities").answers(batch, frozenset({("logits", 0)}))
     assert torch.allclose(both["logits", 0], live["logits", 0].log_softmax(-1), atol=1e-5)
-
-
-def test_answers_in_memory_are_looked_up_by_word() -> None:
-    examples = Sentences()
-    ids = np.sort(examples.rows_of(np.arange(12)))
-    answers = FromArrays(ids, np.tile(ids[:, None], (1, CLASSES)), CPU)
-    batch = examples.batch(np.array([5, 2]))
-    found = answers.answers(batch, frozenset({("logits", 0)}))["logits", 0]
-    assert found[:, 0].long().tolist() == torch.tensor(row_ids(batch).tolist(), dtype=torch.float32).long().tolist()
 
 
 def test_predictions_are_in_the_order_of_the_examples_words() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from internal_kd.distillation.curricula import Schedule
-from internal_kd.distillation.terms import Term, asked_of_student, asked_of_teacher, compared_layers, terms_of
+from internal_kd.distillation.terms import Term, asked_of_teacher, compared_layers, terms_of
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import Shape
 
@@ -91,7 +91,6 @@ def test_what_is_read_of_either_side() -> None:
     )
     assert [term.name for term in terms] == ["hard", "soft", "attention_kl"]
     assert asked_of_teacher(terms) == {("logits", 0), ("attention", 4), ("attention", 8)}
-    assert asked_of_student(terms) == {("logits", 0), ("attention", 1), ("attention", 2)}
     assert asked_of_teacher(terms[:1]) == frozenset()  # hard asks no teacher
     assert compared_layers(terms) == (1, 2)
 

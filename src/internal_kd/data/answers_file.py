@@ -20,7 +20,6 @@ What the answer is, the first of these that a row has; classes are always named,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,10 +31,8 @@ from internal_kd.data.cells import shown, text_value
 from internal_kd.data.examples import read_task, text_columns
 from internal_kd.data.tables import columns_of, rows_of
 from internal_kd.errors import UserError
-from internal_kd.files import check_unchanged, write_text
+from internal_kd.files import check_unchanged
 from internal_kd.plan.artefacts import Data
-
-ID_COLUMNS = ("idx", "id")
 
 
 def read_answers(path: Path, kind: str, labels: Sequence[str], texts: Sequence[tuple[str, ...]]) -> AnswerRows:
@@ -80,22 +77,6 @@ def read_answers(path: Path, kind: str, labels: Sequence[str], texts: Sequence[t
     if by == "id":
         _refuse_contradicting_ids(rows)
     return rows
-
-
-def write_answers(path: Path, idx: Sequence[int], logits: np.ndarray, labels: Sequence[str]) -> None:
-    """Write logits as a file of answers that ``read_answers`` reads, in JSON Lines.
-
-    Args:
-        path: the file, ending in .jsonl.
-        idx: ids of the examples, (answers,).
-        logits: (answers, outputs).
-        labels: the task's classes; empty for values.
-    """
-    lines = []
-    for example, row in zip(idx, logits.tolist(), strict=True):
-        answer = {"logits": dict(zip(labels, row, strict=True))} if labels else {"value": row[0]}
-        lines.append(json.dumps({"idx": int(example), **answer}, ensure_ascii=False))
-    write_text(path, "\n".join(lines) + "\n")
 
 
 def answers_from_file(path: Path, data: Data, sha256: str) -> FileAnswers:

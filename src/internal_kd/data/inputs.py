@@ -19,7 +19,7 @@ import numpy as np
 
 from internal_kd.data.dense import DenseExamples, read_dense
 from internal_kd.errors import UserError
-from internal_kd.files import read_mapping, refuse_damaged, sha256_text, verified
+from internal_kd.files import read_mapping, refuse_damaged, verified
 from internal_kd.learners.configs import read_config
 from internal_kd.learners.learner import Form, InputShape
 from internal_kd.learners.rows import NO_ROW
@@ -177,7 +177,6 @@ class EncodedTask:
         max_length: longest input, in tokens; of token ids alone, as the next two.
         pad_id: the padding token.
         tokenizer: what decides which ids a text becomes; see ``EncoderTokenizer.identity``.
-        data_sha256: one hash for all examples of the task, for a run's record.
 
     Example:
         >>> EncodedTask("work/inputs/rte-0123456789ab").split("train").batch([0, 1])  # doctest: +SKIP
@@ -200,10 +199,8 @@ class EncodedTask:
             self.max_length: int = self._manifest["max_length"] if texts else 0
             self.pad_id: int = self._manifest["pad_id"] if texts else 0
             self.tokenizer: str = self._manifest["tokenizer"] if texts else ""
-            sums = sorted(self._manifest["data_sha256"].items())
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is truncated or damaged ({error}): delete it and run again") from None
-        self.data_sha256 = sha256_text(" ".join(f"{split}:{sha256}" for split, sha256 in sums))
         self._ragged = cache(self._open)
 
     @classmethod

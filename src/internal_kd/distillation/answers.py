@@ -1,16 +1,16 @@
-"""Where a student's batch finds its teacher's answers: computed while training, recorded, in a file, of several."""
+"""Where a student's batch finds its teacher's answers: computed while training, recorded, of several."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from internal_kd.distillation.batches import Batch, Examples
+from internal_kd.distillation.batches import Batch
 from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.objectives import KINDS
 from internal_kd.distillation.recording import RecordingReader, as_recorded, stored
@@ -39,21 +39,13 @@ class Live:
     Args:
         network: the teacher, on the device.
         hardware: device and the teacher's own precision.
-        examples: the same examples, looked up by id, as the teacher's own tokenizer and maximum length give them; it
-            then hands out logits only. None: the teacher reads the student's batch.
     """
 
-    def __init__(self, network: Network, hardware: Hardware, examples: Examples | None = None) -> None:
+    def __init__(self, network: Network, hardware: Hardware) -> None:
         self._network, self._hardware = network.freeze(), hardware
-        self._examples = examples
-        self._places = None if examples is None else _Places(np.asarray(examples.idx))
 
     def answers(self, batch: Batch, wanted: Wanted) -> Captured:
         """Return the network's outputs and internals for a batch."""
-        if self._examples is not None and self._places is not None:
-            _require_logits(wanted, "a teacher with a tokenizer or maximum length of its own")
-            own = self._examples.batch(self._places.of(batch["idx"].cpu().numpy()))
-            batch = {name: tensor.to(self._hardware.device, non_blocking=True) for name, tensor in own.items()}
         with torch.no_grad(), self._hardware.autocast():
             captured = self._network.read(batch, wanted)
         if _LOGITS in captured:
@@ -116,7 +108,10 @@ class Mean:
         """Return the combined logits and one member's internals."""
         inner = wanted - {_LOGITS}
         if inner and self._internals is None:
-            _require_logits(wanted, "an ensemble without `internals`")
+            kind, layer = min(inner)
+            raise UserError(
+                f"an ensemble without `internals` hands out logits only, but a term reads {kind} of layer {layer}"
+            )
         found: Captured = {}
         every: list[Tensor] = []
         for number, member in enumerate(self._members):
@@ -132,42 +127,6 @@ class Mean:
         return found
 
 
-class FromArrays:
-    """Answers that lie in memory, as those of a file.
-
-    Args:
-        ids: example ids, (N,), each once.
-        values: (N, C) logits or probabilities, in the order of the student's classes.
-        hardware: the device that answers are brought to.
-        probabilities: whether ``values`` are probabilities; they are handed out as logits log(p).
-
-    Raises:
-        UserError: an id occurs twice, or a value is NaN.
-    """
-
-    def __init__(self, ids: np.ndarray, values: np.ndarray, hardware: Hardware, *, probabilities: bool = False) -> None:
-        self._places = _Places(np.asarray(ids))
-        logits = np.asarray(values, dtype=np.float32)
-        if logits.ndim != 2 or len(logits) != len(ids):
-            raise UserError(f"answers: {len(ids)} ids and values of shape {logits.shape}; expected (examples, classes)")
-        if not np.isfinite(logits).all():
-            row = int(np.argmin(np.isfinite(logits).all(1)))
-            raise UserError(f"answers: example {np.asarray(ids)[row]} has a value that is not a number")
-        if probabilities:
-            logits = np.log(np.maximum(logits, np.finfo(np.float32).tiny))
-        self._logits, self._hardware = torch.from_numpy(logits), hardware
-
-    def covers(self, ids: np.ndarray) -> np.ndarray:
-        """Return for every example id whether there is an answer, (examples,) bool."""
-        return self._places.known(np.asarray(ids))
-
-    def answers(self, batch: Batch, wanted: Wanted) -> Captured:
-        """Return the logits of a batch."""
-        _require_logits(wanted, "a file of answers")
-        rows = self._logits[self._places.of(row_ids(batch).cpu().numpy())]
-        return {_LOGITS: rows.to(self._hardware.device, non_blocking=True)}
-
-
 def mean_answer(logits: Tensor, combine: Combine) -> Tensor:
     """Combine several teachers' logits (members, B, C) into one's (B, C).
 
@@ -177,39 +136,10 @@ def mean_answer(logits: Tensor, combine: Combine) -> Tensor:
     """
     if combine == "mean_logits" or logits.shape[-1] == 1:
         return logits.mean(0)
-    return F.log_softmax(logits, dim=-1).logsumexp(0) - float(np.log(len(logits)))
+    return F.log_softmax(logits, dim=-1).logsumexp(0) - math.log(len(logits))
 
 
 def _sum_of_parts(kind: str, layer: int, found: Captured) -> Tensor:
     first, second = (found[part, layer].float() for part in KINDS[kind].made_of)
     # attention (B, H, n, n) and attention_lse (B, H, n), one value for each row.
     return first + second.unsqueeze(-1)
-
-
-def _require_logits(wanted: Wanted, what: str) -> None:
-    if inner := sorted(wanted - {_LOGITS}):
-        kind, layer = inner[0]
-        raise UserError(f"{what} hands out logits only, but a term reads {kind} of layer {layer}")
-
-
-class _Places:
-    """Positions of example ids."""
-
-    def __init__(self, ids: np.ndarray) -> None:
-        self._order = np.argsort(ids, kind="stable")
-        self._sorted = ids[self._order]
-        if (repeated := self._sorted[1:][self._sorted[1:] == self._sorted[:-1]]).size:
-            raise UserError(f"answers: example {repeated[0]} occurs twice")
-
-    def known(self, ids: np.ndarray) -> np.ndarray:
-        if not len(self._sorted):
-            return np.zeros(len(ids), dtype=bool)
-        return self._sorted[self._find(ids)] == ids
-
-    def of(self, ids: np.ndarray) -> np.ndarray:
-        if not (known := self.known(ids)).all():
-            raise UserError(f"answers: there is none for example {ids[~known][0]}")
-        return self._order[self._find(ids)]
-
-    def _find(self, ids: np.ndarray) -> np.ndarray:
-        return np.searchsorted(self._sorted, ids).clip(max=len(self._sorted) - 1)

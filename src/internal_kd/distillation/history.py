@@ -37,8 +37,7 @@ class EpochSums:
     A term is a key: its name, with its student layer where it has one.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self) -> None:
         self._sums: dict[tuple[str, int | None], Any] = defaultdict(float)
         self._counts: dict[str, int] = defaultdict(int)
         self._real: Any = 0
@@ -111,7 +110,7 @@ class EpochSums:
     @classmethod
     def of(cls, device: torch.device, states: Sequence[Line]) -> EpochSums:
         """Return the sums of a checkpoint, or of several processes added up."""
-        made = cls(device)
+        made = cls()
         for state in states:
             for name, layer, value in state["sums"]:
                 # fp32 tensors, as they were when they were written: the sums go on with the same rounding.

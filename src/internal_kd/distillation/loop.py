@@ -162,7 +162,7 @@ class _Loop:
         self.history: list[Line] = []
         self.step, self.batch, self.resumed_at, self.reported = 0, 0, 0, 0.0
         self.micro_batch_size = self.training.batch_size
-        self.sums = EpochSums(self.hardware.device)
+        self.sums = EpochSums()
         self.attempt_started = self.epoch_started = time.monotonic()
         self.begin_stage()
 
@@ -230,7 +230,7 @@ class _Loop:
         self.history.append({**line, **self.dev_scores(stage)})
         if self.curriculum.end_epoch(line.get("cls_cosine")):
             self.begin_stage()
-        self.sums, self.batch, self.epoch_started = EpochSums(self.hardware.device), 0, time.monotonic()
+        self.sums, self.batch, self.epoch_started = EpochSums(), 0, time.monotonic()
         if self.hardware.rank == 0:
             metrics = self.scorer.metrics if self.scorer else ()
             self.log(log_line(self.history[-1], self.epochs, metrics, self.seconds_left()))

@@ -117,11 +117,6 @@ def asked_of_teacher(terms: Iterable[Term]) -> Wanted:
     return frozenset().union(*(term.of_teacher(term.pairs) for term in terms))
 
 
-def asked_of_student(terms: Iterable[Term]) -> Wanted:
-    """Return everything that terms ever read of the student."""
-    return frozenset().union(*(term.of_student(term.pairs) for term in terms))
-
-
 def _both(first: int | None, second: int | None) -> Pair | None:
     return None if first is None or second is None else (first, second)
 
