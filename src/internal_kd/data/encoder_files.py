@@ -44,7 +44,7 @@ def find_encoder(files: Encoder) -> dict[str, Path]:
         raise UserError(f"{where} has no config.json; take a saved Hugging Face encoder")
     weights = _weights(found, where)
     if not any(all(name in found for name in names) for names in TOKENIZERS):
-        raise UserError(f"{where} has no tokenizer.json or vocabulary; save the tokenizer beside the weights")
+        raise UserError(f"{where} has no tokenizer.json or vocabulary; save the tokenizer in the same folder")
     # An encoder needs one set of weights; others in the same folder stay where they are.
     return {name: path for name, path in found.items() if not name.endswith(".safetensors") or name in weights}
 

@@ -234,7 +234,7 @@ def read_parquet(path: Path, image: str, label: str) -> LabelledImages:
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{path} cannot be read ({' '.join(str(error).split())[:200]}); "
-            "is it Parquet? IDX files are called train-images-idx3-ubyte, with train-labels-idx1-ubyte beside it"
+            "is it Parquet? IDX files are called train-images-idx3-ubyte, next to train-labels-idx1-ubyte"
         ) from None
     for column in (image, label):
         if column not in table.column_names:

@@ -168,7 +168,7 @@ def _check_tags(run: Run) -> None:
             raise UserError(f"select.{name}: is for texts with one label each, and {run.task} has tags; leave it out")
     for term, objective in run.method.objectives.items():
         if objective.reads_labels and objective.per != "output":
-            raise UserError(f"weights.{term}: reads one label a text beside layers, and {run.task} has tags")
+            raise UserError(f"weights.{term}: reads one label per text next to layers, and {run.task} has tags")
 
 
 def _check_augment(run: Run) -> None:

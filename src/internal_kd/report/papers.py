@@ -196,7 +196,7 @@ class Paper(Frozen):
         for claim in self.claims:
             named = {task for rule in claim.rule for task in rule.tasks}
             if unknown := sorted(named - set(self.setting.tasks)):
-                raise ValueError(f"claim {claim.claim[:40]!r} names task {unknown[0]!r}, which setting.tasks lacks")
+                raise ValueError(f"claim {claim.claim[:40]!r} names task {unknown[0]!r}, which is not in setting.tasks")
         return self
 
 

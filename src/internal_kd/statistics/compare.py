@@ -278,7 +278,7 @@ def pool(results: Sequence[Lead]) -> Pooled:
     if not results:
         raise UserError("no results to pool")
     if len({one.higher_is_better for one in results}) > 1:
-        raise UserError("metrics of which higher is better and metrics of which lower is better cannot be pooled")
+        raise UserError("metrics where higher is better and metrics where lower is better cannot be pooled")
     return Pooled(
         new=mean_of_independent([one.new for one in results]),
         dev=mean_of_independent([one.dev for one in results]),
