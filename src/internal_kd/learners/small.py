@@ -109,7 +109,7 @@ def open_network(folder: Path | str) -> Network:
     """
     config = read_mapping(Path(folder) / "config.json", "give the folder of an exported model")
     if not isinstance(config.get("learner"), dict) or not config.get("labels"):
-        raise UserError(f"{folder} is no folder of a perceptron, a convolutional network or a soft tree")
+        raise UserError(f"{folder} is not a saved perceptron, convolutional network or soft tree")
     return parse_learner(config["learner"]).load(Path(folder), len(config["labels"]))
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Classes of a task up to which every one is shown, and how many pairs or classes are shown of more.
 MOST_CLASSES, SHOWN_CLASSES = 12, 10
 NOTES = {
-    "fidelity": "Each student beside the teacher that it learned from (row 2.0: beside the same one), means over "
+    "fidelity": "Each student compared with its teacher (row 2.0: with the same one), means over "
     "seeds. KL: KL(teacher || student) in nats; for values the mean squared difference. Repeated: share of the "
     "teacher's mistakes to which the student gives the same wrong answer; by chance: what its own errors within each "
     "class would make of it. p: generalised Cochran-Mantel-Haenszel test, after Holm's correction.",
