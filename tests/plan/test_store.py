@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from internal_kd.errors import UserError
 from internal_kd.files import Damaged, publish, staging_folder
 from internal_kd.plan.runs import Run
-from internal_kd.plan.store import FOUND_DAMAGED, problem_with, read_record, verified_folder
+from internal_kd.plan.store import FOUND_DAMAGED, problem_with, read_history, read_record, verified_folder
 from internal_kd.plan.study import Study
 from study_fixtures import project, study
 from tiny_study import complete
@@ -121,3 +122,11 @@ def test_no_record_whatever_it_contains_ends_in_an_error(run: Run, value: Any) -
     write(run, value)
     problem = problem_with(run)
     assert problem is None or isinstance(problem, str)
+
+
+@pytest.mark.parametrize("end", ['{"epoch": 3, "lo', "[3]", '{"epoch": null}', '{"loss": 1}', ""])
+def test_a_history_ends_with_its_last_epoch_that_can_be_read(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "history.jsonl"
+    assert read_history(path) == []
+    path.write_text(f'{{"epoch": 1}}\n{{"epoch": 2, "loss": 0.5}}\n{end}')
+    assert read_history(path) == [{"epoch": 1}, {"epoch": 2, "loss": 0.5}]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,18 @@ def read_record(run: Run) -> dict[str, Any]:
         UserError: it is missing, truncated or not a JSON object.
     """
     return read_mapping(run.marker)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Return the epochs of a ``history.jsonl``, or of a training's progress; a line that cannot be read ends them."""
+    epochs: list[dict[str, Any]] = []
+    with suppress(OSError, ValueError):
+        for text in path.read_text(encoding="utf-8").splitlines():
+            line = json.loads(text)
+            if not (isinstance(line, dict) and isinstance(line.get("epoch"), int)):
+                break
+            epochs.append(line)
+    return epochs
 
 
 def problem_with(artefact: Artefact) -> str | None:

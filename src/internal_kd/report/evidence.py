@@ -6,7 +6,6 @@ with any other run is kept in words.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from internal_kd.files import Damaged, verified
 from internal_kd.params.data import OWN, GeneratorEntry
 from internal_kd.plan.artefacts import Data
 from internal_kd.plan.runs import Run
-from internal_kd.plan.store import OPTIONAL_PREFIX, problem_with, read_record
+from internal_kd.plan.store import OPTIONAL_PREFIX, problem_with, read_history, read_record
 from internal_kd.plan.study import Study
 from internal_kd.tasks.glue import GLUE
 from internal_kd.tasks.info import TaskInfo
@@ -152,8 +151,8 @@ def _read_run(run: Run, task: TaskEvidence) -> FinishedRun:
         if name not in record["files"]:
             raise _Problem(f"run.json does not list {name}")
         logits[split] = _read_logits(run.folder / name, task.rows(split), task.info)
-    history, rows = _read_history(run.folder / "history.jsonl"), {split: task.row_ids(split) for split in task.dev}
-    return FinishedRun(run, record, logits, history, task.info.kind, rows)
+    history, rows = read_history(run.folder / "history.jsonl"), {split: task.row_ids(split) for split in task.dev}
+    return FinishedRun(run, record, logits, tuple(history), task.info.kind, rows)
 
 
 def _read_logits(path: Path, dev: pd.DataFrame, info: TaskInfo) -> Array:
@@ -173,14 +172,3 @@ def _read_logits(path: Path, dev: pd.DataFrame, info: TaskInfo) -> Array:
     if not np.isfinite(logits).all():
         raise _Problem(f"{path.name} has logits that are not finite")
     return logits
-
-
-def _read_history(path: Path) -> tuple[dict[str, Any], ...]:
-    """Return one mapping an epoch; a truncated line ends it."""
-    lines = []
-    try:
-        for text in path.read_text(encoding="utf-8").splitlines():
-            lines.append(json.loads(text))
-    except (OSError, ValueError):
-        pass
-    return tuple(line for line in lines if isinstance(line, dict))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,7 +14,7 @@ from internal_kd.held import is_held, read_note, untested
 from internal_kd.plan.artefacts import Artefact
 from internal_kd.plan.identity import WORK
 from internal_kd.plan.runs import Run
-from internal_kd.plan.store import problem_with, read_record
+from internal_kd.plan.store import problem_with, read_history, read_record
 from internal_kd.plan.study import Study
 from internal_kd.report.words import duration
 from internal_kd.running.forecast import Forecast, Measured, needed_disk, needed_downloads, read_measured
@@ -165,7 +164,8 @@ def running_run(run: Run) -> RunningRun | None:
     """Return how far a training is, None if nobody is at work on it."""
     if not is_running(run):
         return None
-    last = _last_epoch(run.fingerprint)
+    epochs = read_history(progress_file(run.fingerprint).with_suffix(".jsonl"))
+    last = epochs[-1] if epochs else {}
     try:
         # Written every few seconds; what a process before this one wrote is of no use.
         told = read_mapping(progress_file(run.fingerprint))
@@ -188,16 +188,6 @@ def began_at(run: Run) -> datetime:
 def progress_file(fingerprint: str) -> Path:
     """``work/progress/<fp>.json``: how far a training is; its finished epochs are in ``<fp>.jsonl``."""
     return WORK / "progress" / f"{fingerprint}.json"
-
-
-def _last_epoch(fingerprint: str) -> dict[str, Any]:
-    """Return a running training's last finished epoch, as a line of history has it; empty before the first."""
-    try:
-        lines = progress_file(fingerprint).with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
-        value = json.loads(lines[-1])
-    except (OSError, ValueError, IndexError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def describe(state: StudyState) -> list[str]:

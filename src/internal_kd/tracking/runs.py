@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError
@@ -19,6 +18,7 @@ from internal_kd.export.scores import DEV, score_of
 from internal_kd.export.words import settings_of
 from internal_kd.files import read_mapping, sha256_text
 from internal_kd.plan.runs import Run
+from internal_kd.plan.store import read_history
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import Cell, teacher_of
 from internal_kd.report.scoring import score_share
@@ -117,9 +117,8 @@ def finished_content(task: TaskRuns, cell: Cell, run: Run) -> RunContent:
     """Return a finished run with its curves, scores and origin."""
     record = task.records[run.fingerprint]
     started, finished = _milliseconds(record["started"]), _milliseconds(record["finished"])
-    metrics = [
-        point for line, at in _times(_lines(run.folder / "history.jsonl"), started) for point in epoch_points(line, at)
-    ]
+    epochs = read_history(run.folder / "history.jsonl")
+    metrics = [point for line, at in _times(epochs, started) for point in epoch_points(line, at)]
     scores = {column.name: task.score(run, column) for column in task.columns}
     metrics += _points({**_rounded(scores), "majority": record.get("majority"), **_measured(record)}, finished)
     kept = record["files"].get(MODEL)
@@ -138,7 +137,7 @@ def finished_content(task: TaskRuns, cell: Cell, run: Run) -> RunContent:
 def live_content(task: TaskRuns, cell: Cell, run: Run) -> RunContent | None:
     """Return a training that has begun and is not finished, None if there is nothing to show."""
     at_work, progress = is_running(run), progress_file(run.fingerprint)
-    lines = _lines(progress.with_suffix(".jsonl"))
+    lines = read_history(progress.with_suffix(".jsonl"))
     if not (at_work or lines):
         return None
     try:
@@ -302,18 +301,6 @@ def _times(lines: Sequence[dict[str, Any]], started: int) -> Iterator[tuple[dict
     for line in lines:
         passed += line["seconds"] if is_finite(line.get("seconds")) else 0.0
         yield line, started + round(1000 * passed)
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a history; one that cannot be read ends it."""
-    found: list[dict[str, Any]] = []
-    with suppress(OSError, ValueError):
-        for text in path.read_text(encoding="utf-8").splitlines():
-            line = json.loads(text)
-            if not (isinstance(line, dict) and is_finite(line.get("epoch"))):
-                break
-            found.append(line)
-    return found
 
 
 def _milliseconds(text: str) -> int:
