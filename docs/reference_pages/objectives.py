@@ -8,7 +8,8 @@ from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
-from internal_kd.distillation.objectives import KINDS, OBJECTIVES, RESERVED, Objective
+from internal_kd.distillation.declarations import KINDS, RESERVED, Objective
+from internal_kd.distillation.objectives import OBJECTIVES
 from reference_pages.markdown import prose, table
 
 

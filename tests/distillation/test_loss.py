@@ -12,8 +12,9 @@ from torch import Tensor
 from internal_kd.distillation.answers import Live
 from internal_kd.distillation.batches import Part, parts_of
 from internal_kd.distillation.curricula import Phase, Schedule, Stage, stages_of
+from internal_kd.distillation.declarations import Objective
 from internal_kd.distillation.loss import DistillationLoss, LossTerms
-from internal_kd.distillation.objectives import OBJECTIVES, Objective
+from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import Network
 from tiny_models import tiny_batch

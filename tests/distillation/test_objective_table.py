@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from internal_kd.distillation.objectives import KINDS, OBJECTIVES, Objective
+from internal_kd.distillation.declarations import KINDS, Objective
+from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.distillation.recording import as_recorded
 from internal_kd.registry import resolve
 

@@ -11,19 +11,12 @@ from typing import Any
 
 import pytest
 
-from internal_kd.distillation.objectives import (
-    KINDS,
-    NEEDS,
-    OBJECTIVES,
-    RESERVED,
-    Facts,
-    Objective,
-    check_needs,
-    load_plugins,
-    objective,
-)
+from internal_kd.distillation.declarations import KINDS, RESERVED, Objective
+from internal_kd.distillation.needs import NEEDS, Facts
+from internal_kd.distillation.objectives import OBJECTIVES, check_needs, objective
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import LOWEST
+from internal_kd.plugins import load_plugins
 from internal_kd.registry import resolve
 
 Enter = Callable[..., None]

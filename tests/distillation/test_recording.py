@@ -11,8 +11,8 @@ import torch
 from tiny_training import CPU, TinyExamples, tiny_teacher
 
 from internal_kd.distillation.answers import Live, Recorded
+from internal_kd.distillation.declarations import KINDS
 from internal_kd.distillation.hardware import Hardware
-from internal_kd.distillation.objectives import KINDS
 from internal_kd.distillation.recording import (
     RecordingReader,
     RecordingWriter,

@@ -81,7 +81,7 @@ def test_a_yaml_block_can_be_planned(block: Block, here: Path) -> None:
 
 @pytest.mark.parametrize("block", plugins(), ids=lambda block: block.name)
 def test_a_plugin_of_the_pages_can_be_imported(block: Block, here: Path) -> None:
-    from internal_kd.distillation.objectives import load_plugins
+    from internal_kd.plugins import load_plugins
 
     load_plugins([Path(block.text.splitlines()[0].removeprefix("# "))])
 
@@ -89,7 +89,7 @@ def test_a_plugin_of_the_pages_can_be_imported(block: Block, here: Path) -> None
 def test_the_objective_of_the_page_is_a_loss(here: Path) -> None:
     import torch
 
-    from internal_kd.distillation.objectives import load_plugins
+    from internal_kd.plugins import load_plugins
     from internal_kd.registry import resolve
 
     load_plugins([Path("my_losses.py")])
@@ -99,7 +99,7 @@ def test_the_objective_of_the_page_is_a_loss(here: Path) -> None:
 
 
 def test_the_metric_of_the_page_is_balanced_accuracy(here: Path) -> None:
-    from internal_kd.distillation.objectives import load_plugins
+    from internal_kd.plugins import load_plugins
 
     load_plugins([Path("my_metrics.py")])
     found = score([0, 0, 0, 1, 2, 2], [0, 1, 0, 1, 2, 0], "balanced_accuracy")

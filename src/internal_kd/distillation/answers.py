@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from internal_kd.distillation.batches import Batch
+from internal_kd.distillation.declarations import KINDS
 from internal_kd.distillation.hardware import Hardware
-from internal_kd.distillation.objectives import KINDS
 from internal_kd.distillation.recording import RecordingReader, as_recorded, stored
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import Captured, Network, Wanted

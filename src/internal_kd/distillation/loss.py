@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from internal_kd.distillation.answers import Answers
 from internal_kd.distillation.batches import Part
 from internal_kd.distillation.curricula import Stage, weight_at
+from internal_kd.distillation.declarations import KINDS
 from internal_kd.distillation.hardware import Hardware
-from internal_kd.distillation.objectives import KINDS
 from internal_kd.distillation.terms import Pair, Term
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import Captured, Network, Wanted

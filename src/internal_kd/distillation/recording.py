@@ -28,7 +28,7 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
-from internal_kd.distillation.objectives import KINDS
+from internal_kd.distillation.declarations import KINDS
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import Captured, Wanted
 

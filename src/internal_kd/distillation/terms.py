@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from internal_kd.distillation.curricula import Schedule
-from internal_kd.distillation.objectives import KINDS, OBJECTIVES, RESERVED, Facts, Objective, check_needs
+from internal_kd.distillation.declarations import KINDS, RESERVED, Objective
+from internal_kd.distillation.needs import Facts
+from internal_kd.distillation.objectives import OBJECTIVES, check_needs
 from internal_kd.errors import UserError, nearest
 from internal_kd.learners.learner import Shape, Wanted
 

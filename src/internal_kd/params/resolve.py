@@ -14,16 +14,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from internal_kd.distillation.curricula import CURRICULA, Schedule
-from internal_kd.distillation.objectives import OBJECTIVES, Objective
+from internal_kd.distillation.declarations import Objective
+from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.distillation.selectors import SELECTORS
 from internal_kd.distillation.source_hash import source_hash
 from internal_kd.errors import UserError, named, nearest
 from internal_kd.learners.learner import LEARNERS, Learner, parse_learner
 from internal_kd.messages import refusal
 from internal_kd.params.method import MethodParams, Phases, TeacherParams, TrainingParams
+from internal_kd.plugins import PLUGIN
 
-# How the names of modules begin that are a user's own files.
-PLUGIN = "internal_kd_plugin_"
 # Mappings in which a later layer replaces the earlier one whole: half of a teacher is not a teacher.
 WHOLE = ("teacher", "weights", "curriculum")
 

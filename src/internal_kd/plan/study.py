@@ -12,7 +12,6 @@ from pathlib import Path
 
 import yaml
 
-from internal_kd.distillation.objectives import load_plugins
 from internal_kd.errors import UserError, nearest
 from internal_kd.params import Params
 from internal_kd.params.resolve import Method
@@ -21,6 +20,7 @@ from internal_kd.plan.artefacts import Artefact, Inputs, everything_below
 from internal_kd.plan.identity import RESULTS, plain
 from internal_kd.plan.planner import Planner
 from internal_kd.plan.runs import Run
+from internal_kd.plugins import load_plugins
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.distillation.curricula import epochs_of, stages_of
-from internal_kd.distillation.objectives import KINDS, OBJECTIVES
+from internal_kd.distillation.declarations import KINDS
+from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping
 from internal_kd.learners.learner import Shape
