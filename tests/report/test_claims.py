@@ -147,6 +147,9 @@ def varied(varied_once, folder, monkeypatch) -> Measures:
          "reproduced"),
         ({"kind": "correlation", "rows": ["2.0", "3.0", "3.5"], "measure": "divergence", "to": "accuracy"},
          "contradicted"),
+        ({"kind": "better", "rows": "3.5", "than": "2.0", "measure": "nll"}, "reproduced"),
+        ({"kind": "order", "rows": ["2.0", "3.5"], "measure": "ece"}, "contradicted"),
+        ({"kind": "within", "rows": "3.5", "measure": "entropy", "low": 0, "high": 0.6931}, "reproduced"),
         # Several rules: all have to hold.
         ([RULE, {"kind": "ratio", "rows": "3.5", "of": "1.0", "above": "3.0", "low": 0.5}], "reproduced"),
         ([RULE, {"kind": "within", "rows": "3.5", "low": 95}], "contradicted"),

@@ -15,7 +15,7 @@ from internal_kd.report.evidence import TaskEvidence
 from internal_kd.report.frames import COUNT, SCHEMAS, columns_of, is_at
 from internal_kd.report.results import StudyResults
 from internal_kd.report.words import scale_of
-from internal_kd.statistics import Estimate, Mean, contrast, mean_score
+from internal_kd.statistics import Estimate, Mean, calibration, contrast, mean_of, mean_score
 from internal_kd.statistics.compare import Scope
 from internal_kd.statistics.estimate import sum_of_independent
 from internal_kd.statistics.variance import Side
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIDELITY = ("agreement", "divergence", "repeated", "excess")
+PROBABILITY = ("nll", "entropy", "ece")
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ class Measures:
 
         Args:
             cell: a row on a task.
-            measure: a metric with the ending of its dev set (``accuracy_mismatched``), one of FIDELITY, or
-                ``<table>.<column>``; the task's main metric if left out.
+            measure: a metric with the ending of its dev set (``accuracy_mismatched``), one of FIDELITY or
+                PROBABILITY, or ``<table>.<column>``; the task's main metric if left out.
             where: columns of the dev examples, or of the table, with the values that count.
             lower: whether lower is better, in a table.
 
@@ -108,11 +109,16 @@ class Measures:
             mean = beside.quantities.get(name) if beside else None
             scale = 1.0 if name == "divergence" else 100.0
             return Measured(cell, mean, scale, False, (cell.task, "dev")) if mean else None
+        if name in PROBABILITY and not where and task.info.kind == "classes":
+            logits = [run.logits["dev"] for run in self.results.finished(cell)]
+            mean = _of_probabilities(name, task.labels(), logits) if logits else None
+            return Measured(cell, mean, 1.0, False, (cell.task, "dev", name == "ece")) if mean else None
         table, _, column = name.partition(".")
         if table not in SCHEMAS or column not in columns_of(self.results.study, table):
-            known = [*columns, *FIDELITY, *SCHEMAS]
+            known = [*columns, *FIDELITY, *PROBABILITY, *SCHEMAS]
+            others = ", ".join((*FIDELITY, *PROBABILITY))
             raise UserError(
-                f"measure: {name!r} is not a metric of {cell.task}, one of {', '.join(FIDELITY)} or <table>.<column>"
+                f"measure: {name!r} is not a metric of {cell.task}, one of {others} or <table>.<column>"
                 f"{nearest(name, known)}"
             )
         return self._tabulated(cell, table, column, where, higher=not lower)
@@ -148,12 +154,28 @@ class Measures:
             return None
         if "seed" not in kinds and len(own) > 1:
             raise UserError(f"where: {asked} are {len(own)} lines of {table}; name more of its columns")
-        exact = "seed" not in kinds or kinds[column] == COUNT
         # Of several lines of a seed, such as its epochs, the last one counts.
         values = (own if "seed" not in kinds else own.groupby("seed", sort=False).last())[column].to_numpy(float)
-        side = Side(values, np.zeros((len(values), 2)))
-        mean = Mean(f"{table}.{column}", tuple(values.tolist()), side, higher_is_better=higher)
-        return Measured(cell, mean, 1.0, exact, (table,))
+        # A number of parameters is what it is, however few seeds there are.
+        exact = "seed" not in kinds or (kinds[column] == COUNT and len(values) == 1)
+        return Measured(cell, _over_seeds(f"{table}.{column}", values, higher=higher), 1.0, exact, (table,))
+
+
+def _over_seeds(what: str, values: np.ndarray, *, higher: bool) -> Mean:
+    """Return a mean with an error over seeds alone."""
+    return Mean(what, tuple(values.tolist()), Side(values, np.zeros((len(values), 2))), higher_is_better=higher)
+
+
+def _of_probabilities(name: str, labels: np.ndarray, seeds: Sequence[np.ndarray]) -> Mean:
+    """Return the mean negative log-likelihood or entropy in nats, or the expected calibration error, of classes."""
+    from scipy.special import log_softmax
+
+    if name == "ece":
+        return _over_seeds(name, np.array(calibration(labels, seeds).errors), higher=False)
+    logs = [log_softmax(logits.astype(float), axis=1) for logits in seeds]
+    if name == "nll":
+        return mean_of([-log[np.arange(len(labels)), labels] for log in logs], name, higher_is_better=False)
+    return mean_of([-(np.exp(log) * log).sum(1) for log in logs], name)
 
 
 def _chosen(task: TaskEvidence, split: str, where: Mapping[str, Any]) -> np.ndarray:
