@@ -83,6 +83,16 @@ def test_what_is_on_the_hub_is_named_and_not_downloaded(project: Path) -> None:
     assert any("to be downloaded: somebody/model" in line for line in found.facts) and found.errors == []
 
 
+def test_tags_and_their_windows(project: Path, encoder: Path) -> None:
+    for split, count in (("train", 4), ("dev", 2)):
+        words = [f"{word} {'B-x' if n % 7 == 0 else 'O'}" for n, word in enumerate((WORDS * 4).split())]
+        (project / f"{split}.conll").write_text("\n\n".join([f"{split} O\n" + "\n".join(words)] * count) + "\n")
+    tags = {"source": "files", "kind": "tags", "train": "train.conll", "dev": "dev.conll"}
+    tiny_study.make_project(project, study={"tasks": ["tags"]}, tasks={"tags": tags}, encoder={"path": str(encoder)})
+    found = check(tiny_study.plan_here())
+    assert found.errors == [] and any("4 of 4 sentences in several windows" in line for line in found.facts)
+
+
 def test_a_machine_with_too_little_memory_or_disk_is_named(
     project: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,8 +53,8 @@ def check(study: Study) -> Findings:
             found.facts += _data_lines(data)
             found.warnings += data_warnings(data)
     for inputs in _of(study, Inputs):
-        if inputs.fingerprint in usable:
-            found.facts.append(_length_line(inputs))
+        if inputs.fingerprint in usable and inputs.encoder is not None:
+            found.facts.append(_length_line(inputs, inputs.encoder))
             found.warnings += length_warnings(inputs)
     _check_teachers(study, usable, found)
     _check_machine(study, needed, found)
@@ -97,20 +97,20 @@ def data_warnings(data: Data) -> list[str]:
     """Return what is suspicious about a fetched task."""
     manifest = read_mapping(data.marker)
     lines = list(map(str, manifest.get("warnings", [])))
-    dev = manifest["splits"]["dev"]
-    if shares := dev["label_shares"]:
+    dev = manifest["splits"].get("dev", {})
+    if shares := dev.get("label_shares"):
         label, share = max(shares.items(), key=lambda item: item[1])
         if LOPSIDED <= share < 1:
             lines.append(f"{share:.0%} of the dev examples are {label!r}: always answering that has this accuracy")
-    if dev["rows"] < FEW_EXAMPLES:
+    if dev and dev["rows"] < FEW_EXAMPLES:
         lines.append(f"{dev['rows']} dev examples: one of them moves an accuracy by {100 / dev['rows']:.1f} points")
     return [f"tasks.{data.name}: {line}" for line in lines]
 
 
 def length_warnings(inputs: Inputs) -> list[str]:
     """Return a line if a task's training texts are truncated often."""
-    train = read_mapping(inputs.marker)["splits"]["train"]
-    share = train.get("cut", 0) / train["rows"]
+    train = _encoded(inputs)
+    share = train.get("cut", 0) / train.get("rows", 1)
     if share < MANY_CUT:
         return []
     return [
@@ -128,6 +128,8 @@ def _prepare(artefact: Artefact, study: Study, found: Findings) -> bool:
     """Make data, an encoder or token ids if that needs no network, and return whether they are there."""
     if not isinstance(artefact, Data | Encoder | Inputs):
         return False
+    if isinstance(artefact, Inputs) and artefact.form != "tokens":
+        return False  # the vectors of sentences take a model
     if not problem_with(artefact):
         return True
     sources = artefact.reads().values() if isinstance(artefact, Inputs) else [artefact]
@@ -166,13 +168,20 @@ def _data_lines(data: Data) -> list[str]:
     return lines
 
 
-def _length_line(inputs: Inputs) -> str:
-    train: Mapping[str, Any] = read_mapping(inputs.marker)["splits"]["train"]
+def _encoded(inputs: Inputs) -> Mapping[str, Any]:
+    """Return what is recorded of the training texts; nothing of pixels and sentence vectors."""
+    return read_mapping(inputs.marker)["splits"]["train"] if inputs.form == "tokens" else {}
+
+
+def _length_line(inputs: Inputs, encoder: Encoder) -> str:
+    train = _encoded(inputs)
     if inputs.encoder is None:
         return f"tasks.{inputs.task}: images of {'x'.join(map(str, read_mapping(inputs.marker)['size']))}"
     cut = f", {train['cut']} of {train['rows']} examples cut" if "cut" in train else ""
+    if "in_windows" in train:  # sentences of tags are never cut
+        cut = f", {train['in_windows']} of {train['sentences']} sentences in several windows"
     return (
-        f"tasks.{inputs.task}: {train['tokens'] / train['rows']:.0f} tokens on average in {inputs.encoder.name}, "
+        f"tasks.{inputs.task}: {train['tokens'] / train['rows']:.0f} tokens on average in {encoder.name}, "
         f"{train['longest']} at most, max_length {inputs.max_length}{cut}"
     )
 
