@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from forked import forked
 from internal_kd.params import load_params, merge, read_yaml
 from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study, plan_study
@@ -74,7 +75,7 @@ class Project:
 
     def dvc(self, *arguments: str) -> str:
         """Run DVC."""
-        return self.run(sys.executable, "-m", "dvc", *arguments)
+        return self._forked("dvc", *arguments)
 
     def git(self, *arguments: str) -> str:
         """Run git."""
@@ -82,7 +83,12 @@ class Project:
 
     def snakemake(self, *arguments: str) -> str:
         """Run Snakemake as a person does."""
-        return self.run(sys.executable, "-m", "snakemake", "--cores", "2", *arguments)
+        return self._forked("snakemake", "--cores", "2", *arguments)
+
+    def _forked(self, command: str, *arguments: str) -> str:
+        done = forked(command, *arguments, folder=self.folder, env=self.environment)
+        assert done.code == 0, f"{command} {' '.join(arguments)} ended with {done.code}:\n{done.output}"
+        return done.output
 
     def planned(self) -> dict[str, int]:
         """The jobs Snakemake would do, without tables, figures, report and what MLflow is shown."""
