@@ -87,10 +87,9 @@ class Plan:
     @property
     def missing_teachers(self) -> list[str]:
         """Those of them that teach others."""
-        taught = {run.fingerprint for run in self._teaching}
-        return [
-            str(run.marker) for run in self.study.runs if run.fingerprint in self.problems and run.fingerprint in taught
-        ]
+        markers = (str(run.marker) for run in self.study.runs if run.fingerprint in self._teaching)
+        missing = set(self.missing_runs)
+        return [marker for marker in markers if marker in missing]
 
     @property
     def missing_data(self) -> list[str]:
@@ -125,8 +124,7 @@ class Plan:
     @cached_property
     def priority(self) -> Callable[[Any], int]:
         """How early a training starts: others wait for those that teach."""
-        taught = {run.fingerprint for run in self._teaching}
-        return _with_signature(lambda wildcards: 100 if wildcards.fp in taught else 50)
+        return _with_signature(lambda wildcards: 100 if wildcards.fp in self._teaching else 50)
 
     def resources(self, kind: str) -> dict[str, Any]:
         """Return ``gpu``, ``mem_mb`` and ``runtime`` of a kind of job; memory and time grow with every attempt."""
@@ -267,12 +265,11 @@ class Plan:
         return {name: next(rule for rule in RUN_RULES if rule in rules) for name, rules in needed.items()}
 
     @cached_property
-    def _teaching(self) -> list[Run]:
-        """The runs that others listen to or start from."""
-        sources = [
-            run.first.source for run in self.study.runs if run.first is not None and run.first.source is not None
-        ]
-        return [*sources, *(teacher for run in self.study.runs for teacher in run.teachers)]
+    def _teaching(self) -> frozenset[str]:
+        """The fingerprints of runs that others listen to or start from."""
+        sources = (run.first.source for run in self.study.runs if run.first is not None)
+        taught = (teacher for run in self.study.runs for teacher in run.teachers)
+        return frozenset(run.fingerprint for run in (*sources, *taught) if run is not None)
 
     @property
     def _sources(self) -> list[Data | Encoder]:
