@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from internal_kd.command_line import pipeline, results, upkeep
+from internal_kd.command_line import language_models, pipeline, results, upkeep
 from internal_kd.command_line.commands import COMMANDS, Command, Options
 from internal_kd.errors import UserError, nearest
 from internal_kd.running.overlays import spread_overlays
 
-__all__ = ["COMMANDS", "build_parser", "main", "parse_arguments", "pipeline", "results", "upkeep"]
+__all__ = ["COMMANDS", "build_parser", "language_models", "main", "parse_arguments", "pipeline", "results", "upkeep"]
 
 # Those whose libraries a warm worker has loaded, if `internal-kd run` keeps one.
 WARM = frozenset({"make", "evaluate", "plot", "report", "map-attention", "measure-latency"})

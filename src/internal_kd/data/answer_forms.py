@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import numpy as np
 
 from internal_kd.data.cells import named_type, shown
 from internal_kd.data.labels import MISSING, label_text, target_value
+from internal_kd.data.repairs import Repairs
 from internal_kd.errors import UserError, nearest
 
 # A bare label's distribution: this much is shared by the other classes.
@@ -56,9 +58,11 @@ class AnswerForm:
     label: str | None
     counts: Counter[str] = field(default_factory=Counter)
     named: set[str] = field(default_factory=set)
+    repairs: Repairs = field(default_factory=lambda: Repairs(Path()))
+    unreadable: list[UserError] = field(default_factory=list)
 
-    def read(self, row: Mapping[str, Any], place: str) -> np.ndarray:
-        """Return a row's logits, (outputs,), float64.
+    def read(self, row: Mapping[str, Any], place: str) -> np.ndarray | None:
+        """Return a row's logits, (outputs,), float64; None for a label that names no class, which is counted.
 
         Raises:
             UserError: there is no answer, or one that cannot be used.
@@ -75,7 +79,9 @@ class AnswerForm:
                 return self._from_logits(numbers) if form == "logits" else self._from_probabilities(numbers, place)
         if self.label is None:
             raise UserError(f"{self.path} {place}: no answer; give one or remove the row")
-        label = self._class(label_text(row[self.label], self.path, place, self.label, self.labels), place)
+        label = self._named(label_text(row[self.label], self.path, place, self.label, self.labels), place)
+        if label is None:
+            return None
         self.counts["label"] += 1
         self.named.add(label)
         shares = np.full(len(self.labels), LABEL_SMOOTHING / (len(self.labels) - 1))
@@ -95,6 +101,17 @@ class AnswerForm:
             for label, number in numbers.items()
             if not _is_missing(number)
         }
+
+    def _named(self, text: str, place: str) -> str | None:
+        """Return the class that a label names, in another spelling or in a sentence too; None if it names none."""
+        try:
+            return self._class(text, place)
+        except UserError as error:
+            label, rule = class_named(text, self.labels)
+            self.repairs.note(rule, place, text)
+            if label is None:
+                self.unreadable.append(error)
+            return label
 
     def _class(self, name: str, place: str) -> str:
         if name in self.labels:
@@ -131,6 +148,33 @@ class AnswerForm:
 
     def _logarithms(self, shares: Mapping[str, float]) -> np.ndarray:
         return np.log(np.maximum([shares.get(label, 0.0) for label in self.labels], LEAST_PROBABILITY))
+
+
+def class_named(text: str, labels: Sequence[str]) -> tuple[str | None, str]:
+    """Return the class that a text names and the rule by which it was read; None if it names none, or several.
+
+    Example:
+        >>> class_named("**Not entailment.**", ["entailment", "not_entailment"])
+        ('not_entailment', 'label in other spelling')
+        >>> class_named("The label is: yes", ["yes", "no"])
+        ('yes', 'label in a sentence')
+    """
+    folded = {label: _words(label) for label in labels}
+    said = _words(text)
+    same = [label for label, words in folded.items() if words == said]
+    if len(same) == 1:
+        return same[0], "label in other spelling"
+    # A class whose name is part of another's counts only where it stands alone.
+    left, found = f" {said} ", []
+    for label, words in sorted(folded.items(), key=lambda pair: -len(pair[1])):
+        if words and f" {words} " in left:
+            found.append(label)
+            left = left.replace(f" {words} ", " \0 ")
+    return (found[0], "label in a sentence") if len(found) == 1 else (None, "no class named")
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold().replace("_", " ")))
 
 
 def form_of(path: Path, found: Sequence[str], kind: str, labels: Sequence[str]) -> AnswerForm:

@@ -26,16 +26,25 @@ from pathlib import Path
 import numpy as np
 
 from internal_kd.data.answer_forms import form_of
+from internal_kd.data.answer_tags import TaggedTask, align_tags, read_tagged_answers
 from internal_kd.data.answers_match import AnswerRows, FileAnswers, Key, align, alike
 from internal_kd.data.cells import shown, text_value
-from internal_kd.data.examples import read_task, text_columns
+from internal_kd.data.examples import TaskOnDisk, read_task, text_columns
+from internal_kd.data.repairs import Repairs
+from internal_kd.data.sentences import Occurrences
 from internal_kd.data.tables import columns_of, rows_of
 from internal_kd.errors import UserError
 from internal_kd.files import check_unchanged
 from internal_kd.plan.artefacts import Data
 
 
-def read_answers(path: Path, kind: str, labels: Sequence[str], texts: Sequence[tuple[str, ...]]) -> AnswerRows:
+def read_answers(
+    path: Path,
+    kind: str,
+    labels: Sequence[str],
+    texts: Sequence[tuple[str, ...]],
+    repairs: Repairs | None = None,
+) -> AnswerRows:
     """Read a file of answers.
 
     Args:
@@ -43,6 +52,7 @@ def read_answers(path: Path, kind: str, labels: Sequence[str], texts: Sequence[t
         kind: the task's kind, "classes" or "values".
         labels: the task's classes.
         texts: what the text columns may be called, best first.
+        repairs: counts what was repaired.
 
     Raises:
         UserError: the file cannot be read; it has no column that names examples, or none with answers; an answer is
@@ -55,6 +65,7 @@ def read_answers(path: Path, kind: str, labels: Sequence[str], texts: Sequence[t
     found = columns_of(path)
     by, key, text = _keys_of(path, found, texts)
     form = form_of(path, found, kind, labels)
+    form.repairs = repairs or form.repairs
     required = list(dict.fromkeys([*key, *text]))
     optional = [column for column in form.columns if column not in required]
     position = {column: number for number, column in enumerate([*required, *optional])}
@@ -63,6 +74,9 @@ def read_answers(path: Path, kind: str, labels: Sequence[str], texts: Sequence[t
     places: list[str] = []
     logits: list[np.ndarray] = []
     for place, values in rows_of(path, required, optional):
+        answer = form.read({name: values[position[name]] for name in form.columns}, place)
+        if answer is None:
+            continue
         of_text = tuple(
             text_value(values[position[name]], path, place, name, may_be_empty=len(text) == 2) for name in text
         )
@@ -70,22 +84,28 @@ def read_answers(path: Path, kind: str, labels: Sequence[str], texts: Sequence[t
         if text:
             read_texts.append(of_text)
         places.append(place)
-        logits.append(form.read({name: values[position[name]] for name in form.columns}, place))
+        logits.append(answer)
+    if form.unreadable and len(form.unreadable) >= len(keys):
+        raise form.unreadable[0]
     if not keys:
         raise UserError(f"{path} has no rows; give a file with answers")
-    rows = AnswerRows(path, by, keys, read_texts, places, np.array(logits), dict(form.counts), frozenset(form.named))
+    rows = AnswerRows(
+        path, by, keys, read_texts, places, np.array(logits), dict(form.counts), frozenset(form.named),
+        tuple(form.repairs.lines()),
+    )  # fmt: skip
     if by == "id":
         _refuse_contradicting_ids(rows)
     return rows
 
 
-def answers_from_file(path: Path, data: Data, sha256: str) -> FileAnswers:
+def answers_from_file(path: Path, data: Data, sha256: str, occurrences: Occurrences = "all") -> FileAnswers:
     """Read a file of answers and match it with a task's examples of train and, if there are some, unlabelled.
 
     Args:
         path: the file.
         data: the task, which was fetched.
         sha256: the file's SHA-256 when the study was planned.
+        occurrences: of tags: whether an entity that is named by its text is marked wherever it stands, or once.
 
     Raises:
         UserError: the file was changed; or as ``read_answers`` and ``align``.
@@ -93,16 +113,37 @@ def answers_from_file(path: Path, data: Data, sha256: str) -> FileAnswers:
     check_unchanged(path, sha256)
     task = read_task(data)
     info = task.info
+    if info.kind == "tags":
+        repairs = Repairs(path)
+        answers = read_tagged_answers(path, info.labels, repairs, occurrences)
+        return align_tags(path, answers, sentences_of(task), repairs)
     rows = read_answers(path, info.kind, info.labels, text_columns(data, info.texts))
+    return align(rows, *training_texts(task), info.labels)
+
+
+def training_texts(task: TaskOnDisk) -> tuple[list[int], list[tuple[str, ...]]]:
+    """Return ids and texts of train and, if there are some, unlabelled."""
     idx: list[int] = []
     texts: list[tuple[str, ...]] = []
     for split in ("train", "unlabelled"):
-        if split in info.rows:
+        if split in task.info.rows:
             table = task.table(split)
             idx += table["idx"].to_pylist()
-            parts = [table[name].to_pylist() for name in ("text_a", "text_b")[: info.texts]]
+            parts = [table[name].to_pylist() for name in ("text_a", "text_b")[: task.info.texts]]
             texts += list(zip(*parts, strict=True))
-    return align(rows, idx, texts, info.labels)
+    return idx, texts
+
+
+def sentences_of(task: TaskOnDisk) -> TaggedTask:
+    """Return the sentences of train and, if there are some, unlabelled."""
+    idx: list[int] = []
+    tokens: list[list[str]] = []
+    for split in ("train", "unlabelled"):
+        if split in task.info.rows:
+            table = task.table(split)
+            idx += table["idx"].to_pylist()
+            tokens += table["tokens"].to_pylist()
+    return TaggedTask(idx, tokens, task.info.labels)
 
 
 def _keys_of(

@@ -30,6 +30,7 @@ class AnswerRows:
         logits: (rows, outputs), float64: logits, logarithms of probabilities, or values.
         forms: rows by form: logits, probabilities, label or value.
         named: the classes that at least one row names.
+        repairs: what was repaired or left out, by rule, one line each.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class AnswerRows:
     logits: np.ndarray
     forms: dict[str, int]
     named: frozenset[str]
+    repairs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class AnswersReport:
         repeated: rows that say again what an earlier row says.
         contradicting: texts that rows answer differently; their answers were averaged.
         unnamed: classes of the task that no row names.
+        repairs: what was repaired or left out, by rule, one line each.
     """
 
     rows: int
@@ -67,6 +70,7 @@ class AnswersReport:
     repeated: int
     contradicting: int
     unnamed: tuple[str, ...]
+    repairs: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return what a user should know, one line each; the first is always there."""
@@ -84,12 +88,13 @@ class AnswersReport:
             found.append(f"rows that repeat an earlier one: {self.repeated}")
         if self.unnamed:
             found.append(f"no row names {shown(map(repr, self.unnamed), 6)}")
+        found += self.repairs
         return found
 
 
 @dataclass(frozen=True)
 class FileAnswers:
-    """Answers by example id: ``idx`` (answers,) int64, ascending; ``logits`` (answers, outputs) float32."""
+    """Answers by id of example, of tags of word: ``idx`` (answers,) int64, ascending; ``logits`` (answers, outputs)."""
 
     idx: np.ndarray
     logits: np.ndarray
@@ -134,6 +139,7 @@ def align(rows: AnswerRows, idx: Sequence[int], texts: Sequence[tuple[str, ...]]
         repeated=sum(_repeats(rows.logits[numbers]) for numbers in groups),
         contradicting=differing,
         unnamed=tuple(label for label in labels if label not in rows.named),
+        repairs=rows.repairs,
     )
     answers = np.array([_mean(rows.logits[numbers], bool(labels)) for _, numbers in covered])
     return FileAnswers(np.array([example for example, _ in covered], np.int64), answers.astype(np.float32), report)

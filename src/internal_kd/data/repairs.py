@@ -28,13 +28,13 @@ RULES = {
     "spans overlap": "the longer one stays",
     "span ends inside a word": "widened to the word",
     "entity not in the text": "left out",
+    "entity without text or type": "left out",
     "entity in other capitals": "found all the same",
     "label in other spelling": "read as the class",
     "label in a sentence": "read as the one class that it names",
     "no class named": "left out",
     "not JSON": "left out",
     "JSON in a code block": "taken out of it",
-    "number of another answer": "left out",
 }
 ALWAYS = frozenset({"I- without B-", "BILOU letters", "sentence without tokens"})
 DROPS = frozenset(rule for rule, does in RULES.items() if does == "left out")

@@ -15,6 +15,7 @@ from internal_kd.errors import UserError
 from internal_kd.files import replacing
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import WEIGHTS, is_complete
+from internal_kd.tasks.tags import word_id
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,8 @@ def export_answers(run: Run, path: Path, *, form: Literal["logits", "probabiliti
     """Write what a run answers to every example of train and, if the task has such texts, of unlabelled.
 
     One JSON object per line: ``idx``, the text (``text``, or ``text_a`` and ``text_b``), and an object by class name;
-    for a task of values a number, ``value``. Logits are exactly those that ``record_answers`` records.
+    for a task of values a number, ``value``; for tags ``tokens`` and ``tags``, the likeliest of each word. Logits are
+    exactly those that ``record_answers`` records.
 
     Args:
         run: with weights; a teacher, a student, or a model that was fine-tuned elsewhere.
@@ -45,8 +47,11 @@ def export_answers(run: Run, path: Path, *, form: Literal["logits", "probabiliti
         >>> Path("answers.jsonl").open().readline()  # doctest: +SKIP
         '{"idx": 0, "text": "The cats sleep.", "logits": {"unacceptable": -2.1, "acceptable": 2.3}}'
     """
+    import numpy as np
+
     from internal_kd.data.examples import read_task
     from internal_kd.data.inputs import EncodedTask
+    from internal_kd.distillation.batches import rows_of
     from internal_kd.distillation.predicting import predict_logits
     from internal_kd.steps.encode import encode_task
     from internal_kd.steps.record import open_network, teacher_hardware
@@ -64,7 +69,11 @@ def export_answers(run: Run, path: Path, *, form: Literal["logits", "probabiliti
     network = open_network(run, run.encoder, data.info)
     hardware.place(network.module)
     logits = predict_logits(network, examples, hardware)
-    lines = _lines(read_task(run.inputs.data), dict(zip(examples.idx.tolist(), logits, strict=True)), form)
+    task, rows = read_task(run.inputs.data), rows_of(examples, np.arange(len(examples)))
+    if task.info.kind == "tags":
+        lines = _tagged_lines(task, dict(zip(rows.tolist(), logits.argmax(1).tolist(), strict=True)))
+    else:
+        lines = _lines(task, dict(zip(rows.tolist(), logits, strict=True)), form)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         count = 0
         for line in lines:
@@ -89,6 +98,18 @@ def _lines(task: TaskOnDisk, answers: dict[int, np.ndarray], form: str) -> Itera
             else:
                 line["value"] = _numbers(row, "logits")[0]
             yield json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _tagged_lines(task: TaskOnDisk, answers: dict[int, int]) -> Iterator[str]:
+    import numpy as np
+
+    from internal_kd.data.answers_file import sentences_of
+
+    sentences = sentences_of(task)
+    for idx, tokens in zip(sentences.idx, sentences.tokens, strict=True):
+        ids = word_id(np.full(len(tokens), idx), np.arange(len(tokens))).tolist()
+        tags = [task.info.labels[answers[word]] for word in ids]
+        yield json.dumps({"tokens": tokens, "tags": tags}, ensure_ascii=False) + "\n"
 
 
 def _numbers(row: np.ndarray, form: str) -> list[float]:

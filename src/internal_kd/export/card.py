@@ -31,6 +31,7 @@ from internal_kd.report.words import (
     shown,
     with_spread,
 )
+from internal_kd.tasks.tags import types_of
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -104,6 +105,8 @@ def values_of(facts: ExportFacts) -> dict[str, Any]:
         "taught": teacher_text(run),
         "finished": run.method.learner.kind == "finished",
         "example": _AsItIs('{"text": "...", "text_pair": "..."}' if info.texts == 2 else '"..."'),
+        "stride": run.inputs.max_length // 4,
+        "entities": facts.entities,
         "max_length": run.inputs.max_length,
         "choice": choice,
         "run": run,
@@ -151,7 +154,7 @@ def limits(facts: ExportFacts) -> list[str]:
     """Return what is wrong with a model, most serious first; empty for one that learned something."""
     found, info, main = [], facts.task.info, facts.lines[0]
     if facts.predicts == 1:
-        what = "the same value" if info.kind == "values" else "the same class"
+        what = {"values": "the same value", "tags": "O"}.get(info.kind, "the same class")
         found.append(
             f"It predicts {what} for all {facts.as_predicted.examples} dev examples: it has learned nothing useful."
         )
@@ -171,6 +174,8 @@ def limits(facts: ExportFacts) -> list[str]:
 
 def _does(facts: ExportFacts) -> str:
     info = facts.task.info
+    if info.kind == "tags":
+        return f"finds {joined(types_of(info.labels))} in texts"
     what = {0: "images", 1: "texts"}.get(info.texts, "pairs of texts")
     if not info.labels:
         return f"rates {what}"

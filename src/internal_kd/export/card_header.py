@@ -77,6 +77,8 @@ def hub_metric(name: str) -> str:
 
 
 def _task_type(facts: ExportFacts) -> str:
+    if facts.task.info.kind == "tags":
+        return "token-classification"
     return "text-classification" if facts.task.info.texts else "image-classification"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from internal_kd.data.examples import TaskOnDisk, read_task
 from internal_kd.data.inputs import EncodedTask
-from internal_kd.distillation.batches import Examples
+from internal_kd.distillation.batches import Examples, labels_of, rows_of
 from internal_kd.distillation.hardware import Hardware, choose_hardware
 from internal_kd.distillation.predicting import predict_logits
 from internal_kd.errors import UserError
@@ -52,7 +52,7 @@ from internal_kd.export.onnx import (
     write_onnx,
     write_small_onnx,
 )
-from internal_kd.export.scores import defined_score, predictions_of
+from internal_kd.export.scores import Predictions, defined_score, entity_scores, predictions_of
 from internal_kd.files import publish, read_mapping, remove, staging_folder, write_json
 from internal_kd.learners.small import open_network
 from internal_kd.plan.runs import Run
@@ -205,9 +205,12 @@ def _fill(study: Study, choice: Choice, task: TaskOnDisk, folder: Path) -> Expor
             graph = open_onnx(folder / "onnx" / file, threads=torch.get_num_threads())
             logits[name] = _predict(graph.caller(), dev, cpu)
             sessions[name] = open_onnx(folder / "onnx" / file, threads=1)
+    everything = np.arange(len(dev))
+    rows, labels = rows_of(dev, everything), labels_of(dev, everything)
+    predictions = {name: Predictions(rows, labels, found) for name, found in logits.items()}
     scores = {
-        name: {metric: defined_score(dev.labels, found, info, metric) for metric in info.metrics}
-        for name, found in logits.items()
+        name: {metric: defined_score(found, info, metric) for metric in info.metrics}
+        for name, found in predictions.items()
     }
     return ExportFacts(
         study=study,
@@ -219,6 +222,7 @@ def _fill(study: Study, choice: Choice, task: TaskOnDisk, folder: Path) -> Expor
         sizes=_sizes(folder),
         scores=scores,
         lines=score_lines(choice, task, scores[TORCH]),
+        entities=entity_scores(predictions[TORCH], info),
         predicts=len(np.unique(KINDS[info.kind].predicted(logits[TORCH]))),
         latency=tuple(_time(run, model, sessions, dev)),
         machine=machine_name(),
@@ -233,7 +237,7 @@ def _predict(caller: Caller, examples: Examples, hardware: Hardware) -> np.ndarr
 
 def _check_as_predicted(run: Run, dev: Examples, logits: np.ndarray) -> Agreement:
     recorded = predictions_of(run)
-    order = np.argsort(np.asarray(dev.idx), kind="stable")
+    order = np.argsort(rows_of(dev, np.arange(len(dev))), kind="stable")
     found = agreement(recorded.logits, logits[order], TOLERANCES[read_record(run)["precision"]])
     if not found.holds:
         raise UserError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from internal_kd.data.examples import TaskOnDisk
 from internal_kd.export.choice import Choice
 from internal_kd.export.model_folder import Agreement
-from internal_kd.export.scores import DEV, predictions_of, score_of
+from internal_kd.export.scores import DEV, EntityScore, predictions_of, score_of
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import problem_with, read_record
 from internal_kd.plan.study import Study
@@ -73,6 +73,7 @@ class ExportFacts:
         lines: every column of scores.
         predicts: how many classes, or different values, it predicts on the dev set.
         onnx: None where the packages for it are not installed.
+        entities: scores of each type, of a task of tags.
     """
 
     study: Study
@@ -89,6 +90,7 @@ class ExportFacts:
     machine: str
     versions: str
     onnx: OnnxFacts | None
+    entities: tuple[EntityScore, ...] = ()
 
     @property
     def run(self) -> Run:
@@ -182,7 +184,8 @@ def _interval(runs: list[Run], column: ScoreColumn, outputs: int, kind: str) -> 
     from internal_kd.statistics import mean_score
 
     found = [predictions_of(run, column.split) for run in runs]
-    predicted = np.stack([KINDS[kind].predicted(each.logits) for each in found])
-    mean = mean_score(found[0].labels, predicted, column.metric, classes=outputs)
+    predicted = np.stack([KINDS[kind].by_example(each.rows, KINDS[kind].predicted(each.logits)) for each in found])
+    labels = KINDS[kind].by_example(found[0].rows, found[0].labels)
+    mean = mean_score(labels, predicted, column.metric, classes=outputs)
     low, high = max(mean.low, mean.bounds[0]), min(mean.high, mean.bounds[1])
     return (None, None) if np.isnan(low) or np.isnan(high) else (float(low), float(high))

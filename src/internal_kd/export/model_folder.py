@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from internal_kd.data.inputs import EncodedExamples
+from internal_kd.data.inputs import EncodedExamples, TaggedExamples
 from internal_kd.data.tokenizers import load_tokenizer
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping, verified
+from internal_kd.learners.rows import by_row
 from internal_kd.learners.small import open_network
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import verified_folder
@@ -112,12 +113,11 @@ def _tokenizer(run: Run) -> Any:
 def load_exported(folder: Path, attention: str = "sdpa") -> PreTrainedModel:
     """Load an exported folder as anybody would, by default with transformers' default attention."""
     import torch
-    from transformers import AutoModelForSequenceClassification
 
-    from internal_kd.learners.weights import quiet
+    from internal_kd.learners.weights import classifier_class, quiet, stored_kind
 
     with quiet():
-        model = AutoModelForSequenceClassification.from_pretrained(
+        model: PreTrainedModel = classifier_class(stored_kind(folder)).from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=False,
@@ -141,8 +141,8 @@ class Caller:
         self.module, self._call = module or Identity(), call
 
     def read(self, batch: Mapping[str, Tensor], wanted: object = None) -> dict[tuple[str, int], Tensor]:
-        """Return the logits (B, C) of a batch."""
-        return {("logits", 0): self._call({name: batch[name] for name in INPUTS if name in batch})}
+        """Return the logits (B, C) of a batch; of a token classifier those of the words (R, C)."""
+        return {("logits", 0): by_row(self._call({name: batch[name] for name in INPUTS if name in batch}), batch)}
 
 
 def plain_caller(model: PreTrainedModel) -> Caller:
@@ -183,8 +183,12 @@ def check_tokenizer(folder: Path, texts: pd.DataFrame, split: EncodedExamples) -
     first = texts.head(_COMPARED_TEXTS)
     pairs = {"text_pair": first["text_b"].tolist()} if "text_b" in first else {}
     found = tokenizer(first["text_a"].tolist(), **pairs, truncation=True)["input_ids"]
-    for position, ids in enumerate(found):
-        if ids != split.ids(position).tolist():
+    place = {idx: number for number, idx in enumerate(split.idx.tolist())}
+    positions = [place[idx] for idx in first["idx"].tolist()]
+    differing = [n for n, ids in zip(positions, found, strict=True) if ids != split.ids(n).tolist()]
+    # Sentences whose words share a token are read word by word, and a long one's first window may end elsewhere.
+    if not isinstance(split, TaggedExamples) or len(differing) * 2 > len(found):
+        for position in differing:
             raise UserError(
                 f"{folder}: the exported tokenizer gives other token ids for example {split.idx[position]} than the "
                 "run was trained with; save the encoder's tokenizer with AutoTokenizer and start again"

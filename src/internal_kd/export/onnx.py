@@ -48,7 +48,7 @@ class OnnxModel:
     session: Any
 
     def answer(self, batch: Mapping[str, Tensor]) -> np.ndarray:
-        """Return the logits of a batch, (B, C), fp32; token types are 0 if a batch of token ids has none."""
+        """Return the logits of a batch, (B, C) or (B, n, C), fp32; token types are 0 if a batch of ids has none."""
         arrays = {name: tensor.numpy() for name, tensor in batch.items()}
         if "input_ids" in arrays:
             arrays.setdefault("token_type_ids", np.zeros_like(arrays["input_ids"]))
@@ -147,7 +147,9 @@ def _export(model: PreTrainedModel, path: Path, uses_types: bool) -> None:
     mask[1, 5:] = 0
     names = ["input_ids", "attention_mask"] + (["token_type_ids"] if uses_types else [])
     given = (ids, mask, torch.zeros_like(ids))[: len(names)]
-    free = {name: {0: "batch", 1: "tokens"} for name in names} | {"logits": {0: "batch"}}
+    of_tokens = type(model).__name__.endswith("ForTokenClassification")
+    free = {name: {0: "batch", 1: "tokens"} for name in [*names, *(["logits"] if of_tokens else [])]}
+    free = {"logits": {0: "batch"}, **free}
     torch.onnx.export(
         Logits().eval(), given, path, input_names=names, output_names=["logits"], dynamic_axes=free, dynamo=False
     )

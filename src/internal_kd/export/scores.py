@@ -12,6 +12,7 @@ from internal_kd.plan.store import read_record
 from internal_kd.tasks.info import ScoreColumn, TaskInfo
 from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import score
+from internal_kd.tasks.tags import span_counts, types_of, word_id
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,9 +21,9 @@ DEV = "dev"
 
 
 class Predictions(NamedTuple):
-    """Gold labels (N,) and logits (N, C) of a dev set, in the order of example ids, ``idx`` (N,)."""
+    """Gold labels (N,) and logits (N, C) of a dev set, by the ids of its examples, of tags its words: ``rows`` (N,)."""
 
-    idx: np.ndarray
+    rows: np.ndarray
     labels: np.ndarray
     logits: np.ndarray
 
@@ -38,9 +39,12 @@ def predictions_of(run: Run, split: str = DEV) -> Predictions:
 
     name = "predictions.parquet" if split == DEV else f"predictions_{split}.parquet"
     verified(run.folder, read_record(run), [name])
-    frame = pd.read_parquet(run.folder / name).sort_values("idx", kind="stable")
+    frame = pd.read_parquet(run.folder / name)
+    frame = frame.sort_values(["idx", "token"] if "token" in frame else "idx", kind="stable")
+    rows = frame["idx"].to_numpy()
+    rows = word_id(rows, frame["token"].to_numpy()) if "token" in frame else rows
     logits = frame[[column for column in frame if column.startswith("logit_")]].to_numpy(np.float32)
-    return Predictions(frame["idx"].to_numpy(), frame["label"].to_numpy(), logits)
+    return Predictions(rows, frame["label"].to_numpy(), logits)
 
 
 def score_of(run: Run, record: Mapping[str, Any], info: TaskInfo, column: ScoreColumn) -> float | None:
@@ -53,10 +57,35 @@ def score_of(run: Run, record: Mapping[str, Any], info: TaskInfo, column: ScoreC
     if column.split == DEV and column.metric in recorded:
         return recorded[column.metric]
     found = predictions_of(run, column.split)
-    return defined_score(found.labels, found.logits, info, column.metric)
+    return defined_score(found, info, column.metric)
 
 
-def defined_score(labels: np.ndarray, logits: np.ndarray, info: TaskInfo, metric: str) -> float | None:
-    """Return the score of logits (N, C), None if it is not defined."""
-    value = score(labels, KINDS[info.kind].predicted(logits), metric, info.outputs)
+def defined_score(found: Predictions, info: TaskInfo, metric: str) -> float | None:
+    """Return the score of predictions, None if it is not defined."""
+    kind = KINDS[info.kind]
+    labels, predicted = (kind.by_example(found.rows, one) for one in (found.labels, kind.predicted(found.logits)))
+    value = score(labels, predicted, metric, info.outputs)
     return value if math.isfinite(value) else None
+
+
+class EntityScore(NamedTuple):
+    """How one type of entity is found; shares from 0 to 1, ``entities`` in the gold labels."""
+
+    type: str
+    entities: int
+    precision: float
+    recall: float
+    f1: float
+
+
+def entity_scores(found: Predictions, info: TaskInfo) -> tuple[EntityScore, ...]:
+    """Return the scores of each type of a task of tags; nothing for other tasks."""
+    if info.kind != "tags":
+        return ()
+    kind = KINDS[info.kind]
+    labels, predicted = (kind.by_example(found.rows, one) for one in (found.labels, kind.predicted(found.logits)))
+    sums = span_counts(labels, predicted, info.outputs).sum(0).reshape(3, -1)
+    return tuple(
+        EntityScore(name, int(gold), right / max(said, 1), right / max(gold, 1), 2 * right / max(said + gold, 1))
+        for name, right, said, gold in zip(types_of(info.labels), *sums.tolist(), strict=True)
+    )

@@ -121,7 +121,12 @@ class TeacherParams(Frozen):
     labels: tuple[str, ...] | None = Field(
         None, description="the classes in that model's own order, if it has no names"
     )
-    answers: FilePath | None = Field(None, description="CSV, JSON Lines or Parquet with an answer for each text")
+    answers: FilePath | None = Field(
+        None, description="a file with an answer for each text; docs/how-to/llm-labels.md has its forms"
+    )
+    occurrences: Literal["all", "first"] = Field(
+        "all", description="tags: an entity that a file names by its text is marked wherever it stands, or once"
+    )
     encoder: bool = Field(False, description="the pre-trained encoder: its internals alone")
     weak: Literal["refuse", "accept"] = Field(
         "refuse", description="refuse: a teacher that is no better than the majority class ends the study"

@@ -105,7 +105,7 @@ class Planner:
         if teacher is None:
             return ()
         if teacher.answers:
-            return ((task, "file", teacher.answers, method.settings.max_length),)
+            return ((task, "file", teacher.answers, method.settings.max_length, teacher.occurrences),)
         if teacher.encoder:
             return ((task, "encoder", method.settings.max_length),)
         names = (model_name(teacher),) if teacher.folder or teacher.hub else teacher.of
@@ -170,7 +170,7 @@ class Planner:
         of: tuple[Run, ...] | Encoder | AnswersFile
         if key[1] == "file":
             path = Path(key[2])
-            of = AnswersFile(path, self.hashes.of_file(path, f"methods.{method.name}.teacher.answers"))
+            of = AnswersFile(path, self.hashes.of_file(path, f"methods.{method.name}.teacher.answers"), key[4])
         elif key[1] == "encoder":
             of = self.encoder
         else:

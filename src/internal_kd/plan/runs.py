@@ -18,10 +18,11 @@ from internal_kd.plan.identity import RUNS, WORK
 
 @dataclass(frozen=True)
 class AnswersFile:
-    """A user's file of answers; ``content`` is its SHA-256."""
+    """A user's file of answers; ``content`` is its SHA-256, ``occurrences`` how entities are found in texts."""
 
     path: Path
     content: str
+    occurrences: Literal["all", "first"] = "all"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ class Answers(Artefact):
 
     def params(self) -> dict[str, Any]:
         """Return the content of a file; a run or an encoder says it all."""
-        return {"file": self.of.content} if isinstance(self.of, AnswersFile) else {}
+        if not isinstance(self.of, AnswersFile):
+            return {}
+        return {"file": self.of.content, **({"occurrences": "first"} if self.of.occurrences == "first" else {})}
 
     def reads(self) -> dict[str, Artefact]:
         """Return the teachers and what they are fed with."""

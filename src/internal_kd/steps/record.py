@@ -18,6 +18,7 @@ from internal_kd.plan.artefacts import Encoder
 from internal_kd.plan.runs import Answers, AnswersFile, Run
 from internal_kd.plan.store import read_record, verified_folder
 from internal_kd.tasks.metrics import METRICS
+from internal_kd.tasks.tags import sentence_and_word
 
 if TYPE_CHECKING:
     import numpy as np
@@ -235,14 +236,17 @@ def _record_file(answers: Answers, file: AnswersFile, data: EncodedTask) -> None
     from internal_kd.data.examples import manifest_of
     from internal_kd.distillation.recording import RecordingWriter
 
-    found = answers_from_file(file.path, answers.inputs.data, file.content)
+    found = answers_from_file(file.path, answers.inputs.data, file.content, file.occurrences)
     for line in found.report.lines():
         print(f"{file.path}: {line}", flush=True)
     wanted: Wanted = frozenset({("logits", 0)})
     with staging_folder(answers.folder) as staged:
-        ones = np.ones(len(found.idx), dtype=np.int64)
-        writer = RecordingWriter(staged, found.idx, ones, wanted, {"classes": data.info.outputs})
-        writer.write(np.arange(len(found.idx)), {("logits", 0): torch.from_numpy(found.logits)})
+        ids, rows = found.idx, None
+        if data.info.kind == "tags":
+            ids, rows = np.unique(sentence_and_word(found.idx)[0]), found.idx
+        ones = np.ones(len(ids), dtype=np.int64)
+        writer = RecordingWriter(staged, ids, ones, wanted, {"classes": data.info.outputs}, rows)
+        writer.write(np.arange(len(ids)), {("logits", 0): torch.from_numpy(found.logits)}, rows)
         writer.flush()
-        facts = {"teacher": None, "recorded": [["logits", 0]], "shape": None, "examples": len(found.idx)}
+        facts = {"teacher": None, "recorded": [["logits", 0]], "shape": None, "examples": len(ids)}
         publish(staged, answers.folder, {**manifest_of(answers), **facts, "report": found.report.lines()})
