@@ -1,9 +1,9 @@
 """Answers to sentences: tags or entities of a file, matched with a task's words.
 
-A row is a sentence in a form of sentences.py: words in a table, tokens with tags, or a text with spans or entities. It is
-about the sentence of the task that has the same characters, spaces left aside, so how either side cuts words does not
-matter. Several answers to a sentence are votes, and their shares are what a student learns. One answer alone has 0.9 of
-each word, as a label of a class has (answer_forms.py).
+A row is a sentence in a form of sentences.py: words in a table, tokens with tags, a text with spans or entities. It
+is about the sentence of the task that has the same characters, spaces left aside, so how either side cuts words does
+not matter. Several answers to a sentence are votes, and their shares are what a student learns. One answer alone has
+0.9 of each word, as a label of a class has (answer_forms.py).
 """
 
 from __future__ import annotations
