@@ -61,7 +61,9 @@ def test_the_example_of_every_command_parses(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name, known in COMMANDS.items() if len(known.options) > 1 and name != "gc"])
 def test_overlay_and_configfile_mean_the_same_with_several_files_or_repeated(name: str) -> None:
-    target = {"make": ["0123456789ab"], "answers": ["0123456789ab", "a.jsonl"]}.get(name, [])
+    named = {"make": ["0123456789ab"], "answers": ["0123456789ab", "a.jsonl"], "check-answers": ["a.jsonl"]}
+    named |= {"llm-requests": ["a.jsonl", "--model", "m"], "llm-answers": ["a.jsonl", "b.jsonl"]}
+    target = named.get(name, [])
     for option in ("--overlay", "--configfile"):
         for spelling in ([option, "a.yaml", "b.yaml"], [option, "a.yaml", "--configfile", "b.yaml"]):
             assert parse_arguments([name, *target, *spelling]).overlay == ["a.yaml", "b.yaml"]
