@@ -94,7 +94,6 @@ def test_parquet_with_numbers_is_read_by_the_names_beside_its_schema(tmp_path: P
 TABLES = [
     ("Alabama SPECIES\nwaterdog SPECIES\nlives O", "type without B- or I-", 2, "B-SPECIES I-SPECIES O"),
     ("Alabama  B-SPECIES\nwaterdog \t (O)", "brackets around a tag", 1, "B-SPECIES O"),
-    ("\u200bNewts B-SPECIES", "zero-width character", 1, "B-SPECIES"),
     ("Newts B-SPECIES\nswim", "no tag", 1, "B-SPECIES O"),
     ("Rio de Janeiro\tB-HABITAT\nhas O", "several words in a line", 1, "B-HABITAT I-HABITAT I-HABITAT O"),
     ("Newts B-SPECIES\nwhereO", "tag glued to the word", 1, "B-SPECIES O"),
@@ -117,6 +116,14 @@ def test_what_a_model_writes_is_repaired_by_a_named_rule_or_refused(
 
 def _span(start: int, end: int, name: str) -> dict[str, Any]:
     return {"start": start, "end": end, "type": name}
+
+
+def test_a_word_of_gold_data_stays_as_it_is(tmp_path: Path) -> None:
+    table = "\u200bNewts\u200b B-SPECIES"
+    (kept,), _ = read(tmp_path, "gold.conll", table, "0", asked=False)
+    (clean,), repairs = read(tmp_path, "raw.txt", table)
+    assert kept.tokens == ["\u200bNewts\u200b"] and clean.tokens == ["Newts"]
+    assert repairs.counts == {"zero-width character": 1}
 
 
 ROWS = [

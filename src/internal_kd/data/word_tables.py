@@ -18,7 +18,8 @@ from internal_kd.errors import UserError
 from internal_kd.tasks.tags import OUTSIDE, split_tag
 
 ENDINGS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".tsv", ".txt")
-_INVISIBLE = re.compile("[\u200b\u200c\u200d\u2060\ufeff]")
+# Not the joiners, which emoji and some scripts need.
+_INVISIBLE = re.compile("[\u200b\u2060\ufeff]")
 _BRACKETS = re.compile(r"[(\[{]\s*(O|[BI]-\S+?)\s*[)\]}]")
 _GLUED = re.compile(r"(\S*[a-z,.;)])(O|[BI]-[A-Z]+)")
 
@@ -81,9 +82,9 @@ def _fields(
     line: str, columns: tuple[int, int] | None, place: str, repairs: Repairs, labelled: bool
 ) -> tuple[str, str | None]:
     """Return the words of a line and its tag, "" if there is none."""
-    if clean := _INVISIBLE.sub("", line):
-        if clean != line:
-            repairs.note("zero-width character", place, line)
+    # A word of gold data stays as it is.
+    if repairs.asked and (clean := _INVISIBLE.sub("", line)) != line:
+        repairs.note("zero-width character", place, line)
         line = clean
     fields = [part.strip() for part in line.split("\t")] if "\t" in line else line.split()
     if columns is not None:
