@@ -21,6 +21,7 @@ from internal_kd.plan.artefacts import Data, Encoder
 from internal_kd.plan.runs import AnswersFile, Run
 from internal_kd.plan.sources import config_of, shape_of
 from internal_kd.tasks.glue import GLUE
+from internal_kd.tasks.tags import tag_names
 
 if TYPE_CHECKING:
     from internal_kd.plan.study import Study
@@ -113,7 +114,9 @@ def known_labels(data: Data) -> tuple[str, ...] | None:
         return tuple(read_mapping(data.marker)["task"]["labels"])
     except (UserError, KeyError, TypeError):
         labels = getattr(data.entry, "labels", None)
-        return None if labels is None else tuple(map(str, labels))
+        if labels is None:
+            return None
+        return tag_names(map(str, labels)) if data.kind == "tags" else tuple(map(str, labels))
 
 
 def _check_generated(name: str, data: Data) -> None:

@@ -75,7 +75,9 @@ def refuse_answers(study: Study) -> None:
         if not isinstance(answers.of, AnswersFile) or not problem_with(answers):
             continue
         if not problem_with(data):
-            answers_from_file(answers.of.path, data, answers.of.content)
+            answers_from_file(answers.of.path, data, answers.of.content, answers.of.occurrences)
+        elif data.kind == "tags":
+            continue  # what it is about is known once the sentences are
         elif (labels := known_labels(data)) is not None:
             texts = list(dict.fromkeys([*text_columns(data, 2), *text_columns(data, 1)]))
             read_answers(answers.of.path, data.kind, labels, texts)
@@ -195,14 +197,15 @@ def _check_teachers(study: Study, usable: Iterable[str], found: Findings) -> Non
         try:
             if isinstance(artefact, Answers) and isinstance(artefact.of, AnswersFile):
                 if artefact.inputs.data.fingerprint in usable:
-                    answers = answers_from_file(artefact.of.path, artefact.inputs.data, artefact.of.content)
+                    file = artefact.of
+                    answers = answers_from_file(file.path, artefact.inputs.data, file.content, file.occurrences)
                     fact, *suspicious = (f"{artefact.of.path}: {line}" for line in answers.report.lines())
                     found.facts.append(fact)
                     found.warnings += suspicious
             elif isinstance(artefact, Run) and isinstance(artefact.method.learner, FinishedModel):
                 model, data = artefact.reader, artefact.inputs.data
                 if {model.fingerprint, data.fingerprint} <= set(usable):
-                    artefact.method.learner.order(model.folder, read_task(data).info.labels)
+                    artefact.method.learner.order(model.folder, read_task(data).info.labels, data.kind)
         except UserError as error:
             found.errors.append(str(error))
 
