@@ -1,10 +1,10 @@
-# make demo | test | test-fast | test-agreement | test-slurm | check | docs | bench | audit | env | lock | clean
+# make demo | papers-quick | test | test-fast | test-agreement | test-slurm | check | docs | bench | audit | env | lock | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env demo test pytest test-fast test-agreement test-slurm check docs bench audit lock clean
+.PHONY: env demo papers-quick test pytest test-fast test-agreement test-slurm check docs bench audit lock clean
 
 env: $(STAMP)
 
@@ -22,6 +22,11 @@ $(STAMP): requirements.lock pyproject.toml
 demo: env
 	$(BIN)/internal-kd run --cores 2 --configfile config/demo.yaml
 	$(BIN)/internal-kd show --overlay config/demo.yaml
+
+# Right in direction, in minutes; MNIST comes from the hub.
+papers-quick: env
+	for quick in config/papers/quick/*.yaml; do \
+	  $(BIN)/internal-kd run --cores 2 --overlay config/papers/$$(basename $$quick) --overlay $$quick || exit 1; done
 
 # Two workers, one thread each: torch's own threads would only get in each other's way. Files in the order of
 # tests/conftest.py, the longest first.

@@ -47,6 +47,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             [[0.5 if c == "score" else f"{c} {n}" for c in columns] for n in range(3)], columns=columns
         )
         table.to_parquet(path) if path.suffix == ".parquet" else table.to_csv(path, index=False)
+    for split in ("train", "dev"):
+        (folder / f"datasets/leaves/{split}/oak").mkdir(parents=True)
+        (folder / f"datasets/leaves/{split}/oak/001.png").write_bytes(b"")  # planning does not look inside
     (folder / "data/llm.jsonl").write_text('{"text_a": "a", "text_b": "b", "label": "entailment"}\n')
     for name in ("models/ours", "models/legal-bert", "models/demo-teacher/model"):
         tiny_classifier(layers=12).save_pretrained(folder / name)

@@ -202,6 +202,12 @@ class Planner:
         name = self.methods.source_of(task, method)
         source = None
         if name is not None:
+            start = self.methods.of(task, name, {}).learner
+            if start.starts_from == "nothing":
+                raise UserError(
+                    f"methods.{method.name}.learner.start.from: {name!r} is a {start.kind}, which has no layers to "
+                    "start from; name a method whose learner is an encoder"
+                )
             source = self._run(task, self.methods.of(task, name, {}), self._source_seed(task, method, name, seed))
         return FirstWeights(
             RECIPES["initialize_student"], self.encoder, learner, source, seed if learner.draws else None

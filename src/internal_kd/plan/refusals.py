@@ -211,10 +211,6 @@ def _check_copies(run: Run) -> None:
 
 def _check_answers(run: Run) -> None:
     source = run.first.source if run.first is not None else None
-    if source is not None and source.method.learner.starts_from == "nothing":
-        raise UserError(
-            f"learner.start.from: {source.label} is a {source.method.learner.kind}, which has no layers to start from"
-        )
     if source is not None and not _same_tokenizer(source.encoder, run.encoder):
         raise UserError(
             f"learner.start.from: {source.label} reads texts with another tokenizer than {_name(run.encoder)}; start "
