@@ -87,7 +87,7 @@ def with_torchdistill() -> Iterator[Pair]:
     # Times T^2, although a correlation does not shrink as T grows.
     dist = _value(mid_level.DISTLoss("", "", "", "", 2.0, 0.5, TEMPERATURE), student, teacher) / TEMPERATURE**2
     yield "dist", float(losses.dist(student, teacher, TEMPERATURE, 2.0, 0.5)), dist
-    distance, angle = losses.rkd(*cls)
+    distance, angle = losses.rkd(*cls, angle_weight=1.0)
     rkd = mid_level.RKDLoss("", "", 1.0, 1.0, "mean")
     yield "rkd distance", float(distance), float(rkd.compute_rkd_distance_loss(cls[1], cls[0]))
     yield "rkd angle", float(angle), float(rkd.compute_rkd_angle_loss(cls[1], cls[0]))

@@ -87,14 +87,14 @@ OBJECTIVES: Registry[Objective] = Registry(
         ),
         # Contextual Knowledge Distillation
         "word_relation": Objective(
-            f"{_RELATIONS}:weighted_word_relation",
+            f"{_RELATIONS}:word_relation",
             ("hidden",),
             "pair",
             options={"window": 10, **_WEIGHTS},
             layers="map_with_embeddings",
         ),
         "layer_relation": Objective(
-            f"{_RELATIONS}:weighted_layer_relation",
+            f"{_RELATIONS}:layer_relation",
             ("hidden",),
             "stack",
             options=_WEIGHTS,
@@ -123,7 +123,7 @@ OBJECTIVES: Registry[Objective] = Registry(
             across_batch=True,
         ),
         "rkd": Objective(
-            f"{_RELATIONS}:weighted_rkd",
+            f"{_RELATIONS}:rkd",
             ("cls",),
             "pair",
             options={"distance_weight": 1.0, "angle_weight": 2.0},

@@ -87,9 +87,14 @@ class _RelationKL(torch.autograd.Function):
 
 
 def word_relation(
-    student_hidden: Tensor, teacher_hidden: Tensor, attention_mask: Tensor, window: int = 10
+    student_hidden: Tensor,
+    teacher_hidden: Tensor,
+    attention_mask: Tensor,
+    window: int = 10,
+    distance_weight: float = 1.0,
+    angle_weight: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Relations between the tokens of a layer: (distance, angle).
+    """Relations between the tokens of a layer: (distance, angle), each with its weight.
 
     Hidden states: (batch, length, width); widths may differ. Distance: for each real token the softmax of its cosines
     with the other real tokens; KL(teacher || student), averaged over real tokens, 0 for a single one. Angle: for each
@@ -103,7 +108,8 @@ def word_relation(
     if window < 1:
         raise UserError(f"window is {window}; it must be at least 1 position")
     student, teacher, real = _word_products(student_hidden, teacher_hidden, attention_mask)
-    return _word_distance(student, teacher, real), window_angle_loss(student, teacher, real, window)
+    angle = window_angle_loss(student, teacher, real, window)
+    return distance_weight * _word_distance(student, teacher, real), angle_weight * angle
 
 
 def _word_products(student: Tensor, teacher: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -118,8 +124,14 @@ def _word_distance(student: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
     return softmax_kl(cosines(student), cosines(teacher), others, shares)
 
 
-def layer_relation(student_stack: Tensor, teacher_stack: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Relations between the levels of a token: (distance, angle).
+def layer_relation(
+    student_stack: Tensor,
+    teacher_stack: Tensor,
+    attention_mask: Tensor,
+    distance_weight: float = 1.0,
+    angle_weight: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Relations between the levels of a token: (distance, angle), each with its weight.
 
     Stacked hidden states: (batch, levels, length, width); widths may differ. As `word_relation`, with the levels of one
     token in place of the words of one layer and all other levels as neighbours: averaged over real tokens and levels,
@@ -128,7 +140,8 @@ def layer_relation(student_stack: Tensor, teacher_stack: Tensor, attention_mask:
     Raises UserError when the shapes or the mask do not fit.
     """
     student, teacher, real = _layer_products(student_stack, teacher_stack, attention_mask)
-    return _layer_distance(student, teacher, real), _layer_angle(student, teacher, real)
+    distance, angle = _layer_distance(student, teacher, real), _layer_angle(student, teacher, real)
+    return distance_weight * distance, angle_weight * angle
 
 
 def _layer_products(student: Tensor, teacher: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -155,8 +168,10 @@ def _diagonal(products: Tensor) -> Tensor:
     return torch.eye(products.shape[-1], dtype=torch.bool, device=products.device)
 
 
-def rkd(student_cls: Tensor, teacher_cls: Tensor) -> tuple[Tensor, Tensor]:
-    """Relations between the examples of a batch: (distance, angle).
+def rkd(
+    student_cls: Tensor, teacher_cls: Tensor, distance_weight: float = 1.0, angle_weight: float = 2.0
+) -> tuple[Tensor, Tensor]:
+    """Relations between the examples of a batch: (distance, angle), with the authors' weights by default.
 
     [CLS] vectors: (batch, width); widths may differ. Distance: distances between examples divided by their mean over
     pairs that differ; smooth L1 error, averaged over batch^2. Angle: cosine of the angle at one example between two
@@ -170,7 +185,7 @@ def rkd(student_cls: Tensor, teacher_cls: Tensor) -> tuple[Tensor, Tensor]:
     distance = F.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
     # `angle_loss` sums the smooth L1 errors twice.
     weight = student.new_full((1,), 0.5 / max(1, student.shape[-1] ** 3))
-    return distance, angle_loss(student, teacher, weight, smooth=True)
+    return distance_weight * distance, angle_weight * angle_loss(student, teacher, weight, smooth=True)
 
 
 def _example_products(vectors: Tensor) -> Tensor:
@@ -208,48 +223,3 @@ def qkv_relation(
         relation_kl(student_keys, teacher_keys, attention_mask, heads),
         relation_kl(student_values, teacher_values, attention_mask, heads),
     )
-
-
-def weighted_word_relation(
-    student_hidden: Tensor,
-    teacher_hidden: Tensor,
-    attention_mask: Tensor,
-    window: int = 10,
-    distance_weight: float = 1.0,
-    angle_weight: float = 1.0,
-) -> tuple[Tensor, Tensor]:
-    """`word_relation` with a weight on the distance and one on the angle.
-
-    Source: Park, Kim, Yang 2021, Contextual Knowledge Distillation (arXiv 2109.08359), word relation.
-    Raises UserError as `word_relation`.
-    """
-    distance, angle = word_relation(student_hidden, teacher_hidden, attention_mask, window)
-    return distance_weight * distance, angle_weight * angle
-
-
-def weighted_layer_relation(
-    student_stack: Tensor,
-    teacher_stack: Tensor,
-    attention_mask: Tensor,
-    distance_weight: float = 1.0,
-    angle_weight: float = 1.0,
-) -> tuple[Tensor, Tensor]:
-    """`layer_relation` with a weight on the distance and one on the angle.
-
-    Source: Park, Kim, Yang 2021, Contextual Knowledge Distillation (arXiv 2109.08359), layer transforming relation.
-    Raises UserError as `layer_relation`.
-    """
-    distance, angle = layer_relation(student_stack, teacher_stack, attention_mask)
-    return distance_weight * distance, angle_weight * angle
-
-
-def weighted_rkd(
-    student_cls: Tensor, teacher_cls: Tensor, distance_weight: float = 1.0, angle_weight: float = 2.0
-) -> tuple[Tensor, Tensor]:
-    """`rkd` with a weight on the distance and one on the angle, 1 and 2 in the authors' code.
-
-    Source: Park et al. 2019, Relational Knowledge Distillation (arXiv 1904.05068).
-    Raises UserError as `rkd`.
-    """
-    distance, angle = rkd(student_cls, teacher_cls)
-    return distance_weight * distance, angle_weight * angle
