@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from internal_kd.distillation.selectors import SELECTORS, number_of, select
+from internal_kd.distillation.selectors import SELECTORS, Selected, number_of
+from internal_kd.distillation.selectors import select as select_of
 from internal_kd.errors import UserError
 from internal_kd.registry import resolve
+
+
+def select(idx: np.ndarray, **settings: Any) -> Selected:
+    return select_of(idx, idx % 3, **settings)
 
 
 def test_the_subset_is_the_one_runs_were_trained_with() -> None:
@@ -17,14 +24,28 @@ def test_the_subset_is_the_one_runs_were_trained_with() -> None:
     assert select(np.arange(100, 110), keep=4).train.tolist() == [2, 3, 6, 7]
 
 
+@pytest.mark.parametrize("by", list(SELECTORS))
 @given(st.lists(st.integers(0, 2**40), unique=True, min_size=2, max_size=300), st.data())
-def test_subsets_are_nested_and_keyed_by_example_id(ids: list[int], data: st.DataObject) -> None:
+def test_subsets_are_nested_and_keyed_by_example_id(by: str, ids: list[int], data: st.DataObject) -> None:
     idx = np.array(ids)
     large = data.draw(st.integers(1, len(ids)))
     small = data.draw(st.integers(1, large))
-    chosen = set(idx[select(idx, keep=large).train])
-    assert len(chosen) == large and set(idx[select(idx, keep=small).train]) <= chosen
-    assert set(idx[::-1][select(idx[::-1], keep=large).train]) == chosen
+    chosen = set(idx[select(idx, by=by, keep=large).train])
+    assert len(chosen) == large and set(idx[select(idx, by=by, keep=small).train]) <= chosen
+    assert set(idx[::-1][select(idx[::-1], by=by, keep=large).train]) == chosen
+
+
+def test_a_balanced_subset_has_as_many_of_each_class_as_there_are() -> None:
+    labels = np.repeat([0, 1, 2], [5, 90, 5])
+    counts = [
+        np.bincount(labels[select_of(np.arange(100), labels, by="balanced", keep=keep).train]) for keep in (9, 60)
+    ]
+    assert [each.tolist() for each in counts] == [[3, 3, 3], [5, 50, 5]]
+
+
+def test_examples_without_classes_cannot_be_balanced() -> None:
+    with pytest.raises(UserError, match=r"select\.by"):
+        select_of(np.arange(9), np.linspace(0, 5, 9), by="balanced", keep=3)
 
 
 def test_a_subset_is_not_a_run_of_neighbours() -> None:

@@ -34,6 +34,7 @@ CPU = Hardware(torch.device("cpu"), "fp32")
 SIZES: dict[Form, tuple[int, ...]] = {"pixels": (8, 8, 1), "sentences": (6,), "tokens": (VOCABULARY,)}
 SMALL = {"mlp": {"widths": [8], "dropout": 0.2, "max_norm": 1.0}, "cnn": {"channels": [2], "dense": 8, "dropout": 0.2}}
 SMALL["soft_tree"] = {"depth": 3}
+SMALL["distilled_set"] = {"network": {"kind": "mlp", "widths": [8]}, "examples": 4}
 TRAINED = [kind for kind in LEARNERS if kind != "finished"]
 
 

@@ -126,3 +126,40 @@ def test_moving_averages_move_in_training_alone() -> None:
     assert not network.reached.any()
     network.train().hand_out([torch.randn(4, 4)], wanted)
     assert network.reached.all()
+
+
+def test_a_distilled_set_counts_its_examples_labels_and_steps_alone() -> None:
+    network = built(kind="distilled_set", examples=10)
+    assert network.count_parameters().total == 10 * 784 + 10 * 10 + 3
+
+
+def test_a_distilled_set_teaches_by_steps_of_gradient_descent_and_learns_through_them() -> None:
+    learner = parse_learner(
+        {"kind": "distilled_set", "network": {"kind": "mlp", "widths": [4]}, "examples": 3, "epochs": 2}
+    )
+    module = learner.build(InputShape("sentences", (5,)), 3, seed=1).module
+    network, sizes = module.head["first"], torch.nn.functional.softplus(module.raw_step_sizes)
+    weights = [weight.clone().requires_grad_() for weight in network.parameters()]
+    for size in sizes.tolist():
+        first, bias, last, bias_of_last = weights
+        logits = torch.relu(module.inputs[0] @ first.T + bias) @ last.T + bias_of_last
+        loss = -(module.targets[0] * logits.log_softmax(-1)).sum(-1).mean()
+        weights = [w - size * g for w, g in zip(weights, torch.autograd.grad(loss, weights), strict=True)]
+        weights = [weight.detach().requires_grad_() for weight in weights]
+    for weight, taught in zip(weights, module.head["taught"].parameters(), strict=True):
+        torch.testing.assert_close(weight, taught)
+    module.train()
+    module(torch.randn(2, 5)).square().sum().backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in (module.inputs, module.targets, module.raw_step_sizes))
+
+
+def test_redrawn_first_weights_differ_from_batch_to_batch_and_hard_labels_stay() -> None:
+    network = built(
+        kind="distilled_set", first_weights="redrawn", labels="hard", network={"kind": "mlp", "widths": [8]}
+    )
+    assert network.module.targets.requires_grad is False
+    network.module.train()
+    images = torch.zeros(1, 28, 28, 1, dtype=torch.uint8)
+    assert not torch.equal(network.module(images), network.module(images))
+    network.module.eval()
+    assert torch.equal(network.module(images), network.module(images))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from internal_kd.errors import UserError
 from internal_kd.registry import Registry, resolve
 
-# ``"module:name"`` of a function (idx, count, **facts) -> positions into idx, best first, (count,).
-SELECTORS: Registry[str] = Registry("selector", {"random": "internal_kd.distillation.selectors:random_subset"})
+# ``"module:name"`` of a function (idx, labels, count) -> positions into idx, best first, (count,).
+SELECTORS: Registry[str] = Registry(
+    "selector",
+    {
+        "random": "internal_kd.distillation.selectors:random_subset",
+        "balanced": "internal_kd.distillation.selectors:balanced_subset",
+    },
+)
 
 
 class Selected(NamedTuple):
@@ -27,28 +33,28 @@ class Selected(NamedTuple):
 
 def select(
     idx: np.ndarray,
+    labels: np.ndarray,
     *,
     by: str = "random",
     keep: int | float | str = "full",
     hold_out: float = 0.0,
     seen: np.ndarray | None = None,
-    **facts: Any,
 ) -> Selected:
     """Choose training examples.
 
     Args:
         idx: example ids, (examples,) int64.
+        labels: (examples, ...).
         by: a name of ``SELECTORS``.
         keep: a number of examples, a share below 1, or "full".
         hold_out: share of all examples that is kept aside, the same for every seed and every ``keep``.
         seen: (examples,) bool, False for examples of classes that are not trained on; they are held out as others are.
-        facts: what the selector needs besides.
 
     Raises:
         UserError: more examples are asked for than there are, or nothing is left.
 
     Example:
-        >>> select(np.arange(100, 110), keep=4).train.tolist()
+        >>> select(np.arange(100, 110), np.zeros(10), keep=4).train.tolist()
         [2, 3, 6, 7]
     """
     idx = np.asarray(idx)
@@ -60,7 +66,7 @@ def select(
     count = number_of(keep, len(rest))
     if keep == "full":
         return Selected(rest, held)
-    return Selected(rest[resolve(SELECTORS[by])(idx[rest], count, **facts)], held)
+    return Selected(rest[resolve(SELECTORS[by])(idx[rest], np.asarray(labels)[rest], count)], held)
 
 
 def number_of(keep: int | float | str, available: int) -> int:
@@ -82,12 +88,35 @@ def number_of(keep: int | float | str, available: int) -> int:
     return count
 
 
-def random_subset(idx: np.ndarray, count: int) -> np.ndarray:
+def random_subset(idx: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
     """Return positions of the first ``count`` of one fixed permutation keyed by example id.
 
     The same for every seed, and nested: the subset of 1,000 is contained in that of 3,000.
     """
     return _fixed_order(idx)[:count]
+
+
+def balanced_subset(idx: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """Return positions that take the classes in turn, each class in the order of `random_subset`.
+
+    Nested like it; classes that run out leave the rest to the others.
+
+    Raises:
+        UserError: an example has no class of its own.
+
+    Example:
+        >>> labels = np.array([0, 0, 0, 0, 1, 1])
+        >>> labels[balanced_subset(np.arange(6), labels, 4)].tolist()
+        [0, 1, 0, 1]
+    """
+    if labels.ndim != 1 or labels.dtype.kind != "i":
+        raise UserError("select.by: balanced needs a class for each example; use random")
+    order = _fixed_order(idx)
+    turn = np.empty(len(idx), np.int64)
+    for label in np.unique(labels):
+        of_class = order[labels[order] == label]
+        turn[of_class] = np.arange(len(of_class))
+    return np.lexsort((labels, turn))[:count]
 
 
 def _fixed_order(idx: np.ndarray) -> np.ndarray:

@@ -68,6 +68,7 @@ LEARNERS: Registry[str] = Registry(
         "mlp": "internal_kd.learners.small:MLPLearner",
         "cnn": "internal_kd.learners.small:CNNLearner",
         "soft_tree": "internal_kd.learners.small:SoftTreeLearner",
+        "distilled_set": "internal_kd.learners.small:DistilledSetLearner",
     },
 )
 

@@ -21,7 +21,7 @@ from internal_kd.learners.learner import OF_TREES, Form, InputShape, Network, Sh
 if TYPE_CHECKING:
     from torch import nn
 
-    from internal_kd.learners.small_networks import SmallModule
+    from internal_kd.learners.small_networks import FeedForward, SmallModule
 
 # Gates and leaves of a tree of this depth, for a single example: deeper ones fill any memory.
 DEEPEST_TREE = 16
@@ -153,7 +153,7 @@ class MLPLearner(ReadsTexts):
         """Return ``mlp800x800``."""
         return "mlp" + "x".join(map(str, self.widths))
 
-    def module(self, inputs: InputShape, outputs: int) -> SmallModule:
+    def module(self, inputs: InputShape, outputs: int) -> FeedForward:
         """Return the torch module."""
         from internal_kd.learners.small_networks import mlp
 
@@ -187,7 +187,7 @@ class CNNLearner(SmallLearner):
             raise UserError("kind: a cnn reads images, and this is a task of texts; choose an mlp or a soft_tree")
         return "pixels"
 
-    def module(self, inputs: InputShape, outputs: int) -> SmallModule:
+    def module(self, inputs: InputShape, outputs: int) -> FeedForward:
         """Return the torch module."""
         from internal_kd.learners.small_networks import cnn
 
@@ -225,3 +225,60 @@ class SoftTreeLearner(ReadsTexts):
         from internal_kd.learners.soft_tree import SoftTree
 
         return SoftTree(inputs, self.depth, outputs, self.inverse_temperature)
+
+
+class DistilledSetLearner(SmallLearner):
+    """A few synthetic examples that teach a network in a few steps (Sucholutsky and Schonlau 2021).
+
+    Its parameters are the examples, their labels and the sizes of the steps; it predicts as the network that they
+    teach. Train it in fp32, without weight decay.
+
+    Attributes:
+        network: who is taught, a cnn or an mlp.
+        examples: of one step; the first has the first class, and so on.
+        steps: each with examples of its own, one after the other.
+        epochs: times that all steps are gone through.
+        step_size: of every step at the start.
+        labels: ``soft`` labels are trained too, ``hard`` ones stay one class each.
+        first_weights: of the network: ``fixed`` ones, drawn from the seed, or ``redrawn`` for every batch, so that the
+            examples suit any.
+
+    Example:
+        >>> DistilledSetLearner(examples=5).short_name
+        'set5'
+    """
+
+    kind: Literal["distilled_set"] = "distilled_set"
+    network: Annotated[CNNLearner | MLPLearner, Field(discriminator="kind")] = Field(
+        CNNLearner(channels=(6, 16), dense=84), description="who is taught: `{kind: cnn, ...}` or `{kind: mlp, ...}`"
+    )
+    examples: Count = Field(10, description="synthetic examples of one step")
+    steps: Count = Field(1, description="each with examples of its own, one after the other")
+    epochs: Count = Field(3, description="times that all steps are gone through")
+    step_size: Positive = Field(0.02, description="of every step at the start; trained")
+    labels: Literal["soft", "hard"] = Field("soft", description="soft: trained too; hard: one class each")
+    first_weights: Literal["fixed", "redrawn"] = Field("fixed", description="of the network; redrawn for every batch")
+
+    @property
+    def short_name(self) -> str:
+        """Return ``set10``, the number of examples in all."""
+        return f"set{self.examples * self.steps}"
+
+    def identity(self) -> dict[str, Any]:
+        """Return its kind, the network's identity and the fields that are not defaults."""
+        return {**super().identity(), "network": self.network.identity()}
+
+    def form(self, images: bool) -> Form:
+        """Return how the network reads a task."""
+        return self.network.form(images)
+
+    def module(self, inputs: InputShape, outputs: int) -> SmallModule:
+        """Return the torch module."""
+        from internal_kd.learners.distilled_set import DistilledSet
+
+        example = (*inputs.size[2:], *inputs.size[:2]) if self.network.kind == "cnn" else (inputs.features,)
+        return DistilledSet(
+            self.network.module(inputs, outputs), example, examples=self.examples, steps=self.steps,
+            epochs=self.epochs, step_size=self.step_size, soft=self.labels == "soft",
+            redraw=self.first_weights == "redrawn",
+        )  # fmt: skip

@@ -80,6 +80,8 @@ class FeedForward(SmallModule):
         max_norm: of the weights into a unit of the body's linear layers; None: no limit.
     """
 
+    head: nn.Linear
+
     def __init__(
         self, features: nn.Module, body: nn.Module, width: int, outputs: int, max_norm: float | None = None
     ) -> None:

@@ -68,7 +68,11 @@ def _full_or_part(value: Any) -> Any:
 class SelectParams(Frozen):
     """Which training examples a method sees."""
 
-    by: Name = Field("random", description="the order they are taken in: one fixed, nested permutation")
+    by: Name = Field(
+        "random",
+        description="the order they are taken in: `random`, one fixed, nested permutation; `balanced`, the "
+        "classes in turn",
+    )
     keep: Annotated[Count | float | Literal["full"], BeforeValidator(_full_or_part)] = Field(
         "full", description="a number of examples, a share between 0 and 1, or `full`"
     )

@@ -133,8 +133,10 @@ def training_positions(
         of_named = np.isin(np.asarray(examples.labels)[labelled], [names.index(name) for name in named])
         seen = of_named if chosen.classes else ~of_named
     found = select(
-        np.asarray(examples.idx)[labelled], by=chosen.by, keep=chosen.keep, hold_out=chosen.hold_out, seen=seen
-    )
+        np.asarray(examples.idx)[labelled],
+        np.asarray(examples.labels)[labelled],
+        by=chosen.by, keep=chosen.keep, hold_out=chosen.hold_out, seen=seen,
+    )  # fmt: skip
     return np.concatenate([labelled[found.train], np.flatnonzero(~examples.labelled)]), labelled[found.held_out]
 
 

@@ -1,0 +1,104 @@
+"""A distilled training set (Wang et al. 2018, Sucholutsky and Schonlau 2021): a few examples that teach a network in a
+few steps.
+
+What is trained are the examples, their labels and the sizes of the steps. Every batch of real examples asks: after
+these steps, how wrong is the network? The answer is differentiated through all of the steps.
+"""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from internal_kd.learners.small_networks import FeedForward, SmallModule
+
+
+class DistilledSet(SmallModule):
+    """Synthetic examples and the network that they teach.
+
+    Args:
+        network: before its first step.
+        shape: of one example as the network's body reads it: (size,), or (channels, height, width) of an image.
+        examples: of one step.
+        steps: each with examples of its own, one after the other.
+        epochs: times that all steps are gone through.
+        step_size: of every step at the start.
+        soft: the labels are trained too; they may become negative, as in the authors' code.
+        redraw: first weights are drawn again for every batch, so that the examples suit any of them.
+
+    Attributes:
+        inputs: (steps, examples, *shape); a pixel of an ordinary image is between 0 and 1.
+        targets: (steps, examples, C).
+        raw_step_sizes: (epochs * steps,), before softplus.
+    """
+
+    head: nn.ModuleDict
+
+    def __init__(
+        self,
+        network: FeedForward,
+        shape: tuple[int, ...],
+        *,
+        examples: int,
+        steps: int,
+        epochs: int,
+        step_size: float,
+        soft: bool,
+        redraw: bool,
+    ) -> None:
+        super().__init__()
+        self.epochs, self.redraw, self.features = epochs, redraw, network.features
+        outputs = network.head.out_features
+        targets = F.one_hot(torch.arange(examples) % outputs, outputs).float()
+        self.inputs = nn.Parameter(torch.randn(steps, examples, *shape))
+        self.targets = nn.Parameter(targets.repeat(steps, 1, 1), requires_grad=soft)
+        self.raw_step_sizes = nn.Parameter(torch.full((epochs * steps,), math.log(math.expm1(step_size))))
+        first = nn.Sequential(network.body, network.head).requires_grad_(False)
+        self.head = nn.ModuleDict({"first": first, "taught": deepcopy(first)})
+
+    def forward(self, *given: Tensor) -> Tensor:
+        """Return the logits (B, C) of the network after its last step."""
+        features = self.features(*given)
+        if self.training:
+            return functional_call(self.head["first"], self.taught_weights(), (features,))
+        return self.head["taught"](features)
+
+    def train(self, mode: bool = True) -> DistilledSet:
+        """Set the mode; the network for eval mode is taught by the examples as they are now."""
+        super().train(mode)
+        if not mode:
+            with torch.enable_grad():
+                taught = self.taught_weights()
+            for name, weight in self.head["taught"].named_parameters():
+                weight.data.copy_(taught[name].detach())
+        return self
+
+    def taught_weights(self) -> dict[str, Tensor]:
+        """Return the network's weights after its last step; in train mode every step can be differentiated."""
+        network = self.head["first"]
+        if self.training and self.redraw:
+            network = deepcopy(network)
+            for part in network.modules():
+                if isinstance(part, nn.Linear | nn.Conv2d):
+                    part.reset_parameters()
+        weights = {name: weight.detach().clone().requires_grad_() for name, weight in network.named_parameters()}
+        course = [pair for _ in range(self.epochs) for pair in zip(self.inputs, self.targets, strict=True)]
+        for (inputs, targets), size in zip(course, F.softplus(self.raw_step_sizes), strict=True):
+            loss = _inner_loss(functional_call(network, weights, (inputs,)).float(), targets)
+            slopes = torch.autograd.grad(loss, tuple(weights.values()), create_graph=self.training)
+            weights = {
+                name: weight - size * slope for (name, weight), slope in zip(weights.items(), slopes, strict=True)
+            }
+        return weights
+
+
+def _inner_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of a step: cross-entropy, whose targets need not be probabilities; for values squared error."""
+    if logits.shape[-1] == 1:
+        return F.mse_loss(logits, targets)
+    return -(targets * F.log_softmax(logits, dim=-1)).sum(dim=-1).mean()
