@@ -35,7 +35,6 @@ UNDESCRIBED = {
     "licence": "stated in model cards",
     "glue": "which GLUE task, if the entry has another name",
     "train": "file with training examples",
-    "dev": "file with dev examples: every score in the tables is on these",
     "test": "file with more texts, without labels; for GLUE's server or your own use",
     "GeneratorEntry.train": "number of training examples",
     "GeneratorEntry.dev": "number of dev examples",

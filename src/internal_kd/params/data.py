@@ -79,7 +79,11 @@ class FilesEntry(TaskCommon):
 
     source: Literal["files"]
     train: FilePath
-    dev: FilePath | None = Field(None, description="left out only where `split` takes it out of the training file")
+    dev: FilePath | None = Field(
+        None,
+        description="file with dev examples: every score in the tables is on these; left out only where `split` takes "
+        "them out of the training file",
+    )
     test: FilePath | None = None
     split: SplitParams | None = Field(None, description="tags: a dev set taken out of the training file")
     text: Annotated[tuple[Text, ...], BeforeValidator(_columns)] = Field(
