@@ -150,7 +150,7 @@ def seeds_of(finished: int, planned: int) -> str:
 
 def axis_title(axis: str) -> str:
     """Return a varied key for people."""
-    known = {"learner.layers": "layers", "select.keep": "training examples", "vary.seeds": "seeds"}
+    known = {"learner.layers": "layers", "select.keep": "training examples"}
     return known.get(axis, axis.rpartition(".")[2].replace("_", " "))
 
 
