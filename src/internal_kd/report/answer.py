@@ -229,8 +229,8 @@ def _compared(comparisons: int, rows: int, tasks: Collection[str]) -> str:
 def _counted(readings: pd.Series) -> str:
     """Return ``3 better, 1 worse, 3 undecided``."""
     words = readings.map(lambda reading: reading.split(" within")[0])
-    order = ("better", "worse", "equal", "undecided")
-    return joined(f"{(words == word).sum()} {word}" for word in order if (words == word).any())
+    order = {name: name for name in ("better", "worse", "equal", "undecided")} | {"one seed": "with one seed"}
+    return joined(f"{(words == word).sum()} {text}" for word, text in order.items() if (words == word).any())
 
 
 def _warning_text(warning: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ def classes_table(layout: Layout, classes: pd.DataFrame) -> Shown:
     order = classes.groupby(keys)["class_f1"].rank(method="first")
     classes = classes[~many | (order <= SHOWN_CLASSES)]
     note = "Means over seeds." + (f" Of many classes, the {SHOWN_CLASSES} with the lowest F1." if many.any() else "")
-    shares = {name: share(f"class_{name}", 1) for name in ("precision", "recall", "f1")}
+    shares = {name: share(f"class_{name.lower()}", 1) for name in ("precision", "recall", "F1")}
     columns = {"class": plain("label"), "examples": plain("examples_of_class"), **shares}
     return layout.build("classes", classes, columns, note, left=1)
 

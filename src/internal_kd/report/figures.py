@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -114,6 +114,17 @@ def say_empty(axis: Axes, why: str = "not run yet") -> None:
     axis.grid(False)
 
 
+def logarithmic(panel: Axes, which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with plain numbers: the usual labels are formulas, which are not drawn."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    panel.set(**{f"{which}scale": "log"})
+    axis = panel.xaxis if which == "x" else panel.yaxis
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
 def clipped(
     axis: Axes, y: float, low: float, high: float, limit: float, color: str, width: float, alpha: float = 1.0,
     least: float | None = None,
@@ -155,7 +166,7 @@ def dots(
         label: below the panels.
         scale: by what values are multiplied; by default as the line's metric is usually shown.
         bounds: lowest and highest possible value, with ``scale``.
-        log: whether the x axes are logarithmic.
+        log: whether the x axes are logarithmic if values differ widely.
         seeds: one line per row, task and seed, whose ``value`` is drawn as a circle.
 
     Without seeds, many tasks are one panel: their mean, and a circle for each.
@@ -193,7 +204,8 @@ def dots(
                 if reference and np.isfinite(line[reference]):
                     axis.plot(by * line[reference], height, "|", color="black", markersize=11, markeredgewidth=1.4)
         axis.set_title(titles[task])
-        axis.set_xscale("log" if log else "linear")
+        if log and frame[value].max() > 5 * frame[value].min() > 0:
+            logarithmic(axis, "x")
     for axis in axes[len(tasks) :]:
         axis.axis("off")
     figure.supxlabel(label, fontsize=8.5)

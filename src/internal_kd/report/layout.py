@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil, inf
 from typing import TYPE_CHECKING
 
 from internal_kd.files import write_text
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 Text = Callable[["pd.Series"], str]
 # In pixels.
 PAGE_WIDTH = 1150
+# Letters that a column of words has room for at least, if it needs them.
+NARROWEST = 20
 # A LaTeX tabular cannot break over pages.
 LINES_PER_PAGE = 40
 
@@ -53,16 +56,16 @@ class Shown:
     @property
     def parts(self) -> list[Shown]:
         """The table in as many parts as it takes for each to fit its page; each repeats the fixed columns."""
-        widths = [
-            _width(title, [line[place] for line in self.lines], self.align[place])
-            for place, title in enumerate(self.header)
-        ]
-        groups, left = [list(range(self.fixed))], 0.0
+        widths = [_width(self, place) for place in range(len(self.header))]
+        room = max(1.0, PAGE_WIDTH - sum(widths[: self.fixed]))
+        # As many columns in one part as in the next.
+        share = sum(widths[self.fixed :]) / max(1, ceil(sum(widths[self.fixed :]) / room))
+        groups, taken = [list(range(self.fixed))], inf
         for place in range(self.fixed, len(widths)):
-            left -= widths[place]
-            if left < 0:
+            taken += widths[place]
+            if taken > room or taken - widths[place] >= share:
                 groups.append(list(range(self.fixed)))
-                left = PAGE_WIDTH - sum(widths[: self.fixed]) - widths[place]
+                taken = widths[place]
             groups[-1].append(place)
         own = groups[1:] or groups
         return [
@@ -75,11 +78,13 @@ class Shown:
         ]  # fmt: skip
 
 
-def _width(title: str, texts: Sequence[str], align: str) -> float:
+def _width(table: Shown, place: int) -> float:
     """Return about how many pixels a column takes at least; numbers are not broken over lines, words are."""
-    words = title.split() + ([] if align == "r" else [word for text in texts for word in text.split()])
-    longest = max([len(word) for word in words] + [len(text) for text in texts if align == "r"] + [0])
-    return 7.6 * longest + 21
+    texts, title = [line[place] for line in table.lines], table.header[place]
+    longest, words = max(map(len, texts), default=0), [word for text in (title, *texts) for word in text.split()]
+    if table.align[place] == "l":
+        longest = min(longest, NARROWEST)
+    return 7.6 * max([longest, *map(len, words if table.align[place] == "l" else title.split())]) + 21
 
 
 def markdown(table: Shown) -> str:
@@ -146,7 +151,7 @@ def plain(column: str) -> Text:
 
 def number(column: str, form: str = ".3f", unit: str = "") -> Text:
     """Return a column's number in a format."""
-    return lambda line: f"{line[column]:{form}}{unit}" if is_known(line[column]) else DASH
+    return lambda line: f"{line[column]:{form}}{unit}".replace("-", "−") if is_known(line[column]) else DASH
 
 
 def share(column: str, digits: int = 0) -> Text:

@@ -36,7 +36,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 # Rows of the open main table.
 MOST_ROWS = 24
 # Warnings that the first lines name one by one.
-MOST_WARNINGS = 5
+MOST_WARNINGS = 3
 KINDS = (("csv", "CSV"), ("tex", "LaTeX"), ("md", "Markdown"))
 
 

@@ -11,6 +11,7 @@ from internal_kd.report.figures import (
     MOST_PANELS,
     at_point,
     legend_below,
+    logarithmic,
     main_lines,
     nothing_to_draw,
     panels,
@@ -199,7 +200,7 @@ def learning(study: Study) -> Figure:
         if not len(own):
             say_empty(axis, "no such term")
         elif quantity != "score" and (own["value"] > 0).all():
-            axis.set_yscale("log")
+            logarithmic(axis, "y")
         axis.set_ylabel("dev score" if quantity == "score" else quantity.replace("_", " "))
         axis.set_title(titles[task] if quantity == "score" else "")
         axis.set_xlabel("epoch" if place >= len(axes) - len(tasks) else "")

@@ -161,7 +161,9 @@ def comparisons_table(layout: Layout, comparisons: pd.DataFrame) -> Shown:
     def asked(line: pd.Series) -> str:
         seeds = int(min(line["seeds"], line["baseline_seeds"]))
         between = interval(line["metric"], line["low"], line["high"], seeds, difference=True)
-        return line["reading"] if between == DASH else f"{between}, p {p_text(line['p_holm'])}: {line['reading']}"
+        if between == DASH or not is_known(line["p_holm"]):
+            return line["reading"] if between == DASH else f"{between}: {line['reading']}"
+        return f"{between}, p {p_text(line['p_holm'])}: {line['reading']}"
 
     columns: dict[str, Text] = {
         "against": plain("baseline_id"),
