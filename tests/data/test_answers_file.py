@@ -203,6 +203,9 @@ def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
     (tmp_path / "answers.csv").write_text("text,label\n")
     with pytest.raises(UserError, match="no rows"):
         read_answers(tmp_path / "answers.csv", "classes", LABELS, TEXT)
+    (tmp_path / "answers.jsonl").write_text("")
+    with pytest.raises(UserError, match="is empty"):
+        read_answers(tmp_path / "answers.jsonl", "classes", LABELS, TEXT)
 
 
 @pytest.mark.parametrize("content", ["text;label\nfine;yes\n", '"text";"label"\n"fine";"yes"\n'])

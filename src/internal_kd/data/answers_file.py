@@ -63,6 +63,8 @@ def read_answers(
         >>> rows = read_answers(Path("llm.csv"), "classes", ("no", "yes"), [("text",)])  # doctest: +SKIP
     """
     found = columns_of(path)
+    if not found:
+        raise UserError(f"{path} is empty; give a file with answers")
     by, key, text = _keys_of(path, found, texts)
     form = form_of(path, found, kind, labels)
     form.repairs = repairs or form.repairs
