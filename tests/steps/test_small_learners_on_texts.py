@@ -99,6 +99,7 @@ def test_an_explanation_reads_as_words(study: Study) -> None:
         ({"learner": {"layers": 2, "start": {"from": "words"}}, "weights": {"soft": 1}}, "no layers to start from"),
         ({"weights": {"soft": 1}, "augment": {"shift": 1}}, "augment.shift"),
         ({"weights": {"soft": 1}, "select": {"classes": ["no such"]}}, "no class 'no such'"),
+        ({"weights": {"soft": 1}, "select": {"keep": 60, "drop_classes": ["acceptable"]}}, "of the classes chosen"),
         ({"learner": {"kind": "soft_tree", "depth": 30}, "weights": TREE}, "depth"),
     ],
 )

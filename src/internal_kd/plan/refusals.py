@@ -144,17 +144,33 @@ def _check_length(run: Run) -> None:
 
 
 def _check_examples(run: Run) -> None:
-    keep, rows = run.method.settings.select.keep, known_rows(run.inputs.data)
-    if isinstance(keep, int) and rows and keep > rows["train"]:
-        raise UserError(
-            f"select.keep: {keep} is more than the {rows['train']} training examples of {run.task}; use `full`"
-        )
     select, labels = run.method.settings.select, known_labels(run.inputs.data)
+    available = _available(run)
+    if isinstance(select.keep, int) and available is not None and select.keep > available:
+        chosen = " of the classes chosen" if select.classes or select.drop_classes else ""
+        raise UserError(
+            f"select.keep: {select.keep} is more than the {available} training examples{chosen} of {run.task}; use "
+            "`full`"
+        )
     for name in (*(select.classes or ()), *select.drop_classes):
         if labels is not None and name not in labels:
             raise UserError(
                 f"select: {run.task} has no class {name!r}{nearest(name, list(labels))}; it has {', '.join(labels)}"
             )
+
+
+def _available(run: Run) -> int | None:
+    """Return how many training examples there are of the classes that a run sees, None while that is not known."""
+    select, rows = run.method.settings.select, known_rows(run.inputs.data)
+    if rows is None or not (select.classes or select.drop_classes):
+        return rows["train"] if rows else None
+    try:
+        shares = read_mapping(run.inputs.data.marker)["splits"]["train"]["label_shares"]
+    except (UserError, KeyError, TypeError):
+        return rows["train"]
+    seen = [share for name, share in shares.items() if name not in select.drop_classes]
+    chosen = [share for name, share in shares.items() if select.classes and name in select.classes]
+    return round(rows["train"] * sum(chosen if select.classes else seen))
 
 
 def _check_tags(run: Run) -> None:

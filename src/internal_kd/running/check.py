@@ -163,10 +163,11 @@ def _encoder_line(encoder: Encoder) -> str:
 
 
 def _data_lines(data: Data) -> list[str]:
-    lines = []
-    for split, facts in read_mapping(data.marker)["splits"].items():
+    lines, manifest = [], read_mapping(data.marker)
+    scored = manifest["task"].get("scored_on", "dev set").split()[0]
+    for split, facts in manifest["splits"].items():
         shares = ", ".join(f"{label} {share:.0%}" for label, share in list(facts["label_shares"].items())[:12])
-        lines.append(f"tasks.{data.name}: {facts['rows']} {split} examples{f' ({shares})' if shares else ''}")
+        lines.append(f"tasks.{data.name}: {facts['rows']} {split.replace('dev', scored)} examples{f' ({shares})' if shares else ''}")
     return lines
 
 
