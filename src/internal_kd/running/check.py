@@ -167,7 +167,8 @@ def _data_lines(data: Data) -> list[str]:
     scored = manifest["task"].get("scored_on", "dev set").split()[0]
     for split, facts in manifest["splits"].items():
         shares = ", ".join(f"{label} {share:.0%}" for label, share in list(facts["label_shares"].items())[:12])
-        lines.append(f"tasks.{data.name}: {facts['rows']} {split.replace('dev', scored)} examples{f' ({shares})' if shares else ''}")
+        name = split.replace("dev", scored)
+        lines.append(f"tasks.{data.name}: {facts['rows']} {name} examples{f' ({shares})' if shares else ''}")
     return lines
 
 
