@@ -97,7 +97,7 @@ def test_the_answer_of_a_varied_study_says_which_values_it_is_about(report):
     study = made_runs.plan(study={"vary": {"learner.layers": [1, 3]}, "seeds": [1, 2]})
     made_runs.write_study(study)
     report(study)
-    assert "on Entailment (generated) with layers 3 (95" in first_lines(study)
+    assert "on Entailment (generated) with layers = 3 (95" in first_lines(study)
 
 
 def test_a_collapsed_seed_is_said_before_the_answer(report):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import cells_of, primary_rows, shown_point
 from internal_kd.report.figures import at_point, main_lines, measured_attention
-from internal_kd.report.frames import read_frame
+from internal_kd.report.frames import read_frame, value_or_none
 from internal_kd.report.layout import Layout
 from internal_kd.report.tables import NEW, SAME
 from internal_kd.report.words import (
@@ -18,7 +18,6 @@ from internal_kd.report.words import (
     bounds_of,
     interval,
     is_better,
-    is_known,
     is_share,
     joined,
     metric_title,
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# Methods that a question names one by one.
-MOST_NAMED = 3
+# Methods and tasks that are named one by one, and a number of seeds that is still advice.
+MOST_NAMED, MOST_SEEDS = 3, 100
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,7 @@ class Findings:
     def _point(self) -> str:
         """Return which values of the varied keys the answer is about."""
         point = shown_point(cells_of(self.study))
-        return f" with {joined(f'{axis_title(axis)} {value}' for axis, value in point.items())}" if point else ""
+        return f" with {joined(f'{axis_title(axis)} = {value}' for axis, value in point.items())}" if point else ""
 
     def _question(self, rows: tuple[str, ...], baseline: str) -> str:
         if self.study.params.analysis.primary:
@@ -157,27 +156,28 @@ class Findings:
         return own[(own["family"] == "primary") & own["difference"].notna()]
 
     def _needed(self, method: str) -> str:
-        """Return what would decide the best row's lead, task by task, in one sentence."""
+        """Return what would decide the best row's lead, task by task."""
         own = main_lines(self.study, "comparisons")
         own = own[(own["family"] == "primary") & (own["scope"] == NEW) & (own["method"] == method)]
         own = own[own["reading"] == "undecided"]
-        if own.empty:
-            return ""
         # Half of the range: no method leads another by more, so a study that would need it can prove nothing.
-        leads, hopeless = [], []
-        for _, line in own.iterrows():
-            task, most = self.layout.task(line["task"]), bounds_of(line["metric"], difference=True)[1] / 2
-            if is_known(line["smallest"]) and line["smallest"] < most:
-                leads.append(f"{shown(line['metric'], line['smallest'])} on {task}")
-            else:
-                hopeless.append(f"{task} ({line['seeds']} seeds)")
-        provable = f"The smallest lead that this study could prove: {joined(leads)}." if leads else ""
-        return " ".join(
-            [
-                provable,
-                f"{'It' if leads else 'This study'} could prove no lead on {joined(hopeless)}." if hopeless else "",
-            ]
-        ).strip()
+        most = [bounds_of(metric, difference=True)[1] / 2 for metric in own["metric"]]
+        provable = own[own["smallest"] < most]
+        if len(own) > MOST_NAMED:
+            if provable.empty:
+                return "This study could prove no lead on any task."
+            texts = [shown(line["metric"], line["smallest"]) for _, line in provable.iterrows()]
+            least, largest = min(texts, key=float), max(texts, key=float)
+            return f"The smallest lead that this study could prove is {least} to {largest}, depending on the task."
+        return " ".join(self._needed_on(line, provable=place in provable.index) for place, line in own.iterrows())
+
+    def _needed_on(self, line: pd.Series, *, provable: bool) -> str:
+        task, seeds = self.layout.task(line["task"]), value_or_none(line["seeds_needed"])
+        lead = f"The smallest lead that this study could prove on {task} is {shown(line['metric'], line['smallest'])}"
+        found = lead if provable else f"This study could prove no lead on {task}"
+        if seeds is None:
+            return f"{found}; more seeds would not do."
+        return f"{found}; about {seeds} seeds of each method would decide it." if seeds < MOST_SEEDS else f"{found}."
 
     def why(self) -> dict[str, dict[str, str]]:
         """Return, for each figure that may explain the answer, the row that stands out and its value."""
