@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from docs.pages import ROOT
 from internal_kd.data.answers_file import read_answers
 from internal_kd.data.answers_match import align
+from internal_kd.data.images import read_folder, read_idx
 from internal_kd.data.labels import constant_warning
 from internal_kd.data.overlaps import overlap_warnings
 from internal_kd.data.own_files import OwnFiles, read_own_files
@@ -73,6 +77,21 @@ def dated() -> list[str]:
     return []
 
 
+def idx(*, magic: int = 0x0803, labels: int = 2, cut: int = 0) -> None:
+    images, classes = Path("train-images-idx3-ubyte"), Path("train-labels-idx1-ubyte")
+    images.write_bytes((struct.pack(">4I", magic, 2, 2, 2) + bytes(8))[: 24 - cut])
+    classes.write_bytes(struct.pack(">2I", 0x0801, labels) + bytes(labels))
+    read_idx(images, classes)
+
+
+def pngs(*shapes: tuple[int, int]) -> None:
+    oak = Path(f"images-{len(shapes)}/oak")
+    oak.mkdir(parents=True)
+    for number, shape in enumerate(shapes):
+        Image.new("L", shape[::-1]).save(oak / f"{number}.png")
+    read_folder(oak.parent)
+
+
 OWN = "{source: files, train: a.csv, dev: b.csv, text: [t]"
 CASES: Mapping[str, Callable[[], Any]] = {
     "semicolons": lambda: task("text;label\nfine, really;pos\n"),
@@ -115,6 +134,12 @@ CASES: Mapping[str, Callable[[], Any]] = {
     "overlap": lambda: task(rows(["x", "y"] * 10), f"{rows('xyy')}{rows('x' * 7, 'o')[11:]}"),
     "twice": lambda: task(rows(["x", "y"] * 9) + "word1,x\nword99,x\n", rows(["x", "y"], "other")),
     "constant": lambda: task(rows(range(9)), rows([3] * 10, "other"), kind="values"),
+    "magic": lambda: idx(magic=0x0D03),
+    "counts": lambda: idx(labels=1),
+    "cut": lambda: idx(cut=1),
+    "sizes": lambda: pngs((6, 5), (4, 5)),
+    "no image": lambda: pngs(),
+    "no folder": lambda: read_folder(Path(mkdtemp(dir="."))),
     "base 60": lambda: params("machine: {student: {runtime: 4:00:00}}"),
     "base 8": lambda: params("labels: [001, 002]"),
     "key twice": lambda: params("a: 1\na: 2"),
