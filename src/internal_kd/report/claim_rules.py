@@ -186,7 +186,10 @@ def ratio(judge: Judge) -> Judgement:
     mean = mean_of_independent(estimates)
     low, high = mean.interval()
     between = f" ({100 * low:.0f} to {100 * high:.0f} %)" if not isnan(low) else ""
-    return Judgement(_placed(mean, rule.low, rule.high), f"{100 * mean.value:.0f} %{between}: {', '.join(texts)}.")
+    evidence = f"{100 * mean.value:.0f} %{between}: {', '.join(texts)}."
+    if len(texts) == 1:
+        evidence = f"{texts[0]}{between}."
+    return Judgement(_placed(mean, rule.low, rule.high), evidence)
 
 
 def order(judge: Judge) -> Judgement:
