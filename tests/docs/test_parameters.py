@@ -50,6 +50,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for split in ("train", "dev"):
         (folder / f"datasets/leaves/{split}/oak").mkdir(parents=True)
         (folder / f"datasets/leaves/{split}/oak/001.png").write_bytes(b"")  # planning does not look inside
+    for name in ("species-train.jsonl", "species-dev.jsonl", "species-texts.jsonl"):
+        (folder / "datasets" / name).write_text('{"tokens": ["Newts"], "tags": ["B-SPECIES"]}\n')
+    for name in ("entities-train.conll", "entities-dev.conll"):
+        (folder / "datasets" / name).write_text("Newts B-SPECIES\n")
     (folder / "data/llm.jsonl").write_text('{"text_a": "a", "text_b": "b", "label": "entailment"}\n')
     for name in ("models/ours", "models/legal-bert", "models/demo-teacher/model"):
         tiny_classifier(layers=12).save_pretrained(folder / name)
