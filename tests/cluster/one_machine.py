@@ -136,7 +136,7 @@ def _output(command: list[str], client: dict[str, str]) -> str:
     return subprocess.run(command, env=os.environ | client, capture_output=True, text=True, check=False).stdout
 
 
-def _wait(reached: object, what: str, seconds: float = 60) -> None:
+def _wait(reached: object, what: str, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not reached():
         if time.monotonic() > deadline:
