@@ -43,7 +43,7 @@ def _heads_divide_width(facts: Facts, options: Mapping[str, Any]) -> str | None:
 
 
 def _classes(facts: Facts, options: Mapping[str, Any]) -> str | None:
-    if facts.kind in (None, "classes"):
+    if facts.kind in (None, "classes", "tags"):
         return None
     return f"needs a classification, but the task's kind is {facts.kind!r}"
 
