@@ -140,7 +140,7 @@ def test_commands_are_found_in_blocks_and_spans() -> None:
         ("status --watch often", "invalid float value: 'often'"),
         ("run everything", "no target 'everything'"),
         ("run --cores 2 --overlay config/nowhere.yaml", "config/nowhere.yaml does not exist"),
-        ("gc --overlay x", "unrecognized arguments: --overlay"),
+        ("gc --rows x", "unrecognized arguments: --rows"),
         ("--help", None),
         ("COMMAND --help", None),
         ("make <fingerprint>", None),

@@ -55,8 +55,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name in ("entities-train.conll", "entities-dev.conll"):
         (folder / "datasets" / name).write_text("Newts B-SPECIES\n")
     (folder / "data/llm.jsonl").write_text('{"text_a": "a", "text_b": "b", "label": "entailment"}\n')
+    classes = {
+        "models/ours": ("not_equivalent", "equivalent"),
+        "models/demo-teacher/model": ("entailment", "not_entailment"),
+    }
     for name in ("models/ours", "models/legal-bert", "models/demo-teacher/model"):
-        tiny_classifier(layers=12).save_pretrained(folder / name)
+        model = tiny_classifier(layers=12)
+        model.config.id2label = dict(enumerate(classes.get(name, ("LABEL_0", "LABEL_1"))))
+        model.save_pretrained(folder / name)
         (folder / name / "tokenizer.json").write_text("{}")
     (folder / "glue/QQP-10k").mkdir(parents=True)
     for split in ("train", "dev"):
