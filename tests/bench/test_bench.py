@@ -116,7 +116,7 @@ def test_bytes_an_example_are_those_of_the_recording(tiny: Path) -> None:
         files = [tiny / f"recorded/{kind}-L{layer}.npy" for kind, layer in asked_of_teacher(terms_for(TINY, [name]))]
         on_disk = sum(path.stat().st_size - 128 for path in files)  # numpy's header
         assert found[name]["bytes"] == pytest.approx(on_disk / len(positions), abs=1)
-    assert len(RecordingReader(tiny / "recorded").ids) == len(positions)
+    assert len(RecordingReader(tiny / "recorded").row_ids) == len(positions)
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ def test_the_file_has_what_was_recorded_of_the_teacher(trained_copy: Trained, ta
     found = answers_from_file(file, teacher.inputs.data, sha256_file(file))
     reader = RecordingReader(student.parts[0].folder)
     recorded = np.load(student.parts[0].folder / "logits.npy")
-    assert found.idx.tolist() == sorted(reader.ids.tolist())
-    assert np.abs(found.logits - recorded[np.argsort(reader.ids)]).max() < 1e-6
+    assert found.idx.tolist() == sorted(reader.row_ids.tolist())
+    assert np.abs(found.logits - recorded[np.argsort(reader.row_ids)]).max() < 1e-6
     assert found.report.lines() == ["48 answers (48 with logits), matched by id: 48 of 48 examples covered"]
 
 
