@@ -17,7 +17,8 @@ OWN = {"source": "files", "train": "a.csv", "dev": "b.csv", "text": ["q"]}
 
 @pytest.mark.parametrize("overlay", [None, *sorted((ROOT / "config").rglob("*.yaml"))], ids=str)
 def test_every_study_that_comes_along_is_valid(overlay):
-    assert load_params(ROOT / "params.yaml", laid_over(overlay) if overlay else []).study.name
+    params = load_params(ROOT / "params.yaml", laid_over(overlay) if overlay else [])
+    assert set(params.analysis.primary.get("rows", ())) <= set(params.study.methods or params.methods)
 
 
 def laid_over(overlay: Path) -> list[Path]:
