@@ -23,7 +23,7 @@ demo: env
 	$(BIN)/internal-kd run --cores 2 --configfile config/demo.yaml
 	$(BIN)/internal-kd show --overlay config/demo.yaml
 
-# Right in direction, in minutes; MNIST comes from the hub.
+# Minutes, and not the papers' settings; MNIST comes from the hub.
 papers-quick: env
 	for quick in config/papers/quick/*.yaml; do \
 	  $(BIN)/internal-kd run --cores 2 --overlay config/papers/$$(basename $$quick) --overlay $$quick || exit 1; done

@@ -108,7 +108,7 @@ class PaperSetting:
         for key, value in {**self._stated(cell), **(at if cell.is_student else {})}.items():
             ours = _value(cell.method, key)
             theirs = _terms(value) if key == "weights" else point_text(value)
-            if _is_used(cell.method, key) and ours != theirs:
+            if _is_used(cell.method, key) and not _same(ours, theirs):
                 kind: Kind = "learner" if key.startswith("learner") else "size" if key == "select.keep" else "training"
                 found.append(Difference(kind, f"{cell.name} with {key.replace('_', ' ')} {theirs} (here {ours})"))
         return found
@@ -116,6 +116,14 @@ class PaperSetting:
 
 def _value(method: Method, key: str) -> str:
     return _terms(method.weights) if key == "weights" else point_text(value_of(method, key))
+
+
+def _same(ours: str, theirs: str) -> bool:
+    """Whether two values are one, however they are written: 20 is 20.0."""
+    try:
+        return float(ours) == float(theirs)
+    except ValueError:
+        return ours == theirs
 
 
 def _terms(names: Iterable[str]) -> str:
