@@ -44,8 +44,8 @@ CSV = "text,label\nfine,pos\nbad,neg\n"
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.csv", gzip.compress(CSV.encode()), ["gzip", "gunzip -c a.csv > new.csv"]),
-        ("a.csv.gz", gzip.compress(CSV.encode()), ["gzip", "decompress"]),
+        ("a.csv", gzip.compress(CSV.encode(), mtime=0), ["gzip", "gunzip -c a.csv > new.csv"]),
+        ("a.csv.gz", gzip.compress(CSV.encode(), mtime=0), ["gzip", "decompress"]),
         ("a.tsv", CSV.replace(",", "\t").encode("utf-16"), ["UTF-16", "iconv -f utf-16 -t utf-8 a.tsv"]),
         ("a.csv", CSV.encode("utf-16-le"), ["UTF-16", "iconv -f utf-16le"]),
         ("a.csv", CSV.encode("utf-16-be"), ["UTF-16", "iconv -f utf-16be"]),
@@ -53,7 +53,7 @@ CSV = "text,label\nfine,pos\nbad,neg\n"
         ("a.csv", ZIP.getvalue(), ["ZIP", "Excel"]),
         ("a.csv", b"PAR1....PAR1", ["Parquet", "rename"]),
         ("a.parquet", CSV, ["cannot be read"]),
-        ("a.parquet", gzip.compress(b"x"), ["gzip"]),
+        ("a.parquet", gzip.compress(b"x", mtime=0), ["gzip"]),
         ("a.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 5\n", ["Git LFS", "git lfs pull"]),
         ("a.csv", "<!DOCTYPE html><html>404</html>", ["HTML page"]),
         ("a.csv", "text;label\nfine, really;pos\nbad;neg\n", ["separated by semicolons", "commas"]),
