@@ -15,7 +15,7 @@ from internal_kd.data.answers_file import answers_from_file
 from internal_kd.data.examples import read_task
 from internal_kd.errors import UserError
 from internal_kd.files import Damaged, sha256_file
-from internal_kd.plan.store import is_complete, problem_with
+from internal_kd.plan.store import FOUND_DAMAGED, is_complete, problem_with
 from internal_kd.steps.fetch import fetch_task
 
 ROWS = "text,label\nfine,a\nbad,b\nso so,c\n"
@@ -140,9 +140,11 @@ def test_a_flipped_bit_in_fetched_examples_is_found_before_they_are_read(own: Pa
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 4
     path.write_bytes(content)
+    fetched = read_task(data)
     with pytest.raises(Damaged, match=r"train\.parquet"):
-        read_task(data).frame("train")
-    assert read_task(data).frame("dev").text_a.tolist() == ["never seen"]
+        fetched.frame("train")
+    assert problem_with(data) == FOUND_DAMAGED
+    assert fetched.frame("dev").text_a.tolist() == ["never seen"]
 
 
 @pytest.mark.parametrize("content", ["{}", '{"task": 5, "splits": {}, "warnings": []}', "[1]", "{"])
