@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_training import CPU, tiny_student, tiny_teacher, tiny_terms
+from tiny_training import CPU, OF_ENCODERS, tiny_student, tiny_teacher, tiny_terms
 from torch import Tensor
 
 from internal_kd.distillation.answers import Live
@@ -248,7 +248,7 @@ def test_without_the_teachers_side_only_the_students_is_given() -> None:
     assert seen(("hidden",), "pair", teacher=False)["shapes"] == [(3, 8, 32), (3, 8)]
 
 
-@pytest.mark.parametrize("name", list(OBJECTIVES))
+@pytest.mark.parametrize("name", OF_ENCODERS)
 def test_every_objective_can_be_trained(name: str) -> None:
     student, teacher = tiny_student(labels=3), tiny_teacher(labels=3)
     options = {name: {"heads": 4}} if "heads" in OBJECTIVES[name].options else {}
