@@ -180,7 +180,7 @@ def test_jobs_at_the_same_time_got_different_gpus(story: Story) -> None:
 
 def test_jobs_of_the_killed_snakemake_are_ended_before_a_new_one_submits(story: Story) -> None:
     assert len(story.killed) == 2
-    assert "internal-kd: 2 jobs of a Snakemake that was killed are still in SLURM's queue, 2 running" in story.output
+    assert "2 jobs of a Snakemake that was killed still in SLURM's queue, 2 running" in story.output
     states = {job.number: job.state for job in story.jobs}
     assert {states[number] for number in story.killed} <= {"FAILED", "CANCELLED"}
 
