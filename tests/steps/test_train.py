@@ -24,7 +24,7 @@ from internal_kd.errors import Interrupted, UserError
 from internal_kd.files import Damaged, read_json, sha256_file, write_json
 from internal_kd.params import merge
 from internal_kd.params.study import MachineParams
-from internal_kd.plan.refusals import known_rows
+from internal_kd.plan.known import known_rows
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import is_complete
 from internal_kd.plan.study import Study

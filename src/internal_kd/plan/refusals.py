@@ -8,20 +8,16 @@ from typing import TYPE_CHECKING, Any
 from internal_kd.distillation.curricula import stages_of
 from internal_kd.distillation.terms import compared_layers, terms_of
 from internal_kd.errors import UserError, named, nearest
-from internal_kd.files import read_mapping
 from internal_kd.generator import grammar_of
 from internal_kd.learners.configs import positions_of
 from internal_kd.learners.finished import HEADS, FinishedModel, column_order
-from internal_kd.learners.layers import layer_map
-from internal_kd.learners.learner import Shape
 from internal_kd.params.data import GeneratorEntry
 from internal_kd.params.method import TeacherParams
 from internal_kd.params.resolve import Method
 from internal_kd.plan.artefacts import Data, Encoder
+from internal_kd.plan.known import available_examples, known_labels, pairs_of, same_tokenizer, teacher_shape
 from internal_kd.plan.runs import AnswersFile, Run
-from internal_kd.plan.sources import config_of, shape_of
-from internal_kd.tasks.glue import GLUE
-from internal_kd.tasks.tags import tag_names
+from internal_kd.plan.sources import config_of
 
 if TYPE_CHECKING:
     from internal_kd.plan.study import Study
@@ -93,32 +89,6 @@ def check_held_out(teacher: Method, seeds: int) -> None:
         )
 
 
-def known_rows(data: Data) -> dict[str, int] | None:
-    """Return examples by split of what is fetched or to be generated, None while they are unknown."""
-    try:
-        return {split: int(rows) for split, rows in read_mapping(data.marker)["task"]["rows"].items()}
-    except (UserError, KeyError, TypeError, ValueError, AttributeError):
-        # Not there, or damaged: what is damaged is fetched again.
-        return {"train": data.entry.train, "dev": data.entry.dev} if isinstance(data.entry, GeneratorEntry) else None
-
-
-def known_labels(data: Data) -> tuple[str, ...] | None:
-    """Return a task's classes where they are known before it is fetched, None otherwise."""
-    if data.kind == "values":
-        return ()
-    if data.glue is not None:
-        return GLUE[data.glue].labels
-    if isinstance(data.entry, GeneratorEntry):
-        return grammar_of(data.entry.grammar).label_names
-    try:
-        return tuple(read_mapping(data.marker)["task"]["labels"])
-    except (UserError, KeyError, TypeError):
-        labels = getattr(data.entry, "labels", None)
-        if labels is None:
-            return None
-        return tag_names(map(str, labels)) if data.kind == "tags" else tuple(map(str, labels))
-
-
 def _check_generated(name: str, data: Data) -> None:
     entry = data.entry
     if not isinstance(entry, GeneratorEntry):
@@ -145,7 +115,7 @@ def _check_length(run: Run) -> None:
 
 def _check_examples(run: Run) -> None:
     select, labels = run.method.settings.select, known_labels(run.inputs.data)
-    available = _available(run)
+    available = available_examples(run)
     if isinstance(select.keep, int) and available is not None and select.keep > available:
         chosen = " of the classes chosen" if select.classes or select.drop_classes else ""
         raise UserError(
@@ -157,20 +127,6 @@ def _check_examples(run: Run) -> None:
             raise UserError(
                 f"select: {run.task} has no class {name!r}{nearest(name, list(labels))}; it has {', '.join(labels)}"
             )
-
-
-def _available(run: Run) -> int | None:
-    """Return how many training examples there are of the classes that a run sees, None while that is not known."""
-    select, rows = run.method.settings.select, known_rows(run.inputs.data)
-    if rows is None or not (select.classes or select.drop_classes):
-        return rows["train"] if rows else None
-    try:
-        shares = read_mapping(run.inputs.data.marker)["splits"]["train"]["label_shares"]
-    except (UserError, KeyError, TypeError):
-        return rows["train"]
-    seen = [share for name, share in shares.items() if name not in select.drop_classes]
-    chosen = [share for name, share in shares.items() if select.classes and name in select.classes]
-    return round(rows["train"] * sum(chosen if select.classes else seen))
 
 
 def _check_tags(run: Run) -> None:
@@ -227,7 +183,7 @@ def _check_copies(run: Run) -> None:
 
 def _check_answers(run: Run) -> None:
     source = run.first.source if run.first is not None else None
-    if source is not None and not _same_tokenizer(source.encoder, run.encoder):
+    if source is not None and not same_tokenizer(source.encoder, run.encoder):
         raise UserError(
             f"learner.start.from: {source.label} reads texts with another tokenizer than {_name(run.encoder)}; start "
             "from `encoder` or `random`"
@@ -251,7 +207,7 @@ def _check_answers(run: Run) -> None:
                 f"teacher: {', '.join(run.method.layer_terms)} compare layers, and a "
                 f"{part.of[0].method.learner.kind} has none; weigh `soft` or `hard` alone"
             )
-        if not _same_tokenizer(part.inputs.encoder, run.encoder):
+        if not same_tokenizer(part.inputs.encoder, run.encoder):
             raise UserError(
                 f"teacher: {part.who} reads texts with another tokenizer than {_name(run.encoder)}, so that only its "
                 f"logits can be compared; leave out {', '.join(run.method.layer_terms)}"
@@ -275,46 +231,6 @@ def _check_classes(run: Run) -> None:
 
 def _name(encoder: Encoder | None) -> str:
     return encoder.name if encoder else "pixels"
-
-
-def _same_tokenizer(one: Encoder | None, other: Encoder | None) -> bool:
-    """Whether two encoders have the same vocabulary files, as a model fine-tuned elsewhere has its encoder's."""
-    if one is None or other is None:
-        return one is other
-    if one.fingerprint == other.fingerprint:
-        return True
-    names = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
-    first, second = (
-        {name: source.content[name] for name in names if name in source.content} for source in (one, other)
-    )
-    for source, found in ((one, first), (other, second)):
-        if source.encoder.vocab_sha256 is not None:
-            found.setdefault("vocab.txt", source.encoder.vocab_sha256)
-    shared = first.keys() & second.keys()
-    return bool(shared) and all(first[name] == second[name] for name in shared)
-
-
-def teacher_shape(run: Run) -> Shape:
-    """Return the sizes of the teacher whose layers a run compares with, as far as they are known."""
-    if not run.parts:
-        return Shape()
-    first = run.parts[0]
-    if isinstance(first.of, tuple):
-        return first.of[0].shape
-    return shape_of(first.inputs.encoder) if first.inputs.encoder else Shape()
-
-
-def pairs_of(run: Run) -> tuple[tuple[int, int], ...]:
-    """Return the matched layers of a run, none while a depth is unknown.
-
-    Raises:
-        UserError: the map does not fit the two depths.
-    """
-    student, teacher = run.shape.layers, teacher_shape(run).layers
-    if not (run.method.layer_terms and student and teacher):
-        return ()
-    with named("layer_map"):
-        return layer_map(run.method.settings.layer_map, teacher, student)
 
 
 def _check_terms(run: Run) -> None:

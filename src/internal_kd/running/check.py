@@ -14,7 +14,7 @@ from internal_kd.errors import UserError
 from internal_kd.files import read_mapping
 from internal_kd.learners.finished import FinishedModel
 from internal_kd.plan.artefacts import Artefact, Data, Encoder, Inputs
-from internal_kd.plan.refusals import known_labels
+from internal_kd.plan.known import known_labels
 from internal_kd.plan.runs import Answers, AnswersFile, Run
 from internal_kd.plan.store import problem_with
 from internal_kd.plan.study import Study

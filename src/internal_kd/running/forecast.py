@@ -23,7 +23,7 @@ from internal_kd.errors import UserError
 from internal_kd.files import read_mapping
 from internal_kd.learners.learner import Shape
 from internal_kd.plan.artefacts import Artefact, Data, Encoder, Inputs
-from internal_kd.plan.refusals import known_rows
+from internal_kd.plan.known import known_rows
 from internal_kd.plan.runs import Answers, Run
 from internal_kd.plan.sources import config_of, shape_of
 from internal_kd.plan.study import Study

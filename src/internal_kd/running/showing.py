@@ -1,7 +1,7 @@
 """A study in MLflow while it runs, where MLFLOW_TRACKING_URI names a server: a process beside the run.
 
 It reads the trainings' files, at the lowest priority; nothing waits for it, and nothing that fails in it concerns the
-run. It ends with the run, however that ends, and once more shows what has become of the trainings.
+run. It ends with the run, however that ends, and then shows once what has become of the trainings.
 """
 
 from __future__ import annotations
