@@ -1,6 +1,6 @@
 """Files that are either complete or absent, and compared with their recorded checksums before they are used.
 
-Everything is written beside its place and renamed into it. What was written is recorded with size and SHA-256, and
+Everything is written next to its place and renamed into it. What was written is recorded with size and SHA-256, and
 ``verified`` compares both, once per process, before anybody reads the file.
 """
 

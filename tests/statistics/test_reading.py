@@ -75,7 +75,7 @@ def test_what_would_decide_is_more_seeds_or_something_else():
     assert reading(result) == "undecided"
     assert what_would_decide(result) == f"about {result.seeds_needed()} seeds of each method would do"
     same = compare(labels, few[0], few[0])
-    assert what_would_decide(same) == "more seeds would not do"
+    assert what_would_decide(same) == "more seeds would not help"
     assert "second seed" in what_would_decide(compare(labels, few[0][0], few[1]))
 
 

@@ -1,7 +1,7 @@
 """GLUE's official TSV files, read as they really are.
 
 UTF-8 with or without a byte order mark, LF or CRLF line ends, quotes that mean nothing, tabs that always separate, no
-header in CoLA, and a few rows of QQP that lack fields. Columns are found by their header names, so their order is free.
+header in CoLA, and a few rows of QQP with missing fields. Columns are found by their headers, in any order.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def write_requests(
         The number of requests.
 
     Raises:
-        UserError: the task has values, the split is not there, the template lacks a field, or another ending.
+        UserError: the task has values, the split or a field of the template is missing, or ``path`` is not JSON Lines.
     """
     if path.suffix != ".jsonl":
         raise UserError(f"{path}: requests are written as JSON Lines; give a name that ends in .jsonl")

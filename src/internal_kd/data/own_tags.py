@@ -28,7 +28,7 @@ def fetch_own_tags(data: Data) -> FetchedTask:
 
     Raises:
         UserError: a file cannot be read, something would have to be repaired and ``cleaned`` is not set, a split has no
-            entity, or a type that the training file lacks.
+            entity, or a type that is not in the training file.
     """
     entry = data.entry
     assert isinstance(entry, FilesEntry)

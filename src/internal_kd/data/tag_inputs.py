@@ -20,7 +20,7 @@ from internal_kd.errors import UserError
 from internal_kd.learners.rows import NO_ROW
 from internal_kd.tasks.tags import window_id
 
-# What a word becomes of which the tokenizer leaves nothing, such as a control character.
+# Stands for a word from which the tokenizer makes nothing, such as a control character.
 STAND_IN = "?"
 
 
@@ -104,7 +104,7 @@ def _windows(encoder: EncoderTokenizer, text: str, words: Sequence[str]) -> list
     starts = np.array(places_of(text, words))
     found = [_words_at(window.offsets, window.special_tokens_mask, starts) for window in windows]
     if len(set(np.concatenate(found).tolist()) - {NO_ROW}) < len(words):
-        # Two words in one token, or a word of which nothing is left: each word by itself.
+        # Two words in one token, or a word that leaves no token: each word alone.
         encoding = encoder.tokenizer.encode([_visible(encoder, word) for word in words], is_pretokenized=True)
         windows = [encoding, *encoding.overflowing]
         found = [_first_pieces(window) for window in windows]

@@ -20,7 +20,7 @@ class Augment(Frozen):
     """How the images of a training are changed; scores and recorded answers are about the images as they are.
 
     Attributes:
-        shift: each image is moved by up to so many pixels in either direction, drawn anew in every epoch; 0 comes in.
+        shift: each image is moved by up to so many pixels in either direction, drawn again in every epoch; 0 comes in.
     """
 
     shift: Whole = Field(0, description="images move by up to so many pixels, drawn for every step")

@@ -62,7 +62,7 @@ class AnalysisParams(Frozen):
 
 
 class ResourceParams(Frozen):
-    """What a scheduler is told about one kind of job; memory and time grow with every retry."""
+    """What a scheduler has to know of one kind of job; memory and time grow with every retry."""
 
     gpu: Annotated[Whole, Field(le=16)] = 0
     mem_mb: Count = 4000

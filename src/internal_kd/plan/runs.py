@@ -105,7 +105,7 @@ class Answers(Artefact):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several teachers whose answers are combined while a student trains; each is recorded by itself."""
+    """Several teachers whose answers are combined while a student trains; each is recorded alone."""
 
     parts: tuple[Answers, ...]
     combine: Literal["mean_probabilities", "mean_logits"]

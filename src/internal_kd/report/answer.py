@@ -176,7 +176,7 @@ class Findings:
         lead = f"The smallest lead that this study could prove on {task} is {shown(line['metric'], line['smallest'])}"
         found = lead if provable else f"This study could prove no lead on {task}"
         if seeds is None:
-            return f"{found}; more seeds would not do."
+            return f"{found}; more seeds would not help."
         return f"{found}; about {seeds} seeds of each method would decide it." if seeds < MOST_SEEDS else f"{found}."
 
     def why(self) -> dict[str, dict[str, str]]:

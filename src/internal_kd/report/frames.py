@@ -91,7 +91,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         **_row("task"), **AXES, "idx": COUNT, "text_a": TEXT, "text_b": TEXT, "gold": TEXT, "teacher_answer": TEXT,
         "student_answer": TEXT, "seeds_differing": COUNT, "seeds": COUNT,
     },
-    # A row beside its teacher, means over seeds. ``divergence``: KL(teacher || student) in nats, or for values the
+    # A row and its teacher, means over seeds. ``divergence``: KL(teacher || student) in nats, or for values the
     # mean squared difference; ``repeated``: share of the teacher's mistakes given the teacher's wrong answer.
     "fidelity": {
         **_row("task", "split"), **AXES, "seeds": COUNT, "both_right": COUNT, "only_teacher_right": COUNT,
@@ -144,7 +144,7 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "paper": TEXT, "claim_id": TEXT, "source": TEXT, "claim": TEXT, "status": TEXT, "rule": TEXT, "verdict": TEXT,
         "evidence": TEXT, "needed": TEXT,
     },
-    # Published figures beside ours, times 100.
+    # Published figures and ours, times 100.
     "published": {
         "paper": TEXT, "system": TEXT, "status": TEXT, "source": TEXT, "task": TEXT, "metric": TEXT, "rows": TEXT,
         "published": NUMBER, "ours": NUMBER, "std": NUMBER, "seeds": COUNT, "differs": TEXT,

@@ -186,7 +186,7 @@ def _needed(line: pd.Series) -> str:
     if line["reading"] != "undecided":
         return DASH
     needed = value_or_none(line["seeds_needed"])
-    return "more seeds would not do" if needed is None else f"{int(needed):,}"
+    return "more seeds would not help" if needed is None else f"{int(needed):,}"
 
 
 def _smallest(line: pd.Series) -> str:

@@ -104,7 +104,7 @@ class Lead(ABC):
     def seeds_needed(self, scope: Scope = "new", alpha: float = 0.05) -> int | None:
         """Return the fewest seeds of each method with which p would fall below alpha if the estimates stayed.
 
-        None if more seeds would not do, or one seed on a side leaves their spread unknown.
+        None if more seeds would not help, or one seed on a side leaves their spread unknown.
         """
 
         def shown(seeds: int) -> bool:

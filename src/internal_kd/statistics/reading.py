@@ -48,11 +48,11 @@ def equal_within(result: Lead) -> str:
 
 
 def what_would_decide(result: Lead, scope: Scope = "new", alpha: float = 0.05) -> str:
-    """Return how many seeds would bring p below alpha if the estimates stayed, or that more seeds would not do."""
+    """Return how many seeds would bring p below alpha if the estimates stayed, or that more seeds would not help."""
     if result.one_seed:
         return "a second seed of each method is needed"
     needed = result.seeds_needed(scope, alpha)
-    return "more seeds would not do" if needed is None else f"about {needed} seeds of each method would do"
+    return "more seeds would not help" if needed is None else f"about {needed} seeds of each method would do"
 
 
 def bounded_interval(result: Lead | Mean, scope: Scope = "new") -> tuple[float, float] | None:

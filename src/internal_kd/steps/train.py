@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def initialize_student(first: FirstWeights) -> None:
     """Write ``work/initial/...``: of the pre-trained encoder without a head, of a run with its pooler and head.
 
-    A head that the source lacks is drawn later, from the seed of each run.
+    A head that is not in the source is drawn later, from the seed of each run.
 
     Raises:
         UserError: the source's weights are missing, the learner does not suit it, or the disk is full.

@@ -1,7 +1,7 @@
 """Tags of a sentence: BIO as numbers, other schemes converted, and spans of entities counted.
 
 A task's tags have one order: ``O``, then ``B-`` and ``I-`` of every type, types sorted. So 0 is outside, an odd number
-begins type (k - 1) // 2 and the even one after it continues it: whoever has the numbers needs no names. -1 pads a
+begins type (k - 1) // 2 and the even one after it continues it: the numbers alone say what a name would. -1 pads a
 matrix of sentences (N, longest) on the right. Importing this module imports no numpy.
 """
 
