@@ -137,7 +137,7 @@ def _make_inputs(workload: Workload, folder: Path) -> np.ndarray:
 
 def _describe(workload: Workload, folder: Path) -> None:
     """Write the manifest with which internal_kd reads the arrays."""
-    from internal_kd.files import describe_files
+    from internal_kd.checksums import describe_files
     from internal_kd.tasks.info import TaskInfo
 
     labels = tuple(map(str, range(workload.classes)))

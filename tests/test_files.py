@@ -12,10 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from disks import mount, remount, unmount
+from internal_kd.checksums import Damaged, publish, signature, verified
 from internal_kd.errors import UserError
 from internal_kd.files import (
-    Damaged,
-    publish,
     publish_folder,
     read_json,
     read_mapping,
@@ -23,9 +22,7 @@ from internal_kd.files import (
     replace_folder,
     replacing,
     require_space,
-    signature,
     staging_folder,
-    verified,
     write_json,
     write_text,
 )

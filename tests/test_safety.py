@@ -14,12 +14,13 @@ import torch
 from safetensors.torch import save_file
 
 from data_plans import planned_encoder
+from internal_kd.checksums import describe_files
 from internal_kd.data.inputs import EncodedTask
 from internal_kd.data.tokenizers import load_tokenizer
 from internal_kd.distillation.checkpoints import STATE, TENSORS, CheckpointFolder, read_tensors
 from internal_kd.distillation.recording import RecordingReader
 from internal_kd.errors import UserError
-from internal_kd.files import describe_files, read_json, write_json
+from internal_kd.files import read_json, write_json
 from internal_kd.learners.finished import FinishedModel
 from internal_kd.learners.weights import load_classifier, save_classifier
 from internal_kd.steps.fetch import fetch_encoder

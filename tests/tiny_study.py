@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from internal_kd.files import describe_files, write_json
+from internal_kd.checksums import describe_files
+from internal_kd.files import write_json
 from internal_kd.params import load_params, merge, parse_params, read_yaml
 from internal_kd.plan.artefacts import Artefact
 from internal_kd.plan.runs import Run

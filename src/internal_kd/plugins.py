@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+from internal_kd.checksums import sha256_text
 from internal_kd.errors import UserError
-from internal_kd.files import sha256_text
 
 # How the names of their modules begin.
 PLUGIN = "internal_kd_plugin_"

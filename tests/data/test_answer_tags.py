@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from data_plans import planned_data
+from internal_kd.checksums import sha256_file
 from internal_kd.data.answer_tags import TaggedTask, align_tags, read_tagged_answers
 from internal_kd.data.answers_check import check_answers
 from internal_kd.data.answers_file import answers_from_file, read_answers
@@ -21,7 +22,6 @@ from internal_kd.data.examples import TaskOnDisk, read_task
 from internal_kd.data.llm import read_responses, write_requests
 from internal_kd.data.repairs import Repairs
 from internal_kd.errors import UserError
-from internal_kd.files import sha256_file
 from internal_kd.steps.fetch import fetch_task
 from internal_kd.tasks.tags import sentence_and_word, tag_names
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from internal_kd.checksums import Damaged, publish
 from internal_kd.data.inputs import EncodedExamples, EncodedTask
 from internal_kd.data.inputs_writing import GrowingArray
 from internal_kd.errors import UserError
-from internal_kd.files import Damaged, publish, staging_folder
+from internal_kd.files import staging_folder
 from internal_kd.tasks.info import TaskInfo
 
 ROWS = [[2, 7, 3], [2, 8, 9, 9, 3], [2, 3]]

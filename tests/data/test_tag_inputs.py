@@ -10,12 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from internal_kd.checksums import publish
 from internal_kd.data.inputs import EncodedTask, TaggedExamples
 from internal_kd.data.own_tags import tagged_examples
 from internal_kd.data.sentences import Sentence
 from internal_kd.data.tag_inputs import places_of, write_tagged_split
 from internal_kd.data.tokenizers import EncoderTokenizer
-from internal_kd.files import publish, staging_folder
+from internal_kd.files import staging_folder
 from internal_kd.learners.rows import row_ids
 from internal_kd.tasks.info import TaskInfo
 from internal_kd.tasks.tags import sentence_and_word, tag_names

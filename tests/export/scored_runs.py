@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import tiny_study
-from internal_kd.files import describe_files, read_mapping, write_json
+from internal_kd.checksums import describe_files
+from internal_kd.files import read_mapping, write_json
 from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.tasks.info import TaskInfo

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from internal_kd.checksums import sha256_file
 from internal_kd.data.answers_file import answers_from_file
 from internal_kd.data.examples import read_task
 from internal_kd.distillation.recording import RecordingReader
 from internal_kd.errors import UserError
 from internal_kd.export.answers import export_answers
-from internal_kd.files import sha256_file
 from internal_kd.plan.store import read_record
 from trained_study import ROWS, Trained, make, plan_trained, run_of
 

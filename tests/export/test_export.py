@@ -15,13 +15,13 @@ import pandas as pd
 import pytest
 from exported_study import Exported
 
+from internal_kd.checksums import Damaged
 from internal_kd.data.examples import read_task
 from internal_kd.data.inputs import EncodedTask
 from internal_kd.errors import UserError
 from internal_kd.export.export import export_students
 from internal_kd.export.folders import export_path
 from internal_kd.export.onnx import missing_packages, open_onnx
-from internal_kd.files import Damaged
 from internal_kd.params import load_params
 from internal_kd.plan.store import read_record
 from internal_kd.plan.study import plan_study

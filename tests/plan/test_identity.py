@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from internal_kd.files import read_json, sha256_file
+from internal_kd.checksums import sha256_file
+from internal_kd.files import read_json
 from internal_kd.plan.identity import ContentHashes
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from internal_kd.checksums import Damaged, publish
 from internal_kd.errors import UserError
-from internal_kd.files import Damaged, publish, staging_folder
+from internal_kd.files import staging_folder
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import FOUND_DAMAGED, problem_with, read_history, read_record, verified_folder
 from internal_kd.plan.study import Study

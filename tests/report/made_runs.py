@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from internal_kd.checksums import describe_files
 from internal_kd.data.examples import FetchedTask, examples_of, manifest_of, read_task, rows_by_split, write_task
-from internal_kd.files import describe_files, write_json
+from internal_kd.files import write_json
 from internal_kd.params import load_params, merge, parse_params, read_yaml
 from internal_kd.plan.artefacts import Data
 from internal_kd.plan.runs import Run

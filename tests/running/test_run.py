@@ -149,7 +149,7 @@ def test_what_a_job_found_damaged_is_made_again_by_one_more_start(
     (folder / "manifest.json").write_text("{}")
     Path("job.py").write_text(
         "from pathlib import Path\n"
-        "from internal_kd.files import refuse_damaged\n"
+        "from internal_kd.checksums import refuse_damaged\n"
         f"folder = Path({str(folder)!r})\n"
         "if (folder / 'manifest.json').exists():\n"
         "    refuse_damaged(folder, 'train.ids.npy differs')\n"

@@ -16,11 +16,11 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from data_plans import planned_inputs
+from internal_kd.checksums import Damaged, sha256_file
 from internal_kd.data.examples import read_task
 from internal_kd.data.inputs import EncodedTask
 from internal_kd.data.tokenizers import load_tokenizer
 from internal_kd.errors import UserError
-from internal_kd.files import Damaged, sha256_file
 from internal_kd.plan.artefacts import Inputs
 from internal_kd.plan.recipes import RECIPES
 from internal_kd.plan.store import problem_with

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from data_plans import planned_encoder
+from internal_kd.checksums import sha256_file
 from internal_kd.data.encoder_files import check_encoder
 from internal_kd.errors import UserError
-from internal_kd.files import sha256_file
 from internal_kd.plan.artefacts import Encoder
 from internal_kd.plan.sources import shape_of
 from internal_kd.plan.store import is_complete, problem_with

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_plans import planned_data
+from internal_kd.checksums import Damaged, sha256_file
 from internal_kd.data.answers_file import answers_from_file
 from internal_kd.data.examples import read_task
 from internal_kd.errors import UserError
-from internal_kd.files import Damaged, sha256_file
 from internal_kd.plan.store import FOUND_DAMAGED, is_complete, problem_with
 from internal_kd.steps.fetch import fetch_task
 

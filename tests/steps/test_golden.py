@@ -18,7 +18,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 import tiny_study
-from internal_kd.files import publish, staging_folder
+from internal_kd.checksums import publish
+from internal_kd.files import staging_folder
 from internal_kd.learners.weights import load_classifier, save_classifier
 from internal_kd.params import merge
 from internal_kd.params.study import MachineParams

@@ -19,9 +19,10 @@ from sklearn.metrics import matthews_corrcoef
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import tiny_study
+from internal_kd.checksums import Damaged, sha256_file
 from internal_kd.distillation.loss import DistillationLoss
 from internal_kd.errors import Interrupted, UserError
-from internal_kd.files import Damaged, read_json, sha256_file, write_json
+from internal_kd.files import read_json, write_json
 from internal_kd.params import merge
 from internal_kd.params.study import MachineParams
 from internal_kd.plan.known import known_rows

@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification
 
 import tiny_study
+from internal_kd.checksums import sha256_file
 from internal_kd.distillation.loss import DistillationLoss
 from internal_kd.errors import Interrupted, UserError
-from internal_kd.files import read_json, sha256_file
+from internal_kd.files import read_json
 from internal_kd.generator import generate
 from internal_kd.params import merge
 from internal_kd.params.study import MachineParams

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from internal_kd.checksums import check_unchanged
 from internal_kd.data.answer_forms import form_of
 from internal_kd.data.answer_tags import TaggedTask, align_tags, read_tagged_answers
 from internal_kd.data.answers_match import AnswerRows, FileAnswers, Key, align, alike
@@ -34,7 +35,6 @@ from internal_kd.data.repairs import Repairs
 from internal_kd.data.sentences import Occurrences
 from internal_kd.data.tables import columns_of, rows_of
 from internal_kd.errors import UserError
-from internal_kd.files import check_unchanged
 from internal_kd.plan.artefacts import Data
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from internal_kd.checksums import sha256_once
 from internal_kd.data.file_kinds import surprise_in
 from internal_kd.data.hub import HubFiles, download
 from internal_kd.errors import UserError
-from internal_kd.files import read_mapping, sha256_once
+from internal_kd.files import read_mapping
 from internal_kd.learners.configs import WAY_OUT, check_config, read_config, shape_of
 from internal_kd.learners.families import FAMILIES
 from internal_kd.learners.finished import HEADS

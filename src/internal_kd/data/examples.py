@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from internal_kd.checksums import publish, sha256_file, verified
 from internal_kd.errors import UserError
-from internal_kd.files import publish, read_mapping, sha256_file, staging_folder, verified
+from internal_kd.files import read_mapping, staging_folder
 from internal_kd.params.data import OWN, FilesEntry, ImagesEntry
 from internal_kd.plan.artefacts import Artefact, Data
 from internal_kd.plan.identity import plain

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from internal_kd.checksums import refuse_damaged, verified
 from internal_kd.data.dense import DenseExamples, read_dense
 from internal_kd.errors import UserError
-from internal_kd.files import read_mapping, refuse_damaged, verified
+from internal_kd.files import read_mapping
 from internal_kd.learners.configs import read_config
 from internal_kd.learners.learner import Form, InputShape
 from internal_kd.learners.rows import NO_ROW

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from internal_kd.checksums import sha256_text
 from internal_kd.errors import UserError
-from internal_kd.files import sha256_text
 from internal_kd.learners.configs import positions_of, read_config
 
 if TYPE_CHECKING:

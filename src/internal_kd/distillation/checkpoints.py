@@ -24,8 +24,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from internal_kd.checksums import describe_files
 from internal_kd.errors import UserError
-from internal_kd.files import describe_files, read_mapping, replace_folder, staging_folder
+from internal_kd.files import read_mapping, replace_folder, staging_folder
 
 PREFIX = "step-"
 NAMED = re.compile(rf"{PREFIX}([0-9]+)")

@@ -8,8 +8,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from internal_kd.checksums import sha256_text
 from internal_kd.errors import UserError
-from internal_kd.files import sha256_text
 
 # Helpers in modules of this package count like those of the function's own file; other libraries are pinned.
 FOLLOWED = "internal_kd.distillation."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from internal_kd.checksums import publish
 from internal_kd.data.examples import TaskOnDisk, read_task
 from internal_kd.data.inputs import EncodedTask
 from internal_kd.distillation.batches import Examples, labels_of, rows_of
@@ -53,7 +54,7 @@ from internal_kd.export.onnx import (
     write_small_onnx,
 )
 from internal_kd.export.scores import Predictions, defined_score, entity_scores, predictions_of
-from internal_kd.files import publish, read_mapping, remove, staging_folder, write_json
+from internal_kd.files import read_mapping, remove, staging_folder, write_json
 from internal_kd.learners.small import open_network
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import WEIGHTS, is_complete, read_record, verified_folder

@@ -16,9 +16,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from internal_kd.checksums import problem_with_file
 from internal_kd.errors import UserError
 from internal_kd.export.choice import BEST, Choice, Request, Undefined, choose
-from internal_kd.files import problem_with_file, read_mapping
+from internal_kd.files import read_mapping
 from internal_kd.plan.identity import plain
 from internal_kd.plan.study import Study
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from internal_kd.checksums import verified
 from internal_kd.data.inputs import EncodedExamples, TaggedExamples
 from internal_kd.data.tokenizers import load_tokenizer
 from internal_kd.errors import UserError
-from internal_kd.files import read_mapping, verified
+from internal_kd.files import read_mapping
 from internal_kd.learners.rows import by_row
 from internal_kd.learners.small import open_network
 from internal_kd.plan.runs import Run

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from internal_kd.files import verified
+from internal_kd.checksums import verified
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import read_record
 from internal_kd.tasks.info import ScoreColumn, TaskInfo

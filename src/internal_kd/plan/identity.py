@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from internal_kd.checksums import sha256_file, sha256_folder, sha256_text, signature
 from internal_kd.errors import UserError
-from internal_kd.files import read_mapping, sha256_file, sha256_folder, sha256_text, signature, write_text
+from internal_kd.files import read_mapping, write_text
 
 FINGERPRINT_LENGTH = 12
 FINGERPRINT_PATTERN = f"[0-9a-f]{{{FINGERPRINT_LENGTH}}}"

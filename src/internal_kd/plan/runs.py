@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from internal_kd.checksums import sha256_text
 from internal_kd.errors import UserError
-from internal_kd.files import sha256_text
 from internal_kd.learners.learner import Learner, Shape
 from internal_kd.params.method import SelectParams
 from internal_kd.params.resolve import Method

@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from internal_kd.checksums import DAMAGED, is_intact, missing, problem_with_file, verified
 from internal_kd.errors import UserError
-from internal_kd.files import DAMAGED, is_intact, missing, problem_with_file, read_mapping, verified
+from internal_kd.files import read_mapping
 from internal_kd.plan.artefacts import Artefact
 from internal_kd.plan.runs import Run
 

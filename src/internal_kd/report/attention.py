@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from internal_kd.checksums import Damaged
 from internal_kd.errors import UserError
-from internal_kd.files import Damaged
 from internal_kd.learners.layers import layer_map
 from internal_kd.plan.artefacts import Encoder
 from internal_kd.plan.runs import FirstWeights, Run

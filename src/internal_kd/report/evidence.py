@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from internal_kd.checksums import Damaged, verified
 from internal_kd.errors import UserError
-from internal_kd.files import Damaged, verified
 from internal_kd.params.data import OWN, GeneratorEntry
 from internal_kd.plan.artefacts import Data
 from internal_kd.plan.runs import Run

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from internal_kd.checksums import Damaged, sha256_text, verified
 from internal_kd.errors import UserError
-from internal_kd.files import Damaged, read_json, read_mapping, sha256_text, verified, write_json
+from internal_kd.files import read_json, read_mapping, write_json
 from internal_kd.learners.configs import read_config
 from internal_kd.learners.learner import InputShape, Learner
 from internal_kd.plan.identity import WORK

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
+from internal_kd.checksums import sha256_text
 from internal_kd.errors import UserError
-from internal_kd.files import sha256_text, write_text
+from internal_kd.files import write_text
 from internal_kd.params import Params, merge, parse_params, read_yaml, with_nulls
 from internal_kd.plan.identity import WORK
 

@@ -15,8 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from internal_kd.checksums import DAMAGED
 from internal_kd.errors import UserError
-from internal_kd.files import DAMAGED, writing_failed
+from internal_kd.files import writing_failed
 from internal_kd.held import Hold, InUse, describe, is_held, read_note, take, untested
 from internal_kd.plan.identity import DATA, RUNS, WORK
 from internal_kd.running.slurm import end_orphans

@@ -14,8 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from internal_kd.checksums import sha256_file, sha256_text
 from internal_kd.errors import UserError
-from internal_kd.files import read_mapping, remove, sha256_file, sha256_text, write_json
+from internal_kd.files import read_mapping, remove, write_json
 from internal_kd.plan.identity import WORK
 from internal_kd.plan.store import problem_with
 from internal_kd.plan.study import Study

@@ -27,8 +27,9 @@ def encode_task(inputs: Inputs) -> None:
         UserError: task or encoder was not fetched, or the tokenizer does not suit the encoder.
         Damaged: a file of the task or the encoder is not what was fetched.
     """
+    from internal_kd.checksums import publish
     from internal_kd.data.examples import manifest_of, read_task
-    from internal_kd.files import publish, staging_folder
+    from internal_kd.files import staging_folder
 
     task = read_task(inputs.data)
     write = {"tokens": _tokens, "pixels": _pixels, "sentences": _sentences}[inputs.form]
@@ -53,7 +54,8 @@ def _tokens(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
 
 
 def _verify_tokenizer(source: Encoder) -> None:
-    from internal_kd.files import read_mapping, verified
+    from internal_kd.checksums import verified
+    from internal_kd.files import read_mapping
 
     record = read_mapping(source.marker)
     verified(source.folder, record, [name for name in record.get("files", {}) if not name.endswith(".safetensors")])

@@ -44,9 +44,10 @@ def fetch_encoder(encoder: Encoder) -> None:
     """
     import shutil
 
+    from internal_kd.checksums import publish
     from internal_kd.data.encoder_files import check_encoder, find_encoder
     from internal_kd.data.examples import manifest_of
-    from internal_kd.files import publish, staging_folder
+    from internal_kd.files import staging_folder
     from internal_kd.plan.sources import check_available
 
     if encoder.path is not None:
@@ -60,13 +61,13 @@ def fetch_encoder(encoder: Encoder) -> None:
 
 
 def _read_source(data: Data) -> FetchedTask:
+    from internal_kd.checksums import check_unchanged
     from internal_kd.data.generated import generate_task
     from internal_kd.data.glue_files import read_glue_folder
     from internal_kd.data.glue_hub import download_glue
     from internal_kd.data.images import fetch_images
     from internal_kd.data.own_files import fetch_own_files
     from internal_kd.data.own_tags import fetch_own_tags
-    from internal_kd.files import check_unchanged
     from internal_kd.plan.sources import check_available
 
     check_available(f"tasks.{data.name}", data.files)

@@ -6,11 +6,12 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+from internal_kd.checksums import publish
 from internal_kd.distillation.masked_copies import copies_of
 from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.distillation.terms import asked_of_teacher, terms_of
 from internal_kd.errors import UserError
-from internal_kd.files import publish, read_mapping, require_space, staging_folder
+from internal_kd.files import read_mapping, require_space, staging_folder
 from internal_kd.learners.layers import layer_map
 from internal_kd.learners.learner import Shape, Wanted
 from internal_kd.params.study import MachineParams

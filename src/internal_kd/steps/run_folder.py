@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from internal_kd.checksums import publish, sha256_file
 from internal_kd.distillation.batches import labels_of, rows_of
 from internal_kd.distillation.history import Clock
-from internal_kd.files import publish, read_mapping, remove, sha256_file, staging_folder, write_json, write_text
+from internal_kd.files import read_mapping, remove, staging_folder, write_json, write_text
 from internal_kd.plan.identity import WORK
 from internal_kd.plan.runs import Run
 from internal_kd.tasks.info import TaskInfo

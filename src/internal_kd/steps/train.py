@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from internal_kd.checksums import publish
 from internal_kd.distillation.curricula import CurriculumState, stages_of
 from internal_kd.distillation.masked_copies import Copy, WithMaskedCopies, copies_of
 from internal_kd.distillation.terms import Term, asked_of_teacher, compared_layers, terms_of
 from internal_kd.errors import UserError
-from internal_kd.files import publish, read_mapping, staging_folder
+from internal_kd.files import read_mapping, staging_folder
 from internal_kd.learners.layers import Pairs, layer_map
 from internal_kd.learners.learner import Shape, Wanted
 from internal_kd.params.method import SelectParams

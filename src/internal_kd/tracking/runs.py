@@ -12,11 +12,12 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from internal_kd.checksums import sha256_text
 from internal_kd.errors import UserError
 from internal_kd.export.choice import name_of
 from internal_kd.export.scores import DEV, score_of
 from internal_kd.export.words import settings_of
-from internal_kd.files import read_mapping, sha256_text
+from internal_kd.files import read_mapping
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import read_history
 from internal_kd.plan.study import Study

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from internal_kd.files import sha256_file
+from internal_kd.checksums import sha256_file
 from internal_kd.tracking.names import IDENTITY, LIVE, LOSS
 from internal_kd.tracking.runs import RunContent
 from internal_kd.tracking.store import log_points, made_here

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from internal_kd.files import sha256_text
+from internal_kd.checksums import sha256_text
 from internal_kd.held import InUse, take
 from internal_kd.plan.identity import WORK
 from internal_kd.tracking.names import MADE_BY, MAKER, Point
