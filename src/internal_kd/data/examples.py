@@ -280,3 +280,26 @@ def metrics_of(entry: FilesEntry | ImagesEntry, labels: tuple[str, ...]) -> tupl
     """Return what a user's own task is scored by, main metric first."""
     kind = entry.kind if isinstance(entry, FilesEntry) else "classes"
     return entry.metrics or KINDS[kind].default_metrics(labels)
+
+
+def own_task(
+    data: Data, labels: tuple[str, ...], splits: dict[str, Examples], *, texts: int, warnings: Sequence[str] = ()
+) -> FetchedTask:
+    """Return a task of a user's own; ``texts`` columns of text, 0 for images."""
+    entry = data.entry
+    assert isinstance(entry, FilesEntry | ImagesEntry)
+    info = TaskInfo(
+        name=data.name,
+        title=data.name,
+        kind=data.kind,
+        labels=labels,
+        metrics=metrics_of(entry, labels),
+        texts=texts,
+        rows=rows_by_split(splits),
+        licence=entry.licence,
+        source="own files",
+    )
+    if isinstance(entry, ImagesEntry):
+        source = f"{entry.repository}@{entry.revision}" if entry.repository else "own images"
+        info = replace(info, source=source, scored_on=entry.scored_on)  # type: ignore[arg-type]
+    return FetchedTask(info, splits, tuple(warnings))

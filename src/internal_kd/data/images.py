@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from internal_kd.data.examples import Examples, FetchedTask, image_examples, metrics_of, rows_by_split
+from internal_kd.data.examples import Examples, FetchedTask, image_examples, own_task
 from internal_kd.data.hub import HubFiles, download
 from internal_kd.data.labels import label_text, spell_alike
 from internal_kd.data.tables import shown
@@ -24,7 +24,6 @@ from internal_kd.distillation.augmenting import shifted
 from internal_kd.errors import UserError, nearest
 from internal_kd.params.data import ImagesEntry
 from internal_kd.plan.artefacts import Data
-from internal_kd.tasks.info import TaskInfo
 
 # Of an IDX file of unsigned bytes: two zeros, the type, the number of axes.
 IMAGES, LABELS = 0x0803, 0x0801
@@ -66,19 +65,7 @@ def fetch_images(data: Data) -> FetchedTask:
     }
     if entry.shifted:
         splits[SHIFTED] = _moved(read["dev"], [index[label] for label in read["dev"].labels], entry.shifted)
-    info = TaskInfo(
-        name=data.name,
-        title=data.name,
-        kind="classes",
-        labels=names,
-        metrics=metrics_of(entry, names),
-        texts=0,
-        rows=rows_by_split(splits),
-        licence=entry.licence,
-        source=f"{entry.repository}@{entry.revision}" if entry.repository else "own images",
-        scored_on=entry.scored_on,  # type: ignore[arg-type]
-    )
-    return FetchedTask(info, splits)
+    return own_task(data, names, splits, texts=0)
 
 
 def _moved(scored: LabelledImages, labels: list[int], most: int) -> Examples:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from internal_kd.data.cells import shown, text_value
-from internal_kd.data.examples import FetchedTask, examples_of, metrics_of, rows_by_split
+from internal_kd.data.examples import FetchedTask, examples_of, own_task
 from internal_kd.data.labels import (
     class_indices,
     class_names,
@@ -26,7 +26,6 @@ from internal_kd.data.tables import check_ending, columns_of, rows_of
 from internal_kd.errors import UserError
 from internal_kd.params.data import FilesEntry
 from internal_kd.plan.artefacts import Data
-from internal_kd.tasks.info import TaskInfo
 
 
 @dataclass(frozen=True)
@@ -115,18 +114,7 @@ def fetch_own_files(data: Data) -> FetchedTask:
         split: examples_of(range(len(rows.texts[0])), rows.texts, rows.labels, kind=entry.kind)
         for split, rows in read.splits.items()
     }
-    info = TaskInfo(
-        name=data.name,
-        title=data.name,
-        kind=entry.kind,
-        labels=read.labels,
-        metrics=metrics_of(entry, read.labels),
-        texts=len(entry.text),
-        rows=rows_by_split(splits),
-        licence=entry.licence,
-        source="own files",
-    )
-    return FetchedTask(info, splits, tuple(read.warnings))
+    return own_task(data, read.labels, splits, texts=len(entry.text), warnings=read.warnings)
 
 
 def read_texts(path: Path, choices: Sequence[tuple[str, ...]]) -> list[list[str]]:

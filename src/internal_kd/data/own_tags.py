@@ -12,14 +12,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from internal_kd.data.examples import NO_CLASS, Examples, FetchedTask, metrics_of, rows_by_split
+from internal_kd.data.examples import NO_CLASS, Examples, FetchedTask, own_task
 from internal_kd.data.repairs import DROPS, Repairs
 from internal_kd.data.sentences import Sentence, read_sentences
 from internal_kd.data.tables import shown
 from internal_kd.errors import UserError, nearest
 from internal_kd.params.data import FilesEntry, SplitParams
 from internal_kd.plan.artefacts import Data
-from internal_kd.tasks.info import TaskInfo
 from internal_kd.tasks.tags import spans_of, tag_names
 
 
@@ -49,18 +48,7 @@ def fetch_own_tags(data: Data) -> FetchedTask:
     labels = _labels(data, read, types)
     splits = {split: tagged_examples(sentences, labels) for split, sentences in read.items()}
     splits = {split: _with_dropped(examples, repairs.get(split)) for split, examples in splits.items()}
-    info = TaskInfo(
-        name=data.name,
-        title=data.name,
-        kind="tags",
-        labels=labels,
-        metrics=metrics_of(entry, labels),
-        texts=1,
-        rows=rows_by_split(splits),
-        licence=entry.licence,
-        source="own files",
-    )
-    return FetchedTask(info, splits, tuple(_warnings(read, repairs)))
+    return own_task(data, labels, splits, texts=1, warnings=_warnings(read, repairs))
 
 
 def tagged_examples(sentences: Sequence[Sentence], labels: Sequence[str], first: int = 0) -> Examples:
