@@ -84,7 +84,7 @@ def align_tags(path: Path, answers: Sequence[Sentence], task: TaggedTask, repair
         forms={"tags": len(answers)},
         examples=len(keys),
         covered=covered,
-        unknown=sum(key not in known for found in votes for key in [found] * len(votes[found])),
+        unknown=sum(len(found) for key, found in votes.items() if key not in known),
         repeated=sum(len(found) - len({tuple(one.tags or ()) for one in found}) for found in votes.values()),
         contradicting=contradicting,
         unnamed=tuple(name for name in types_of(task.labels) if name not in named),

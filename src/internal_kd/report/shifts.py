@@ -116,5 +116,6 @@ def _combined(logits: Array, combine: str) -> Array:
     """Return the answers (N, C) of members (M, N, C), as their student hears them."""
     if combine == "mean_logits":
         return logits.mean(axis=0)
-    stable = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return (stable / stable.sum(axis=-1, keepdims=True)).mean(axis=0)
+    from scipy.special import softmax
+
+    return softmax(logits, axis=-1).mean(axis=0)
