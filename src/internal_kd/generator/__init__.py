@@ -23,13 +23,14 @@ from internal_kd.errors import UserError, nearest
 from internal_kd.generator.acceptability import ACCEPTABILITY
 from internal_kd.generator.entailment import ENTAILMENT
 from internal_kd.generator.grammar import Example, Grammar, Phenomenon, Text
+from internal_kd.registry import Registry
 
 __all__ = ["GRAMMARS", "RECIPE", "Example", "Grammar", "Phenomenon", "generate", "grammar_of"]
 
 # Raise when the generated examples change: it is part of the fingerprint of every generated task.
 RECIPE = 2
 
-GRAMMARS: dict[str, Grammar] = {grammar.name: grammar for grammar in (ACCEPTABILITY, ENTAILMENT)}
+GRAMMARS = Registry("grammar", {grammar.name: grammar for grammar in (ACCEPTABILITY, ENTAILMENT)})
 
 
 def generate(
@@ -75,9 +76,6 @@ def generate(
 
 def grammar_of(name: str, phenomena: Sequence[str] | None = None) -> Grammar:
     """Return a grammar, with the named phenomena only; raises UserError when one is unknown."""
-    if name not in GRAMMARS:
-        known = ", ".join(GRAMMARS)
-        raise UserError(f"unknown grammar {name!r}{nearest(name, list(GRAMMARS))}; choose one of: {known}")
     grammar = GRAMMARS[name]
     names = [phenomenon.name for phenomenon in grammar.phenomena]
     chosen = names if phenomena is None else phenomena

@@ -32,12 +32,15 @@ from __future__ import annotations
 from random import Random
 
 from internal_kd.generator import lexicon as lex
-from internal_kd.generator.grammar import Grammar, Phenomenon, Text, Twins, sentence
+from internal_kd.generator.grammar import Grammar, Phenomena, Text, Twins, sentence
 
 NUMBERS = (False, True)  # plural?
 PREPOSITIONS = ("near", "behind", "beside", "with")
 COPULAS = (("is", "are"), ("was", "were"), ("has been", "have been"))
 _LINKS = (*PREPOSITIONS, *(verb.past for verb in lex.SOCIAL[:4]))
+_DETERMINERS = (("this", False), ("that", False), ("these", True), ("those", True))
+_MATRIX = tuple(f"{name} {verb}" for name in lex.NAMES for verb in ("knows", "remembers", "forgot"))
+_PHENOMENA = Phenomena()
 
 
 def _twins(broken: str, good: str) -> Twins:
@@ -48,6 +51,7 @@ def _other(rng: Random, words: tuple[lex.Noun, ...], taken: lex.Noun) -> lex.Nou
     return rng.choice([word for word in words if word != taken])
 
 
+@_PHENOMENA.over(lex.PEOPLE, NUMBERS, COPULAS, lex.INTRANSITIVE, lex.PLACES)
 def _agreement(rng: Random, noun: lex.Noun, plural: bool, copula: tuple[str, str], verb: lex.Verb, place: str) -> Twins:
     def text(verb_plural: bool) -> str:
         return sentence("the", noun.number(plural), copula[verb_plural], verb.gerund, place)
@@ -55,6 +59,7 @@ def _agreement(rng: Random, noun: lex.Noun, plural: bool, copula: tuple[str, str
     return _twins(text(not plural), text(plural))
 
 
+@_PHENOMENA.over(lex.PEOPLE, NUMBERS, NUMBERS, _LINKS, COPULAS, lex.PERSON_ADJECTIVES, lex.PLACES)
 def _agreement_attractor(
     rng: Random,
     noun: lex.Noun,
@@ -74,6 +79,7 @@ def _agreement_attractor(
     return _twins(text(not plural), text(plural))
 
 
+@_PHENOMENA.over(lex.NAMES, lex.STRONG_TRANSITIVE, _DETERMINERS, lex.OBJECTS, lex.PLACES)
 def _determiner_noun(
     rng: Random, name: str, verb: lex.Verb, determiner: tuple[str, bool], noun: lex.Noun, place: str
 ) -> Twins:
@@ -85,6 +91,9 @@ def _determiner_noun(
     return _twins(text(not plural), text(plural))
 
 
+@_PHENOMENA.over(
+    lex.NAMES, ("must have", "may have"), lex.MANNERS, lex.STRONG_TRANSITIVE, lex.OBJECT_ADJECTIVES, lex.OBJECTS
+)
 def _word_order(
     rng: Random, name: str, auxiliary: str, adverb: str, verb: lex.Verb, adjective: str, noun: lex.Noun
 ) -> Twins:
@@ -95,16 +104,12 @@ def _word_order(
     return _twins(sentence(*swapped), sentence(*words))
 
 
+@_PHENOMENA.over(lex.NAMES, lex.STRONG_TRANSITIVE, lex.OBJECTS, lex.PLACES, lex.TIMES)
 def _phrase_order(rng: Random, name: str, verb: lex.Verb, thing: lex.Noun, place: str, time: str) -> Twins:
     preposition, where = place.split(" ", 1)
     verb_phrase = (verb.past, f"the {thing.singular}")
-    broken = rng.choice(
-        (
-            (*verb_phrase, where, preposition, time),
-            (*verb_phrase[::-1], preposition, where, time),
-        )
-    )
-    return _twins(sentence(name, *broken), sentence(name, *verb_phrase, preposition, where, time))
+    broken = rng.choice(((*verb_phrase, where, preposition), (*verb_phrase[::-1], preposition, where)))
+    return _twins(sentence(name, *broken, time), sentence(name, *verb_phrase, preposition, where, time))
 
 
 _REFLEXIVES = ("himself", "herself", "themselves")
@@ -115,6 +120,7 @@ _REFLEXIVE_SUBJECTS = (
 )
 
 
+@_PHENOMENA.over(_REFLEXIVE_SUBJECTS, lex.HABITS, lex.SOCIAL, lex.PLACES)
 def _reflexive(rng: Random, subject: tuple[str, int], habit: str, verb: lex.Verb, place: str) -> Twins:
     words, right = subject
     wrong = (right + rng.choice((1, 2))) % 3
@@ -125,6 +131,7 @@ def _reflexive(rng: Random, subject: tuple[str, int], habit: str, verb: lex.Verb
     return _twins(text(wrong), text(right))
 
 
+@_PHENOMENA.over(_MATRIX, lex.PEOPLE, lex.TRANSITIVE, NUMBERS, lex.OBJECTS, lex.TIMES)
 def _filler_gap(
     rng: Random, opening: str, noun: lex.Noun, verb: lex.Verb, has_gap: bool, thing: lex.Noun, time: str
 ) -> Twins:
@@ -138,6 +145,7 @@ def _filler_gap(
     return _twins(that, what) if has_gap else _twins(what, that)
 
 
+@_PHENOMENA.over(lex.PEOPLE, lex.SOCIAL, ("has", "had"), lex.INTRANSITIVE, lex.PLACES)
 def _polarity(rng: Random, noun: lex.Noun, social: lex.Verb, auxiliary: str, verb: lex.Verb, place: str) -> Twins:
     inner = _other(rng, lex.PEOPLE, noun).plural
 
@@ -151,6 +159,7 @@ def _polarity(rng: Random, noun: lex.Noun, social: lex.Verb, auxiliary: str, ver
 _AUXILIARIES = (("has", 1), ("had", 1), ("is", 2), ("was", 2), ("will", 0), ("must", 0))
 
 
+@_PHENOMENA.over(lex.NAMES, _AUXILIARIES, lex.MANNERS, lex.STRONG_TRANSITIVE, lex.OBJECT_ADJECTIVES, lex.OBJECTS)
 def _verb_form(
     rng: Random, name: str, auxiliary: tuple[str, int], manner: str, verb: lex.Verb, adjective: str, noun: lex.Noun
 ) -> Twins:
@@ -164,6 +173,7 @@ def _verb_form(
     return _twins(text(wrong), text(right))
 
 
+@_PHENOMENA.over(lex.PEOPLE, range(len(lex.TRANSITIVE)), NUMBERS, lex.OBJECTS, lex.OBJECT_ADJECTIVES, lex.TIMES)
 def _argument_structure(
     rng: Random, noun: lex.Noun, verb: int, has_object: bool, thing: lex.Noun, adjective: str, time: str
 ) -> Twins:
@@ -183,6 +193,7 @@ _OPENINGS = (
 )
 
 
+@_PHENOMENA.over(_OPENINGS, ("why", "when", "where"), range(2), lex.PEOPLE, lex.INTRANSITIVE, lex.PLACES)
 def _inversion(
     rng: Random, opening: tuple[str, bool], wh: str, copula: int, noun: lex.Noun, verb: lex.Verb, place: str
 ) -> Twins:
@@ -196,69 +207,4 @@ def _inversion(
     return _twins(text(not inverted), text(inverted))
 
 
-_MATRIX = tuple(f"{name} {verb}" for name in lex.NAMES for verb in ("knows", "remembers", "forgot"))
-
-ACCEPTABILITY = Grammar(
-    name="acceptability",
-    label_names=("unacceptable", "acceptable"),
-    text_columns=("sentence",),
-    phenomena=(
-        Phenomenon("agreement", (lex.PEOPLE, NUMBERS, COPULAS, lex.INTRANSITIVE, lex.PLACES), _agreement),
-        Phenomenon(
-            "agreement_attractor",
-            (lex.PEOPLE, NUMBERS, NUMBERS, _LINKS, COPULAS, lex.PERSON_ADJECTIVES, lex.PLACES),
-            _agreement_attractor,
-        ),
-        Phenomenon(
-            "determiner_noun",
-            (
-                lex.NAMES,
-                lex.STRONG_TRANSITIVE,
-                (("this", False), ("that", False), ("these", True), ("those", True)),
-                lex.OBJECTS,
-                lex.PLACES,
-            ),
-            _determiner_noun,
-        ),
-        Phenomenon(
-            "word_order",
-            (
-                lex.NAMES,
-                ("must have", "may have"),
-                lex.MANNERS,
-                lex.STRONG_TRANSITIVE,
-                lex.OBJECT_ADJECTIVES,
-                lex.OBJECTS,
-            ),
-            _word_order,
-        ),
-        Phenomenon(
-            "phrase_order", (lex.NAMES, lex.STRONG_TRANSITIVE, lex.OBJECTS, lex.PLACES, lex.TIMES), _phrase_order
-        ),
-        Phenomenon("reflexive", (_REFLEXIVE_SUBJECTS, lex.HABITS, lex.SOCIAL, lex.PLACES), _reflexive),
-        Phenomenon("filler_gap", (_MATRIX, lex.PEOPLE, lex.TRANSITIVE, NUMBERS, lex.OBJECTS, lex.TIMES), _filler_gap),
-        Phenomenon("polarity", (lex.PEOPLE, lex.SOCIAL, ("has", "had"), lex.INTRANSITIVE, lex.PLACES), _polarity),
-        Phenomenon(
-            "verb_form",
-            (lex.NAMES, _AUXILIARIES, lex.MANNERS, lex.STRONG_TRANSITIVE, lex.OBJECT_ADJECTIVES, lex.OBJECTS),
-            _verb_form,
-        ),
-        Phenomenon(
-            "argument_structure",
-            (
-                lex.PEOPLE,
-                range(len(lex.TRANSITIVE)),
-                NUMBERS,
-                lex.OBJECTS,
-                lex.OBJECT_ADJECTIVES,
-                lex.TIMES,
-            ),
-            _argument_structure,
-        ),
-        Phenomenon(
-            "inversion",
-            (_OPENINGS, ("why", "when", "where"), range(2), lex.PEOPLE, lex.INTRANSITIVE, lex.PLACES),
-            _inversion,
-        ),
-    ),
-)
+ACCEPTABILITY = Grammar("acceptability", ("unacceptable", "acceptable"), tuple(_PHENOMENA))

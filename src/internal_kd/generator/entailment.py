@@ -36,7 +36,7 @@ from random import Random
 from typing import NamedTuple
 
 from internal_kd.generator import lexicon as lex
-from internal_kd.generator.grammar import Grammar, Phenomenon, Text, Twins, sentence
+from internal_kd.generator.grammar import Grammar, Phenomena, Text, Twins, sentence
 
 
 class Quantifier(NamedTuple):
@@ -46,21 +46,17 @@ class Quantifier(NamedTuple):
     upward: bool
 
 
+def _quantifiers(upward: str, downward: str) -> tuple[Quantifier, ...]:
+    return tuple(Quantifier(w, words is upward) for words in (upward, downward) for w in words.split(", "))
+
+
 # By where the change happens: "all" is downward for its noun and upward for its verb.
-NOUN_QUANTIFIERS = (
-    Quantifier("some", True),
-    Quantifier("several", True),
-    Quantifier("no", False),
-    Quantifier("all", False),
-)
-VERB_QUANTIFIERS = (
-    Quantifier("some", True),
-    Quantifier("all", True),
-    Quantifier("no", False),
-    Quantifier("few", False),
-)
-NEGATED = (False, True)
-ORDERS = (False, True)
+NOUN_QUANTIFIERS = _quantifiers("some, several", "no, all")
+VERB_QUANTIFIERS = _quantifiers("some, all", "no, few")
+_BOUNDS = _quantifiers("at least, more than", "at most, fewer than")
+NEGATED = ORDERS = (False, True)
+_VERBS = len(lex.INTRANSITIVE)
+_PHENOMENA = Phenomena()
 
 
 def _monotone(upward: bool, specific: str, general: str) -> Twins:
@@ -86,6 +82,10 @@ def _pairs(words: tuple[lex.Noun, ...]) -> tuple[tuple[lex.Noun, lex.Noun], ...]
     return tuple((first, second) for first in words for second in words if first != second)
 
 
+_PEOPLE_PAIRS = _pairs(lex.PEOPLE)
+
+
+@_PHENOMENA.over(NOUN_QUANTIFIERS, lex.PERSON_ADJECTIVES, lex.PEOPLE, lex.INTRANSITIVE, lex.PLACES)
 def _adjective(
     rng: Random, quantifier: Quantifier, adjective: str, noun: lex.Noun, verb: lex.Verb, place: str
 ) -> Twins:
@@ -95,6 +95,7 @@ def _adjective(
     return _monotone(quantifier.upward, text(adjective), text(""))
 
 
+@_PHENOMENA.over(lex.NAMES, NEGATED, lex.PAINTING, lex.HYPERNYMS, lex.PLACES)
 def _hypernym(
     rng: Random, name: str, negated: bool, verb: lex.Verb, nouns: tuple[lex.Noun, lex.Noun], place: str
 ) -> Twins:
@@ -103,9 +104,10 @@ def _hypernym(
     return _monotone(not negated, specific, general)
 
 
+@_PHENOMENA.over(VERB_QUANTIFIERS, lex.PEOPLE, range(_VERBS), range(1, _VERBS), lex.PLACES)
 def _conjunction(rng: Random, quantifier: Quantifier, noun: lex.Noun, verb: int, other: int, place: str) -> Twins:
     first = lex.INTRANSITIVE[verb]
-    second = lex.INTRANSITIVE[(verb + other) % len(lex.INTRANSITIVE)]
+    second = lex.INTRANSITIVE[(verb + other) % _VERBS]
 
     def text(*verbs: lex.Verb) -> str:
         return sentence(quantifier.words, noun.plural, " and ".join(v.past for v in verbs), place)
@@ -113,6 +115,7 @@ def _conjunction(rng: Random, quantifier: Quantifier, noun: lex.Noun, verb: int,
     return _monotone(quantifier.upward, text(first, second), text(first))
 
 
+@_PHENOMENA.over(lex.NAMES, lex.STRONG_TRANSITIVE, _pairs(lex.OBJECTS), lex.PLACES)
 def _detail(rng: Random, name: str, verb: lex.Verb, things: tuple[lex.Noun, lex.Noun], place: str) -> Twins:
     premise = sentence(name, verb.past, " and ".join(_article(thing.singular) for thing in things), place)
     wrong = rng.choice([thing for thing in lex.OBJECTS if thing not in things])
@@ -120,15 +123,10 @@ def _detail(rng: Random, name: str, verb: lex.Verb, things: tuple[lex.Noun, lex.
 
 
 _NUMBER_WORDS = ("two", "three", "four", "five", "six")
-_BOUNDS = (
-    Quantifier("at least", True),
-    Quantifier("more than", True),
-    Quantifier("at most", False),
-    Quantifier("fewer than", False),
-)
 _NUMBER_PAIRS = tuple((low, high) for i, low in enumerate(_NUMBER_WORDS) for high in _NUMBER_WORDS[i + 1 :])
 
 
+@_PHENOMENA.over(_BOUNDS, _NUMBER_PAIRS, lex.PEOPLE, lex.INTRANSITIVE, lex.PLACES)
 def _numeral(
     rng: Random, bound: Quantifier, numbers: tuple[str, str], noun: lex.Noun, verb: lex.Verb, place: str
 ) -> Twins:
@@ -136,6 +134,7 @@ def _numeral(
     return _monotone(bound.upward, high, low)
 
 
+@_PHENOMENA.over(_PEOPLE_PAIRS, lex.SOCIAL, ORDERS, lex.PLACES)
 def _voice(rng: Random, people: tuple[lex.Noun, lex.Noun], verb: lex.Verb, passive: bool, place: str) -> Twins:
     doer, other = (noun.singular for noun in people)
 
@@ -148,61 +147,36 @@ def _voice(rng: Random, people: tuple[lex.Noun, lex.Noun], verb: lex.Verb, passi
     return Twins(Text(premise, text(doer, other, not passive)), Text(premise, text(other, doer, not passive)))
 
 
-# Twin verbs have the same number of letters.
-_FACTIVES = ("knows", "proved", "learned", "noticed")
-_NON_FACTIVES = ("hopes", "thinks", "claimed", "dreamed")
-
-
-def _factive(rng: Random, name: str, attitude: int, noun: lex.Noun, verb: lex.Verb, place: str) -> Twins:
-    claim = f"the {noun.singular} {verb.past} {place}"
-    premises = (sentence(name, words[attitude], "that", claim) for words in (_FACTIVES, _NON_FACTIVES))
-    return Twins(*(Text(premise, sentence(claim)) for premise in premises))
-
-
+@_PHENOMENA.over(_PEOPLE_PAIRS, lex.INTRANSITIVE, lex.PLACES)
 def _participant(rng: Random, people: tuple[lex.Noun, lex.Noun], verb: lex.Verb, place: str) -> Twins:
     premise = sentence(" and ".join(f"the {noun.singular}" for noun in people), verb.past, place)
     wrong = rng.choice([noun for noun in lex.PEOPLE if noun not in people])
     return Twins(*(Text(premise, sentence("the", n.singular, verb.past)) for n in (rng.choice(people), wrong)))
 
 
+# Twin verbs have the same number of letters.
+_FACTIVES = ("knows", "proved", "learned", "noticed")
+_NON_FACTIVES = ("hopes", "thinks", "claimed", "dreamed")
+
+
+@_PHENOMENA.over(lex.NAMES, range(len(_FACTIVES)), lex.PEOPLE, lex.INTRANSITIVE, lex.PLACES)
+def _factive(rng: Random, name: str, attitude: int, noun: lex.Noun, verb: lex.Verb, place: str) -> Twins:
+    claim = f"the {noun.singular} {verb.past} {place}"
+    premises = (sentence(name, words[attitude], "that", claim) for words in (_FACTIVES, _NON_FACTIVES))
+    return Twins(*(Text(premise, sentence(claim)) for premise in premises))
+
+
 _IMPLICATIVES = (("managed to", True), ("happened to", True), ("failed to", False), ("refused to", False))
 
 
+@_PHENOMENA.over(lex.NAMES, _IMPLICATIVES, lex.STRONG_TRANSITIVE, lex.OBJECT_ADJECTIVES, lex.OBJECTS, lex.TIMES)
 def _implicative(
     rng: Random, name: str, implicative: tuple[str, bool], verb: lex.Verb, adjective: str, thing: lex.Noun, time: str
 ) -> Twins:
     words, true = implicative
     rest = f"the {adjective} {thing.singular} {time}"
     premise = sentence(name, words, verb.base, rest)
-    claims = tuple(Text(premise, _clause(name, negated, verb, rest)) for negated in (not true, true))
-    return Twins(*claims)
+    return Twins(*(Text(premise, _clause(name, negated, verb, rest)) for negated in (not true, true)))
 
 
-_PEOPLE_PAIRS = _pairs(lex.PEOPLE)
-_VERBS = range(len(lex.INTRANSITIVE))
-_OTHER_VERBS = range(1, len(lex.INTRANSITIVE))
-
-ENTAILMENT = Grammar(
-    name="entailment",
-    label_names=("entailment", "not_entailment"),
-    text_columns=("sentence1", "sentence2"),
-    phenomena=(
-        Phenomenon(
-            "adjective",
-            (NOUN_QUANTIFIERS, lex.PERSON_ADJECTIVES, lex.PEOPLE, lex.INTRANSITIVE, lex.PLACES),
-            _adjective,
-        ),
-        Phenomenon("hypernym", (lex.NAMES, NEGATED, lex.PAINTING, lex.HYPERNYMS, lex.PLACES), _hypernym),
-        Phenomenon("conjunction", (VERB_QUANTIFIERS, lex.PEOPLE, _VERBS, _OTHER_VERBS, lex.PLACES), _conjunction),
-        Phenomenon("detail", (lex.NAMES, lex.STRONG_TRANSITIVE, _pairs(lex.OBJECTS), lex.PLACES), _detail),
-        Phenomenon("numeral", (_BOUNDS, _NUMBER_PAIRS, lex.PEOPLE, lex.INTRANSITIVE, lex.PLACES), _numeral),
-        Phenomenon("voice", (_PEOPLE_PAIRS, lex.SOCIAL, ORDERS, lex.PLACES), _voice),
-        Phenomenon("participant", (_PEOPLE_PAIRS, lex.INTRANSITIVE, lex.PLACES), _participant),
-        Phenomenon("factive", (lex.NAMES, range(len(_FACTIVES)), lex.PEOPLE, lex.INTRANSITIVE, lex.PLACES), _factive),
-        Phenomenon(
-            "implicative",
-            (lex.NAMES, _IMPLICATIVES, lex.STRONG_TRANSITIVE, lex.OBJECT_ADJECTIVES, lex.OBJECTS, lex.TIMES),
-            _implicative,
-        ),
-    ),
-)
+ENTAILMENT = Grammar("entailment", ("entailment", "not_entailment"), tuple(_PHENOMENA))

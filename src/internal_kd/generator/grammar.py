@@ -65,13 +65,25 @@ class Phenomenon:
         return self.build(rng, *values)
 
 
+class Phenomena(list[Phenomenon]):
+    """The phenomena of a grammar, in the order of their functions."""
+
+    def over(self, *slots: Sequence[Any]) -> Callable[[Callable[..., Twins]], Callable[..., Twins]]:
+        """Make a function the phenomenon of its name, over these slots."""
+
+        def add(build: Callable[..., Twins]) -> Callable[..., Twins]:
+            self.append(Phenomenon(build.__name__.strip("_"), slots, build))
+            return build
+
+        return add
+
+
 @dataclass(frozen=True)
 class Grammar:
-    """A named set of phenomena with the label names and text columns of the task it imitates."""
+    """A named set of phenomena with the label names of the task it imitates."""
 
     name: str
     label_names: tuple[str, str]
-    text_columns: tuple[str, ...]
     phenomena: tuple[Phenomenon, ...]
 
     @property

@@ -37,8 +37,8 @@ def _nouns(words: str) -> tuple[Noun, ...]:
     return tuple(Noun(word, word + "s") for word in words.split())
 
 
-def _verbs(lines: str) -> tuple[Verb, ...]:
-    return tuple(Verb(*line.split()) for line in lines.strip().splitlines())
+def _verbs(forms: str) -> tuple[Verb, ...]:
+    return tuple(Verb(*verb.split()) for verb in _phrases(forms))
 
 
 def _phrases(lines: str) -> tuple[str, ...]:
@@ -58,65 +58,34 @@ WOMEN = _words("Mary Anna Susan Linda Julia Emma Helen Laura Sarah Jane Alice Ru
 NAMES = tuple(name for pair in zip(MEN, WOMEN, strict=True) for name in pair)
 
 INTRANSITIVE = _verbs("""
-sing sang sung singing
-dance danced danced dancing
-sleep slept slept sleeping
-laugh laughed laughed laughing
-swim swam swum swimming
-smile smiled smiled smiling
-wait waited waited waiting
-cry cried cried crying
+sing sang sung singing, dance danced danced dancing, sleep slept slept sleeping, laugh laughed laughed laughing,
+swim swam swum swimming, smile smiled smiled smiling, wait waited waited waiting, cry cried cried crying,
 work worked worked working
 """)
 # Past participle, past and base all differ, so that each wrong form is really wrong.
 STRONG_TRANSITIVE = _verbs("""
-take took taken taking
-steal stole stolen stealing
-break broke broken breaking
-hide hid hidden hiding
-forget forgot forgotten forgetting
-freeze froze frozen freezing
-choose chose chosen choosing
-draw drew drawn drawing
-shake shook shaken shaking
-throw threw thrown throwing
+take took taken taking, steal stole stolen stealing, break broke broken breaking, hide hid hidden hiding,
+forget forgot forgotten forgetting, freeze froze frozen freezing, choose chose chosen choosing,
+draw drew drawn drawing, shake shook shaken shaking, throw threw thrown throwing
 """)
 # Verbs that cannot do without an object.
 TRANSITIVE = _verbs("""
-buy bought bought buying
-find found found finding
-make made made making
-fix fixed fixed fixing
-take took taken taking
-bring brought brought bringing
-destroy destroyed destroyed destroying
+buy bought bought buying, find found found finding, make made made making, fix fixed fixed fixing,
+take took taken taking, bring brought brought bringing, destroy destroyed destroyed destroying,
 repair repaired repaired repairing
 """)
 # Verbs that cannot take one.
 UNACCUSATIVE = _verbs("""
-arrive arrived arrived arriving
-vanish vanished vanished vanishing
-sleep slept slept sleeping
-fall fell fallen falling
-disappear disappeared disappeared disappearing
-wait waited waited waiting
-stumble stumbled stumbled stumbling
-hesitate hesitated hesitated hesitating
+arrive arrived arrived arriving, vanish vanished vanished vanishing, sleep slept slept sleeping,
+fall fell fallen falling, disappear disappeared disappeared disappearing, wait waited waited waiting,
+stumble stumbled stumbled stumbling, hesitate hesitated hesitated hesitating
 """)
 # Verbs whose subject and object are both people.
 SOCIAL = _verbs("""
-admire admired admired admiring
-help helped helped helping
-follow followed followed following
-thank thanked thanked thanking
-blame blamed blamed blaming
-watch watched watched watching
-praise praised praised praising
-call called called calling
-visit visited visited visiting
-trust trusted trusted trusting
-attack attacked attacked attacking
-invite invited invited inviting
+admire admired admired admiring, help helped helped helping, follow followed followed following,
+thank thanked thanked thanking, blame blamed blamed blaming, watch watched watched watching,
+praise praised praised praising, call called called calling, visit visited visited visiting,
+trust trusted trusted trusting, attack attacked attacked attacking, invite invited invited inviting
 """)
 PLACES = _phrases("""
 near the river, in the garden, at the station, in the kitchen, behind the church, on the bridge, at the market,
@@ -141,10 +110,7 @@ HYPERNYMS = tuple(
     for kind in kinds.split()
 )
 PAINTING = _verbs("""
-paint painted painted painting
-draw drew drawn drawing
-see saw seen seeing
-photograph photographed photographed photographing
-sketch sketched sketched sketching
+paint painted painted painting, draw drew drawn drawing, see saw seen seeing,
+photograph photographed photographed photographing, sketch sketched sketched sketching,
 notice noticed noticed noticing
 """)
