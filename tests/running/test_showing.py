@@ -24,7 +24,8 @@ with open("calls", "a") as file:
 time.sleep(600 if "--follow" in sys.argv else 0)
 """
 COMMAND = [sys.executable, "-c", PUBLISHER]
-ASKED = ["19 --params p.yaml --follow", "19 --params p.yaml"]
+NICE = min(19, os.nice(0) + 19)
+ASKED = [f"{NICE} --params p.yaml --follow", f"{NICE} --params p.yaml"]
 
 
 def calls() -> list[str]:
