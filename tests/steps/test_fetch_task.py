@@ -113,6 +113,27 @@ def test_a_generated_task_may_have_unlabelled_texts(project: Path, grammar: str,
     assert read_task(data).table("unlabelled")["idx"].to_pylist() == [8]
 
 
+@pytest.mark.parametrize("grammar", ["acceptability", "entailment"])
+def test_a_generated_task_makes_unlabelled_texts_that_move_nothing_else(project: Path, grammar: str) -> None:
+    entry = {"source": "generator", "grammar": grammar, "train": 40, "dev": 20}
+    plain, more = planned_data(entry), planned_data(entry | {"unlabelled": 30})
+    fetch_task(plain)
+    fetch_task(more)
+    task = read_task(more)
+    for split in ("train", "dev"):
+        assert task.table(split).equals(read_task(plain).table(split))
+    found = task.table("unlabelled")
+    assert found["idx"].to_pylist() == list(range(40, 70)) and set(found["label"].to_pylist()) == {-1}
+    columns = ["text_a", "text_b"][: task.info.texts]
+    texts = [tuple(row.values()) for split in task.info.rows for row in task.table(split).select(columns).to_pylist()]
+    assert len(texts) == len(set(texts)) == 90
+
+
+def test_a_number_of_unlabelled_texts_is_for_generated_tasks(own: Path) -> None:
+    with pytest.raises(UserError, match=r"unlabelled: 30"):
+        planned_data(OWN | {"unlabelled": 30})
+
+
 def test_unlabelled_texts_without_the_columns_are_refused(own: Path) -> None:
     (own / "more.csv").write_text("sentence\none\n")
     with pytest.raises(UserError, match=r"more\.csv: no column 'text'"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from internal_kd.data.examples import Examples, FetchedTask, examples_of, rows_by_split
+from internal_kd.data.examples import Examples, FetchedTask, examples_of, rows_by_split, with_unlabelled
 from internal_kd.generator import GRAMMARS, RECIPE, Example, generate
 from internal_kd.params.data import GeneratorEntry
 from internal_kd.tasks.info import TaskInfo
@@ -17,7 +17,9 @@ def generate_task(name: str, entry: GeneratorEntry) -> FetchedTask:
     Raises:
         UserError: an unknown phenomenon, or more examples than the grammar has.
     """
-    generated = generate(entry.grammar, entry.train, entry.dev, entry.seed, entry.phenomena)
+    more = entry.unlabelled if isinstance(entry.unlabelled, int) else 0
+    generated = generate(entry.grammar, entry.train, entry.dev, entry.seed, entry.phenomena, more)
+    unlabelled = generated.pop("unlabelled", [])
     splits = {split: _examples(rows) for split, rows in generated.items()}
     only = f" ({', '.join(entry.phenomena)})" if entry.phenomena else ""
     info = TaskInfo(
@@ -31,12 +33,16 @@ def generate_task(name: str, entry: GeneratorEntry) -> FetchedTask:
         licence="Apache-2.0",
         source=f"built-in generator: {entry.grammar}{only}, seed {entry.seed}, recipe {RECIPE}",
     )
-    return FetchedTask(info, splits)
+    task = FetchedTask(info, splits)
+    return with_unlabelled(task, _texts(unlabelled)) if unlabelled else task
+
+
+def _texts(rows: list[Example]) -> list[list[str]]:
+    first = [row.text_a for row in rows]
+    return [first] if rows[0].text_b is None else [first, [row.text_b or "" for row in rows]]
 
 
 def _examples(rows: list[Example]) -> Examples:
-    texts = [[row.text_a for row in rows]]
-    if rows[0].text_b is not None:
-        texts.append([row.text_b or "" for row in rows])
+    texts = _texts(rows)
     labels = [row.label for row in rows]
     return examples_of([row.idx for row in rows], texts, labels, phenomena=[row.phenomenon for row in rows])

@@ -34,25 +34,27 @@ GRAMMARS = Registry("grammar", {grammar.name: grammar for grammar in (ACCEPTABIL
 
 
 def generate(
-    grammar: str, train: int, dev: int, seed: int, phenomena: Sequence[str] | None = None
+    grammar: str, train: int, dev: int, seed: int, phenomena: Sequence[str] | None = None, unlabelled: int = 0
 ) -> dict[str, list[Example]]:
     """Return ``{"train": [...], "dev": [...]}`` with as many examples as asked for, balanced to within one example.
 
-    ``phenomena`` leaves out all others of the grammar. The result depends on nothing but the arguments and RECIPE. No
-    text occurs twice, and no dev example, nor the twin of one, is in train. Raises UserError for an unknown grammar or
-    phenomenon, a size below 1, or more examples than the grammar is sure to have.
+    ``phenomena`` leaves out all others of the grammar; ``unlabelled`` asks for a third list, which moves neither of the
+    two. The result depends on nothing but the arguments and RECIPE. No text occurs twice, and no dev example, nor the
+    twin of one, is in train. Raises UserError for an unknown grammar or phenomenon, a size below 1, or more examples
+    than the grammar is sure to have.
     """
     rules = grammar_of(grammar, phenomena)
     for split, size in (("train", train), ("dev", dev)):
         if size < 1:
             raise UserError(f"{split} size {size} of the generated {grammar} task is below 1; ask for at least 1")
-    if train + dev > rules.capacity:
+    if (total := train + dev + unlabelled) > rules.capacity:
+        summed = "train + dev + unlabelled" if unlabelled else "train + dev"
         raise UserError(
-            f"train + dev = {train + dev} examples of the generated {grammar} task are more than its largest possible "
+            f"{summed} = {total} examples of the generated {grammar} task are more than its largest possible "
             f"size, {rules.capacity}; ask for fewer"
         )
-    rng = Random(seed)
-    drawn: dict[str, list[tuple[Text, int, str]]] = {"train": [], "dev": []}
+    rng, of_more = Random(seed), Random(f"unlabelled {seed}")
+    drawn: dict[str, list[tuple[Text, int, str]]] = {"train": [], "dev": [], "unlabelled": []}
     cells = len(rules.phenomena) * 2
     for number, phenomenon in enumerate(rules.phenomena):
         # A split's size is dealt over the (phenomenon, label) cells; the first cells take what does not divide.
@@ -60,17 +62,23 @@ def generate(
             split: [(size + cells - 1 - (2 * number + label)) // cells for label in (0, 1)]
             for split, size in (("train", train), ("dev", dev))
         }
-        indices = iter(rng.sample(range(phenomenon.size), sum(map(sum, counts.values()))))
+        sampled = rng.sample(range(phenomenon.size), sum(map(sum, counts.values())))
+        indices = iter(sampled)
         for split, per_label in counts.items():
             for label, count in enumerate(per_label):
                 for _ in range(count):
                     text = phenomenon.twins(next(indices), rng)[label]
                     drawn[split].append((text, label, phenomenon.name))
+        more = (unlabelled + len(rules.phenomena) - 1 - number) // len(rules.phenomena)
+        for index in of_more.sample(sorted(set(range(phenomenon.size)).difference(sampled)), more):
+            label = of_more.randrange(2)
+            drawn["unlabelled"].append((phenomenon.twins(index, of_more)[label], label, phenomenon.name))
     for examples in drawn.values():
         rng.shuffle(examples)
     return {
         split: [Example(idx, text.a, text.b, label, name) for idx, (text, label, name) in enumerate(examples)]
         for split, examples in drawn.items()
+        if examples
     }
 
 

@@ -40,13 +40,21 @@ class DataParams(Frozen):
 class TaskCommon(Frozen):
     """What every task may have: texts without labels, and training values of its own."""
 
-    unlabelled: FilePath | None = Field(
-        None, description="more texts, without labels: answered by the teacher, trained on by every term but `hard`"
+    unlabelled: FilePath | Count | None = Field(
+        None,
+        description="a file of more texts, without labels: answered by the teacher, trained on by every term but "
+        "`hard`; of a generated task also their number",
     )
     defaults: MethodParams = Field(MethodParams(), description="laid over `defaults` for this task")
     methods: dict[Name, MethodParams] = Field(
         default_factory=dict, description="laid over the entries of `methods` for this task"
     )
+
+    @model_validator(mode="after")
+    def _texts_are_in_a_file(self) -> TaskCommon:
+        if isinstance(self.unlabelled, int) and not isinstance(self, GeneratorEntry):
+            raise ValueError(f"`unlabelled: {self.unlabelled}` is a number; name a file of texts")
+        return self
 
 
 class GlueEntry(TaskCommon):

@@ -89,11 +89,13 @@ class Data(Artefact):
 
     def params(self) -> dict[str, Any]:
         """Return what is fetched: content for local files, id and revision for the hub, the recipe of a generator."""
-        more = {"unlabelled": self.content["unlabelled"]} if "unlabelled" in self.content else {}
+        more: dict[str, Any] = {"unlabelled": self.content["unlabelled"]} if "unlabelled" in self.content else {}
         if self.entry.source == "generator":
             grammar = self.entry.model_dump(include={"source", "grammar", "train", "dev", "seed"})
             if self.entry.phenomena is not None:
                 grammar["phenomena"] = sorted(self.entry.phenomena)
+            if isinstance(self.entry.unlabelled, int):
+                more = {"unlabelled": self.entry.unlabelled}
             return {**grammar, "grammar_recipe": generator.RECIPE, **more}
         if self.entry.source == "files":
             # Neither metrics nor licence: they change no example, so the parameters are asked when they are needed.

@@ -60,7 +60,7 @@ def plan_data(params: Params, name: str, hashes: ContentHashes) -> Data:
             folder = Path(params.data.root) / (entry.folder or GLUE[glue].folder)
             content = None if folder.is_dir() else _recall(TASKS, _name_of_task(entry, folder))
             files = _glue_files(folder, glue, content)
-    if entry.unlabelled is not None:
+    if isinstance(entry.unlabelled, str):
         files["unlabelled"] = Path(entry.unlabelled)
     if content is None and files and not any(path.exists() for path in files.values()):
         content = _recall(TASKS, _name_of_task(entry, files[next(iter(files))].parent))
