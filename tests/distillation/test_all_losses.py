@@ -24,7 +24,15 @@ def value_and_gradient(case: TokenLoss, student: Tensor, teacher: Tensor, mask: 
 
 
 def test_every_loss_is_tried_here() -> None:
-    tried = {"soft_label_loss", "hard_label_loss", "attention_kl_by_head", "word_relation", "layer_relation", "rkd"}
+    tried = {
+        "soft_label_loss",
+        "hard_label_loss",
+        "attention_kl_by_head",
+        "mutual_shuffled",
+        "word_relation",
+        "layer_relation",
+        "rkd",
+    }
     assert set(losses.__all__) <= {*tried, *TOKEN_LOSSES, *EXAMPLE_LOSSES}
 
 

@@ -17,11 +17,11 @@ from internal_kd.distillation.loss import DistillationLoss
 from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.distillation.terms import Term, compared_layers, terms_of
 from internal_kd.learners.capture import network_of
-from internal_kd.learners.learner import OF_TREES, Network, Shape
+from internal_kd.learners.learner import OF_PAIRS, OF_TREES, Network, Shape
 from tiny_models import PAD, tiny_classifier
 
 # The others read what trees alone hand out; tests/learners/test_every_learner.py trains them.
-OF_ENCODERS = [name for name in OBJECTIVES if not OF_TREES & {*OBJECTIVES[name].reads}]
+OF_ENCODERS = [name for name in OBJECTIVES if not (OF_TREES | OF_PAIRS) & {*OBJECTIVES[name].reads}]
 
 CPU = Hardware(torch.device("cpu"), "fp32")
 INTERNAL = {"soft": 1.0, "attention_kl": 1.0, "cls_cosine": 1.0}

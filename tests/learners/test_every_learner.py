@@ -34,6 +34,7 @@ CPU = Hardware(torch.device("cpu"), "fp32")
 SIZES: dict[Form, tuple[int, ...]] = {"pixels": (8, 8, 1), "sentences": (6,), "tokens": (VOCABULARY,)}
 SMALL = {"mlp": {"widths": [8], "dropout": 0.2, "max_norm": 1.0}, "cnn": {"channels": [2], "dense": 8, "dropout": 0.2}}
 SMALL["soft_tree"] = {"depth": 3}
+SMALL["pair"] = {"of": [{"kind": "mlp", "widths": [8], "dropout": 0.2}, {"kind": "mlp", "widths": [4]}]}
 SMALL["distilled_set"] = {"network": {"kind": "mlp", "widths": [8]}, "examples": 4}
 TRAINED = [kind for kind in LEARNERS if kind != "finished"]
 
@@ -83,11 +84,12 @@ class Case:
     def weights(self) -> dict[str, float]:
         if "path_log_likelihood" in self.learner.hands_out:
             return {"tree_hard": 1.0, "tree_balance": 0.1}
-        return {"hard": 1.0}
+        return {"hard": 1.0, **({"mutual": 1.0} if "peer_logits" in self.learner.hands_out else {})}
 
     def train(self, network: Network, scratch: Path, stop_at: int | None = None) -> None:
         shape = Shape(network.layers, network.width, network.heads)
-        terms = terms_of(self.weights(), student=shape, kind=self.kind, outputs=self.outputs)
+        settings = {"temperature": 1.0}
+        terms = terms_of(self.weights(), student=shape, kind=self.kind, outputs=self.outputs, settings=settings)
         loss, steps = DistillationLoss(network, terms, None, CPU), 0
         compute = loss.compute
 

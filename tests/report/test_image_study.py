@@ -25,7 +25,7 @@ VALUES = {
     "study": {
         "name": "images",
         "tasks": ["digits"],
-        "methods": ["teacher", "hard", "without_b", "pair", "tree"],
+        "methods": ["teacher", "hard", "without_b", "ensemble", "tree", "pair"],
         "seeds": [1, 2],
     },
     "tasks": {
@@ -52,11 +52,17 @@ VALUES = {
         },
         "hard": {"id": "2.0", "teacher": "none", "weights": {"hard": 1}},
         "without_b": {"id": "4.1", "weights": {"soft": 1}, "select": {"drop_classes": [1], "hold_out": 0.25}},
-        "pair": {"id": "6.0", "teacher": {"of": "hard", "seeds": [1, 2], "weak": "accept"}, "weights": {"soft": 1}},
+        "ensemble": {"id": "6.0", "teacher": {"of": "hard", "seeds": [1, 2], "weak": "accept"}, "weights": {"soft": 1}},
         "tree": {
             "id": "7.0",
             "learner": {"kind": "soft_tree", "depth": 3},
             "weights": {"tree_soft": 1, "tree_balance": 0.1},
+        },
+        "pair": {
+            "id": "8.0",
+            "learner": {"kind": "pair", "of": [{"kind": "mlp", "widths": [16]}, {"kind": "mlp", "widths": [4]}]},
+            "teacher": "none",
+            "weights": {"hard": 1, "mutual": 1},
         },
     },
 }
@@ -121,9 +127,22 @@ def test_the_omitted_class_was_never_trained_on(study: Study) -> None:
 
 
 def test_an_ensemble_is_compared_with_its_members(study: Study) -> None:
-    line = read_frame(study, "ensembles").query("method == 'pair' and seed == 1")
+    line = read_frame(study, "ensembles").query("method == 'ensemble' and seed == 1")
     scores = read_frame(study, "scores").query("method == 'hard' and metric == 'accuracy'")["value"]
     assert line["alone"].item() == pytest.approx(scores.mean()) and line["members"].item() == 2
+
+
+def test_both_of_a_pair_are_scored_and_the_first_stands_for_the_run(study: Study) -> None:
+    lines = read_frame(study, "peers")
+    scores = read_frame(study, "scores").query("method == 'pair' and metric == 'accuracy'")["value"]
+    assert lines["first"].to_numpy() == pytest.approx(scores.to_numpy()) and len(lines) == 2
+    for _, line in lines.iterrows():
+        assert line["mean"] == pytest.approx((line["first"] + line["second"]) / 2)
+        apart = line["first_alone_right"] - line["second_alone_right"]
+        assert apart == pytest.approx(100 * (line["first"] - line["second"]), abs=1e-9)
+        assert 0 < line["agreement_at_first"] <= 100
+    run = next(run for run in study.runs if run.method.name == "pair" and run.seed == 1)
+    assert read_json(run.marker)["peer_scores"]["accuracy"] == lines.query("seed == 1")["second"].item()
 
 
 def test_trees_are_described_and_pictured(study: Study) -> None:
@@ -139,7 +158,7 @@ def test_trees_are_described_and_pictured(study: Study) -> None:
     assert "tree filters digits" in page and "digits: there is no dev set" in page
 
 
-@pytest.mark.parametrize("method", ["hard", "tree"])
+@pytest.mark.parametrize("method", ["tree", "pair"])
 def test_a_run_is_exported_as_a_folder_that_opens_alone_and_as_onnx(study: Study, method: str) -> None:
     from internal_kd.data.inputs import EncodedTask
     from internal_kd.export.export import export_students
@@ -159,4 +178,4 @@ def test_a_run_is_exported_as_a_folder_that_opens_alone_and_as_onnx(study: Study
 
 def test_timed_as_encoders_are(study: Study) -> None:
     lines = measure_latencies(study)
-    assert set(lines["batch"]) == {1, 32} and len(set(lines["learner"])) == 3
+    assert set(lines["batch"]) == {1, 32} and len(set(lines["learner"])) == 4

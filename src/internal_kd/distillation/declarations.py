@@ -48,6 +48,8 @@ KINDS: dict[str, Kind] = {
     # Of a soft decision tree: the sum over leaves of P(leaf) log Q(leaf); how unevenly its gates divide.
     "path_log_likelihood": Kind(("classes",), by_layer=False),
     "imbalance": Kind((), by_layer=False),
+    # Of a pair: the logits of the other of the two.
+    "peer_logits": Kind(("classes",), by_layer=False),
 }
 LABELS = "labels"
 

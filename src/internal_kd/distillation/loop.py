@@ -3,9 +3,9 @@
 They differ in the terms of the loss alone. One step: make a batch from a length bucket; compute its loss in parts that
 fit the device; clip; step the optimizer. One epoch: score the dev set, write a line of history, move the curriculum on.
 
-Seeds: the order of epoch e follows from (seed, e); dropout in step s of process r from (seed, s, r), seeded before
-every step, so a checkpoint needs no random state and a batch that is computed again after running out of memory draws
-the same. The head is drawn where the network is built. The global random state is left as it was.
+Seeds: the order of epoch e follows from (seed, e); dropout in step s of process r from (seed, s, r) and the turn,
+seeded before every step, so a checkpoint needs no random state and a batch that is computed again after running out of
+memory draws the same. The head is drawn where the network is built. The global random state is left as it was.
 
 Several processes (`accelerate launch`) share every batch: each computes its part, gradients are added up, so weights
 agree with those of one process up to rounding.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,9 @@ def train(
     vocabulary = examples.vocabulary(positions) if hasattr(examples, "vocabulary") else None
     checkpoints = CheckpointFolder(scratch, checkpoint_minutes) if scratch else None
     stop = StopRequest()
-    with quick_on_cpu(network.module, vocabulary), _random_state_kept(hardware), stop.listening():
+    with ExitStack() as stack, _random_state_kept(hardware), stop.listening():
+        for part in network.parts:
+            stack.enter_context(quick_on_cpu(part, vocabulary))
         loop = _Loop(
             network, loss, examples, positions, curriculum, training, seed, hardware, scorer, checkpoints, stop,
             report, on_epoch, log or _print, clock or Clock(),
@@ -183,6 +185,14 @@ class _Loop:
         self.end_epoch(stage)
 
     def run_step(self, batch: Batch, stage: Stage) -> None:
+        """Train on a batch; of two that teach each other each steps in turn, with the other's newest answers."""
+        totals = []
+        for turn in range(self.network.turns):
+            self.network.turn = turn
+            totals.append(self.take_step(batch, stage))
+        self.sums.add_batch(torch.stack(totals).mean(), batch, counted=self.hardware.rank == 0)
+
+    def take_step(self, batch: Batch, stage: Stage) -> torch.Tensor:
         """Compute a batch's gradients and step; out of memory, halve the micro-batch and compute the batch again."""
         while True:
             try:
@@ -200,11 +210,12 @@ class _Loop:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.network.constrain()
-        self.sums.add_batch(total, batch, counted=self.hardware.rank == 0)
+        return total
 
     def compute_gradients(self, batch: Batch, stage: Stage) -> torch.Tensor:
         """Return the loss of a batch, computed part by part; its terms are counted once all parts are done."""
-        torch.manual_seed(_step_seed(self.seed, self.step, self.hardware.rank))
+        own = self.hardware.rank + self.hardware.world * self.network.turn
+        torch.manual_seed(_step_seed(self.seed, self.step, own))
         total = torch.zeros((), device=self.hardware.device)
         done = []
         for part in parts_of(batch, self.micro_batch_size, rank=self.hardware.rank, world=self.hardware.world):
@@ -341,9 +352,9 @@ def _random_state_kept(hardware: Hardware) -> Iterator[None]:
         yield
 
 
-def _step_seed(seed: int, step: int, rank: int) -> int:
+def _step_seed(seed: int, step: int, own: int) -> int:
     """Return the seed of a step's dropout, in no visible order."""
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return int(np.random.SeedSequence([seed, step, own]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _print(line: str) -> None:

@@ -7,11 +7,13 @@
 | attention_losses.py | attention maps and scores |
 | relations.py | relations between tokens, levels, examples |
 | tree_losses.py | the leaves of a soft decision tree, with labels or a teacher's logits |
+| mutual_losses.py | logits of two learners that teach each other |
 
 Every loss is a scalar in fp32 whatever the dtype of its inputs (or a tuple of two: distances and angles), averaged
 inside an example over real positions, then over examples, and differentiable in the student; the teacher's side is
-detached, so no gradient ever reaches the teacher. Padding never counts, whatever it holds. Except for `dist` and `rkd`,
-which compare the examples of a batch with each other, a batch's loss is the mean of its examples' losses.
+detached, so no gradient ever reaches the teacher. Padding never counts, whatever it holds. Except for `dist`,
+`rkd`, `mutual_weighted` and `mutual_shuffled`, which compare the examples of a batch with each other, a batch's loss is
+the mean of its examples' losses.
 
 Example:
     >>> import torch
@@ -28,6 +30,7 @@ from internal_kd.distillation.attention_losses import (
     attention_transfer,
 )
 from internal_kd.distillation.hidden_losses import cls_cosine, hidden_cosine, hidden_mse, patient_cls
+from internal_kd.distillation.mutual_losses import mutual_gated, mutual_shuffled, mutual_weighted
 from internal_kd.distillation.output_losses import (
     confidence_penalty,
     dist,
@@ -53,6 +56,9 @@ __all__ = [
     "hidden_mse",
     "label_smoothing",
     "layer_relation",
+    "mutual_gated",
+    "mutual_shuffled",
+    "mutual_weighted",
     "patient_cls",
     "relation_kl",
     "rkd",

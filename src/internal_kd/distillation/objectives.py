@@ -45,6 +45,8 @@ _HIDDEN = "internal_kd.distillation.hidden_losses"
 _ATTENTION = "internal_kd.distillation.attention_losses"
 _RELATIONS = "internal_kd.distillation.relations"
 _TREES = "internal_kd.distillation.tree_losses"
+_MUTUAL = "internal_kd.distillation.mutual_losses"
+_OF_PEERS = ("logits", "peer_logits", "labels")
 _WEIGHTS = {"distance_weight": 1.0, "angle_weight": 1.0}
 
 OBJECTIVES: Registry[Objective] = Registry(
@@ -155,6 +157,41 @@ OBJECTIVES: Registry[Objective] = Registry(
             f"{_TREES}:tree_soft", ("path_log_likelihood",), "output", needs=("classes",), teacher_reads=("logits",)
         ),
         "tree_balance": Objective(f"{_TREES}:tree_balance", ("imbalance",), "output", teacher=False),
+        # Two learners that teach each other
+        "mutual": Objective(
+            f"{_OUTPUTS}:soft_label_loss",
+            ("logits", "peer_logits"),
+            "output",
+            teacher=False,
+            settings=("temperature",),
+        ),
+        "mutual_gated": Objective(
+            f"{_MUTUAL}:mutual_gated",
+            _OF_PEERS,
+            "output",
+            teacher=False,
+            settings=("temperature",),
+            needs=("classes",),
+        ),
+        "mutual_shuffled": Objective(
+            f"{_MUTUAL}:mutual_shuffled",
+            _OF_PEERS,
+            "output",
+            teacher=False,
+            settings=("temperature",),
+            needs=("classes",),
+            across_batch=True,
+        ),
+        "mutual_weighted": Objective(
+            f"{_MUTUAL}:mutual_weighted",
+            _OF_PEERS,
+            "output",
+            teacher=False,
+            settings=("temperature",),
+            options={"sharpness": 1.0},
+            needs=("classes",),
+            across_batch=True,
+        ),
     },
 )
 

@@ -20,7 +20,7 @@ from internal_kd.tasks.info import ScoreColumn, TaskInfo
 from internal_kd.tasks.metrics import METRICS
 
 # Learners of a plugin have a format of their own.
-EXPORTABLE = ("encoder", "finished", "mlp", "cnn", "soft_tree")
+EXPORTABLE = ("encoder", "finished", "mlp", "cnn", "soft_tree", "pair")
 # Means that differ by less are equal: sums of the same numbers in another order.
 _EQUAL = 1e-12
 

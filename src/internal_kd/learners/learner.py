@@ -13,6 +13,7 @@ Importing this module imports no torch, so a study of thousands of runs is plann
 | ``queries``, ``keys``, ``values`` | (B, n, D), all heads concatenated, as the projections give them | 1 to L |
 | ``path_log_likelihood`` | (B, C), of a soft tree: the sum over leaves of P(leaf) log Q(leaf) | 0 |
 | ``imbalance`` | (B,), of a soft tree: how unevenly its gates divide | 0 |
+| ``peer_logits`` | (B, C), of a pair: the logits of the other of the two | 0 |
 
 B examples, n tokens (padding included), C columns of logits, D width, H heads, L layers.
 """
@@ -55,10 +56,12 @@ LOWEST = {
     "values": 1,
     "path_log_likelihood": 0,
     "imbalance": 0,
+    "peer_logits": 0,
 }
-# Of soft decision trees alone.
+# Of soft decision trees alone, and of two learners that teach each other.
 OF_TREES = frozenset({"path_log_likelihood", "imbalance"})
-EVERYTHING = frozenset(LOWEST) - OF_TREES
+OF_PAIRS = frozenset({"peer_logits"})
+EVERYTHING = frozenset(LOWEST) - OF_TREES - OF_PAIRS
 
 LEARNERS: Registry[str] = Registry(
     "kind of learner",
@@ -69,6 +72,7 @@ LEARNERS: Registry[str] = Registry(
         "cnn": "internal_kd.learners.small:CNNLearner",
         "soft_tree": "internal_kd.learners.small:SoftTreeLearner",
         "distilled_set": "internal_kd.learners.small:DistilledSetLearner",
+        "pair": "internal_kd.learners.pair:PairLearner",
     },
 )
 
@@ -131,6 +135,9 @@ class Network(ABC):
         module: what is trained and saved. Move it, cast it or put it into train mode as any module.
         layers, width, heads: L, D and H; 0 where they do not apply.
         hands_out: the kinds that `read` can return.
+        turns: how often a batch is computed and the optimizer steps, each time for other weights.
+        turn: whose turn it is, from 0.
+        peer: the second network of a pair.
     """
 
     module: nn.Module
@@ -138,6 +145,14 @@ class Network(ABC):
     width: int
     heads: int
     hands_out: frozenset[str]
+    turns: int = 1
+    turn: int = 0
+    peer: Network | None = None
+
+    @property
+    def parts(self) -> tuple[nn.Module, ...]:
+        """The modules that are complete networks: ``module``, or the two of a pair."""
+        return (self.module,)
 
     @abstractmethod
     def read(self, batch: Mapping[str, Tensor], wanted: Wanted = LOGITS) -> Captured:

@@ -197,7 +197,7 @@ class Planner:
 
     def _first(self, task: str, method: Method, seed: int) -> FirstWeights | None:
         learner = method.learner
-        if is_finished(learner) or learner.starts_from == "nothing" or not learner.identity():
+        if learner.kind in ("finished", "pair") or learner.starts_from == "nothing" or not learner.identity():
             return None
         name = self.methods.source_of(task, method)
         source = None

@@ -150,12 +150,13 @@ def _read_run(run: Run, task: TaskEvidence) -> FinishedRun:
         name = "predictions.parquet" if split == "dev" else f"predictions_{split}.parquet"
         if name not in record["files"]:
             raise _Problem(f"run.json does not list {name}")
-        logits[split] = _read_logits(run.folder / name, task.rows(split), task.info)
+        logits[split] = read_logits(run.folder / name, task.rows(split), task.info)
     history, rows = read_history(run.folder / "history.jsonl"), {split: task.row_ids(split) for split in task.dev}
     return FinishedRun(run, record, logits, tuple(history), task.info.kind, rows)
 
 
-def _read_logits(path: Path, dev: pd.DataFrame, info: TaskInfo) -> Array:
+def read_logits(path: Path, dev: pd.DataFrame, info: TaskInfo) -> Array:
+    """Return the logits in a file of predictions, in the order of the dev set's rows."""
     import pandas as pd
 
     columns = [f"logit_{k}" for k in range(info.outputs)]

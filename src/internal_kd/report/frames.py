@@ -122,6 +122,13 @@ SCHEMAS: dict[str, dict[str, str]] = {
         **_row("task", "metric"), **AXES, "seed": COUNT, "members": COUNT, "alone": NUMBER, "together": NUMBER,
         "score": NUMBER, "kept": NUMBER,
     },
+    # One line per run of a pair. ``together``: the mean of both probabilities; ``*_alone_right``: percent of the dev
+    # examples that this one alone gets right; ``agreement``: percent answered alike, after the first epoch and at last.
+    "peers": {
+        **_row("task", "metric"), **AXES, "seed": COUNT, "first": NUMBER, "second": NUMBER, "mean": NUMBER,
+        "together": NUMBER, "first_alone_right": NUMBER, "second_alone_right": NUMBER, "agreement_at_first": NUMBER,
+        "agreement": NUMBER,
+    },
     # One line per soft tree whose weights are here; shares in percent. ``readings_agree``: its most probable leaf and
     # the mean of all leaves give one class.
     "trees": {

@@ -20,6 +20,7 @@ from internal_kd.errors import UserError
 from internal_kd.files import read_json, read_mapping, write_json
 from internal_kd.learners.configs import read_config
 from internal_kd.learners.learner import InputShape, Learner
+from internal_kd.learners.pair import PairLearner
 from internal_kd.plan.identity import WORK
 from internal_kd.plan.store import is_complete
 from internal_kd.plan.study import Study
@@ -114,20 +115,21 @@ def _sizes(study: Study) -> dict[str, tuple[int, ...]]:
 
 
 def _drawn(learner: Learner, config: Path | None, size: tuple[int, ...]) -> Network | None:
-    """Return a learner's network with random weights.
+    """Return a learner's network with random weights; of a pair the first, which its runs predict with.
 
     None for one that cannot be drawn, such as a finished model, or that does not read inputs of this size.
     """
-    if "start" in getattr(type(learner), "model_fields", {}):
-        learner = learner.model_copy(update={"start": type(learner).model_validate({"start": "random"}).start})  # type: ignore[attr-defined]
+    drawn: Any = learner.of[0] if isinstance(learner, PairLearner) else learner
+    if "start" in getattr(type(drawn), "model_fields", {}):
+        drawn = drawn.model_copy(update={"start": type(drawn).model_validate({"start": "random"}).start})
     try:
-        form = learner.form(len(size) > 1)
-        if learner.starts_from != "nothing":
-            return learner.build(config, 2, seed=0) if config else None
+        form = drawn.form(len(size) > 1)
+        if drawn.starts_from != "nothing":
+            return drawn.build(config, 2, seed=0) if config else None
         if form != "pixels":
             facts = read_config(config) if config else {}
             size = (int(facts["vocab_size" if form == "tokens" else "hidden_size"]),)
-        return learner.build(InputShape(form, size), 2, seed=0)
+        return drawn.build(InputShape(form, size), 2, seed=0)
     except (UserError, KeyError):
         return None
 

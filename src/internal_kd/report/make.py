@@ -35,7 +35,7 @@ ATTENTION = ("attention", "attention_means", "attention_maps")
 EVALUATED = (
     "tasks", "runs", "scores", "main", "comparisons", "pooled", "expected_best", "efficiency", "classes", "confusion",
     "phenomena", "disagreements", "fidelity", "calibration", "curves",
-    "warnings", "claims", "published", "bias_shifts", "ensembles", "trees", "tree_nodes",
+    "warnings", "claims", "published", "bias_shifts", "ensembles", "peers", "trees", "tree_nodes",
     "tree_paths",
 )  # fmt: skip
 FIGURES: dict[str, Callable[[Study], Any]] = {
@@ -86,6 +86,7 @@ def evaluate(study: Study) -> Path:
     from internal_kd.report.efficiency import efficiency_lines
     from internal_kd.report.measures import Measures
     from internal_kd.report.paper_setting import papers_of
+    from internal_kd.report.peers import peer_lines
     from internal_kd.report.published import published_lines
     from internal_kd.report.results import StudyResults
     from internal_kd.report.trees import tree_lines
@@ -115,6 +116,7 @@ def evaluate(study: Study) -> Path:
         "published": published_lines(results, papers),
         "bias_shifts": shifts.shift_lines(results),
         "ensembles": shifts.ensemble_lines(results),
+        "peers": peer_lines(results),
         **tree_lines(results),
     }
     frames = {name: frame_of(study, name, lines[name]) for name in EVALUATED if name in lines}

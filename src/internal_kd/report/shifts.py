@@ -96,7 +96,7 @@ def ensemble_lines(results: StudyResults) -> Lines:
             if not isinstance(done.run.answers, Ensemble) or None in members:
                 continue
             logits = np.stack([member.logits["dev"] for member in members if member])
-            together = _combined(logits, done.run.answers.combine if task.info.labels else "mean_logits")
+            together = combined(logits, done.run.answers.combine if task.info.labels else "mean_logits")
             classes, labels = len(task.info.labels) or None, task.labels()
             values = [
                 float(score(labels, KINDS[task.info.kind].predicted(each), main.metric, classes))
@@ -112,7 +112,7 @@ def ensemble_lines(results: StudyResults) -> Lines:
     return lines
 
 
-def _combined(logits: Array, combine: str) -> Array:
+def combined(logits: Array, combine: str) -> Array:
     """Return the answers (N, C) of members (M, N, C), as their student hears them."""
     if combine == "mean_logits":
         return logits.mean(axis=0)

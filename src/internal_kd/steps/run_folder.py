@@ -17,6 +17,7 @@ from internal_kd.checksums import publish, sha256_file
 from internal_kd.distillation.batches import labels_of, rows_of
 from internal_kd.distillation.history import Clock
 from internal_kd.files import read_mapping, remove, staging_folder, write_json, write_text
+from internal_kd.learners.pair import PEER_PREDICTIONS
 from internal_kd.plan.identity import WORK
 from internal_kd.plan.runs import Run
 from internal_kd.tasks.info import TaskInfo
@@ -50,8 +51,22 @@ class DevSet:
         return self.info.metrics
 
     def scores(self) -> Scores:
-        """Return the present dev scores by metric, in natural units; None where a correlation is not defined."""
-        return self.scores_on(self._data.split("dev"))
+        """Return the present dev scores by metric, in natural units; None where a correlation is not defined.
+
+        Of a pair also ``agreement``, the share of the rows that both answer alike.
+        """
+        dev, kind, peer = self._data.split("dev"), KINDS[self.info.kind], self.of_peer()
+        rows, labels, logits = self._predicted(dev)
+        scores = self._scores_of(logits, labels, rows)
+        if peer and self.info.labels:
+            same = kind.predicted(logits) == kind.predicted(peer._predicted(dev)[2])
+            scores["agreement"] = float(same.mean())
+        return scores
+
+    def of_peer(self) -> DevSet | None:
+        """Return the same for the second network of a pair."""
+        peer = self._network.peer
+        return DevSet(peer, self._data, self.info, self._hardware) if peer else None
 
     def scores_on(self, examples: Examples) -> Scores:
         """Return the scores on examples."""
@@ -100,7 +115,7 @@ class DevSet:
         value = score(labels, np.full_like(labels, constant), self.metrics[0], self.info.outputs)
         return value if math.isfinite(value) else 0.0
 
-    def write(self, folder: Path) -> Scores:
+    def write(self, folder: Path, name: str = "predictions") -> Scores:
         """Write predictions.parquet, and one more file for a second dev set (MNLI); return the scores on the first."""
         scores: Scores = {}
         for split in self._data.splits:
@@ -110,7 +125,7 @@ class DevSet:
                 if split == "dev":
                     scores = self._scores_of(logits, labels, rows)
                 _predictions(rows, labels, logits, self.info).to_parquet(
-                    folder / f"predictions{suffix}.parquet", index=False
+                    folder / f"{name}{suffix}.parquet", index=False
                 )
         return scores
 
@@ -168,7 +183,7 @@ def write_run(
     with staging_folder(run.folder) as staged:
         if keep_model:
             network.save(staged / "model")
-        scores = dev.write(staged)
+        scores, peer = dev.write(staged), dev.of_peer()
         history = result.history if result else []
         write_text(staged / "history.jsonl", _lines(history))
         encoder_parameters, total_parameters = network.count_parameters()
@@ -196,6 +211,7 @@ def write_run(
             "started": job.clock.started.isoformat(),
             "finished": datetime.now(UTC).isoformat(),
             "scores": scores,
+            **({"peer_scores": peer.write(staged, PEER_PREDICTIONS)} if peer else {}),
             "held_out": dev.write_held_out(staged, *held_out) if aside and held_out else None,
             "majority": dev.majority(),
             "recorded_bytes": job.recorded_bytes,

@@ -1,0 +1,69 @@
+"""The terms of two learners that teach each other, as pure functions: fp32 scalars, the mean over a batch.
+
+The divergence is summed over the classes of an example, not averaged; the peer's side has no gradient, and neither have
+the weights of the examples. ``mutual`` without weights is `soft_label_loss` of the peer's logits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from internal_kd.distillation.arithmetic import kl_terms, require_same_shape, without_negative_rounding
+
+# The smallest and largest weight of an example, from the code of Lai et al. 2020.
+SMALLEST, LARGEST = 0.01, 100.0
+
+
+def mutual_gated(logits: Tensor, peer_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """T^2 * KL(peer || self), of the examples on which the peer has the smaller loss.
+
+    Logits: (batch, classes); labels: (batch,) class numbers. The mean is over all examples; the others count 0.
+    Source: Lai et al. 2020, Dual Policy Distillation (arXiv 2006.04061), proposition 2, on labelled examples: the
+    advantage of the peer is the difference of the cross-entropies.
+    Raises UserError when the shapes differ.
+    """
+    return _weighed(logits, peer_logits, temperature, (_advantage(logits, peer_logits, labels) > 0).float())
+
+
+def mutual_shuffled(logits: Tensor, peer_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """`mutual_gated` with the gate of another example: the control, a gate of the same rate that knows nothing.
+
+    Every example takes the gate of the one before it in the batch, whose order is random. Shapes as there.
+    Source: ours, a control for Lai et al. 2020, Dual Policy Distillation (arXiv 2006.04061).
+    Raises UserError when the shapes differ.
+    """
+    gate = (_advantage(logits, peer_logits, labels) > 0).float()
+    return _weighed(logits, peer_logits, temperature, gate.roll(1))
+
+
+def mutual_weighted(
+    logits: Tensor, peer_logits: Tensor, labels: Tensor, temperature: float, sharpness: float
+) -> Tensor:
+    """T^2 * KL(peer || self), weighed by exp(sharpness * (loss of self - loss of peer)).
+
+    Weights are clipped to 0.01 and 100 and divided by their mean over the batch. Shapes as in `mutual_gated`.
+    Source: Lai et al. 2020, Dual Policy Distillation (arXiv 2006.04061), equation 9, and the clipping of its code.
+    Raises UserError when the shapes differ.
+    """
+    exponent = sharpness * _advantage(logits, peer_logits, labels)
+    weights = exponent.clamp(math.log(SMALLEST), math.log(LARGEST)).exp()
+    return _weighed(logits, peer_logits, temperature, weights / weights.mean())
+
+
+def _advantage(logits: Tensor, peer_logits: Tensor, labels: Tensor) -> Tensor:
+    """By how much the peer's cross-entropy is smaller, (batch,)."""
+    require_same_shape("logits of two learners", logits, peer_logits, dimensions=2)
+    own, peer = (
+        F.cross_entropy(one.detach().float(), labels.long(), reduction="none") for one in (logits, peer_logits)
+    )
+    return own - peer
+
+
+def _weighed(logits: Tensor, peer_logits: Tensor, temperature: float, weights: Tensor) -> Tensor:
+    own = F.log_softmax(logits.float() / temperature, dim=-1)
+    peer = F.log_softmax(peer_logits.detach().float() / temperature, dim=-1)
+    divergence = kl_terms(own, peer, peer.exp()).sum(-1)
+    return temperature**2 * without_negative_rounding((weights * divergence).mean())
