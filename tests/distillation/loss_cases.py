@@ -137,6 +137,7 @@ EXAMPLE_LOSSES: dict[str, ExampleLoss] = {
     "tree_hard": ExampleLoss(lambda s, t, y: losses.tree_hard(s.log_softmax(-1), y), zero_for_equal=False),
     "tree_soft": ExampleLoss(lambda s, t, y: losses.tree_soft(s.log_softmax(-1), t)),
     "tree_balance": ExampleLoss(lambda s, t, y: losses.tree_balance(s[:, 0].abs()), zero_for_equal=False),
+    "mutual": ExampleLoss(lambda s, t, y: losses.mutual(s, t, 2.0)),
     "mutual_gated": ExampleLoss(lambda s, t, y: losses.mutual_gated(s, t, y, 2.0)),
     "mutual_weighted": ExampleLoss(lambda s, t, y: losses.mutual_weighted(s, t, y, 2.0, 0.5), across_batch=True),
     "rkd_distance": ExampleLoss(lambda s, t, y: losses.rkd(s, t)[0], (5, 9), across_batch=True),

@@ -30,7 +30,7 @@ from internal_kd.distillation.attention_losses import (
     attention_transfer,
 )
 from internal_kd.distillation.hidden_losses import cls_cosine, hidden_cosine, hidden_mse, patient_cls
-from internal_kd.distillation.mutual_losses import mutual_gated, mutual_shuffled, mutual_weighted
+from internal_kd.distillation.mutual_losses import mutual, mutual_gated, mutual_shuffled, mutual_weighted
 from internal_kd.distillation.output_losses import (
     confidence_penalty,
     dist,
@@ -56,6 +56,7 @@ __all__ = [
     "hidden_mse",
     "label_smoothing",
     "layer_relation",
+    "mutual",
     "mutual_gated",
     "mutual_shuffled",
     "mutual_weighted",

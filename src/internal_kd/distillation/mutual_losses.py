@@ -1,7 +1,7 @@
 """The terms of two learners that teach each other, as pure functions: fp32 scalars, the mean over a batch.
 
 The divergence is summed over the classes of an example, not averaged; the peer's side has no gradient, and neither have
-the weights of the examples. ``mutual`` without weights is `soft_label_loss` of the peer's logits.
+the weights of the examples.
 """
 
 from __future__ import annotations
@@ -12,9 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from internal_kd.distillation.arithmetic import kl_terms, require_same_shape, without_negative_rounding
+from internal_kd.distillation.output_losses import soft_label_loss
 
 # The smallest and largest weight of an example, from the code of Lai et al. 2020.
 SMALLEST, LARGEST = 0.01, 100.0
+
+
+def mutual(logits: Tensor, peer_logits: Tensor, temperature: float) -> Tensor:
+    """T^2 * KL(peer || self), of all examples.
+
+    Logits: (batch, classes). With one column (regression) it is the mean squared difference.
+    Source: Zhang, Xiang, Hospedales, Lu 2018, Deep Mutual Learning (arXiv 1706.00384); its temperature is 1.
+    Raises UserError when the shapes differ or the temperature is not positive.
+    """
+    return soft_label_loss(logits, peer_logits, temperature)
 
 
 def mutual_gated(logits: Tensor, peer_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -45,7 +56,7 @@ def mutual_weighted(
     """T^2 * KL(peer || self), weighed by exp(sharpness * (loss of self - loss of peer)).
 
     Weights are clipped to 0.01 and 100 and divided by their mean over the batch. Shapes as in `mutual_gated`.
-    Source: Lai et al. 2020, Dual Policy Distillation (arXiv 2006.04061), equation 9, and the clipping of its code.
+    Source: Lai et al. 2020, Dual Policy Distillation (arXiv 2006.04061), and the clipping of its code.
     Raises UserError when the shapes differ.
     """
     exponent = sharpness * _advantage(logits, peer_logits, labels)

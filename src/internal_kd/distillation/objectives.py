@@ -159,7 +159,7 @@ OBJECTIVES: Registry[Objective] = Registry(
         "tree_balance": Objective(f"{_TREES}:tree_balance", ("imbalance",), "output", teacher=False),
         # Two learners that teach each other
         "mutual": Objective(
-            f"{_OUTPUTS}:soft_label_loss",
+            f"{_MUTUAL}:mutual",
             ("logits", "peer_logits"),
             "output",
             teacher=False,
