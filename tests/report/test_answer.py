@@ -101,7 +101,7 @@ def test_the_answer_of_a_varied_study_says_which_values_it_is_about(report):
 
 
 def test_a_collapsed_seed_is_said_before_the_answer(report):
-    study = made_runs.plan()
+    study = made_runs.plan(study={"vary": {"learner.layers": [1, 3]}})
     made_runs.write_study(study, constant={("stacked", 2)})
     report(study)
     text = first_lines(study)

@@ -16,9 +16,8 @@ from internal_kd.report.comparing import beside_teachers
 from internal_kd.report.frames import frame_of
 from internal_kd.report.make import evaluate
 from internal_kd.report.measures import Measures
-from internal_kd.report.paper_setting import papers_of
+from internal_kd.report.paper_setting import papers_of, published_lines
 from internal_kd.report.papers import read_papers
-from internal_kd.report.published import published_lines
 from internal_kd.report.results import StudyResults
 from internal_kd.report.scoring import class_lines, curve_lines, run_lines
 

@@ -150,9 +150,11 @@ def test_trees_are_described_and_pictured(study: Study) -> None:
     assert set(lines["method"]) == {"tree"} and (lines["leaves"] == 8).all() and (lines["filters"] == 3).all()
     runs = read_frame(study, "scores").query("method == 'tree' and metric == 'accuracy'")["value"]
     assert 100 * runs.to_numpy() == pytest.approx(lines["right_by_leaf"].to_numpy())
-    nodes, paths = read_frame(study, "tree_nodes"), read_frame(study, "tree_paths")
-    assert len(nodes) == 15 and nodes.query("level == 3")["share"].sum() == pytest.approx(1, abs=1e-4)
-    assert set(paths["level"]) == {-1, 0, 1, 2, 3}
+    panels = read_frame(study, "tree_pictures")
+    filters, paths = (panels[panels["picture"] == picture] for picture in ("filters", "paths"))
+    shares = filters.query("row == 3")["heading"].str.removesuffix(" %").astype(int)
+    assert len(filters) == 15 and shares.sum() == pytest.approx(100, abs=4)
+    assert set(paths["column"]) == {0, 1, 2, 3, 4} and paths["image"].notna().sum() == 4 * paths["row"].nunique()
     plot(study)
     page = render(study).read_text()
     assert "tree filters digits" in page and "digits: there is no dev set" in page

@@ -103,7 +103,7 @@ def test_answer_repeats_the_pooled_table(in_demo):
 
 
 def test_steps_are_timed_against_the_baseline(in_demo):
-    lines = table(in_demo, "efficiency").set_index("method")
+    lines = table(in_demo, "main").set_index("method")
     students = lines.drop(index="teacher")
     assert (students.loc["soft", "step_share"] == 1).all() and (students.loc["stacked", "step_share"] == 2).all()
     assert (students["recorded_bytes"] == 8).all() and lines.loc["teacher", "step_share"].isna().all()

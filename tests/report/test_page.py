@@ -74,7 +74,7 @@ def test_head_has_date_commit_machine_time_and_encoder(demo):
 def test_settings_are_in_one_table(demo):
     settings = demo.page[demo.page.index("<summary>Settings") :]
     settings = settings[: settings.index("</details>")]
-    for value in ("soft + attention_kl + cls_cosine", "stacked, 1 epochs a layer", "0.0002", "teacher every other"):
+    for value in ("soft=1.0 attention_kl=1.0 cls_cosine=1.0", "stacked", "0.0002", "from=teacher"):
         assert value in settings
 
 

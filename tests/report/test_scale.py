@@ -3,12 +3,12 @@
 import made_runs
 import pandas as pd
 
-from internal_kd.report.appendix_tables import SHOWN_CLASSES, classes_table, confusion_table
-from internal_kd.report.figures import MOST_PANELS, explained, look
-from internal_kd.report.forest import forest, forest_by_task
-from internal_kd.report.frames import Frames
-from internal_kd.report.layout import PAGE_WIDTH, Layout, Shown
+from internal_kd.report.appendix_tables import SHOWN_CLASSES, classes_table, confusion_tables
+from internal_kd.report.figures import MOST_PANELS, look
+from internal_kd.report.layout import PAGE_WIDTH, Shown
 from internal_kd.report.make import evaluate
+from internal_kd.report.rows import explained, forest, forest_by_task
+from internal_kd.report.study_frames import StudyFrames
 from internal_kd.report.tables import summary_table
 
 
@@ -34,15 +34,14 @@ def test_many_classes_are_told_by_what_is_confused_most(project):
     made_runs.write_examples(study.tasks["intents"].data, names, rows=400)
     made_runs.write_study(study)
     evaluate(study)
-    frames = Frames(study)
-    layout = Layout(study, frames["tasks"])
-    confused = confusion_table(layout, frames["confusion"], "intents")
+    frames = StudyFrames(study)
+    (confused,) = confusion_tables(frames)
     assert len(confused.header) < 8 and len(confused.lines) <= 3 * SHOWN_CLASSES
     counts = pd.Series([int(line[-2]) for line in confused.lines if line[0].startswith("3.0")])
     assert counts.is_monotonic_decreasing and counts.iloc[0] == (
         frames["confusion"].query("method == 'soft' and gold != predicted")["count"].max()
     )
-    assert len(classes_table(layout, frames["classes"]).lines) == 3 * SHOWN_CLASSES
+    assert len(classes_table(frames).lines) == 3 * SHOWN_CLASSES
     # Pairs that never occur are no lines.
     assert len(frames["confusion"]) < 3 * 40 * 12
 
@@ -55,12 +54,11 @@ def test_of_many_tasks_the_page_shows_means(project):
     study = made_runs.plan(study={"tasks": list(tasks), "seeds": [1, 2]}, tasks=tasks)
     made_runs.write_study(study)
     evaluate(study)
-    frames = Frames(study)
-    layout = Layout(study, frames["tasks"])
-    summary = summary_table(layout, frames["main"], frames["pooled"])
+    frames = StudyFrames(study)
+    summary = summary_table(frames, frames["main"], frames["pooled"])
     mean = frames["main"].query("method == 'stacked' and metric == 'accuracy'")["mean"].mean()
     line = next(line for line in summary.lines if line[0].startswith("3.5"))
     assert line[-2] == f"{100 * mean:.1f}" and line[-1].startswith("+")
     with look():
-        assert [len(draw(study).axes) for draw in (forest, forest_by_task)] == [1, 2 * (MOST_PANELS + 1)]
-        assert len(explained(study, "agreement").axes) == 1
+        assert [len(draw(frames).axes) for draw in (forest, forest_by_task)] == [1, 2 * (MOST_PANELS + 1)]
+        assert len(explained(frames, "agreement").axes) == 1

@@ -56,7 +56,7 @@ def test_named_contestants_see_the_same_examples_in_turns():
 
     seen = {"a": [], "b": []}
     contestants = {name: (lambda batch, name=name: seen[name].append(batch["idx"])) for name in seen}
-    lines = time_contestants(contestants, Examples(), seconds=0.0)
+    lines = time_contestants({name: (ask, Examples()) for name, ask in contestants.items()}, seconds=0.0)
     assert [(line.contestant, line.batch) for line in lines] == [("a", 1), ("b", 1), ("a", 32), ("b", 32)]
     assert seen["a"] == seen["b"] and len(seen["a"]) >= 10
     # 32 of three examples are all three: their longest has 9 tokens.

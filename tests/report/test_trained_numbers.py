@@ -14,9 +14,10 @@ from scipy.stats import ttest_ind
 from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
 from internal_kd.report import sweeps
-from internal_kd.report.figures import explained, look
-from internal_kd.report.forest import forest
+from internal_kd.report.figures import look
 from internal_kd.report.make import evaluate
+from internal_kd.report.rows import explained, forest
+from internal_kd.report.study_frames import StudyFrames
 from trained_study import Trained, copy_project, plan_trained
 
 SCORES = {"accuracy": lambda gold, own: np.mean(gold == own), "matthews_correlation": matthews_corrcoef}
@@ -226,7 +227,7 @@ def test_classes_and_confusion(reported):
 
 def test_costs(reported):
     main = table(reported, "main").set_index(["task", "metric", "method"])
-    for line in table(reported, "efficiency").to_dict("records"):
+    for line in table(reported, "main").to_dict("records"):
         runs, teachers = (runs_of(reported, line["task"], method) for method in (line["method"], "teacher"))
         records, above = [record(run) for run in runs], record(teachers[0])
         share = records[0]["encoder_parameters"] / above["encoder_parameters"]
@@ -279,9 +280,10 @@ def rounded(values) -> set[float]:
 
 def test_figures_draw_these_numbers(reported):
     study, comparisons = reported.study, table(reported, "comparisons").query("family == 'primary'")
+    frames = StudyFrames(study)
     with look():
-        leading, near, sure = forest(study), explained(study, "agreement"), explained(study, "calibration")
-        costs = sweeps.cost(study)
+        leading, near, sure = forest(frames), explained(frames, "agreement"), explained(frames, "calibration")
+        costs = sweeps.cost(frames)
     leads = comparisons[comparisons["scope"] == "new examples"].groupby("task", sort=False)["difference"]
     of_all = table(reported, "pooled").query("scope == 'new examples'")["difference"]
     for panel, values in zip(marks(leading), [of_all, *(own for _, own in leads)], strict=True):

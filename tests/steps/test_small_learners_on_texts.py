@@ -81,8 +81,8 @@ def test_sentence_vectors_are_the_means_of_the_last_states(study: Study) -> None
 
 
 def test_an_explanation_reads_as_words(study: Study) -> None:
-    paths = tree_lines(StudyResults.read(study))["tree_paths"]
-    inner = [line for line in paths if line["method"] == "words" and line["level"] in (0, 1)]
+    panels = [line for line in tree_lines(StudyResults.read(study))["tree_pictures"] if line["picture"] == "paths"]
+    inner = [line for line in panels if line["method"] == "words" and line["column"] in (1, 2)]
     assert inner and any(line["words"] for line in inner)
     assert not any(word.startswith("[") for line in inner for word in line["words"].split())
 

@@ -269,7 +269,7 @@ def _time(run: Run, model: Caller, graphs: Mapping[str, OnnxModel], dev: Example
     asked[TORCH] = model.read
     for name, graph in graphs.items():
         asked[name] = graph.answer
-    return time_contestants(asked, dev, seconds=SECONDS)
+    return time_contestants({name: (ask, dev) for name, ask in asked.items()}, seconds=SECONDS)
 
 
 def _sizes(folder: Path) -> dict[str, int]:

@@ -1,16 +1,18 @@
-"""The tables of the appendix about single rows, classes, examples and runs, laid out from their frames."""
+"""The tables of the appendix about single rows, classes, examples and runs, and the list of all tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
-from internal_kd.plan.study import Study
-from internal_kd.report.layout import Layout, Shown, Text, number, p_value, plain, score, share
-from internal_kd.report.words import DASH, axis_title, is_known, percent, shown
+from pydantic import BaseModel
 
-if TYPE_CHECKING:
-    import pandas as pd
+from internal_kd.params.study import NAMING
+from internal_kd.report import tables
+from internal_kd.report.cells import point_text
+from internal_kd.report.layout import Column, Shown, build
+from internal_kd.report.study_frames import StudyFrames
+from internal_kd.report.words import DASH, is_known, percent, shown, with_spread
 
 # Classes of a task up to which every one is shown, and how many pairs or classes are shown of more.
 MOST_CLASSES, SHOWN_CLASSES = 12, 10
@@ -28,156 +30,207 @@ NOTES = {
 }
 
 
-def fidelity_table(layout: Layout, fidelity: pd.DataFrame) -> Shown:
+def fidelity_table(frames: StudyFrames) -> Shown:
     """Return rows beside their teachers."""
     parts = {"both right": "both_right", "teacher only": "only_teacher_right", "student only": "only_student_right"}
-    known = fidelity.assign(examples_=fidelity[[*parts.values(), "both_wrong"]].sum(axis=1, min_count=1))
-    for part in parts.values():
-        known[part] = known[part].astype("float64") / known["examples_"].astype("float64")
-    columns: dict[str, Text] = {
-        "seeds": plain("seeds"),
-        "agreement": share("agreement", 1),
-        "KL": number("divergence"),
-        **{title: share(part) for title, part in parts.items()},
-        "mistakes repeated": share("repeated"),
-        "by chance": share("by_chance"),
-        "p": p_value("p_repeated_holm"),
+    lines = frames["fidelity"]
+    total = lines[[*parts.values(), "both_wrong"]].sum(axis=1, min_count=1).astype("float64")
+    lines = lines.assign(**{part: lines[part].astype("float64") / total for part in parts.values()})
+    columns: dict[str, Column] = {
+        "seeds": "seeds",
+        "agreement": "agreement:%1",
+        "KL": "divergence:.3f",
+        **{title: f"{part}:%" for title, part in parts.items()},
+        "mistakes repeated": "repeated:%",
+        "by chance": "by_chance:%",
+        "p": "p_repeated_holm:p",
     }
-    return layout.build("fidelity", known, columns, NOTES["fidelity"])
+    return build(frames, "fidelity", lines, columns, NOTES["fidelity"])
 
 
-def calibration_table(layout: Layout, calibration: pd.DataFrame) -> Shown:
+def calibration_table(frames: StudyFrames) -> Shown:
     """Return calibration errors."""
-    columns = {
-        "seeds": plain("seeds"),
-        "error": score("ece", "ece_std", "accuracy"),
-        "mean confidence": share("confidence", 1),
-        "accuracy": share("accuracy", 1),
+    columns: dict[str, Column] = {
+        "seeds": "seeds",
+        "error": lambda line: with_spread("accuracy", line["ece"], line["ece_std"]),
+        "mean confidence": "confidence:%1",
+        "accuracy": "accuracy:%1",
     }
-    return layout.build("calibration", calibration, columns, NOTES["calibration"])
+    return build(frames, "calibration", frames["calibration"], columns, NOTES["calibration"])
 
 
-def classes_table(layout: Layout, classes: pd.DataFrame) -> Shown:
+def classes_table(frames: StudyFrames) -> Shown:
     """Return scores per class; of many classes, those with the lowest F1 of each row."""
-    keys = ["task", "method", *layout.study.axes]
-    many = classes.groupby(keys)["label"].transform("size") > MOST_CLASSES
-    order = classes.groupby(keys)["class_f1"].rank(method="first")
-    classes = classes[~many | (order <= SHOWN_CLASSES)]
+    classes = frames.at_point(frames["classes"])
+    groups = classes.groupby(["task", "method", *frames.study.axes])
+    many = groups["label"].transform("size") > MOST_CLASSES
+    chosen = classes[~many | (groups["class_f1"].rank(method="first") <= SHOWN_CLASSES)]
     note = "Means over seeds." + (f" Of many classes, the {SHOWN_CLASSES} with the lowest F1." if many.any() else "")
-    shares = {name: share(f"class_{name.lower()}", 1) for name in ("precision", "recall", "F1")}
-    columns = {"class": plain("label"), "examples": plain("examples_of_class"), **shares}
-    return layout.build("classes", classes, columns, note, left=1)
-
-
-def confusion_table(layout: Layout, confusion: pd.DataFrame, task: str) -> Shown:
-    """Return a task's confusion matrices: of every gold class, the share given each answer; of many, the largest."""
-    own = confusion[confusion["task"] == task]
-    answers = tuple(dict.fromkeys([*own["gold"], *own["predicted"]]))
-    if len(answers) > MOST_CLASSES:
-        return _confused_pairs(layout, own, task)
-    lines = []
-    for _, group in own.groupby(["id", "method", *layout.study.axes, "gold"], sort=False):
-        first, shares = group.iloc[0], dict(zip(group["predicted"], group["share"], strict=True))
-        lines.append(
-            (layout.row(first), *layout.point(first), first["gold"], *(percent(shares.get(a, 0.0)) for a in answers))
-        )
-    header = ("method", *layout.point_header, "gold class", *(f"answer {answer}" for answer in answers))
-    align = "l" * (2 + len(layout.point_header)) + "r" * len(answers)
-    note = f"{layout.task(task)}. Shares of the gold class, all seeds."
-    return Shown("confusion", header, tuple(lines), align, note, fixed=2 + len(layout.point_header))
-
-
-def _confused_pairs(layout: Layout, own: pd.DataFrame, task: str) -> Shown:
-    mistakes = own[own["gold"] != own["predicted"]]
-    columns = {
-        "gold class": plain("gold"), "answer": plain("predicted"), "times": plain("count"), "share": share("share"),
+    columns: dict[str, Column] = {
+        "class": "label", "examples": "examples_of_class", "precision": "class_precision:%1",
+        "recall": "class_recall:%1", "F1": "class_f1:%1",
     }  # fmt: skip
-    note = f"{layout.task(task)}. The {SHOWN_CLASSES} most frequent mistakes of each row; shares of the gold class."
-    order = mistakes.groupby(["method", *layout.study.axes], sort=False)["count"].nlargest(SHOWN_CLASSES)
-    chosen = mistakes.loc[order.index.get_level_values(-1)]
-    return layout.build("confusion", chosen, columns, note, left=2, task=False)
+    return build(frames, "classes", chosen, columns, note, left=1)
 
 
-def phenomena_table(layout: Layout, phenomena: pd.DataFrame, task: str) -> Shown:
-    """Return a generated task's accuracy by phenomenon: rows are phenomena, columns methods."""
-    own = phenomena[phenomena["task"] == task]
-    names = list(dict.fromkeys(layout.row(line) for _, line in own.iterrows()))
-    lines = []
-    for phenomenon, group in own.groupby("phenomenon", sort=False):
-        values = {layout.row(line): percent(line["accuracy"]) for _, line in group.iterrows()}
-        texts = (values.get(name, DASH) for name in names)
-        lines.append((str(phenomenon).replace("_", " "), str(group["dev_examples"].iloc[0]), *texts))
-    note = f"{layout.task(task)}. Accuracy, mean over seeds."
-    return Shown("phenomena", ("phenomenon", "examples", *names), tuple(lines), "lr" + "r" * len(names), note)
+def confusion_tables(frames: StudyFrames) -> list[Shown]:
+    """Return each task's confusion matrices, shares of the gold class; of many classes, the largest mistakes."""
+    found, axes = [], list(frames.study.axes)
+    for task, own in frames.at_point(frames["confusion"]).groupby("task", sort=False):
+        answers = list(dict.fromkeys([*own["gold"], *own["predicted"]]))
+        columns: dict[str, Column] = {"gold class": "gold"}
+        note = f"{frames.task(str(task))}. Shares of the gold class, all seeds."
+        if len(answers) > MOST_CLASSES:
+            mistakes = own[own["gold"] != own["predicted"]]
+            order = mistakes.groupby(["method", *axes], sort=False)["count"].nlargest(SHOWN_CLASSES)
+            own = mistakes.loc[order.index.get_level_values(-1)]
+            columns |= {"answer": "predicted", "times": "count", "share": "share:%"}
+            note = note.replace(". ", f". The {SHOWN_CLASSES} most frequent mistakes of each row. ", 1)
+        else:
+            keys = ["id", "method", *axes, "gold"]
+            own = own.pivot_table("share", keys, "predicted", sort=False, fill_value=0.0).reset_index()
+            columns |= {f"answer {a}": lambda line, a=a: percent(line.get(a, 0.0)) for a in answers}  # type: ignore[misc]
+        found.append(build(frames, "confusion", own, columns, note, left=min(2, len(columns) - 2), head=("method",)))
+    return found
 
 
-def disagreements_table(layout: Layout, frame: pd.DataFrame, task: str, method: str) -> Shown:
-    """Return dev examples that a row and its teacher judge differently."""
-    own = frame[(frame["task"] == task) & (frame["method"] == method)]
-    lines = tuple(
-        (
-            " / ".join(filter(None, (line["text_a"], line["text_b"]))), line["gold"], line["teacher_answer"],
-            f"{line['student_answer']} ({line['seeds_differing']} of {line['seeds']})",
+def phenomena_tables(frames: StudyFrames) -> list[Shown]:
+    """Return each generated task's accuracy by phenomenon: rows are phenomena, columns methods."""
+    found = []
+    for task, own in frames.at_point(frames["phenomena"]).groupby("task", sort=False):
+        lines: dict[str, dict[str, Any]] = {}
+        columns: dict[str, Column] = {"phenomenon": "phenomenon", "examples": "dev_examples"}
+        for line in own.to_dict("records"):
+            row = frames.row(line)
+            lines.setdefault(line["phenomenon"], dict(line))[row] = line["accuracy"]
+            columns[row] = lambda line, row=row: percent(line.get(row))  # type: ignore[misc]
+        for line in lines.values():
+            line["phenomenon"] = line["phenomenon"].replace("_", " ")
+        note = f"{frames.task(str(task))}. Accuracy, mean over seeds."
+        found.append(build(frames, "phenomena", lines.values(), columns, note, left=1, head=()))
+    return found
+
+
+def disagreements_tables(frames: StudyFrames) -> list[Shown]:
+    """Return, task by task, dev examples that the row with the largest lead and its teacher judge differently."""
+    frame, question = frames.at_point(frames["disagreements"]), frames.answering
+    order = question[question["scope"] == tables.NEW].sort_values("difference", ascending=False)["method"]
+    chosen = next((method for method in order if method in set(frame["method"])), None)
+    columns: dict[str, Column] = {
+        "text": lambda line: " / ".join(filter(None, (line["text_a"], line["text_b"]))),
+        "gold": "gold",
+        "teacher": "teacher_answer",
+        "student (seeds that differ)": lambda line: (
+            f"{line['student_answer']} ({line['seeds_differing']} of {line['seeds']})"
+        ),
+    }
+    about = "examples on which most seeds differ from the teacher and one of the two is right."
+    return [
+        build(
+            frames, "", own, columns, f"{frames.task(str(task))}, {frames.name(str(chosen))}: {about}", left=4, head=()
         )
-        for _, line in own.iterrows()
-    )  # fmt: skip
-    row = layout.row(own.iloc[0]) if len(own) else method
-    note = (
-        f"{layout.task(task)}, {row}: examples on which most seeds differ from the teacher and one of the two is right."
-    )
-    return Shown("", ("text", "gold", "teacher", "student (seeds that differ)"), lines, "llll", note)
+        for task, own in frame[frame["method"] == chosen].groupby("task", sort=False)
+    ]
 
 
-def attention_table(study: Study, means: pd.DataFrame) -> Shown:
-    """Return the attention distances; tasks go by their names, since nothing but weights need be there."""
-    axes, lines = study.axes, []
-    for _, line in means.iterrows():
-        ratio = f"{line['ratio']:.2f} ({line['ratio_low']:.2f} to {line['ratio_high']:.2f})"
-        distance = f"{line['kl']:.3f}" if is_known(line["kl"]) else line["problem"]
-        between = f"{line['low']:.3f} to {line['high']:.3f}" if is_known(line["low"]) else DASH
-        named = (line["task"], f"{line['id']} {line['title']}".strip(), *(str(line[axis]) for axis in axes))
-        lines.append((*named, plain("seed")(line), distance, between, ratio if is_known(line["ratio"]) else DASH))
-    header = ("task", "method", *map(axis_title, axes), "seed", "KL", "95 % interval", "times the baseline's")
-    return Shown("attention_means", header, tuple(lines), "l" * (2 + len(axes)) + "rrrr", NOTES["attention"])
+def attention_table(frames: StudyFrames) -> Shown:
+    """Return the attention distances."""
+    columns: dict[str, Column] = {
+        "seed": "seed",
+        "KL": lambda line: f"{line['kl']:.3f}" if is_known(line["kl"]) else line["problem"],
+        "95 % interval": lambda line: f"{line['low']:.3f} to {line['high']:.3f}" if is_known(line["low"]) else DASH,
+        "times the baseline's": lambda line: (
+            f"{line['ratio']:.2f} ({line['ratio_low']:.2f} to {line['ratio_high']:.2f})"
+            if is_known(line["ratio"])
+            else DASH
+        ),
+    }
+    return build(frames, "attention_means", frames.measured("attention_means"), columns, NOTES["attention"])
 
 
-def best_table(layout: Layout, best: pd.DataFrame) -> Shown:
+def best_table(frames: StudyFrames) -> Shown:
     """Return the expected best of k seeds."""
-    own = layout.of_main(best)
-    most = int(own["k"].max()) if len(own) else 0
-    ks = [k for k in range(1, most + 1) if k <= 5 or k == most]
-    lines = []
-    for _, group in own.groupby(["task", "metric", "id", "method", *layout.study.axes], sort=False):
-        first, values = group.iloc[0], dict(zip(group["k"], group["value"], strict=True))
-        texts = (shown(first["metric"], values.get(k)) for k in ks)
-        lines.append((layout.task(first["task"]), layout.row(first), *layout.point(first), *texts))
-    header = ("task", "method", *layout.point_header, *(f"k = {k}" for k in ks))
-    align = "l" * (2 + len(layout.point_header)) + "r" * len(ks)
-    return Shown("expected_best", header, tuple(lines), align, NOTES["best"])
+    best = frames.of_main(frames["expected_best"])
+    most = int(best["k"].max()) if len(best) else 0
+    keys = ["task", "metric", "id", "method", *frames.study.axes]
+    lines = [own.iloc[0].to_dict() | dict(zip(own["k"], own["value"], strict=True))
+             for _, own in best.groupby(keys, sort=False)]  # fmt: skip
+    columns: dict[str, Column] = {
+        f"k = {k}": lambda line, k=k: shown(line["metric"], line.get(k))  # type: ignore[misc]
+        for k in range(1, most + 1)
+        if k <= 5 or k == most
+    }
+    return build(frames, "expected_best", lines, columns, NOTES["best"])
 
 
-def warnings_table(warnings: Iterable[Mapping[str, Any]]) -> Shown:
+def settings_table(frames: StudyFrames) -> Shown:
+    """Return the settings in which methods differ; what all have is below. Values at several points are joined."""
+    texts: dict[str, dict[str, dict[str, None]]] = {}
+    for cell in frames.cells:
+        for key, value in cell.method.settings:
+            if key not in NAMING:
+                given = value.model_dump(mode="json", exclude_defaults=True) if isinstance(value, BaseModel) else value
+                texts.setdefault(key, {}).setdefault(cell.method.name, {})[point_text(given)] = None
+    joined = {key: {row: " / ".join(found) for row, found in rows.items()} for key, rows in texts.items()}
+    differing = [key for key, rows in joined.items() if len(set(rows.values())) > 1]
+    common = [
+        f"{key.replace('_', ' ')} {next(iter(rows.values()))}" for key, rows in joined.items() if key not in differing
+    ]
+    lines = [{"row": frames.name(row)} | {key: joined[key][row] for key in differing} for row in joined["weights"]]
+    columns: dict[str, Column] = {"method": "row", **{key.replace("_", " "): key for key in differing}}
+    return build(frames, "", lines, columns, f"All: {', '.join(common)}.", left=len(columns), head=())
+
+
+def warnings_table(frames: StudyFrames) -> Shown:
     """Return what a reader must know before anything else, row by row."""
-    lines = tuple((w["row"], w["task"], w["kind"], w["who"], w["value"], w["reference"]) for w in warnings)
-    return Shown("warnings", ("method", "task", "what", "seeds", "score", "majority"), lines, "llllrr")
+    return build(frames, "warnings", frames["warnings"], {"what": "text"}, left=1)
 
 
-def missing_table(runs: pd.DataFrame) -> Shown:
+def missing_table(frames: StudyFrames) -> Shown:
     """Return the runs that enter no table."""
-    lost = runs[runs["problem"] != ""][["label", "fingerprint", "problem"]]
-    return Shown("missing", ("run", "fingerprint", "problem"), tuple(lost.itertuples(index=False, name=None)), "lll")
+    lost = frames["runs"][frames["runs"]["problem"] != ""]
+    columns: dict[str, Column] = {"run": "label", "fingerprint": "fingerprint", "problem": "problem"}
+    return build(frames, "missing", lost, columns, left=3, head=())
 
 
-def runs_table(runs: pd.DataFrame) -> Shown:
+def runs_table(frames: StudyFrames) -> Shown:
     """Return the finished runs with their commit, machine and time."""
-    done = runs[runs["problem"] == ""]
-    lines = tuple(
-        (
-            line["label"], line["fingerprint"], str(line["git_commit"])[:8],
-            f"{line['device']}, {line['precision']}", number("seconds", ",.0f")(line),
-            str(line["finished"])[:16].replace("T", " "),
-        )
-        for _, line in done.iterrows()
-    )  # fmt: skip
-    header = ("run", "fingerprint", "commit", "device", "seconds", "finished (UTC)")
-    return Shown("runs", header, lines, "llllrl", "Seconds compare only on one device with the same load.")
+    columns: dict[str, Column] = {
+        "run": "label",
+        "fingerprint": "fingerprint",
+        "commit": lambda line: line["git_commit"][:8],
+        "device": lambda line: f"{line['device']}, {line['precision']}",
+        "finished (UTC)": lambda line: line["finished"][:16].replace("T", " "),
+        "seconds": "seconds:,.0f",
+    }
+    done = frames["runs"][frames["runs"]["problem"] == ""]
+    note = "Seconds compare only on one device with the same load."
+    return build(frames, "runs", done, columns, note, left=5, head=())
+
+
+# By table: how it is laid out on the page, as Markdown and as LaTeX.
+LAID_OUT: dict[str, Callable[[StudyFrames], Shown]] = {
+    "main": tables.main_table,
+    "comparisons": tables.comparisons_table,
+    "pooled": tables.pooled_table,
+    "efficiency": tables.efficiency_table,
+    "fidelity": fidelity_table,
+    "calibration": calibration_table,
+    "claims": tables.claims_table,
+    "published": tables.published_table,
+}
+# The same for what only the page has.
+ON_THE_PAGE: dict[str, Callable[[StudyFrames], Shown | list[Shown]]] = {
+    "primary": lambda frames: tables.comparisons_table(frames, "primary"),
+    "secondary": lambda frames: tables.comparisons_table(frames, "secondary"),
+    "classes": classes_table,
+    "confusion": confusion_tables,
+    "phenomena": phenomena_tables,
+    "disagreements": disagreements_tables,
+    "expected_best": best_table,
+    "attention": attention_table,
+    "settings": settings_table,
+    "warnings": warnings_table,
+    "missing": missing_table,
+    "runs": runs_table,
+}

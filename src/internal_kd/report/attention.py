@@ -49,9 +49,9 @@ BEFORE = "Before training"
 
 @dataclass(frozen=True)
 class Measured:
-    """A row to be compared with its teacher: one finished run of it, or the first weights of one.
+    """A row compared with its teacher: one finished run of it, or the first weights of one.
 
-    ``problem`` is why it cannot be.
+    ``problem`` is why there is no ``distance``.
     """
 
     cell: Cell
@@ -60,11 +60,18 @@ class Measured:
     pairs: tuple[tuple[int, int], ...]
     first: FirstWeights | None = None
     problem: str = ""
+    distance: Distance | None = None
 
     @property
     def fingerprint(self) -> str:
         """The run's, or that of its first weights."""
         return self.first.fingerprint if self.first else self.run.fingerprint
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether others' distances are multiples of its own: it learns from answers alone."""
+        method = self.cell.method
+        return self.first is None and (method.id == STANDARD or (method.needs_teacher and not method.layer_terms))
 
     def columns(self) -> dict[str, Any]:
         """Return what names it in the tables."""
@@ -89,20 +96,17 @@ class Measured:
 
 def measure_attention(study: Study) -> dict[str, pd.DataFrame]:
     """Return the frames attention, attention_means and attention_maps of the rows at the shown point."""
-    heads: Lines = []
-    means: Lines = []
-    maps: Lines = []
+    lines: dict[str, Lines] = {"attention": [], "attention_means": [], "attention_maps": []}
     for task in study.tasks:
         subjects = _subjects(study, task)
         for teacher in {subject.teacher.fingerprint: subject.teacher for subject in subjects}.values():
             own = [subject for subject in subjects if subject.teacher.fingerprint == teacher.fingerprint]
-            own, found, shown = _measure(teacher, own)
-            heads += [line for one, distance in zip(own, found, strict=True) for line in _head_lines(one, distance)]
-            means += _mean_lines(own, found)
+            own, maps = _measure(teacher, own)
+            lines["attention"] += [line for subject in own for line in _head_lines(subject)]
+            lines["attention_means"] += _mean_lines(own)
             # Maps of one teacher a task, the first row's.
-            maps += shown if teacher is subjects[0].teacher else []
-    named = {"attention": heads, "attention_means": means, "attention_maps": maps}
-    return {name: frame_of(study, name, lines) for name, lines in named.items()}
+            lines["attention_maps"] += maps if teacher is subjects[0].teacher else []
+    return {name: frame_of(study, name, own) for name, own in lines.items()}
 
 
 # What can be measured
@@ -155,11 +159,11 @@ def _obstacle(teacher: Run) -> str:
     return "" if is_complete(teacher.inputs) else "the task's token ids are not here"
 
 
-def _measure(teacher: Run, subjects: list[Measured]) -> tuple[list[Measured], list[Distance | None], Lines]:
-    ready = [place for place, subject in enumerate(subjects) if not subject.problem]
-    distances: list[Distance | None] = [None] * len(subjects)
+def _measure(teacher: Run, subjects: list[Measured]) -> tuple[list[Measured], Lines]:
+    """Return the subjects of one teacher with their distances or what prevents them, and maps to look at."""
+    ready = [subject for subject in subjects if not subject.problem]
     if not ready:
-        return subjects, distances, []
+        return subjects, []
     from internal_kd.data.inputs import EncodedTask
     from internal_kd.distillation.attention_maps import Student, measure_distances
     from internal_kd.distillation.hardware import choose_hardware
@@ -168,19 +172,19 @@ def _measure(teacher: Run, subjects: list[Measured]) -> tuple[list[Measured], li
     try:
         examples, weights = data.texts("dev"), verified_folder(teacher, "model")
     except Damaged as damaged:
-        return [replace(one, problem=one.problem or str(damaged)) for one in subjects], distances, []
+        return [replace(one, problem=one.problem or str(damaged)) for one in subjects], []
     positions = np.sort(np.random.default_rng(0).permutation(len(examples))[:EXAMPLES])
     shown = _readable(examples, positions, data.info.texts)
-    students = [Student(partial(subjects[place].load, data.info), subjects[place].pairs) for place in ready]
+    students = [Student(partial(subject.load, data.info), subject.pairs) for subject in ready]
     network = partial(teacher.method.learner.load, weights, data.info.outputs)
     # fp32 whatever the models were trained in: the same numbers on every machine, but for rounding.
-    found = measure_distances(network, students, examples, positions, shown, choose_hardware("fp32"))
-    for place, distance in zip(ready, found, strict=True):
-        if isinstance(distance, str):
-            subjects[place] = replace(subjects[place], problem=distance)
-        else:
-            distances[place] = distance
-    return subjects, distances, _map_lines(teacher.reader, subjects, distances, examples, positions, shown)
+    found = iter(measure_distances(network, students, examples, positions, shown, choose_hardware("fp32")))
+    measured = []
+    for subject in subjects:
+        distance = subject.problem or next(found)
+        change = {"problem": distance} if isinstance(distance, str) else {"distance": distance}
+        measured.append(replace(subject, **change))
+    return measured, _map_lines(teacher.reader, measured, examples, positions, shown)
 
 
 def _readable(examples: EncodedExamples, positions: Array, texts: int) -> list[int]:
@@ -195,101 +199,79 @@ def _readable(examples: EncodedExamples, positions: Array, texts: int) -> list[i
 # From distances to lines
 
 
-def _head_lines(subject: Measured, distance: Distance | None) -> Lines:
-    if distance is None:
+def _head_lines(subject: Measured) -> Lines:
+    if subject.distance is None:
         return [subject.columns()]
-    mean = distance.kl.mean(0)
-    std = distance.kl.std(0, ddof=1) if len(distance.kl) > 1 else np.full(mean.shape, np.nan)
+    kl = subject.distance.kl
+    mean, std = kl.mean(0), kl.std(0, ddof=1) if len(kl) > 1 else np.full(kl.shape[1:], np.nan)
     return [
         subject.columns()
-        | {"student_layer": own, "teacher_layer": taught, "head": head + 1, "dev_examples": len(distance.kl)}
+        | {"student_layer": own, "teacher_layer": taught, "head": head + 1, "dev_examples": len(kl)}
         | {"kl": float(mean[at, head]), "kl_std": float(std[at, head])}
         for at, (own, taught) in enumerate(subject.pairs)
-        for head in range(mean.shape[1])
+        for head in range(kl.shape[2])
     ]
 
 
-def _mean_lines(subjects: Sequence[Measured], distances: Sequence[Distance | None]) -> Lines:
+def _mean_lines(subjects: Sequence[Measured]) -> Lines:
     """Return a line per row: its mean with an interval over examples, and as a multiple of the baseline's."""
-    baseline = next((place for place, one in enumerate(subjects) if _is_baseline(one) and distances[place]), None)
-    of_baseline = distances[baseline] if baseline is not None else None
-    base = of_baseline.kl.mean((1, 2)) if of_baseline else None
+    baseline = next((one for one in subjects if one.is_baseline and one.distance), None)
+    base = baseline.distance.kl.mean((1, 2)) if baseline and baseline.distance else None
     lines = []
-    for subject, distance in zip(subjects, distances, strict=True):
+    for subject in subjects:
         line = subject.columns()
-        if distance is not None and len(distance.kl) > 1:
-            values = distance.kl.mean((1, 2))
+        if subject.distance is not None and len(subject.distance.kl) > 1:
+            values = subject.distance.kl.mean((1, 2))
             mean = mean_of(values, "attention KL")
-            line |= {"dev_examples": len(values), "heads": distance.kl.shape[2], "kl": mean.mean, "high": mean.high}
-            line |= {"low": max(0.0, mean.low)}
-            if base is not None and baseline is not None and base.mean() > 0:
+            line |= {"dev_examples": len(values), "heads": subject.distance.kl.shape[2], "kl": mean.mean}
+            line |= {"low": max(0.0, mean.low), "high": mean.high}
+            if baseline and base is not None and base.mean() > 0:
                 share = values.mean() / base.mean()
                 # What an example adds to the ratio, to first order.
                 ratio = mean_of((values - share * base) / base.mean(), "ratio", scores=[share])
-                line |= {
-                    "baseline": subjects[baseline].cell.id,
-                    "ratio": share,
-                    "ratio_low": ratio.low,
-                    "ratio_high": ratio.high,
-                }
+                line |= {"baseline": baseline.cell.id, "ratio": share, "ratio_low": ratio.low, "ratio_high": ratio.high}
         lines.append(line)
     return lines
 
 
-def _is_baseline(subject: Measured) -> bool:
-    method = subject.cell.method
-    return subject.first is None and (method.id == STANDARD or (method.needs_teacher and not method.layer_terms))
-
-
 def _map_lines(
-    encoder: Encoder,
-    subjects: Sequence[Measured],
-    distances: Sequence[Distance | None],
-    examples: EncodedExamples,
-    positions: Array,
-    shown: Sequence[int],
+    encoder: Encoder, subjects: Sequence[Measured], examples: EncodedExamples, positions: Array, shown: Sequence[int]
 ) -> Lines:
     """Return maps of the heads of the top matched layer in which the first student shown is furthest off."""
-    students = [
-        (one, distance) for one, distance in zip(subjects, distances, strict=True) if distance and not one.first
-    ]
-    standard = next((pair for pair in students if _is_baseline(pair[0])), None)
+    students = [one for one in subjects if one.distance and not one.first]
+    standard = next((one for one in students if one.is_baseline), None)
     matched = [
-        p
-        for p in students
-        if "attention_kl" in p[0].cell.method.weights and (not standard or p[0].pairs[-1] == standard[0].pairs[-1])
+        one
+        for one in students
+        if "attention_kl" in one.cell.method.weights and (not standard or one.pairs[-1] == standard.pairs[-1])
     ]
-    internal = next((pair for pair in matched if pair[0].cell.id == INTERNAL), next(iter(matched), None))
-    chosen = [pair for pair in (standard, internal) if pair] or students[:1]
+    internal = next((one for one in matched if one.cell.id == INTERNAL), next(iter(matched), None))
+    chosen = [one for one in (standard, internal) if one] or students[:1]
     if not chosen or not shown:
         return []
     texts = _token_texts(encoder, [examples.ids(position).tolist() for position in shown])
-    first, of_first = chosen[0]
-    heads = np.argsort(-of_first.kl[:, -1].mean(0), kind="stable")[:SHOWN_HEADS]
-    rows = {int(position): row for row, position in enumerate(positions)}
-    lines = []
+    first, rows, lines = chosen[0], {int(position): row for row, position in enumerate(positions)}, []
+    assert first.distance is not None
+    heads = np.argsort(-first.distance.kl[:, -1].mean(0), kind="stable")[:SHOWN_HEADS].tolist()
     for position, tokens in zip(shown, texts, strict=True):
-        for head in heads.tolist():
+        for head in heads:
             common = {"task": first.cell.task, "idx": int(examples.idx[position]), "head": head + 1, "tokens": tokens}
             own, taught = first.pairs[-1]
-            teacher = {
-                "model": "teacher",
-                "title": "Teacher",
-                "layer": taught,
-                "fingerprint": first.teacher.fingerprint,
-            }
-            lines.append(common | teacher | {"probabilities": of_first.teacher_maps[position][head].ravel().tolist()})
-            for subject, distance in chosen:
-                student = {
-                    "model": "student",
-                    "title": subject.cell.name,
-                    "layer": own,
-                    "fingerprint": subject.fingerprint,
-                }
-                values = {"kl": float(distance.kl[rows[position], -1, head])}
-                lines.append(
-                    common | student | values | {"probabilities": distance.maps[position][head].ravel().tolist()}
-                )
+            names: list[dict[str, Any]] = [
+                {"model": "teacher", "title": "Teacher", "layer": taught, "fingerprint": first.teacher.fingerprint}
+            ]
+            maps = [first.distance.teacher_maps[position][head]]
+            for one in chosen:
+                assert one.distance is not None
+                names.append(
+                    {"model": "student", "title": one.cell.name, "layer": own, "fingerprint": one.fingerprint,
+                     "kl": float(one.distance.kl[rows[position], -1, head])}
+                )  # fmt: skip
+                maps.append(one.distance.maps[position][head])
+            lines += [
+                common | name | {"probabilities": values.ravel().tolist()}
+                for name, values in zip(names, maps, strict=True)
+            ]
     return lines
 
 

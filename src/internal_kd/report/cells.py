@@ -5,6 +5,7 @@ A row of the main table is a method at a point, across tasks. Nothing heavy is i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -188,14 +189,8 @@ def shown_point(cells: Sequence[Cell]) -> dict[str, str]:
 
 def at_shown_point(cells: Sequence[Cell]) -> tuple[Cell, ...]:
     """Return the cells at the shown point, and those of methods with a single cell on a task, such as teachers."""
-    point = shown_point(cells)
-    alone = [cell for cell in cells if counts(cells, cell) == 1]
-    return tuple(cell for cell in cells if cell in alone or dict(cell.point) == point)
-
-
-def counts(cells: Sequence[Cell], cell: Cell) -> int:
-    """Return how many cells a method has on a task."""
-    return sum((other.task, other.method.name) == (cell.task, cell.method.name) for other in cells)
+    point, number = shown_point(cells), Counter((cell.task, cell.method.name) for cell in cells)
+    return tuple(c for c in cells if dict(c.point) == point or number[c.task, c.method.name] == 1)
 
 
 def _number(text: str) -> float:

@@ -6,15 +6,39 @@ Verdicts: ``reproduced``, ``contradicted``, ``not shown`` (the study is in the p
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from itertools import combinations, pairwise
+from math import isnan
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from internal_kd.errors import named
-from internal_kd.report.claim_rules import CONTRADICTED, NOT_RUN, NOT_SHOWN, REPRODUCED, RULES, Judge, Judgement
-from internal_kd.report.measures import Measures
+from internal_kd.params.method import MethodParams
+from internal_kd.report.cells import Cell, point_text
+from internal_kd.report.comparing import paired_tests
+from internal_kd.report.measures import Measured, Measures, combined
 from internal_kd.report.paper_setting import Difference, PaperSetting
-from internal_kd.report.papers import Claim, Paper, Trend, rows_of
+from internal_kd.report.papers import Better, Claim, Correlation, Order, Paper, Ratio, Row, Trend, Within, rows_of
 from internal_kd.report.scoring import Lines
-from internal_kd.report.words import joined
+from internal_kd.report.words import axis_title, joined, p_text
+from internal_kd.statistics import Estimate, holm
+from internal_kd.statistics.compare import Scope
+from internal_kd.statistics.estimate import mean_of_independent
+
+REPRODUCED, NOT_SHOWN, CONTRADICTED, NOT_RUN = "reproduced", "not shown", "contradicted", "not run"
+# A measure's parts at one point: weights of rows, and of the baseline that they are compared with.
+Parts = list[tuple[float, Measured]]
+# What a rule finds on a task (leads, an estimate, or a verdict), and the numbers in words; None without runs.
+Found = tuple[Any, str] | None
+
+
+class Judgement(NamedTuple):
+    """A verdict, the numbers that it rests on in words, and what would be needed."""
+
+    verdict: str
+    evidence: str
+    needed: str = ""
 
 
 def claim_lines(papers: dict[str, Paper], measures: Measures) -> Lines:
@@ -29,7 +53,7 @@ def claim_lines(papers: dict[str, Paper], measures: Measures) -> Lines:
                 {
                     "paper": name, "claim_id": claim.id, "source": f"{paper.source}; {claim.source}",
                     "claim": claim.claim, "status": claim.status, "rule": ", ".join(rule.kind for rule in claim.rule),
-                    "verdict": judged.verdict, "evidence": judged.evidence, "needed": judged.needed,
+                    **judged._asdict(),
                 }
             )  # fmt: skip
     return lines
@@ -37,7 +61,7 @@ def claim_lines(papers: dict[str, Paper], measures: Measures) -> Lines:
 
 def judge(claim: Claim, setting: PaperSetting, measures: Measures) -> Judgement:
     """Judge a claim by its rules; outside of its setting the verdict is ``not run``, and the evidence stays."""
-    judged = [RULES[rule.kind](Judge(rule, setting, measures)) for rule in claim.rule]
+    judged = [Judge(rule, setting, measures).judgement() for rule in claim.rule]
     evidence = " ".join(one.evidence for one in judged if one.evidence)
     differing = [d for rule in claim.rule for d in _differences(rule, setting, claim.seeds)]
     if differing:
@@ -54,3 +78,243 @@ def _differences(rule: Any, setting: PaperSetting, seeds: int | None) -> list[Di
         ((key, values),) = rule.along.items()
         ats = [{**rule.at, key: value} for value in values] if key in setting.results.study.axes else ats
     return setting.differences(tasks, rows_of(rule), ats, seeds)
+
+
+class Judge:
+    """One rule on one study."""
+
+    def __init__(self, rule: Any, setting: PaperSetting, measures: Measures) -> None:
+        self.rule, self.setting, self.measures = rule, setting, measures
+        self.scope: Scope = "dev" if rule.scope == "dev set" else "new"
+        self.study = setting.results.study
+        self.alpha, self.margin = self.study.params.analysis.alpha, self.study.params.analysis.margin
+
+    def judgement(self) -> Judgement:
+        """Return what the rule finds on all of its tasks together."""
+        found, texts = [], []
+        for task in self.setting.tasks(self.rule.tasks).values():
+            if one := FINDINGS[self.rule.kind](self, task):
+                found.append(one[0])
+                texts.append(f"{self.setting.results.tasks[task].info.title}: {one[1]}")
+        if not found:
+            rows = joined(dict.fromkeys(row.row for row in rows_of(self.rule)))
+            tasks = joined(self.rule.tasks or self.setting.setting.tasks)
+            return Judgement(NOT_RUN, "", f"No finished runs of {rows} on {tasks}.")
+        evidence = f"{'; '.join(texts)}."
+        if isinstance(self.rule, Better | Order):
+            return self._of_leads([lead for leads in found for lead in leads], evidence)
+        if isinstance(self.rule, Ratio):
+            mean = mean_of_independent(found)
+            low, high = mean.interval()
+            between = f" ({100 * low:.0f} to {100 * high:.0f} %)" if not isnan(low) else ""
+            evidence = f"{100 * mean.value:.0f} %{between}. {evidence}"
+            found = [_placed(mean, self.rule.low, self.rule.high)]
+        return Judgement(found[0] if len(set(found)) == 1 else NOT_SHOWN, evidence)
+
+    def _of_leads(self, leads: list[tuple[Estimate, int]], evidence: str) -> Judgement:
+        """Judge whether all leads are shown, after Holm's correction or, with ``per_seed``, in every seed."""
+        level, least = getattr(self.rule, "per_seed", None), getattr(self.rule, "least", 0.0)
+        signs, how = [sign for _, sign in leads], f" in every seed (McNemar, p < {level:g})" if level else ""
+        if level is None:
+            ps = holm([lead.p for lead, _ in leads])
+            signs = [int((p < self.alpha) * np.sign(lead.value)) for (lead, _), p in zip(leads, ps, strict=True)]
+        right = [sign > 0 and lead.value > least for sign, (lead, _) in zip(signs, leads, strict=True)]
+        wrong = [sign < 0 for sign in signs]
+        against = any(wrong) if isinstance(self.rule, Order) else all(wrong)
+        verdict = REPRODUCED if all(right) else CONTRADICTED if against else NOT_SHOWN
+        return Judgement(verdict, f"{sum(right)} of {len(leads)} better{how}, {sum(wrong)} worse. {evidence}")
+
+    def measured(self, task: str, row: Row | None, at: dict[str, Any] | None = None, **changes: Any) -> Measured | None:
+        """Return what a row has of the rule's measure."""
+        cell = self.setting.cell(task, row, {**self.rule.at, **(at or {})}) if row else None
+        asked = {"measure": self.rule.measure, "where": self.rule.where} | changes
+        return self.measures.of(cell, **asked, lower=self.rule.lower_is_better) if cell else None
+
+    def best(self, task: str, rows: Iterable[Row]) -> Measured | None:
+        """Return the best of several rows."""
+        found = [one for row in rows if (one := self.measured(task, row))]
+        return max(found, key=lambda one: one.gain, default=None)
+
+    def combined(self, *parts: tuple[float, Measured]) -> Estimate:
+        """Return a weighted sum with its error in the rule's scope."""
+        return combined(parts, self.scope)
+
+    def lead(self, ours: Measured, theirs: Measured) -> Estimate:
+        """Return how much better ours is."""
+        sign = 1 if ours.mean.higher_is_better else -1
+        return self.combined((sign, ours), (-sign, theirs))
+
+
+# What the rules find on a task
+
+
+def _better(judge: Judge, task: str) -> Found:
+    """Every row's lead over the baseline, with its sign by the paper's test."""
+    rule: Better = judge.rule
+    pairs = [
+        (row, ours, base)
+        for row in rule.rows
+        if (ours := judge.measured(task, row)) and (base := judge.measured(task, rule.than, row.at))
+    ]
+    if not pairs:
+        return None
+    leads = [judge.lead(ours, base) for _, ours, base in pairs]
+    lead, (row, best, _) = max(zip(leads, pairs, strict=True), key=lambda one: one[0].value)
+    text = f"{'highest ' if len(pairs) > 1 else ''}{_label(best, row)}, {_with_interval(lead, sign=True)}"
+    signs = [_every_seed(judge, ours.cell, base.cell) for _, ours, base in pairs]
+    return list(zip(leads, signs, strict=True)), text
+
+
+def _every_seed(judge: Judge, ours: Cell, theirs: Cell) -> int:
+    """Return 1 if ours is better for every seed that both have, by the paper's test, -1 if worse, else 0."""
+    level = judge.rule.per_seed
+    found = paired_tests(judge.setting.results, theirs, ours) if level is not None else []
+    signs = {(p < level) * (1 if gain > 0 else -1) for p, gain in found}
+    return signs.pop() if len(signs) == 1 else 0
+
+
+def _order(judge: Judge, task: str) -> Found:
+    """The lead of every row over the next."""
+    rule: Order = judge.rule
+    found = [one for group in rule.rows if (one := judge.best(task, group))]
+    if len(found) < len(rule.rows):
+        return None
+    text = " > ".join(f"{one.cell.id} {_text(one.value)}" for one in found)
+    return [(judge.lead(higher, lower), 0) for higher, lower in pairwise(found)], text
+
+
+def _within(judge: Judge, task: str) -> Found:
+    """Whether the best row's value lies within bounds."""
+    rule: Within = judge.rule
+    best = judge.best(task, rule.rows)
+    if best is None:
+        return None
+    estimate = judge.combined((1, best))
+    return _placed(estimate, rule.low, rule.high), f"{_label(best)}, {_with_interval(estimate)}"
+
+
+def _ratio(judge: Judge, task: str) -> Found:
+    """The best row's share of another's value, or of a gap."""
+    rule: Ratio = judge.rule
+    best, other = judge.best(task, rule.rows), judge.measured(task, rule.of)
+    floor = judge.measured(task, rule.above)
+    zero = floor.value if floor else 0.0
+    if not best or not other or (rule.above and not floor) or other.value == zero:
+        return None
+    gap = other.value - zero
+    share = (best.value - zero) / gap
+    # To first order: the gradient of (a - c) / (b - c).
+    parts = [(1 / gap, best), (-share / gap, other), *([((share - 1) / gap, floor)] if floor else [])]
+    spread = judge.combined(*parts)
+    return Estimate(share, spread.error, spread.degrees), f"{100 * share:.0f} % ({_label(best)})"
+
+
+def _trend(judge: Judge, task: str) -> Found:
+    """Whether values, or leads over a baseline, rise, fall or stay along a key."""
+    rule: Trend = judge.rule
+    ((key, values),) = rule.along.items()
+    if key not in judge.study.axes and key.partition(".")[0] in MethodParams.model_fields:
+        return None  # one value only
+    points = [parts for value in values if (parts := _parts(judge, task, key, value))]
+    if len(points) < len(values):
+        return None
+    places = np.arange(len(points)) - (len(points) - 1) / 2
+    # The change from the first value to the last along the fitted line.
+    slope = places * (len(points) - 1) / (places @ places)
+    change = judge.combined(*((w * s, one) for s, parts in zip(slope, points, strict=True) for w, one in parts))
+    at_points = [judge.combined(*parts) for parts in points]
+    told = " → ".join(_text(one.value, sign=bool(rule.than)) for one in at_points)
+    text = f"{joined(map(point_text, values), 'to')}: {told}, a change of {_with_interval(change, sign=True)}"
+    return _moved(judge, points, at_points[-1], change), text
+
+
+def _parts(judge: Judge, task: str, key: str, value: Any) -> Parts:
+    """Return what is compared at one value of a key: a varied one, ``measure``, or a column."""
+    rule: Trend = judge.rule
+    at = {key: value} if key in judge.study.axes else {}
+    changes = {} if at else {"measure": value} if key == "measure" else {"where": {**rule.where, key: value}}
+    rows = [one for row in rule.rows if (one := judge.measured(task, row, at, **changes))]
+    base = judge.measured(task, rule.than, at, **changes)
+    if len(rows) < len(rule.rows) or (rule.than and not base):
+        return []
+    sign = 1 if rows[0].mean.higher_is_better or not rule.than else -1
+    return [*((sign / len(rows), one) for one in rows), *([(-sign, base)] if base else [])]
+
+
+def _moved(judge: Judge, points: list[Parts], last: Estimate, change: Estimate) -> str:
+    rule: Trend = judge.rule
+    if rule.direction != "stays":
+        sign = 1 if rule.direction == "rises" else -1
+        # A lead that grows has to be a lead in the end: falling behind by less is not what is claimed.
+        leads = not rule.than or sign < 0 or last.value > 0
+        if not change.p < judge.alpha:
+            return NOT_SHOWN
+        return CONTRADICTED if sign * change.value < 0 else REPRODUCED if leads else NOT_SHOWN
+    pairs = [judge.combined(*a, *((-w, one) for w, one in b)) for a, b in combinations(points, 2)]
+    if any(p < judge.alpha for p in (change.p, *holm([one.p for one in pairs]))):
+        return CONTRADICTED
+    if rule.within == "seeds":
+        spread = np.sqrt(np.mean([(one.scale * one.mean.std) ** 2 for parts in points for _, one in parts]))
+        return REPRODUCED if max(abs(one.value) for one in pairs) <= spread else NOT_SHOWN
+    margin = judge.margin if rule.within is None else rule.within
+    return REPRODUCED if all(one.within(margin) for one in pairs) else NOT_SHOWN
+
+
+def _correlation(judge: Judge, task: str) -> Found:
+    """Whether two measures go together over all seeds of all rows, at every varied value."""
+    from scipy.stats import spearmanr
+
+    rule: Correlation = judge.rule
+    names, pairs = {row.row for row in rule.rows}, list[tuple[float, float]]()
+    for cell in judge.setting.results.cells:
+        if cell.task == task and names & {cell.id, cell.method.name}:
+            ours = judge.measures.of(cell, rule.measure, rule.where, lower=rule.lower_is_better)
+            other = judge.measures.of(cell, rule.to)
+            if ours and other and len(ours.mean.scores) == len(other.mean.scores):
+                pairs += zip(ours.mean.scores, other.mean.scores, strict=True)
+    if len(pairs) < 3:
+        return None
+    found = spearmanr(*zip(*pairs, strict=True))
+    sign = 1 if rule.sign == "positive" else -1
+    verdict = REPRODUCED if sign * found.statistic > 0 else CONTRADICTED
+    text = f"rank correlation {_text(found.statistic)} over {len(pairs)} runs, p {p_text(found.pvalue)}"
+    return verdict if found.pvalue < judge.alpha else NOT_SHOWN, text
+
+
+FINDINGS: dict[str, Callable[[Judge, str], Found]] = {
+    "better": _better,
+    "within": _within,
+    "ratio": _ratio,
+    "order": _order,
+    "trend": _trend,
+    "correlation": _correlation,
+}
+
+
+# Numbers in words
+
+
+def _text(value: float, *, sign: bool = False) -> str:
+    digits = 1 if abs(value) >= 1 or value == 0 else 3
+    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    return (text.lstrip("+-") if not text.strip("+-0.,") else text).replace("-", "−")
+
+
+def _with_interval(estimate: Estimate, *, sign: bool = False) -> str:
+    """Return an estimate with its interval: ``+3.2 (−0.3 to +6.6)``."""
+    low, high = estimate.interval()
+    value = _text(estimate.value, sign=sign)
+    return value if isnan(low) or low == high else f"{value} ({_text(low, sign=sign)} to {_text(high, sign=sign)})"
+
+
+def _placed(estimate: Estimate, low: float, high: float) -> str:
+    """Return whether an interval lies within bounds, outside of them, or across."""
+    least, most = estimate.interval()
+    if isnan(least):
+        return NOT_SHOWN
+    return REPRODUCED if low <= least and most <= high else CONTRADICTED if most < low or least > high else NOT_SHOWN
+
+
+def _label(one: Measured, row: Row | None = None) -> str:
+    at = f" at {', '.join(f'{axis_title(k)} {point_text(v)}' for k, v in row.at.items())}" if row and row.at else ""
+    return one.cell.id + at

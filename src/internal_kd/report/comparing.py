@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from internal_kd.report.cells import Cell, baselines_of, counterpart, primary_rows
-from internal_kd.report.evidence import FinishedRun
-from internal_kd.report.results import StudyResults
+from internal_kd.report.results import FinishedRun, StudyResults
 from internal_kd.report.scoring import Lines
 from internal_kd.statistics import (
     Comparison,
@@ -19,7 +18,6 @@ from internal_kd.statistics import (
     Lead,
     Mean,
     Scope,
-    SharedMistakes,
     calibration,
     distance,
     fidelity,
@@ -176,7 +174,7 @@ class Beside:
     cell: Cell
     split: str
     teacher: FinishedRun
-    students: tuple[FinishedRun, ...]
+    seeds: int
     found: Fidelity | Mean
 
     @property
@@ -192,58 +190,46 @@ def beside_teachers(results: StudyResults) -> list[Beside]:
     found = []
     for cell in results.cells:
         task = results.task(cell)
+        pairs = [(results.teacher_run(run.run), run) for run in results.finished(cell)]
+        pairs = [(teacher, run) for teacher, run in pairs if teacher and teacher is not run]
+        teacher = pairs[0][0] if pairs else None
+        # A row that each seed is taught by another teacher is set beside the first of them.
+        students = [run for of_run, run in pairs if of_run is teacher]
         # The words of a sentence are not independent examples, so tags have no such table.
-        for split in task.dev if task.info.kind != "tags" else ():
-            groups: dict[str, tuple[FinishedRun, list[FinishedRun]]] = {}
-            for run in results.finished(cell):
-                teacher = results.teacher_run(run.run)
-                if teacher is not None and teacher.run.fingerprint != run.run.fingerprint:
-                    groups.setdefault(teacher.run.fingerprint, (teacher, []))[1].append(run)
-            # A row that each seed is taught by another teacher is set beside the first of them.
-            for teacher, students in list(groups.values())[:1]:
-                found.append(
-                    Beside(cell, split, teacher, tuple(students), _fidelity(results, cell, split, teacher, students))
+        for split in task.dev if teacher and task.info.kind != "tags" else ():
+            assert teacher is not None
+            if task.info.kind == "values":
+                near: Fidelity | Mean = distance(
+                    teacher.predicted(split), np.stack([s.predicted(split) for s in students])
                 )
+            else:
+                near = fidelity(task.labels(split), teacher.logits[split], [s.logits[split] for s in students])
+            found.append(Beside(cell, split, teacher, len(students), near))
     return found
-
-
-def _fidelity(
-    results: StudyResults, cell: Cell, split: str, teacher: FinishedRun, students: Iterable[FinishedRun]
-) -> Fidelity | Mean:
-    if results.task(cell).info.kind == "values":
-        return distance(teacher.predicted(split), np.stack([run.predicted(split) for run in students]))
-    return fidelity(results.task(cell).labels(split), teacher.logits[split], [run.logits[split] for run in students])
 
 
 def fidelity_lines(beside: Iterable[Beside]) -> Lines:
     """Return the table of rows beside their teachers, p corrected after Holm."""
     lines = []
     for one in beside:
-        line: dict[str, Any] = one.cell.columns() | {"split": one.split, "seeds": len(one.students)}
-        line |= {"teacher_run": one.teacher.run.fingerprint, "divergence_kind": "kl"}
-        if isinstance(one.found, Mean):
-            line["divergence_kind"] = "mse"
+        line: dict[str, Any] = one.cell.columns() | {"split": one.split, "seeds": one.seeds}
+        kind = "mse" if isinstance(one.found, Mean) else "kl"
+        line |= {"teacher_run": one.teacher.run.fingerprint, "divergence_kind": kind}
         for name, mean in one.quantities.items():
             line |= {name: mean.mean, f"{name}_low": mean.low, f"{name}_high": mean.high}
         if isinstance(one.found, Fidelity):
-            shared = one.found.shared
+            wrong = [shared for shared in one.found.shared if shared.mistakes]
             line |= {name: getattr(one.found, name) for name in QUARTERS}
-            line |= {"teacher_mistakes": shared[0].mistakes, "by_chance": _chance(shared)}
-            line["p_repeated"] = _median_p(shared)
+            line |= {"teacher_mistakes": one.found.shared[0].mistakes, "p_repeated": _median_p([s.p for s in wrong])}
+            line["by_chance"] = float(np.mean([s.by_chance / s.mistakes for s in wrong])) if wrong else nan
         lines.append(line)
     for line, p in zip(lines, holm([line.get("p_repeated", nan) for line in lines]), strict=True):
         line["p_repeated_holm"] = p
     return lines
 
 
-def _chance(shared: Sequence[SharedMistakes]) -> float:
-    shares = [one.by_chance / one.mistakes for one in shared if one.mistakes]
-    return float(np.mean(shares)) if shares else nan
-
-
-def _median_p(shared: Sequence[SharedMistakes]) -> float:
+def _median_p(ps: Sequence[float]) -> float:
     # Twice the median of dependent p values is valid however they depend (Meinshausen, Meier and Buehlmann 2009).
-    ps = [one.p for one in shared if one.mistakes]
     return nan if not ps else ps[0] if len(ps) == 1 else min(1.0, 2 * float(np.median(ps)))
 
 

@@ -1,4 +1,4 @@
-"""What a student saves against what it loses, and what its training took.
+"""What a row costs, and what it saves against what it loses.
 
     DS = alpha * size_student / size_teacher + (1 - alpha) * (1 - score_student / score_teacher)
 
@@ -8,54 +8,47 @@ Science. Lower is better: 0 is a student without size that scores like its teach
 
 from __future__ import annotations
 
+import math
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from internal_kd.report.cells import Cell, counterpart, primary_rows, teacher_of
+import pandas as pd
+
+from internal_kd.report.cells import Cell, counterpart, primary_rows
 from internal_kd.report.latency import BATCH, ONE, learner_key
 from internal_kd.report.results import StudyResults
-from internal_kd.report.scoring import Lines
-
-if TYPE_CHECKING:
-    import pandas as pd
+from internal_kd.report.study_frames import StudyFrames
 
 
-def distillation_score(size_share: float | None, score_share: float | None, alpha: float) -> float | None:
-    """Return DS for a student's size and score as shares of its teacher's; None where one of them is."""
-    if size_share is None or score_share is None:
-        return None
-    return alpha * size_share + (1 - alpha) * (1 - score_share)
+def cost_columns(results: StudyResults, cell: Cell, teacher: Cell | None, share: float | None) -> dict[str, Any]:
+    """Return a cell's columns of the main table about costs.
 
+    All stages of a curriculum are counted, so a row that trains on its lower layers alone for a while has short steps.
 
-def efficiency_lines(results: StudyResults, main: Lines, latency: pd.DataFrame) -> Lines:
-    """Return one line per line of the main table.
-
-    Training seconds are the median over finished seeds, missing where they are of several devices.
+    Args:
+        results: the study's.
+        cell: whose costs.
+        teacher: what its sizes are shares of.
+        share: its score as a share of the teacher's.
     """
-    alpha = results.study.params.analysis.distillation_alpha
-    lines = []
-    for (cell, column), line in zip(results.scored_cells(), main, strict=True):
-        teacher = teacher_of(cell, results.cells)
-        share = line["teacher_share"]
-        encoder, total = (_share(results, cell, teacher, name) for name in ("encoder_parameters", "total_parameters"))
-        lines.append(
-            {
-                **cell.columns(), "metric": column.name, "seeds": line["seeds"], "alpha": alpha,
-                "encoder_share": encoder, "total_share": total, "teacher_share": share,
-                "distillation_score": distillation_score(encoder, share, alpha),
-                "training_seconds": _median(results, cell, "seconds"),
-                **_steps(results, cell), **_latencies(latency, cell),
-            }
-        )  # fmt: skip
-    return lines
-
-
-def _share(results: StudyResults, cell: Cell, teacher: Cell | None, name: str) -> float | None:
-    sizes = []
-    for one in (cell, teacher):
-        records = [run.record for run in results.finished(one)] if one else []
-        sizes.append(records[0].get(name) if records else None)
-    return sizes[0] / sizes[1] if sizes[0] is not None and sizes[1] else None
+    own, theirs = ([run.record for run in results.finished(one)][:1] if one else [] for one in (cell, teacher))
+    sizes = {f"{part}_parameters": own[0].get(f"{part}_parameters") for part in ("encoder", "total") if own}
+    shares = {
+        f"{name.partition('_')[0]}_share": size / theirs[0][name]
+        for name, size in sizes.items()
+        if size is not None and theirs and theirs[0].get(name)
+    }
+    baseline = primary_rows(results.study)[1] if cell.is_student else None
+    other = counterpart(cell, baseline, results.cells) if baseline else None
+    same = other is not None and other.method.learner == cell.method.learner
+    seconds, of_baseline = _step_seconds(results, cell), _step_seconds(results, other) if other and same else None
+    alpha, encoder = results.study.params.analysis.distillation_alpha, shares.get("encoder_share")
+    return {
+        **sizes, **shares, "training_seconds": _median(results, cell, "seconds"), "step_seconds": seconds,
+        "distillation_score": None if encoder is None or share is None else alpha * encoder + (1 - alpha) * (1 - share),
+        "step_share": seconds / of_baseline if seconds and of_baseline else None,
+        "recorded_bytes": own[0].get("recorded_bytes") if own and cell.is_student else None,
+    }  # fmt: skip
 
 
 def _median(results: StudyResults, cell: Cell, name: str) -> float | None:
@@ -66,34 +59,22 @@ def _median(results: StudyResults, cell: Cell, name: str) -> float | None:
     return float(median(record[name] for record in records))
 
 
-def _steps(results: StudyResults, cell: Cell) -> dict[str, Any]:
-    """Return how long a step takes, also over one of the study's baseline, and what is recorded of the teacher.
-
-    All stages of a curriculum are counted, so a row that trains on its lower layers alone for a while has short steps.
-    """
-    seconds = _step_seconds(results, cell)
-    baseline = primary_rows(results.study)[1] if cell.is_student else None
-    other = counterpart(cell, baseline, results.cells) if baseline else None
-    theirs = _step_seconds(results, other) if other and other.method.learner == cell.method.learner else None
-    recorded = [run.record.get("recorded_bytes") for run in results.finished(cell)]
-    return {
-        "step_seconds": seconds,
-        "step_share": seconds / theirs if seconds and theirs else None,
-        "recorded_bytes": recorded[0] if recorded and cell.is_student else None,
-    }
-
-
 def _step_seconds(results: StudyResults, cell: Cell) -> float | None:
     rate = _median(results, cell, "examples_per_second")
     return cell.method.settings.batch_size / rate if rate else None
 
 
-def _latencies(latency: pd.DataFrame, cell: Cell) -> dict[str, Any]:
-    key = learner_key(cell.method.learner)
-    own = latency[(latency["task"] == cell.task) & (latency["learner"] == key)]
-    found: dict[str, Any] = {}
-    for line in own.to_dict("records"):
-        ending = {ONE: "", BATCH: "_batch"}[line["batch"]]
-        found |= {f"latency{ending}_ms": line["median_ms"], f"speed_up{ending}": line["speed_up"]}
-        found["machine"] = line["machine"]
-    return found
+def with_latency(frames: StudyFrames, lines: pd.DataFrame) -> pd.DataFrame:
+    """Return a table's lines with latency_ms, speed_up, latency_batch_ms and machine, where they were measured here."""
+    keys, timed = ["task", "method", *frames.study.axes], frames["latency"].set_index(["task", "learner", "batch"])
+    found = []
+    for cell in frames.cells:
+        line: dict[str, Any] = dict.fromkeys(("latency_ms", "speed_up", "latency_batch_ms"), math.nan)
+        for batch, name in ((ONE, "latency_ms"), (BATCH, "latency_batch_ms")):
+            place = (cell.task, learner_key(cell.method.learner), batch)
+            if place in timed.index:
+                one = timed.loc[[place]].iloc[0]
+                line |= {name: one["median_ms"], "machine": one["machine"]}
+                line |= {"speed_up": one["speed_up"]} if batch == ONE else {}
+        found.append({"machine": ""} | line | {key: cell.columns()[key] for key in keys})
+    return lines.merge(pd.DataFrame(found), on=keys, how="left")

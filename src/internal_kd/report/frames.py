@@ -17,171 +17,134 @@ from internal_kd.plan.study import Study
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT, COUNT, NUMBER, FLAG = "str", "Int64", "float64", "boolean"
+TEXT, COUNT, NUMBER, FLAG, OBJECT = "str", "Int64", "float64", "boolean", "object"
 
 # What names a row; the columns of the varied keys follow it.
-ROW = {"id": TEXT, "method": TEXT, "depth": COUNT, "examples": TEXT}
-AXES = {"*": TEXT}
-INTERVAL = {"low": NUMBER, "high": NUMBER}
-
-
-def _row(*before: str) -> dict[str, str]:
-    return {**dict.fromkeys(before, TEXT), **ROW}
-
-
-# By table: its columns and their types, in order; "*" stands for one column per varied key. Scores, differences and
-# intervals are in natural units (0.83, not 83).
-SCHEMAS: dict[str, dict[str, str]] = {
-    # One line per task; ``metric``: the main one.
-    "tasks": {
-        "task": TEXT, "title": TEXT, "kind": TEXT, "metric": TEXT, "labels": COUNT, "train": COUNT, "dev": COUNT,
-        "scored_on": TEXT, "licence": TEXT, "source": TEXT, "problem": TEXT,
-    },
-    # One line per planned run; ``problem`` is empty for a finished one.
-    "runs": {
-        **_row("fingerprint", "label", "task"), **AXES, "seed": COUNT, "problem": TEXT, "git_commit": TEXT,
-        "git_dirty": FLAG, "device": TEXT, "precision": TEXT, "seconds": NUMBER, "peak_memory": NUMBER,
-        "examples_per_second": NUMBER, "encoder_parameters": COUNT, "total_parameters": COUNT, "epochs": COUNT,
-        "started": TEXT, "finished": TEXT,
-    },
-    # One line per finished run and metric; ``held_out``: on held-out training examples.
-    "scores": {
-        **_row("task", "metric"), **AXES, "seed": COUNT, "value": NUMBER, "held_out": NUMBER, "fingerprint": TEXT,
-        "encoder_parameters": COUNT, "total_parameters": COUNT, "seconds": NUMBER, "examples_per_second": NUMBER,
-    },
-    # One line per row, task and metric. ``low`` and ``high``: 95 % interval of the mean on new examples and seeds;
-    # ``majority``: the metric of always predicting the most frequent class, or the mean.
-    "main": {
-        **_row("task", "metric"), **AXES, "seeds": COUNT, "mean": NUMBER, "std": NUMBER, "teacher_share": NUMBER,
-        "encoder_parameters": COUNT, "total_parameters": COUNT, "title": TEXT, **INTERVAL, "planned": COUNT,
-        "majority": NUMBER, "training_seconds": NUMBER,
-    },
-    # One line per comparison and scope. ``smallest``: the lead that this many seeds and examples would show.
-    "comparisons": {
-        **_row("task", "metric"), **AXES, "baseline": TEXT, "scope": TEXT, "seeds": COUNT, "difference": NUMBER,
-        **INTERVAL, "p": NUMBER, "p_holm": NUMBER, "reading": TEXT, "baseline_id": TEXT, "baseline_seeds": COUNT,
-        "family": TEXT, "seeds_needed": COUNT, "smallest": NUMBER, "p_predictions": NUMBER,
-    },
-    # The mean lead over tasks, main metrics.
-    "pooled": {
-        **ROW, **AXES, "baseline": TEXT, "scope": TEXT, "tasks": COUNT, "difference": NUMBER, **INTERVAL, "p": NUMBER,
-        "p_holm": NUMBER, "reading": TEXT, "baseline_id": TEXT,
-    },
-    "expected_best": {**_row("task", "metric"), **AXES, "k": COUNT, "value": NUMBER},
-    # Sizes and times against the teacher's; latencies are medians in milliseconds on one thread. ``step_share``: of a
-    # training step over one of the primary baseline; ``recorded_bytes``: of the teacher's answers, for one example.
-    "efficiency": {
-        **_row("task", "metric"), **AXES, "seeds": COUNT, "alpha": NUMBER, "encoder_share": NUMBER,
-        "total_share": NUMBER, "teacher_share": NUMBER, "distillation_score": NUMBER,
-        "latency_ms": NUMBER, "speed_up": NUMBER, "latency_batch_ms": NUMBER, "machine": TEXT,
-        "training_seconds": NUMBER, "step_seconds": NUMBER, "step_share": NUMBER, "recorded_bytes": NUMBER,
-    },
-    # Scores per class, means over seeds; per phenomenon of a generated task; counts of answers, summed over seeds,
-    # without pairs of classes that never occur.
-    "classes": {
-        **_row("task"), **AXES, "label": TEXT, "examples_of_class": COUNT, "seeds": COUNT, "class_precision": NUMBER,
-        "class_recall": NUMBER, "class_f1": NUMBER,
-    },
-    "confusion": {**_row("task"), **AXES, "gold": TEXT, "predicted": TEXT, "count": COUNT, "share": NUMBER},
-    "phenomena": {
-        **_row("task", "phenomenon"), **AXES, "dev_examples": COUNT, "seeds": COUNT, "accuracy": NUMBER, "std": NUMBER,
-    },
-    # Dev examples that the teacher gets right and most seeds of a row wrong, or the other way round.
-    "disagreements": {
-        **_row("task"), **AXES, "idx": COUNT, "text_a": TEXT, "text_b": TEXT, "gold": TEXT, "teacher_answer": TEXT,
-        "student_answer": TEXT, "seeds_differing": COUNT, "seeds": COUNT,
-    },
-    # A row and its teacher, means over seeds. ``divergence``: KL(teacher || student) in nats, or for values the
-    # mean squared difference; ``repeated``: share of the teacher's mistakes given the teacher's wrong answer.
-    "fidelity": {
-        **_row("task", "split"), **AXES, "seeds": COUNT, "both_right": COUNT, "only_teacher_right": COUNT,
-        "only_student_right": COUNT, "both_wrong": COUNT, "agreement": NUMBER, "agreement_low": NUMBER,
-        "agreement_high": NUMBER, "divergence_kind": TEXT, "divergence": NUMBER, "divergence_low": NUMBER,
-        "divergence_high": NUMBER, "teacher_mistakes": COUNT, "repeated": NUMBER, "repeated_low": NUMBER,
-        "repeated_high": NUMBER, "by_chance": NUMBER, "excess": NUMBER, "excess_low": NUMBER, "excess_high": NUMBER,
-        "p_repeated": NUMBER, "p_repeated_holm": NUMBER, "teacher_run": TEXT,
-    },
-    "calibration": {
-        **_row("task", "split"), **AXES, "seeds": COUNT, "ece": NUMBER, "ece_std": NUMBER, "confidence": NUMBER,
-        "accuracy": NUMBER,
-    },
-    # One line per run, epoch and quantity of its history.
-    "curves": {
-        **_row("task"), **AXES, "seed": COUNT, "epoch": COUNT, "stage": TEXT, "quantity": TEXT, "value": NUMBER,
-    },
-    # One line per run that leaves classes out, and set of examples that the shift of their biases was chosen on.
-    "bias_shifts": {
-        **_row("task"), **AXES, "seed": COUNT, "chosen_on": TEXT, "unseen": TEXT, "shift": NUMBER,
-        "errors_before": COUNT, "errors_after": COUNT, "error_before": NUMBER, "error_after": NUMBER,
-        "error_kept": NUMBER, "errors_unseen_before": COUNT, "errors_unseen_after": COUNT,
-        "unseen_of_errors_before": NUMBER, "unseen_of_errors_after": NUMBER, "unseen_right_before": NUMBER,
-        "unseen_right_after": NUMBER,
-    },
-    # One line per run that is taught by several; ``kept``: percent of what they gain together.
-    "ensembles": {
-        **_row("task", "metric"), **AXES, "seed": COUNT, "members": COUNT, "alone": NUMBER, "together": NUMBER,
-        "score": NUMBER, "kept": NUMBER,
-    },
-    # One line per run of a pair. ``together``: the mean of both probabilities; ``*_alone_right``: percent of the dev
-    # examples that this one alone gets right; ``agreement``: percent answered alike, after the first epoch and at last.
-    "peers": {
-        **_row("task", "metric"), **AXES, "seed": COUNT, "first": NUMBER, "second": NUMBER, "mean": NUMBER,
-        "together": NUMBER, "first_alone_right": NUMBER, "second_alone_right": NUMBER, "agreement_at_first": NUMBER,
-        "agreement": NUMBER,
-    },
-    # One line per soft tree whose weights are here; shares in percent. ``readings_agree``: its most probable leaf and
-    # the mean of all leaves give one class.
-    "trees": {
-        **_row("task"), **AXES, "seed": COUNT, "leaves": COUNT, "leaves_used": COUNT, "filters": COUNT,
-        "right_by_leaf": NUMBER, "right_by_mean": NUMBER, "readings_agree": NUMBER, "path_probability": NUMBER,
-    },
-    # Of one tree a task: its upper filters, and the way of some examples; level -1 is the example, the last its leaf.
-    "tree_nodes": {
-        **_row("task"), **AXES, "seed": COUNT, "title": TEXT, "node": COUNT, "level": COUNT, "share": NUMBER,
-        "filter": "object", "words": TEXT, "answer": TEXT,
-    },
-    "tree_paths": {
-        **_row("task"), **AXES, "seed": COUNT, "title": TEXT, "idx": COUNT, "gold": TEXT, "predicted": TEXT,
-        "level": COUNT, "node": COUNT, "goes_right": FLAG, "probability": NUMBER, "filter": "object", "words": TEXT,
-        "answer": TEXT,
-    },
-    # What a reader must know before anything else.
-    "warnings": {**_row("task"), "title": TEXT, "kind": TEXT, "seeds": TEXT, "value": NUMBER, "reference": NUMBER},
-    "claims": {
-        "paper": TEXT, "claim_id": TEXT, "source": TEXT, "claim": TEXT, "status": TEXT, "rule": TEXT, "verdict": TEXT,
-        "evidence": TEXT, "needed": TEXT,
-    },
-    # Published figures and ours, times 100.
-    "published": {
-        "paper": TEXT, "system": TEXT, "status": TEXT, "source": TEXT, "task": TEXT, "metric": TEXT, "rows": TEXT,
-        "published": NUMBER, "ours": NUMBER, "std": NUMBER, "seeds": COUNT, "differs": TEXT,
-    },
-    # Of map_attention: one line per head, and the means. KL(teacher || student) in nats over real queries.
-    "attention": {
-        **_row("task"), **AXES, "title": TEXT, "seed": COUNT, "student_layer": COUNT, "teacher_layer": COUNT,
-        "head": COUNT, "dev_examples": COUNT, "kl": NUMBER, "kl_std": NUMBER, "student_run": TEXT, "teacher_run": TEXT,
-        "problem": TEXT,
-    },
-    "attention_means": {
-        **_row("task"), **AXES, "title": TEXT, "seed": COUNT, "dev_examples": COUNT, "heads": COUNT, "kl": NUMBER,
-        **INTERVAL, "baseline": TEXT, "ratio": NUMBER, "ratio_low": NUMBER, "ratio_high": NUMBER, "student_run": TEXT,
-        "teacher_run": TEXT, "problem": TEXT,
-    },
-    # Some maps with their tokens; ``probabilities``: query after query.
-    "attention_maps": {
-        "task": TEXT, "idx": COUNT, "model": TEXT, "title": TEXT, "layer": COUNT, "head": COUNT, "kl": NUMBER,
-        "tokens": "object", "probabilities": "object", "fingerprint": TEXT,
-    },
-    # Of measure_latency: a forward pass, for every learner, at the task's median dev length.
-    "latency": {
-        "task": TEXT, "learner": TEXT, "layers": COUNT, "tokens": COUNT, "batch": COUNT, "rounds": COUNT,
-        "median_ms": NUMBER, "low_ms": NUMBER, "high_ms": NUMBER, "speed_up": NUMBER, "threads": COUNT,
-        "precision": TEXT, "machine": TEXT, "versions": TEXT, "method": TEXT, "title": TEXT,
-    },
+ROW, AXES = "id method depth examples", "*"
+# The types of columns, of all tables alike. What is not here is a number.
+_TEXTS = (
+    "baseline baseline_id chosen_on claim claim_id device differs divergence_kind evidence examples family "
+    "fingerprint finished git_commit gold heading id kind label learner licence machine method metric model needed "
+    "paper phenomenon picture precision predicted problem quantity reading rows rule scope scored_on source split "
+    "stage started status student_answer student_run system task teacher_answer teacher_run text text_a text_b "
+    "title unseen verdict versions words"
+)
+_COUNTS = (
+    "baseline_seeds batch both_right both_wrong column count depth dev dev_examples encoder_parameters epoch epochs "
+    "errors_after errors_before errors_unseen_after errors_unseen_before examples_of_class filters head heads idx k "
+    "labels layer layers leaves leaves_used members only_student_right only_teacher_right planned rounds row seed "
+    "seeds seeds_differing seeds_needed student_layer tasks teacher_layer teacher_mistakes threads tokens "
+    "total_parameters train"
+)
+TYPES = {
+    **dict.fromkeys(_TEXTS.split(), TEXT), **dict.fromkeys(_COUNTS.split(), COUNT),
+    **dict.fromkeys(("git_dirty",), FLAG), **dict.fromkeys(("image", "probabilities"), OBJECT),
 }  # fmt: skip
 
+
+def _columns(names: str) -> dict[str, str]:
+    """Return columns with their types; a name may have its own, as in ``seeds:str``."""
+    split = [name.partition(":") for name in names.replace("ROW", ROW).replace("AXES", AXES).split()]
+    return {name: own or TYPES.get(name, TEXT if name == AXES else NUMBER) for name, _, own in split}
+
+
+# By table: its columns, in order; AXES stands for one column per varied key. Scores, differences and intervals are in
+# natural units (0.83, not 83).
+SCHEMAS: dict[str, dict[str, str]] = {
+    # One line per task; ``metric``: the main one.
+    "tasks": _columns("task title kind metric labels train dev scored_on licence source problem"),
+    # One line per planned run; ``problem`` is empty for a finished one.
+    "runs": _columns(
+        "fingerprint label task ROW AXES seed problem git_commit git_dirty device precision seconds peak_memory "
+        "examples_per_second encoder_parameters total_parameters epochs started finished"
+    ),
+    # One line per finished run and metric; ``held_out``: on held-out training examples.
+    "scores": _columns(
+        "task metric ROW AXES seed value held_out fingerprint encoder_parameters total_parameters seconds "
+        "examples_per_second"
+    ),
+    # One line per row, task and metric. ``low`` and ``high``: 95 % interval of the mean on new examples and seeds;
+    # ``majority``: the metric of always predicting the most frequent class, or the mean. ``step_share``: of a training
+    # step over one of the primary baseline; ``recorded_bytes``: of the teacher's answers, for one example.
+    "main": _columns(
+        "task metric ROW AXES seeds mean std teacher_share encoder_parameters total_parameters title low high planned "
+        "majority encoder_share total_share distillation_score training_seconds step_seconds step_share "
+        "recorded_bytes"
+    ),
+    # One line per comparison and scope. ``smallest``: the lead that this many seeds and examples would show.
+    "comparisons": _columns(
+        "task metric ROW AXES baseline scope seeds difference low high p p_holm reading baseline_id baseline_seeds "
+        "family seeds_needed smallest p_predictions"
+    ),
+    # The mean lead over tasks, main metrics.
+    "pooled": _columns("ROW AXES baseline scope tasks difference low high p p_holm reading baseline_id"),
+    "expected_best": _columns("task metric ROW AXES k value"),
+    # Scores per class, means over seeds; per phenomenon of a generated task; counts of answers, summed over seeds,
+    # without pairs of classes that never occur.
+    "classes": _columns("task ROW AXES label examples_of_class seeds class_precision class_recall class_f1"),
+    "confusion": _columns("task ROW AXES gold predicted count share"),
+    "phenomena": _columns("task phenomenon ROW AXES dev_examples seeds accuracy std"),
+    # Dev examples that the teacher gets right and most seeds of a row wrong, or the other way round.
+    "disagreements": _columns(
+        "task ROW AXES idx text_a text_b gold teacher_answer student_answer seeds_differing seeds"
+    ),
+    # A row and its teacher, means over seeds. ``divergence``: KL(teacher || student) in nats, or for values the
+    # mean squared difference; ``repeated``: share of the teacher's mistakes given the teacher's wrong answer.
+    "fidelity": _columns(
+        "task split ROW AXES seeds both_right only_teacher_right only_student_right both_wrong agreement "
+        "agreement_low agreement_high divergence_kind divergence divergence_low divergence_high teacher_mistakes "
+        "repeated repeated_low repeated_high by_chance excess excess_low excess_high p_repeated p_repeated_holm "
+        "teacher_run"
+    ),
+    "calibration": _columns("task split ROW AXES seeds ece ece_std confidence accuracy"),
+    # One line per run, epoch and quantity of its history.
+    "curves": _columns("task ROW AXES seed epoch stage quantity value"),
+    # One line per run that leaves classes out, and set of examples that the shift of their biases was chosen on.
+    "bias_shifts": _columns(
+        "task ROW AXES seed chosen_on unseen shift errors_before errors_after error_before error_after error_kept "
+        "errors_unseen_before errors_unseen_after unseen_of_errors_before unseen_of_errors_after unseen_right_before "
+        "unseen_right_after"
+    ),
+    # One line per run that is taught by several; ``kept``: percent of what they gain together.
+    "ensembles": _columns("task metric ROW AXES seed members alone together score kept"),
+    # One line per run of a pair. ``together``: the mean of both probabilities; ``*_alone_right``: percent of the dev
+    # examples that this one alone gets right; ``agreement``: percent answered alike, after the first epoch and at last.
+    "peers": _columns(
+        "task metric ROW AXES seed first second mean together first_alone_right second_alone_right agreement_at_first "
+        "agreement"
+    ),
+    # One line per soft tree whose weights are here; shares in percent. ``readings_agree``: its most probable leaf and
+    # the mean of all leaves give one class.
+    "trees": _columns(
+        "task ROW AXES seed leaves leaves_used filters right_by_leaf right_by_mean readings_agree path_probability"
+    ),
+    # Of one tree a task: panels of its upper filters, and of the way of some examples to their leaves.
+    "tree_pictures": _columns("task ROW AXES seed picture row column heading image words"),
+    # What a reader must know before anything else.
+    "warnings": _columns("task ROW AXES title kind seeds:str text"),
+    "claims": _columns("paper claim_id source claim status rule verdict evidence needed"),
+    # Published figures and ours, times 100.
+    "published": _columns("paper system status source task metric rows published ours std seeds differs"),
+    # Of map_attention: one line per head, and the means. KL(teacher || student) in nats over real queries.
+    "attention": _columns(
+        "task ROW AXES title seed student_layer teacher_layer head dev_examples kl kl_std student_run teacher_run "
+        "problem"
+    ),
+    "attention_means": _columns(
+        "task ROW AXES title seed dev_examples heads kl low high baseline ratio ratio_low ratio_high student_run "
+        "teacher_run problem"
+    ),
+    # Some maps with their tokens; ``probabilities``: query after query.
+    "attention_maps": _columns("task idx model title layer head kl tokens:object probabilities fingerprint"),
+    # Of measure_latency: a forward pass over dev examples, for every learner; ``tokens``: their median length.
+    "latency": _columns(
+        "task learner layers tokens batch rounds median_ms low_ms high_ms speed_up threads precision machine versions "
+        "method title"
+    ),
+}
+
 # Frames with texts of the data, which no table for git may contain.
-WITH_TEXTS = ("disagreements", "attention_maps", "tree_nodes", "tree_paths")
+WITH_TEXTS = ("disagreements", "attention_maps", "tree_pictures")
 
 
 def frames_folder(study: Study) -> Path:
@@ -261,18 +224,6 @@ def read_or_empty(study: Study, name: str) -> pd.DataFrame:
     if not (frames_folder(study) / f"{name}.parquet").is_file():
         return frame_of(study, name, [])
     return read_frame(study, name)
-
-
-class Frames(dict[str, "pd.DataFrame"]):
-    """A study's tables by name, each read when it is first asked for."""
-
-    def __init__(self, study: Study) -> None:
-        super().__init__()
-        self.study = study
-
-    def __missing__(self, name: str) -> pd.DataFrame:
-        self[name] = read_frame(self.study, name)
-        return self[name]
 
 
 def _maker(name: str) -> str:

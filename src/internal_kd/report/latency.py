@@ -1,7 +1,7 @@
 """measure_latency: how long a forward pass of each learner of a study takes on this machine, in fp32 on one thread.
 
 Weights do not matter to the clock, so networks are drawn at random, encoders from the study's encoder's configuration:
-nothing needs to have been kept, and every learner of a study is measured in the same minute.
+nothing needs to have been kept, and every learner of a task is measured in the same minute.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 from internal_kd.checksums import Damaged, sha256_text, verified
 from internal_kd.errors import UserError
 from internal_kd.files import read_json, read_mapping, write_json
-from internal_kd.learners.configs import read_config
-from internal_kd.learners.learner import InputShape, Learner
+from internal_kd.learners.learner import Learner
 from internal_kd.learners.pair import PairLearner
 from internal_kd.plan.identity import WORK
+from internal_kd.plan.runs import Run
 from internal_kd.plan.store import is_complete
 from internal_kd.plan.study import Study
-from internal_kd.report.cells import Cell, cells_of
+from internal_kd.report.cells import cells_of
 from internal_kd.report.frames import frame_of
 from internal_kd.report.timing import Timing, machine_name, one_thread, take_turns, versions_of
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from internal_kd.learners.learner import Network
 
 # Raised when the same study on the same machine would be measured differently.
-RECIPE = 3
+RECIPE = 4
 REMEMBERED = WORK / "latency"
 # Examples in a forward pass: one as it comes, and a batch.
 ONE, BATCH = 1, 32
@@ -51,41 +51,31 @@ def learner_key(learner: Learner) -> str:
 
 
 def measure_latencies(study: Study, *, again: bool = False) -> pd.DataFrame:
-    """Return the frame latency: every learner, for one example and for 32, at each task's median dev length.
+    """Return the frame latency: every learner of a task, on one dev example and on 32.
 
     Learners take turns, so that a disturbance meets all of them; speed-ups are against the task's teacher. What this
-    machine has measured already is taken from ``work/latency`` unless ``again``. Without a task's inputs there are no
-    lines, and of encoders none without a configuration. An image counts as one token.
+    machine has measured already is taken from ``work/latency`` unless ``again``. Where a learner's inputs are not here
+    it has no lines, and of encoders none without a configuration.
     """
-    config, sizes = _config_folder(study), _sizes(study)
-    learners = _learners(cells_of(study))
-    if not sizes or not learners:
-        return frame_of(study, "latency", [])
-    machine, versions = machine_name(), versions_of("torch", "transformers")
+    config, machine, versions = _config_folder(study), machine_name(), versions_of("torch", "transformers")
     text = (config / "config.json").read_text(encoding="utf-8") if config else ""
-    what = f"{RECIPE} {text} {list(learners)} {sorted(set(sizes.values()))} {machine} {versions}"
-    memory = REMEMBERED / f"{sha256_text(what)[:12]}.json"
-    if again or not memory.is_file():
-        write_json(memory, [line for size in sorted(set(sizes.values())) for line in _measure(learners, config, size)])
     common: dict[str, Any] = {"threads": 1, "precision": "fp32", "machine": machine, "versions": versions}
-    lines = [
-        {"task": task, "method": learners[line["learner"]].method.name, "title": learners[line["learner"]].method.title}
-        | line
-        | {"tokens": size[0] if len(size) == 1 else 1}
-        | common
-        for task, size in sizes.items()
-        for line in read_json(memory)
-        if tuple(line["size"]) == size and line["learner"] in learners
-    ]
+    lines: list[dict[str, Any]] = []
+    for task in study.tasks:
+        runs: dict[str, Run] = {}
+        # Teachers first.
+        for cell in sorted((cell for cell in cells_of(study) if cell.task == task), key=lambda cell: cell.is_student):
+            inputs = cell.runs[0].inputs
+            if is_complete(inputs) and is_complete(inputs.data):
+                runs.setdefault(learner_key(cell.method.learner), cell.runs[0])
+        what = [(key, run.inputs.fingerprint) for key, run in runs.items()]
+        memory = REMEMBERED / f"{sha256_text(f'{RECIPE} {text} {what} {machine} {versions}')[:12]}.json"
+        if again or not memory.is_file():
+            write_json(memory, _measure(runs, config))
+        for line in read_json(memory):
+            method = runs[line["learner"]].method
+            lines.append({"task": task, "method": method.name, "title": method.title, **line, **common})
     return frame_of(study, "latency", lines)
-
-
-def _learners(cells: tuple[Cell, ...]) -> dict[str, Cell]:
-    """Return a cell of every learner, teachers first."""
-    found: dict[str, Cell] = {}
-    for cell in sorted(cells, key=lambda cell: cell.is_student):
-        found.setdefault(learner_key(cell.method.learner), cell)
-    return found
 
 
 def _config_folder(study: Study) -> Path | None:
@@ -99,75 +89,43 @@ def _config_folder(study: Study) -> Path | None:
     return None
 
 
-def _sizes(study: Study) -> dict[str, tuple[int, ...]]:
-    """Return, of every task whose inputs are here, (median dev length,) of texts or (height, width, channels)."""
-    from internal_kd.data.inputs import EncodedTask, input_shape
+def _measure(runs: Mapping[str, Run], config: Path | None) -> list[dict[str, Any]]:
+    """Return the timings of learners, each on the dev examples as it reads them."""
+    from internal_kd.data.inputs import EncodedTask
 
-    found = {}
-    for name, inputs in study.tasks.items():
-        if is_complete(inputs) and is_complete(inputs.data):
-            try:
-                lengths = EncodedTask.of(inputs).split("dev").lengths
-                found[name] = input_shape(inputs).size if inputs.form == "pixels" else (int(np.median(lengths)),)
-            except Damaged as damaged:
-                print(f"warning: {damaged}", file=sys.stderr, flush=True)
-    return found
+    networks, readers = {}, {}
+    for key, run in runs.items():
+        try:
+            network, dev = _drawn(run, config), EncodedTask.of(run.inputs).split("dev")
+        except Damaged as damaged:
+            print(f"warning: {damaged}", file=sys.stderr, flush=True)
+            continue
+        if network is not None:
+            networks[key], readers[key] = network, (network.read, dev)
+    return [
+        {"learner": line.contestant, "layers": networks[line.contestant].layers, "batch": line.batch,
+         "tokens": line.tokens, **asdict(line.timing)}
+        for line in time_contestants(readers, seconds=SECONDS)
+    ]  # fmt: skip
 
 
-def _drawn(learner: Learner, config: Path | None, size: tuple[int, ...]) -> Network | None:
-    """Return a learner's network with random weights; of a pair the first, which its runs predict with.
+def _drawn(run: Run, config: Path | None) -> Network | None:
+    """Return a network of a run's learner with random weights; of a pair the first, which its runs predict with.
 
-    None for one that cannot be drawn, such as a finished model, or that does not read inputs of this size.
+    None for what cannot be drawn, as a finished model.
     """
-    drawn: Any = learner.of[0] if isinstance(learner, PairLearner) else learner
-    if "start" in getattr(type(drawn), "model_fields", {}):
-        drawn = drawn.model_copy(update={"start": type(drawn).model_validate({"start": "random"}).start})
+    from internal_kd.data.inputs import input_shape
+
+    learner: Any = run.method.learner
+    learner = learner.of[0] if isinstance(learner, PairLearner) else learner
+    if "start" in getattr(type(learner), "model_fields", {}):
+        learner = learner.model_copy(update={"start": type(learner).model_validate({"start": "random"}).start})
     try:
-        form = drawn.form(len(size) > 1)
-        if drawn.starts_from != "nothing":
-            return drawn.build(config, 2, seed=0) if config else None
-        if form != "pixels":
-            facts = read_config(config) if config else {}
-            size = (int(facts["vocab_size" if form == "tokens" else "hidden_size"]),)
-        return drawn.build(InputShape(form, size), 2, seed=0)
+        if learner.starts_from == "nothing":
+            return learner.build(input_shape(run.inputs), 2, seed=0)
+        return learner.build(config, 2, seed=0) if config else None
     except (UserError, KeyError):
         return None
-
-
-def _measure(cells: Mapping[str, Cell], config: Path | None, size: tuple[int, ...]) -> list[dict[str, Any]]:
-    """Return the timings of every learner on inputs of one size."""
-    drawn = {key: _drawn(cell.method.learner, config, size) for key, cell in cells.items()}
-    networks = {key: network for key, network in drawn.items() if network is not None}
-    lines = []
-    with one_thread():
-        for batch in (ONE, BATCH) if networks else ():
-            passes = [_forward(network, [_inputs(network, batch, size)]) for network in networks.values()]
-            timings = take_turns(passes, seconds=SECONDS)
-            lines += [
-                {"learner": key, "layers": network.layers, "size": size, "batch": batch, **asdict(timing)}
-                for (key, network), timing in zip(networks.items(), timings, strict=True)
-            ]
-    return lines
-
-
-def _inputs(network: Network, batch: int, size: tuple[int, ...]) -> Batch:
-    """Return random inputs of a network."""
-    import torch
-
-    shape = getattr(network, "inputs", None)
-    if shape is not None and shape.form != "tokens":
-        drawn = torch.zeros(batch, *shape.size)
-        return {shape.form: drawn.to(torch.uint8) if shape.form == "pixels" else drawn}
-    # Ids that every vocabulary has.
-    ids = torch.randint(100, (batch, size[0]), generator=torch.Generator().manual_seed(size[0]))
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-
-
-def _forward(network: Network, batches: list[Batch]) -> Callable[[int], object]:
-    return lambda number: network.read(batches[number % len(batches)])
-
-
-# Named contestants on real examples, for the card of an exported student
 
 
 @dataclass(frozen=True)
@@ -181,27 +139,26 @@ class LatencyLine:
 
 
 def time_contestants(
-    contestants: Mapping[str, Callable[[Batch], object]], examples: Examples, *, seconds: float = 5.0
+    contestants: Mapping[str, tuple[Callable[[Batch], object], Examples]], *, seconds: float = 5.0
 ) -> list[LatencyLine]:
     """Time forward passes of several models in turns; all see the same examples in every round.
 
     Args:
-        contestants: a function from a batch for each model; the first is what speed-ups are against.
-        examples: of which batches of one and of 32 are drawn at random, always the same ones.
+        contestants: of each model a function from a batch, and the examples as it reads them; speed-ups are against the
+            first. Batches of one and of 32 are drawn at random, always the same ones.
         seconds: for each batch size; at least 5 rounds are made.
     """
     drawn, lines = np.random.default_rng(0), []
-    for size in (ONE, BATCH):
-        picks = [
-            drawn.choice(len(examples), size=min(size, len(examples)), replace=False) for _ in range(DRAWN_BATCHES)
-        ]
-        batches = [examples.batch(positions) for positions in picks]
-        passes = [
-            lambda number, ask=ask, batches=batches: ask(batches[number % len(batches)]) for ask in contestants.values()
-        ]
+    for size in (ONE, BATCH) if contestants else ():
+        (_, first), *_ = contestants.values()
+        picks = [drawn.choice(len(first), size=min(size, len(first)), replace=False) for _ in range(DRAWN_BATCHES)]
+        passes = []
+        for ask, examples in contestants.values():
+            batches = [examples.batch(positions) for positions in picks]
+            passes.append(lambda number, ask=ask, batches=batches: ask(batches[number % len(batches)]))
         with one_thread():
             timings = take_turns(passes, seconds=seconds)
-        longest = [int(examples.lengths[picks[number % len(picks)]].max()) for number in range(timings[0].rounds)]
+        longest = [int(first.lengths[picks[number % len(picks)]].max()) for number in range(timings[0].rounds)]
         tokens = int(np.median(longest))
         lines += [LatencyLine(name, size, tokens, timing) for name, timing in zip(contestants, timings, strict=True)]
     return lines

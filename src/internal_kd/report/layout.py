@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import ceil, inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from internal_kd.files import write_text
 from internal_kd.plan.study import Study
 from internal_kd.report.frames import tables_folder, value_or_none
-from internal_kd.report.words import DASH, axis_title, is_known, p_text, percent, with_spread
+from internal_kd.report.study_frames import StudyFrames
+from internal_kd.report.words import DASH, axis_title, p_text, percent
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# From a frame's line to the text of one column.
-Text = Callable[["pd.Series"], str]
 # In pixels.
 PAGE_WIDTH = 1150
 # Letters that a column of words has room for at least, if it needs them.
@@ -136,106 +134,59 @@ def write_shown(study: Study, table: Shown) -> None:
     write_text(tables_folder(study) / f"{table.name}.tex", latex(table))
 
 
-# Columns
+# From a frame's line to the text of a column: a function, or ``<name>:<form>`` as in ``text_of``.
+Column = str | Callable[[Mapping[str, Any]], str]
 
 
-def plain(column: str) -> Text:
-    """Return a column's text as it is; a dash for nothing."""
+def text_of(line: Mapping[str, Any], column: Column) -> str:
+    """Return the text of a column in a line; a dash for what is missing.
 
-    def text(line: pd.Series) -> str:
-        value = value_or_none(line[column])
+    Example:
+        >>> line = {"share": 0.571, "p": 0.0002, "speed": 3.21, "label": "yes"}
+        >>> [text_of(line, column) for column in ("share:%", "share:%1", "p:p", "speed:.1f×", "label")]
+        ['57 %', '57.1 %', '< 0.001', '3.2×', 'yes']
+    """
+    if not isinstance(column, str):
+        return column(line)
+    name, _, form = column.partition(":")
+    value = value_or_none(line[name])
+    if value is None or not form:
         return DASH if value is None else str(value)
-
-    return text
-
-
-def number(column: str, form: str = ".3f", unit: str = "") -> Text:
-    """Return a column's number in a format."""
-    return lambda line: f"{line[column]:{form}}{unit}".replace("-", "−") if is_known(line[column]) else DASH
-
-
-def share(column: str, digits: int = 0) -> Text:
-    """Return a column's share in per cent."""
-    return lambda line: percent(line[column], digits)
+    if form == "p":
+        return p_text(value)
+    if form.startswith("%"):
+        return percent(value, int(form[1:] or 0))
+    unit = "×" if form.endswith("×") else ""
+    return f"{value:{form.removesuffix(unit)}}{unit}".replace("-", "−")
 
 
-def p_value(column: str = "p_holm") -> Text:
-    """Return a column's p."""
-    return lambda line: p_text(line[column])
+def build(
+    frames: StudyFrames,
+    name: str,
+    lines: pd.DataFrame | Iterable[Mapping[str, Any]],
+    columns: Mapping[str, Column],
+    note: str = "",
+    *,
+    left: int = 0,
+    head: Sequence[str] = ("task", "method"),
+) -> Shown:
+    """Return a table with a line per line of a frame: what names it, then ``columns``.
 
-
-def score(mean: str, std: str, metric: str = "") -> Text:
-    """Return a score with its spread, by the line's own metric unless one is given."""
-    return lambda line: with_spread(metric or line["metric"], line[mean], line[std])
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What all tables of a study share: titles of tasks and rows, the columns of varied keys."""
-
-    study: Study
-    tasks: pd.DataFrame
-
-    @cached_property
-    def _titles(self) -> dict[str, str]:
-        return dict(zip(self.tasks["task"], self.tasks["title"], strict=True))
-
-    @cached_property
-    def metrics(self) -> dict[str, str]:
-        """The column of each task's main metric."""
-        return dict(zip(self.tasks["task"], self.tasks["metric"], strict=True))
-
-    def task(self, name: str) -> str:
-        """Return a task's title."""
-        return self._titles.get(name, name)
-
-    def row(self, line: pd.Series) -> str:
-        """Return what people call a line's row: ``3.5 Stacked (SID)``."""
-        method = self.study.methods.get(line["method"])
-        return f"{line['id']} {method.title if method else line.get('title', line['method'])}".strip()
-
-    @property
-    def point_header(self) -> tuple[str, ...]:
-        """The columns of what the study varies."""
-        return tuple(axis_title(axis) for axis in self.study.axes)
-
-    def point(self, line: pd.Series) -> tuple[str, ...]:
-        """Return a line's values of what the study varies."""
-        return tuple(str(line[axis]) for axis in self.study.axes)
-
-    def of_main(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the lines under each task's main metric."""
-        return frame[frame["metric"] == frame["task"].map(self.metrics)]
-
-    def build(
-        self,
-        name: str,
-        frame: pd.DataFrame,
-        columns: dict[str, Text],
-        note: str = "",
-        *,
-        left: int = 0,
-        task: bool = True,
-    ) -> Shown:
-        """Return a table with a line per line of a frame: task, row, varied keys, then ``columns``.
-
-        Args:
-            name: of its CSV file.
-            frame: what is shown.
-            columns: texts by column title; ``left`` of them are aligned left.
-            note: below the table.
-            left: how many of the columns are words.
-            task: whether the lines are about single tasks.
-        """
-        head = (*(("task",) if task else ()), "method", *self.point_header)
-        lines = tuple(
-            (
-                *((self.task(line["task"]),) if task else ()),
-                self.row(line),
-                *self.point(line),
-                *(text(line) for text in columns.values()),
-            )
-            for _, line in frame.iterrows()
-        )
-        align = "l" * (len(head) + left) + "r" * (len(columns) - left)
-        return Shown(name, (*head, *columns), lines, align, note, fixed=len(head))
+    Args:
+        frames: the study's, for the titles of tasks and rows.
+        name: of its CSV file; empty if it has none.
+        lines: what is shown.
+        columns: by title; the first ``left`` of them are words, aligned left.
+        note: below the table.
+        left: see ``columns``.
+        head: what names a line; with ``method`` come the varied keys.
+    """
+    heads: dict[str, Column] = {"task": lambda line: frames.task(line["task"]), "method": frames.row}
+    named = [(key, heads[key]) for key in head]
+    if "method" in head:
+        named += [(axis_title(axis), axis) for axis in frames.study.axes if axis_title(axis) not in columns]
+    every = [*named, *columns.items()]
+    records = lines if isinstance(lines, Iterable) and not hasattr(lines, "columns") else lines.to_dict("records")
+    texts = tuple(tuple(text_of(line, column) for _, column in every) for line in records)
+    align = "l" * (len(named) + left) + "r" * (len(columns) - left)
+    return Shown(name, tuple(title for title, _ in every), texts, align, note, fixed=max(1, len(named)))

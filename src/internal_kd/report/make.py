@@ -19,9 +19,11 @@ from typing import Any
 
 from internal_kd.files import remove, write_json, write_text
 from internal_kd.plan.study import Study
-from internal_kd.report import figures, forest, sweeps, tables
-from internal_kd.report.appendix_tables import attention_table
+from internal_kd.report import figures, pictures, rows, sweeps
+from internal_kd.report.answer import warnings_of
+from internal_kd.report.appendix_tables import LAID_OUT, attention_table
 from internal_kd.report.frames import (
+    SCHEMAS,
     WITH_TEXTS,
     frame_of,
     frames_folder,
@@ -29,41 +31,30 @@ from internal_kd.report.frames import (
     tables_folder,
     write_frame,
 )
-from internal_kd.report.layout import Layout, write_shown
+from internal_kd.report.layout import write_shown
+from internal_kd.report.study_frames import StudyFrames
 
 ATTENTION = ("attention", "attention_means", "attention_maps")
-EVALUATED = (
-    "tasks", "runs", "scores", "main", "comparisons", "pooled", "expected_best", "efficiency", "classes", "confusion",
-    "phenomena", "disagreements", "fidelity", "calibration", "curves",
-    "warnings", "claims", "published", "bias_shifts", "ensembles", "peers", "trees", "tree_nodes",
-    "tree_paths",
-)  # fmt: skip
-FIGURES: dict[str, Callable[[Study], Any]] = {
-    "forest": forest.forest,
-    "scores": figures.scores,
+EVALUATED = tuple(name for name in SCHEMAS if name not in (*ATTENTION, "latency"))
+FIGURES: dict[str, Callable[[StudyFrames], Any]] = {
+    "forest": rows.forest,
+    "scores": rows.scores,
     "cost": sweeps.cost,
-    **{name: partial(figures.explained, name=name) for name in figures.EXPLAINED},
+    **{name: partial(rows.explained, name=name) for name in rows.EXPLAINED},
     "learning": sweeps.learning,
 }
 
 
 def outputs(study: Study) -> dict[str, list[Path]]:
     """Return every file of the analysis by the step that makes it."""
-    from internal_kd.report.attention_figures import attention_names
-    from internal_kd.report.tree_figures import tree_names
-
     folder = tables_folder(study)
-    laid_out = [folder / f"{name}.{kind}" for name in tables.LAID_OUT for kind in ("md", "tex")]
+    laid_out = [folder / f"{name}.{kind}" for name in LAID_OUT for kind in ("md", "tex")]
     more = [folder / name for name in ("missing.csv", "metrics.json", "params.yaml")]
     return {
         "measure_latency": _files(study, ("latency",)),
         "map_attention": [*_files(study, ATTENTION), folder / "attention_means.md", folder / "attention_means.tex"],
         "evaluate": [*_files(study, EVALUATED), *laid_out, *more],
-        "plot": [
-            path
-            for name in (*figures_of(study), *attention_names(study), *tree_names(study))
-            for path in figures.figure_paths(study, name)
-        ],
+        "plot": [path for name in figures_of(study) for path in figures.figure_paths(study, name)],
         "report": [study.folder / "report.html"],
     }
 
@@ -73,38 +64,36 @@ def _files(study: Study, names: tuple[str, ...]) -> list[Path]:
     return [*frames, *(tables_folder(study) / f"{name}.csv" for name in names if name not in WITH_TEXTS)]
 
 
-def figures_of(study: Study) -> dict[str, Callable[[Study], Any]]:
-    """Return the figures of a study by name, and what draws each; those of attention are apart."""
-    by_task = {"forest_by_task": forest.forest_by_task} if len(study.tasks) > figures.MOST_PANELS else {}
-    return {**FIGURES, **by_task, **{sweeps.sweep_name(axis): partial(sweeps.sweep, axis=axis) for axis in study.axes}}
+def figures_of(study: Study) -> dict[str, Callable[[StudyFrames], Any]]:
+    """Return the figures of a study by name, and what draws each."""
+    by_task = {"forest_by_task": rows.forest_by_task} if len(study.tasks) > figures.MOST_PANELS else {}
+    varied = {sweeps.sweep_name(axis): partial(sweeps.sweep, axis=axis) for axis in study.axes}
+    return {**FIGURES, **by_task, **varied, **pictures.pictures_of(study)}
 
 
 def evaluate(study: Study) -> Path:
     """Read every finished run once and write all tables; returns the path of ``tables/main.csv``."""
     from internal_kd.report import comparing, scoring, shifts
     from internal_kd.report.claims import claim_lines
-    from internal_kd.report.efficiency import efficiency_lines
     from internal_kd.report.measures import Measures
-    from internal_kd.report.paper_setting import papers_of
+    from internal_kd.report.paper_setting import papers_of, published_lines
     from internal_kd.report.peers import peer_lines
-    from internal_kd.report.published import published_lines
     from internal_kd.report.results import StudyResults
     from internal_kd.report.trees import tree_lines
 
     results = StudyResults.read(study)
     papers = papers_of(results)
-    main, compared = scoring.main_lines(results), comparing.compare_cells(results)
+    compared = comparing.compare_cells(results)
     beside = comparing.beside_teachers(results)
     classes, confusion = scoring.class_lines(results)
     lines = {
         "tasks": scoring.task_lines(results),
         "runs": scoring.run_lines(results),
         "scores": scoring.score_lines(results),
-        "main": main,
+        "main": scoring.main_lines(results),
         "comparisons": comparing.comparison_lines(results, compared),
         "pooled": comparing.pooled_lines(results, compared),
         "expected_best": scoring.best_lines(results),
-        "efficiency": efficiency_lines(results, main, read_or_empty(study, "latency")),
         "classes": classes,
         "confusion": confusion,
         "phenomena": scoring.phenomenon_lines(results),
@@ -124,20 +113,17 @@ def evaluate(study: Study) -> Path:
     frames["claims"] = frame_of(study, "claims", claim_lines(papers, measures))
     for name, frame in frames.items():
         write_frame(study, name, frame)
-    _write_for_people(study, frames)
+    _write_for_people(StudyFrames(study, frames))
     return tables_folder(study) / "main.csv"
 
 
-def _write_for_people(study: Study, frames: Mapping[str, Any]) -> None:
+def _write_for_people(frames: StudyFrames) -> None:
     """Write the tables that are laid out, what is missing, the scores for DVC, and the study's parameters."""
-    from internal_kd.report.answer import Findings
-
-    folder, layout = tables_folder(study), Layout(study, frames["tasks"])
-    warnings = [f"{w['row']} on {w['task']} {w['text']}" for w in Findings(study, layout).warnings()]
-    for name, lay_out in tables.LAID_OUT.items():
-        table = lay_out(layout, frames)
-        notes = [table.note, *(warnings if name == "main" else [])]
-        write_shown(study, replace(table, note="\n\n".join(notes)))
+    study, folder = frames.study, tables_folder(frames.study)
+    warnings = [f"{w['row']} on {w['task']} {w['text']}" for w in warnings_of(frames)]
+    for name, lay_out in LAID_OUT.items():
+        table = lay_out(frames)
+        write_shown(study, replace(table, note="\n\n".join([table.note, *(warnings if name == "main" else [])])))
     lost = frames["runs"][frames["runs"]["problem"] != ""][["label", "fingerprint", "problem"]]
     write_text(folder / "missing.csv", lost.to_csv(index=False, lineterminator="\n"))
     write_json(folder / "metrics.json", _nested(study, frames["main"]))
@@ -161,14 +147,10 @@ def plot(study: Study) -> Path:
     Raises:
         UserError: ``evaluate`` has not run.
     """
-    from internal_kd.report.attention_figures import draw_attention
-    from internal_kd.report.tree_figures import draw_trees
-
+    frames, drawn = StudyFrames(study), figures_of(study)
     with figures.look():
-        drawn = {name: draw(study) for name, draw in figures_of(study).items()}
-        drawn |= draw_attention(study) | draw_trees(study)
-        for name, figure in drawn.items():
-            figures.save(study, name, figure)
+        for name, draw in drawn.items():
+            figures.save(study, name, draw(frames))
     # A study that once had other tasks or varied keys must not keep their figures.
     kept = {path for name in drawn for path in figures.figure_paths(study, name)}
     for path in set((study.folder / "figures").glob("*.*")) - kept:
@@ -206,7 +188,8 @@ def map_attention(study: Study) -> Path:
 
     for name, frame in measure_attention(study).items():
         write_frame(study, name, frame)
-    write_shown(study, attention_table(study, figures.measured_attention(study, "attention_means")))
+    # Nothing but weights need be there: then tasks go by their names.
+    write_shown(study, attention_table(StudyFrames(study, {"tasks": read_or_empty(study, "tasks")})))
     return tables_folder(study) / "attention.csv"
 
 

@@ -11,9 +11,8 @@ import numpy as np
 from internal_kd.errors import UserError, nearest
 from internal_kd.report.cells import Cell
 from internal_kd.report.comparing import Beside
-from internal_kd.report.evidence import TaskEvidence
 from internal_kd.report.frames import COUNT, SCHEMAS, columns_of, is_at
-from internal_kd.report.results import StudyResults
+from internal_kd.report.results import StudyResults, TaskExamples
 from internal_kd.report.words import scale_of
 from internal_kd.statistics import Estimate, Mean, calibration, contrast, mean_of, mean_score
 from internal_kd.statistics.compare import Scope
@@ -178,7 +177,7 @@ def _of_probabilities(name: str, labels: np.ndarray, seeds: Sequence[np.ndarray]
     return mean_of([-(np.exp(log) * log).sum(1) for log in logs], name)
 
 
-def _chosen(task: TaskEvidence, split: str, where: Mapping[str, Any]) -> np.ndarray:
+def _chosen(task: TaskExamples, split: str, where: Mapping[str, Any]) -> np.ndarray:
     """Return which dev examples have these values; labels go by their names."""
     frame = task.dev[split]
     chosen = np.ones(len(frame), dtype=bool)

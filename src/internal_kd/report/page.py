@@ -6,37 +6,25 @@ import base64
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from internal_kd.errors import UserError
 from internal_kd.plan.study import Study
-from internal_kd.report import appendix_tables as appendix
-from internal_kd.report import reproduce, tables
-from internal_kd.report.answer import Findings
-from internal_kd.report.attention_figures import attention_names
+from internal_kd.report.answer import answer_of, warnings_of
+from internal_kd.report.appendix_tables import LAID_OUT, ON_THE_PAGE
 from internal_kd.report.cells import primary_rows
-from internal_kd.report.figures import EXPLAINED, MOST_PANELS, at_point, figure_paths, measured_attention
-from internal_kd.report.frames import Frames, read_or_empty
-from internal_kd.report.layout import Layout, Shown, Strong
-from internal_kd.report.settings import settings_table
+from internal_kd.report.figures import MOST_PANELS, figure_paths
+from internal_kd.report.layout import Shown, Strong
+from internal_kd.report.pictures import TREE_PICTURES
+from internal_kd.report.rows import EXPLAINED, explained_lines
+from internal_kd.report.study_frames import StudyFrames
 from internal_kd.report.sweeps import cost_points, sweep_name
-from internal_kd.report.tables import NEW
-from internal_kd.report.tree_figures import tree_names
-from internal_kd.report.words import (
-    axis_title,
-    duration,
-    is_share,
-    joined,
-)
-
-if TYPE_CHECKING:
-    pass
+from internal_kd.report.tables import main_table, summary_table
+from internal_kd.report.words import axis_title, duration, is_share, joined
 
 TEMPLATES = Path(__file__).with_name("templates")
-# Rows of the open main table.
-MOST_ROWS = 24
-# Warnings that the first lines name one by one.
-MOST_WARNINGS = 3
+# Rows of the open main table, and warnings that the first lines name one by one.
+MOST_ROWS, MOST_WARNINGS = 24, 3
 KINDS = (("csv", "CSV"), ("tex", "LaTeX"), ("md", "Markdown"))
 
 
@@ -52,208 +40,120 @@ def render_page(study: Study, mlflow: Mapping[str, str]) -> str:
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    loader = FileSystemLoader(TEMPLATES)
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["unbroken"] = lambda text: text.replace(" ", "\u00a0")
     environment.tests["strong"] = lambda text: isinstance(text, Strong)
     # Macros see globals only, and a figure's caption is the body of its call.
-    environment.globals |= {"all_kinds": KINDS, "csv_only": KINDS[:1]}
-    return environment.get_template("report.html.j2").render(_Page(study).values() | {"mlflow": list(mlflow.items())})
+    environment.globals |= {"all_kinds": KINDS, "csv_only": KINDS[:1], "laid_out_only": KINDS[1:]}
+    values = page_values(StudyFrames(study)) | {"mlflow": list(mlflow.items())}
+    return environment.get_template("report.html.j2").render(values)
 
 
-class _Page:
-    """The values of a study's page, each computed once."""
-
-    def __init__(self, study: Study) -> None:
-        self.study = study
-        self.frames = Frames(study)
-        self.layout = Layout(study, self.frames["tasks"])
-        self.runs = self.frames["runs"]
-        self.findings = Findings(study, self.layout)
-        self.why = self.findings.why()
-
-    def values(self) -> dict[str, Any]:
-        """Return everything that the template names."""
-        analysis = self.study.params.analysis
-        finished = int((self.runs["problem"] == "").sum())
-        answer, why, claims = self.findings.answer(), self.why, self._claims()
-        shown_tables, figures, warnings = self._tables(), self._figures(answer is not None), self.findings.warnings()
-        contents = {
-            "answer": "Answer", "scores": "Scores", "cost": "Cost" if figures["cost"] else "",
-            "why": "Why" if why else "", "claims": "Claims" if claims else "", "appendix": "Appendix",
-        }  # fmt: skip
-        rows, baseline = primary_rows(self.study)
-        return {
-            "study": self.study.name,
-            "css": _css(),
-            "facts": self._facts(finished),
-            "contents": [(anchor, title) for anchor, title in contents.items() if title],
-            "warnings": warnings[:MOST_WARNINGS],
-            "more_warnings": max(0, len(warnings) - MOST_WARNINGS),
-            "several_tasks": len(self.study.tasks) > 1,
-            "planned": len(self.runs),
-            "gaps": len(self.runs) - finished,
-            "answer": answer,
-            "asks": bool(rows and baseline),
-            "margin": f"{analysis.margin:g}",
-            "alpha": f"{analysis.alpha:g}",
-            "question": f"{joined(self.findings.name(row) for row in rows)} against {self.findings.name(baseline)}"
-            if baseline
-            else "none",
-            "main": self._main(),
-            "tables": shown_tables,
-            "figures": figures,
-            "sweeps": [self._figure(sweep_name(axis)) | {"axis": axis_title(axis)} for axis in self.study.axes],
-            "latency": read_or_empty(self.study, "latency")["median_ms"].notna().any(),
-            "why": why,
-            "claims": claims,
-            "attention": self._attention(),
-            "trees": self._trees(),
-            "on_test": joined(self.layout.task(name) for name in self._on_test()),
-            "command": reproduce.command(self.study),
-        }
-
-    # The head
-
-    def _facts(self, finished: int) -> list[str]:
-        done = self.runs[self.runs["problem"] == ""]
-        facts = []
-        if len(done):
-            first, last = str(done["started"].min()), str(done["finished"].max())
-            facts.append(f"{first[:10]} to {last[:10]}" if first[:10] != last[:10] else last[:10])
-            commits = [c[:8] for c in dict.fromkeys(done["git_commit"]) if c]
-            changed = " (with local changes)" if done["git_dirty"].fillna(False).any() else ""
-            if commits:
-                facts.append(
-                    f"commit {commits[-1]}{changed}" + (f" and {len(commits) - 1} more" if commits[1:] else "")
-                )
-            facts.append(joined(dict.fromkeys(device for device in done["device"] if device)))
-        facts.append(f"{finished} of {len(self.runs)} runs")
-        if len(done):
-            facts.append(f"{duration(done['seconds'].sum())} of training")
-        if any(inputs.encoder for inputs in self.study.tasks.values()):
-            facts.append(f"encoder {self.study.params.encoder.name}")
-        sizes = self.layout.tasks.dropna(subset=["train", "dev"])
-        tasks = joined(
-            f"{line['title']} ({line['train']:,} training, {line['dev']:,} {line['scored_on'].split()[0]} examples)"
-            for _, line in sizes.iterrows()
-        )
-        if len(sizes) > MOST_PANELS:
-            tasks = f"{len(sizes)} tasks with {sizes['dev'].min():,} to {sizes['dev'].max():,} examples each"
-        return [fact for fact in (*facts, tasks) if fact]
-
-    def _claims(self) -> list[dict[str, str]]:
-        return self.frames["claims"].to_dict("records")
-
-    # Tables and figures
-
-    def _main(self) -> Shown:
-        """Return the open main table: of too many rows those at the shown point, of too many tasks their mean."""
-        many = self.frames["main"].groupby(["method", *self.study.axes]).ngroups > MOST_ROWS
-        rows = at_point(self.study, self.frames["main"]) if many else self.frames["main"]
-        table = tables.main_table(self.layout, rows, self.frames["comparisons"], all_metrics=False)
-        shares = all(is_share(metric) for metric in self.layout.metrics.values())
-        if len(table.parts) == 1 or not shares:
-            return table
-        return tables.summary_table(self.layout, rows, at_point(self.study, self.frames["pooled"]))
-
-    def _tables(self) -> dict[str, Any]:
-        study, layout = self.study, self.layout
-        classes, confusion, phenomena = (
-            at_point(study, self.frames[name]) for name in ("classes", "confusion", "phenomena")
-        )
-        family = self.frames["comparisons"]["family"] == "primary"
-        laid_out = {name: lay_out(layout, self.frames) for name, lay_out in tables.LAID_OUT.items()}
-        return laid_out | {
-            "primary": tables.comparisons_table(layout, self.frames["comparisons"][family]),
-            "secondary": tables.comparisons_table(layout, self.frames["comparisons"][~family]),
-            "classes": appendix.classes_table(layout, classes),
-            "confusion": [appendix.confusion_table(layout, confusion, t) for t in dict.fromkeys(confusion["task"])],
-            "phenomena": [appendix.phenomena_table(layout, phenomena, t) for t in dict.fromkeys(phenomena["task"])],
-            "disagreements": self._disagreements(),
-            "expected_best": appendix.best_table(layout, self.frames["expected_best"]),
-            "attention": appendix.attention_table(study, measured_attention(study, "attention_means")),
-            "settings": settings_table(study),
-            "warnings": appendix.warnings_table(self.findings.warnings()),
-            "missing": appendix.missing_table(self.runs),
-            "runs": appendix.runs_table(self.runs),
-        }
-
-    def _disagreements(self) -> list[Shown]:
-        frame = at_point(self.study, self.frames["disagreements"])
-        lines = self.findings.question()
-        order = lines[lines["scope"] == NEW].sort_values("difference", ascending=False)["method"]
-        chosen = next((method for method in order if method in set(frame["method"])), None)
-        if chosen is None:
-            return []
-        tasks = [task for task in self.study.tasks if ((frame["task"] == task) & (frame["method"] == chosen)).any()]
-        return [appendix.disagreements_table(self.layout, frame, task, chosen) for task in tasks]
-
-    def _figures(self, answered: bool) -> dict[str, Any]:
-        study = self.study
-        has = {
-            "forest": answered,
-            "forest_by_task": answered and len(study.tasks) > MOST_PANELS,
-            "cost": len(cost_points(study)["score"].dropna()) > 1,
-            "scores": self.frames["main"]["mean"].notna().any(),
-            "learning": len(self.frames["curves"]) > 0,
-        }
-        has |= {name: name in self.why for name in EXPLAINED}
-        return {name: self._figure(name) if shown_ else None for name, shown_ in has.items()}
-
-    def _attention(self) -> dict[str, list[dict[str, Any]]] | None:
-        known = measured_attention(self.study, "attention")
-        tasks = [task for task in self.study.tasks if known[known["task"] == task]["kl"].notna().any()]
-        if not tasks:
-            return None
-        return {
-            kind: [self._figure(f"attention_{kind}_{task}") | {"task": self.layout.task(task)} for task in tasks]
-            for kind in ("heads", "maps")
-            if set(attention_names(self.study))
-        }
-
-    def _on_test(self) -> list[str]:
-        """Return the tasks without a dev set, whose scores are on their test set."""
-        tasks = self.layout.tasks
-        return [name for name in tasks[tasks["scored_on"] == "test set"]["task"] if name in self.study.tasks]
-
-    def _trees(self) -> list[dict[str, Any]]:
-        known = set(read_or_empty(self.study, "tree_nodes")["task"])
-        return [self._figure(name) for name in tree_names(self.study) if name.split("_", 2)[2] in known]
-
-    def _figure(self, name: str) -> dict[str, Any]:
-        path = figure_paths(self.study, name)[0]
-        try:
-            data = path.read_bytes()
-        except OSError:
-            raise UserError(f"{path} does not exist; make it with internal-kd plot") from None
-        width, height = _size(data)
-        source = f"data:image/svg+xml;base64,{base64.b64encode(data).decode()}"
-        return {
-            "name": name,
-            "source": source,
-            "alt": f"Figure {name.replace('_', ' ')}",
-            "width": width,
-            "height": height,
-        }
-
-
-def _css() -> str:
+def page_values(frames: StudyFrames) -> dict[str, Any]:
+    """Return everything that the template names."""
     from markupsafe import Markup
 
-    return Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    study, analysis, runs = frames.study, frames.study.params.analysis, frames["runs"]
+    answer, warnings, (rows, baseline) = answer_of(frames), warnings_of(frames), primary_rows(study)
+    tests = frames["tasks"][frames["tasks"]["scored_on"] == "test set"]["task"]
+    return {
+        "study": study.name,
+        "folder": study.folder.as_posix(),
+        "css": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        "facts": _facts(frames),
+        "warnings": warnings[:MOST_WARNINGS],
+        "more_warnings": max(0, len(warnings) - MOST_WARNINGS),
+        "several_tasks": len(study.tasks) > 1,
+        "planned": len(runs),
+        "gaps": int((runs["problem"] != "").sum()),
+        "answer": answer,
+        "asks": bool(rows and baseline),
+        "margin": f"{analysis.margin:g}",
+        "alpha": f"{analysis.alpha:g}",
+        "question": f"{joined(map(frames.name, rows))} against {frames.name(baseline)}" if baseline else "none",
+        "main": _main(frames),
+        "tables": {name: lay_out(frames) for name, lay_out in (LAID_OUT | ON_THE_PAGE).items()},
+        "figures": _figures(frames, answered=answer is not None),
+        "explained": EXPLAINED,
+        "latency": frames["latency"]["median_ms"].notna().any(),
+        "claims": frames["claims"].to_dict("records"),
+        "on_test": joined(frames.task(name) for name in tests if name in study.tasks),
+    }
 
 
-def _size(svg: bytes) -> tuple[int, int]:
-    """Return the size of a figure in CSS pixels."""
-    head = svg[:2000].decode("utf-8", "replace")
-    found = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"|height="([\d.]+)pt".*?width="([\d.]+)pt"', head, re.S)
-    if not found:
-        return 640, 320
-    width, height = (found[1], found[2]) if found[1] else (found[4], found[3])
-    return round(float(width) * 96 / 72), round(float(height) * 96 / 72)
+def _facts(frames: StudyFrames) -> list[str]:
+    """Return the line below the title: dates, commit, machine, runs, time, encoder, tasks."""
+    done = frames["runs"][frames["runs"]["problem"] == ""]
+    first, last = str(done["started"].min())[:10], str(done["finished"].max())[:10]
+    commits = [commit[:8] for commit in dict.fromkeys(done["git_commit"]) if commit]
+    changed = " (with local changes)" if done["git_dirty"].fillna(False).any() else ""
+    more = f" and {len(commits) - 1} more" if commits[1:] else ""
+    sizes = frames["tasks"].dropna(subset=["train", "dev"])
+    tasks = joined(
+        f"{line['title']} ({line['train']:,} training, {line['dev']:,} {line['scored_on'].split()[0]} examples)"
+        for line in sizes.to_dict("records")
+    )
+    if len(sizes) > MOST_PANELS:
+        tasks = f"{len(sizes)} tasks with {sizes['dev'].min():,} to {sizes['dev'].max():,} examples each"
+    facts = (
+        (first if first == last else f"{first} to {last}") if len(done) else "",
+        f"commit {commits[-1]}{changed}{more}" if commits else "",
+        joined(dict.fromkeys(device for device in done["device"] if device)),
+        f"{len(done)} of {len(frames['runs'])} runs",
+        f"{duration(done['seconds'].sum())} of training" if len(done) else "",
+        f"encoder {frames.study.params.encoder.name}"
+        if any(inputs.encoder for inputs in frames.study.tasks.values())
+        else "",
+        tasks,
+    )
+    return [fact for fact in facts if fact]
+
+
+def _main(frames: StudyFrames) -> Shown:
+    """Return the open main table: of too many rows those at the shown point, of too many tasks their mean."""
+    main = frames["main"]
+    if main.groupby(["method", *frames.study.axes]).ngroups > MOST_ROWS:
+        main = frames.at_point(main)
+    table = main_table(frames, main, all_metrics=False)
+    if len(table.parts) == 1 or not all(map(is_share, frames.metrics.values())):
+        return table
+    return summary_table(frames, main, frames.at_point(frames["pooled"]))
+
+
+def _figures(frames: StudyFrames, *, answered: bool) -> dict[str, Any]:
+    """Return the figures that have something to show, by name; sweeps, attention and trees as lists."""
+    study, attention = frames.study, frames.measured("attention")
+    has = {
+        "forest": answered,
+        "forest_by_task": answered and len(study.tasks) > MOST_PANELS,
+        "cost": len(cost_points(frames)["score"].dropna()) > 1,
+        "scores": frames["main"]["mean"].notna().any(),
+        "learning": len(frames["curves"]) > 0,
+        **{name: explained_lines(frames, name)["method"].nunique() > 1 for name in EXPLAINED},
+    }
+    tasks = [task for task in study.tasks if attention[attention["task"] == task]["kl"].notna().any()]
+    return {name: _figure(study, name) if shown else None for name, shown in has.items()} | {
+        "sweeps": [_figure(study, sweep_name(axis), axis=axis_title(axis)) for axis in study.axes],
+        "heads": [_figure(study, f"attention_heads_{task}", task=frames.task(task)) for task in tasks],
+        "maps": [_figure(study, f"attention_maps_{task}", task=frames.task(task)) for task in tasks],
+        "trees": [
+            _figure(study, f"tree_{picture}_{task}")
+            for task in dict.fromkeys(frames["tree_pictures"]["task"])
+            for picture in TREE_PICTURES
+        ],
+    }
+
+
+def _figure(study: Study, name: str, **more: str) -> dict[str, Any]:
+    """Return a figure's name, content and size in CSS pixels."""
+    path = figure_paths(study, name)[0]
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise UserError(f"{path} does not exist; make it with internal-kd plot") from None
+    head = data[:2000].decode("utf-8", "replace")
+    width, height = (float(re.search(rf'<svg[^>]* {side}="([\d.]+)pt"', head)[1]) for side in ("width", "height"))  # type: ignore[index]
+    source = f"data:image/svg+xml;base64,{base64.b64encode(data).decode()}"
+    return {"name": name, "source": source, "width": round(width * 4 / 3), "height": round(height * 4 / 3), **more}

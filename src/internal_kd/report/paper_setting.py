@@ -1,14 +1,19 @@
-"""Whether a study is in a paper's setting. Everything in which it differs is listed, never averaged away."""
+"""Whether a study is in a paper's setting, and published scores beside ours.
+
+Everything in which a study differs from a setting is listed, never averaged away.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
 from typing import Any, Literal, NamedTuple
 
 from internal_kd.params.resolve import Method
 from internal_kd.report.cells import Cell, point_text, value_of
-from internal_kd.report.papers import Paper, Row, read_papers, rows_of
+from internal_kd.report.papers import Paper, Published, Row, read_papers, rows_of
 from internal_kd.report.results import StudyResults
+from internal_kd.report.scoring import Lines
 from internal_kd.report.words import joined
 from internal_kd.tasks.glue import GLUE
 
@@ -69,7 +74,7 @@ class PaperSetting:
         own = self.tasks(tasks)
         found = [Difference("task", f"task {name}") for name in tasks if name not in own]
         for name, task in own.items():
-            sizes, sizes_here = self.setting.tasks[name], self.results.evidence.tasks[task].info.rows
+            sizes, sizes_here = self.setting.tasks[name], self.results.tasks[task].info.rows
             if any(sizes_here.get(split) != number for split, number in sizes.items()):
                 listed = joined(f"{number:,} {split}" for split, number in sizes.items())
                 found.append(Difference("data", f"all of {name} ({listed} examples)"))
@@ -138,3 +143,40 @@ def _is_used(method: Method, key: str) -> bool:
         return any(key in objective.settings for objective in method.objectives.values())
     # Without a curriculum the output terms always count.
     return key != "classification" or method.settings.curriculum != "all"
+
+
+# Published scores
+
+
+def published_lines(results: StudyResults, papers: dict[str, Paper]) -> Lines:
+    """Return published scores beside ours; ours are left out where the two are of different things."""
+    lines = []
+    for name, paper in papers.items():
+        setting = PaperSetting(results, paper)
+        for entry in paper.published:
+            for task, scores in entry.scores.items():
+                if own := setting.tasks([task]):
+                    lines += [_published(setting, name, entry, task, own[task], m, v) for m, v in scores.items()]
+    return lines
+
+
+def _published(
+    setting: PaperSetting, name: str, entry: Published, task: str, own: str, metric: str, value: float
+) -> dict[str, Any]:
+    rows = [Row(row=row) for row in entry.rows]
+    kinds = tuple(dict.fromkeys(d.kind for d in setting.differences([task], rows)))
+    line: dict[str, Any] = {
+        "paper": name, "system": entry.system, "status": entry.status, "source": entry.source, "task": own,
+        "metric": "" if metric == "unstated" else metric, "rows": ", ".join(entry.rows), "published": value,
+        "differs": ", ".join(kinds),
+    }  # fmt: skip
+    task_of_ours = setting.results.tasks[own]
+    columns = [column for column in task_of_ours.info.columns if column.name == metric == column.metric]
+    if not columns or any(kind in ELSEWHERE for kind in kinds):
+        return line
+    cells = [cell for row in rows if (cell := setting.cell(own, row, {}))]
+    means = [mean for cell in cells if (mean := setting.results.mean(cell, columns[0])) and not isnan(mean.mean)]
+    if means:
+        best = max(means, key=lambda mean: mean.mean)
+        line |= {"ours": best.mean, "std": best.std, "seeds": best.seeds}
+    return line

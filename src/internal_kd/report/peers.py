@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from internal_kd.learners.pair import PEER_PREDICTIONS
-from internal_kd.report.evidence import read_logits
-from internal_kd.report.results import StudyResults
+from internal_kd.report.results import StudyResults, read_logits
 from internal_kd.report.scoring import Lines
 from internal_kd.report.shifts import combined
 from internal_kd.tasks.kinds import KINDS

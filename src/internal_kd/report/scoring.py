@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from internal_kd.report.cells import Cell, teacher_of
+from internal_kd.report.cells import teacher_of
+from internal_kd.report.efficiency import cost_columns
 from internal_kd.report.results import StudyResults
-from internal_kd.report.words import is_better
+from internal_kd.report.words import is_better, joined, shown
 from internal_kd.statistics import mean_over_seeds, std_over_seeds
 from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import METRICS
 from internal_kd.tasks.tags import span_counts, types_of
 
-Array = np.ndarray
 Lines = list[dict[str, Any]]
 
 # Columns of a run's record that the tables of runs and scores repeat.
@@ -36,7 +36,7 @@ def task_lines(results: StudyResults) -> Lines:
             "scored_on": task.info.scored_on, "licence": task.info.licence, "source": task.info.source,
             "problem": task.problem,
         }
-        for name, task in results.evidence.tasks.items()
+        for name, task in results.tasks.items()
     ]  # fmt: skip
 
 
@@ -45,12 +45,12 @@ def run_lines(results: StudyResults) -> Lines:
     lines = []
     for cell in results.cells:
         for run in cell.runs:
-            done = results.evidence.finished.get(run.fingerprint)
+            done = results.finished_runs.get(run.fingerprint)
             record = done.record if done else {}
             own = {name: record.get(name) for name in RECORDED}
             more = {
                 "fingerprint": run.fingerprint, "label": run.label, "seed": run.seed,
-                "problem": results.evidence.problems.get(run.fingerprint, ""),
+                "problem": results.problems.get(run.fingerprint, ""),
             }  # fmt: skip
             lines.append(own | cell.columns() | more)  # a varied key may be recorded too
     return lines
@@ -81,18 +81,15 @@ def main_lines(results: StudyResults) -> Lines:
     for cell, column in results.scored_cells():
         values, mean = results.scores(cell, column.name), means[cell.key, column.name]
         teacher = teacher_of(cell, results.cells)
-        of_teacher = means[teacher.key, column.name] if teacher else None
+        share = score_share(mean, means[teacher.key, column.name] if teacher else None, column.metric)
         with_error = results.mean(cell, column) if mean is not None else None
-        records = [done.record for done in results.finished(cell)]
         lines.append(
             {
                 **cell.columns(), "metric": column.name, "seeds": len(values), "planned": len(cell.runs), "mean": mean,
                 "std": std_over_seeds(values), "low": with_error and with_error.low,
-                "high": with_error and with_error.high, "teacher_share": score_share(mean, of_teacher, column.metric),
+                "high": with_error and with_error.high, "teacher_share": share,
                 "majority": results.majority.get((cell.task, column.name)),
-                "encoder_parameters": records[0].get("encoder_parameters") if records else None,
-                "total_parameters": records[0].get("total_parameters") if records else None,
-                "training_seconds": _median([record.get("seconds") for record in records]),
+                **cost_columns(results, cell, teacher, share),
             }
         )  # fmt: skip
     return lines
@@ -121,51 +118,36 @@ def best_lines(results: StudyResults) -> Lines:
 
 
 def class_lines(results: StudyResults) -> tuple[Lines, Lines]:
-    """Return the scores per class, means over seeds, and the confusion matrices, counts over seeds."""
+    """Return the scores per class or type of entity, means over seeds, and the confusion matrices of classes."""
     scores: Lines = []
     confusion: Lines = []
     for cell in results.cells:
         task = results.task(cell)
-        if task.info.kind == "tags" and results.finished(cell):
-            scores += _entity_lines(results, cell)
-        if task.info.kind != "classes" or not results.finished(cell):
+        if task.info.kind == "values" or not results.finished(cell):
             continue
-        names, labels = task.info.labels, task.labels()
-        counts = np.stack([_counts(labels, one, len(names)) for one in results.predicted(cell)])
-        right, gold, said = np.diagonal(counts, axis1=1, axis2=2), counts.sum(2), counts.sum(1)
+        names, labels, predicted = task.info.labels, task.labels(), results.predicted(cell)
+        if task.info.kind == "tags":
+            sums = np.stack([span_counts(labels, one, len(names)).sum(0) for one in predicted])
+            names, (right, said, gold) = types_of(names), np.split(sums, 3, axis=1)
+        else:
+            size = len(names)
+            counts = np.stack([np.bincount(labels * size + one, minlength=size**2) for one in predicted])
+            counts = counts.reshape(-1, size, size)
+            right, gold, said = np.diagonal(counts, axis1=1, axis2=2), counts.sum(2), counts.sum(1)
+            # Most pairs of many classes never occur.
+            for k, j in np.argwhere(counts.sum(0)):
+                number, of_class = int(counts[:, k, j].sum()), max(1, int(gold[:, k].sum()))
+                own = {"gold": names[k], "predicted": names[j], "count": number, "share": number / of_class}
+                confusion.append(cell.columns() | own)
         parts = {
             "class_precision": (right, said), "class_recall": (right, gold), "class_f1": (2 * right, gold + said)
         }  # fmt: skip
         shares = {name: np.divide(a, b, out=np.zeros(a.shape), where=b > 0).mean(0) for name, (a, b) in parts.items()}
         for k, label in enumerate(names):
             own = {name: float(values[k]) for name, values in shares.items()}
-            common = {"label": label, "examples_of_class": int(gold[0, k]), "seeds": len(counts)}
+            common = {"label": label, "examples_of_class": int(gold[0, k]), "seeds": len(predicted)}
             scores.append(cell.columns() | common | own)
-            # Most pairs of many classes never occur.
-            for j, number in ((j, int(counts[:, k, j].sum())) for j in np.flatnonzero(counts[:, k].sum(0))):
-                other = names[j]
-                share = number / max(1, int(gold[:, k].sum()))
-                confusion.append(cell.columns() | {"gold": label, "predicted": other, "count": number, "share": share})
     return scores, confusion
-
-
-def _entity_lines(results: StudyResults, cell: Cell) -> Lines:
-    """Return precision, recall and F1 of each type of entity, means over seeds."""
-    labels, names = results.task(cell).labels(), results.task(cell).info.labels
-    sums = np.stack([span_counts(labels, one, len(names)).sum(0) for one in results.predicted(cell)])
-    right, found, gold = np.split(sums, 3, axis=1)
-    parts = {"precision": (right, found), "recall": (right, gold), "f1": (2 * right, gold + found)}
-    shares = {name: np.divide(a, b, out=np.zeros(a.shape), where=b > 0).mean(0) for name, (a, b) in parts.items()}
-    return [
-        cell.columns()
-        | {name: float(values[number]) for name, values in shares.items()}
-        | {"label": name, "examples_of_class": int(gold[0, number]), "seeds": len(sums)}
-        for number, name in enumerate(types_of(names))
-    ]
-
-
-def _counts(labels: Array, predicted: Array, classes: int) -> Array:
-    return np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def phenomenon_lines(results: StudyResults) -> Lines:
@@ -232,44 +214,41 @@ def warning_lines(results: StudyResults) -> Lines:
     lines: Lines = []
     listened = {teacher.fingerprint for run in results.study.runs for teacher in run.teachers}
     for cell in results.cells:
-        name = results.task(cell).info.columns[0].name
-        line = cell.columns() | {"reference": results.majority.get((cell.task, name))}
-        done, values = results.finished(cell), results.scores(cell, name)
-        constant = [run.run.seed for run in done if len(np.unique(KINDS[run.kind].predicted(run.logits["dev"]))) == 1]
+        task, classes = results.task(cell), results.task(cell).info.kind == "classes"
+        name, floor = task.info.columns[0].name, "the majority class" if classes else "a constant"
+        runs = list(zip(results.finished(cell), results.scores(cell, name), strict=True))
+        same = [run.run.seed for run, _ in runs if len(np.unique(KINDS[run.kind].predicted(run.logits["dev"]))) == 1]
         below = [
-            run.run.seed
-            for run, value in zip(done, values, strict=True)
-            if run.run.seed not in constant and not _beats(results, cell.task, name, value)
+            (run.run, value)
+            for run, value in runs
+            if run.run.seed not in same and not _beats(results, cell.task, name, value)
         ]
-        if constant:
-            lines.append(line | {"kind": "one answer", "seeds": _listed(constant)})
-        teaching = [
-            (run.run.seed, value)
-            for run, value in zip(done, values, strict=True)
-            if run.run.seed in below and run.run.fingerprint in listened
-        ]
-        if teaching and not cell.is_student:
-            own = {
-                "seeds": _listed([seed for seed, _ in teaching]),
-                "value": mean_over_seeds([value for _, value in teaching]),
-            }
-            lines.append(line | {"kind": "weak teacher", **own})
-        elif below and len(below) + len(constant) < len(done):
-            lines.append(line | {"kind": "collapsed", "seeds": _listed(below), "value": mean_over_seeds(values)})
+        teaching = [pair for pair in below if pair[0].fingerprint in listened and not cell.is_student]
+        found = []
+        if same:
+            predict = "predicts" if len(same) == 1 else "predict"
+            what = "one class" if classes else "one value"
+            found.append(("one answer", same, f"collapsed: {_seeds(same)} {predict} {what} for everything."))
+        seeds, values = [run.seed for run, _ in teaching or below], [value for _, value in teaching or runs]
+        constant = shown(name, results.majority.get((cell.task, name)))
+        scores = f"({shown(name, mean_over_seeds(values))}, {'majority' if classes else 'constant'} {constant})"
+        if teaching:
+            text = f"is a teacher no better than {floor} {scores}: students cannot learn the task from it."
+            found.append(("weak teacher", seeds, text))
+        elif below and len(below) + len(same) < len(runs):
+            text = f"collapsed: {_seeds(seeds)} {'is' if len(seeds) == 1 else 'are'} no better than {floor}."
+            found.append(("collapsed", seeds, text))
         elif below:
-            lines.append(line | {"kind": "majority", "seeds": _listed(below), "value": mean_over_seeds(values)})
+            found.append(("majority", seeds, f"is no better than {floor} {scores}."))
+        for kind, of, text in found:
+            lines.append(cell.columns() | {"kind": kind, "seeds": ", ".join(map(str, of)), "text": text})
     return lines
 
 
-def _listed(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds))
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {joined(map(str, seeds))}"
 
 
 def _beats(results: StudyResults, task: str, name: str, value: float | None) -> bool:
     reference = results.majority.get((task, name))
     return value is not None and (reference is None or (value != reference and is_better(name, value - reference)))
-
-
-def _median(values: Sequence[Any]) -> float | None:
-    defined = [float(value) for value in values if isinstance(value, int | float)]
-    return float(np.median(defined)) if defined else None

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from internal_kd.plan.runs import Ensemble, Run
-from internal_kd.report.evidence import FinishedRun
-from internal_kd.report.results import StudyResults
+from internal_kd.report.results import FinishedRun, StudyResults
 from internal_kd.report.scoring import Lines
 from internal_kd.statistics.bias_shift import best_shift, shifted_predictions
 from internal_kd.tasks.kinds import KINDS
@@ -92,7 +91,7 @@ def ensemble_lines(results: StudyResults) -> Lines:
         task = results.task(cell)
         main = task.info.columns[0]
         for done in results.finished(cell):
-            members = [results.evidence.finished.get(run.fingerprint) for run in done.run.teachers]
+            members = [results.finished_runs.get(run.fingerprint) for run in done.run.teachers]
             if not isinstance(done.run.answers, Ensemble) or None in members:
                 continue
             logits = np.stack([member.logits["dev"] for member in members if member])

@@ -15,6 +15,7 @@ from internal_kd.report.frames import SCHEMAS
 from internal_kd.report.layout import Shown, markdown
 from internal_kd.report.words import count, is_better, metric_title, p_text, shown
 from internal_kd.statistics import Estimate, holm
+from internal_kd.statistics.estimate import sum_of_independent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,10 +106,12 @@ def _moved(keys: list[str], key: tuple[Any, ...], a: pd.DataFrame | None, b: pd.
         return line | {"reading": SAME}
     if min(len(a), len(b)) < 2:
         return line | {"reading": ONE_SEED}
-    parts = [scores["value"].var() / len(scores) for scores in (a, b)]
-    below = sum(part**2 / (len(scores) - 1) for part, scores in zip(parts, (a, b), strict=True))
-    degrees = sum(parts) ** 2 / below if below > 0 else min(len(a), len(b)) - 1
-    estimate = Estimate(float(line["difference"]), float(np.sqrt(sum(parts))), float(degrees))
+    estimate = sum_of_independent(
+        [
+            Estimate(sign * line[f"mean_{side}"], scores["value"].sem(), len(scores) - 1)
+            for sign, side, scores in ((-1, "a", a), (1, "b", b))
+        ]
+    )
     low, high = estimate.interval()
     return line | {"low": low, "high": high, "p": estimate.p}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 
 class Style(NamedTuple):
@@ -17,34 +17,24 @@ class Style(NamedTuple):
     marker: str
     linestyle: Literal["-", "--", ":"]
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """The options of a line with marks."""
+        return self._asdict()
 
-_BLACK, _ORANGE, _SKY, _GREEN, _BLUE, _RED, _PINK, _GREY, _BROWN, _OLIVE = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F", "#8C5A2B", "#8A8A00",
-)  # fmt: skip
 
-# By the row's number in the tables. Solid lines for the first ten colours, dashed ones for the second.
+_BLACK = "#000000"
+_COLORS = ("#7F7F7F", "#0072B2", "#56B4E9", "#CC79A7", "#E69F00", "#009E73", "#D55E00", "#8C5A2B", "#8A8A00")
+_LINES: tuple[Literal["-", "--", ":"], ...] = ("--", *("-",) * 9, *("--",) * 9, ":")
+
+# By the row's number in the tables. Solid lines for the first ten rows, dashed ones for the others.
 STYLES = {
-    "1.0": Style(_BLACK, "*", "--"),
-    "2.0": Style(_GREY, "o", "-"),
-    "3.0": Style(_BLUE, "s", "-"),
-    "3.1": Style(_SKY, "^", "-"),
-    "3.2": Style(_PINK, "v", "-"),
-    "3.3": Style(_ORANGE, "D", "-"),
-    "3.4": Style(_GREEN, "P", "-"),
-    "3.5": Style(_RED, "X", "-"),
-    "3.6": Style(_BROWN, "<", "-"),
-    "3.7": Style(_OLIVE, ">", "-"),
-    "4.0": Style(_GREY, "p", "--"),
-    "4.1": Style(_BLUE, "h", "--"),
-    "4.2": Style(_SKY, "o", "--"),
-    "4.3": Style(_PINK, "s", "--"),
-    "4.4": Style(_ORANGE, "^", "--"),
-    "4.5": Style(_GREEN, "v", "--"),
-    "4.6": Style(_RED, "d", "--"),
-    "4.7": Style(_BROWN, "P", "--"),
-    "4.8": Style(_OLIVE, "X", "--"),
-    "4.9": Style(_BLACK, "8", ":"),
-}
+    number: Style(color, marker, line)
+    for number, color, marker, line in zip(
+        ("1.0", "2.0", *(f"3.{k}" for k in range(8)), *(f"4.{k}" for k in range(10))),
+        (_BLACK, *_COLORS, *_COLORS, _BLACK), "*os^vDPX<>phos^vdPX8", _LINES, strict=True,
+    )
+}  # fmt: skip
 
 
 def styles_of(ids: Iterable[str]) -> dict[str, Style]:

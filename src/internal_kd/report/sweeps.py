@@ -5,22 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from internal_kd.plan.study import Study
-from internal_kd.report.cells import cells_of, shown_point
-from internal_kd.report.figures import (
-    MOST_PANELS,
-    at_point,
-    legend_below,
-    logarithmic,
-    main_lines,
-    nothing_to_draw,
-    panels,
-    say_empty,
-    titles_of,
-)
-from internal_kd.report.frames import read_frame
-from internal_kd.report.styles import styles_of
-from internal_kd.report.words import axis_title, is_share, metric_title, numbers, scale_of
+from internal_kd.report.cells import shown_point
+from internal_kd.report.efficiency import with_latency
+from internal_kd.report.figures import MOST_PANELS, grid, legend_below, logarithmic, nothing_to_draw, panels, say_empty
+from internal_kd.report.study_frames import StudyFrames
+from internal_kd.report.words import axis_title, numbers, scale_of, score_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,72 +40,65 @@ COSTS = {
 }
 
 
-def cost_points(study: Study) -> pd.DataFrame:
+def cost_points(frames: StudyFrames) -> pd.DataFrame:
     """Return every row's mean score over tasks (times 100 where usual) beside its costs; rows on all tasks only."""
-    scores_, costs = main_lines(study, anywhere=True), main_lines(study, "efficiency", anywhere=True)
+    study, both = frames.study, with_latency(frames, frames.of_main(frames["main"]))
     # What costs nothing more, such as a temperature, is held at the shown point.
-    scores_ = _at_others(study, scores_, [axis for axis in study.axes if axis.startswith("learner")])
-    keys = ["task", "id", "method", *study.axes]
-    both = scores_.merge(costs[[*keys, "latency_ms"]], on=keys, how="left")
-    both["score"] = both["mean"] * both["metric"].map(scale_of)
-    both["encoder_parameters"] = both["encoder_parameters"].astype("float64") / 1e6
-    grouped = both.groupby(keys[1:], sort=False)
+    both = _at_others(frames, both, [axis for axis in study.axes if axis.startswith("learner")])
+    both = both.assign(
+        score=both["mean"] * both["metric"].map(scale_of),
+        encoder_parameters=both["encoder_parameters"].astype("float64") / 1e6,
+    )
+    grouped = both.groupby(["id", "method", *study.axes], sort=False)
     means = grouped[["score", *COSTS]].agg(lambda values: values.mean(skipna=False)).reset_index()
     return means[grouped.size().to_numpy() == len(study.tasks)]
 
 
-def cost(study: Study) -> Figure:
+def cost(frames: StudyFrames) -> Figure:
     """Draw score against parameters, latency and training time; a grey line joins what nothing cheaper beats."""
-    points = cost_points(study)
+    points = cost_points(frames)
     shown = [name for name in COSTS if (points[name].notna() & points["score"].notna()).any()]
     if not shown:
         return nothing_to_draw()
     figure, axes = panels(1, len(shown), 9.6 / 3, 2.7, sharey=True)
-    styles = styles_of(method.id for method in study.methods.values())
     for axis, name in zip(axes, shown, strict=True):
         known = points[points[name].notna() & points["score"].notna()]
         front = pareto_front(zip(known[name], known["score"], strict=True))
         axis.step(*zip(*front, strict=True), where="post", color="#bbbbbb", linewidth=4, alpha=0.6, zorder=1)
         for line in known.to_dict("records"):
-            style = styles[line["id"]]
+            style = frames.styles[line["id"]]
             axis.plot(line[name], line["score"], style.marker, color=style.color, alpha=0.9, zorder=3)
         axis.set_xlabel(COSTS[name])
         axis.margins(x=0.12)
-    metrics = {metric_title(metric) for metric in main_lines(study)["metric"]}
-    title = f"{metrics.pop()} × 100" if len(metrics) == 1 else "mean score over tasks"
-    axes[0].set_ylabel(title)
-    legend_below(figure, study, points["id"].unique())
+    axes[0].set_ylabel(score_title(frames.metrics.values(), "mean score over tasks"))
+    legend_below(figure, frames, points["id"].unique())
     return figure
 
 
 # Sweeps and learning curves
 
 
-def sweep(study: Study, axis: str) -> Figure:
+def sweep(frames: StudyFrames, axis: str) -> Figure:
     """Draw scores against a varied key, one panel per task; the teacher is a dashed line."""
-    lines = _at_others(study, main_lines(study, anywhere=True), [axis])
-    tasks, titles = list(study.tasks), titles_of(study)
-    columns = min(3, len(tasks))
-    figure, axes = panels(-(-len(tasks) // columns), columns, 9.6 / 3 if columns > 1 else 5.4, 2.7)
-    styles, moving = styles_of(m.id for m in study.methods.values()), _moving(study, axis)
-    sizes = dict(zip(read_frame(study, "tasks")["task"], read_frame(study, "tasks")["train"], strict=True))
-    for panel, task in zip(axes, tasks, strict=False):
+    study, lines = frames.study, _at_others(frames, frames.of_main(frames["main"]), [axis])
+    figure, axes = grid(len(study.tasks), 3, 9.6 / 3 if len(study.tasks) > 1 else 5.4, 2.7)
+    moving = _moving(frames, axis)
+    sizes = dict(zip(frames["tasks"]["task"], frames["tasks"]["train"], strict=True))
+    for panel, task in zip(axes, study.tasks, strict=True):
         own = lines[(lines["task"] == task) & lines["mean"].notna()]
         values = list(dict.fromkeys(own[own["method"].isin(moving)][axis]))
         places = _places(values, axis, sizes.get(task))
         for method, line in own.groupby("method", sort=False):
-            style, scale = styles[line["id"].iloc[0]], scale_of(line["metric"].iloc[0])
+            style, scale = frames.styles[line["id"].iloc[0]], scale_of(line["metric"].iloc[0])
             if method in moving:
                 line = line.assign(x=line[axis].map(places)).sort_values("x")
-                panel.plot(
-                    line["x"], scale * line["mean"], marker=style.marker, color=style.color, linestyle=style.linestyle
-                )
+                panel.plot(line["x"], scale * line["mean"], **style.line)
                 low, high = scale * line["low"].fillna(line["mean"]), scale * line["high"].fillna(line["mean"])
                 if len(moving) <= 4:
                     panel.fill_between(line["x"].astype(float), low, high, color=style.color, alpha=0.1, linewidth=0)
             else:
                 panel.axhline(scale * line["mean"].iloc[0], color=style.color, linestyle="--", linewidth=1)
-        panel.set_title(titles[task])
+        panel.set_title(frames.task(task))
         if not len(own):
             say_empty(panel)
             continue
@@ -127,25 +109,23 @@ def sweep(study: Study, axis: str) -> Figure:
             panel.tick_params(axis="x", labelrotation=20)
         panel.minorticks_off()
         panel.set_xlabel(axis_title(axis))
-        panel.set_ylabel(metric_title(own["metric"].iloc[0]) + (" × 100" if is_share(own["metric"].iloc[0]) else ""))
-    for panel in axes[len(tasks) :]:
-        panel.axis("off")
-    legend_below(figure, study, lines["id"].unique())
+        panel.set_ylabel(score_title(own["metric"]))
+    legend_below(figure, frames, lines["id"].unique())
     return figure
 
 
-def _at_others(study: Study, lines: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
+def _at_others(frames: StudyFrames, lines: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
     """Return the lines that are at the shown point of all varied keys but these."""
-    for other in (axis for axis in study.axes if axis not in axes):
-        at = shown_point(cells_of(study)).get(other)
-        lines = lines[(lines[other] == at) | ~lines["method"].isin(_moving(study, other))]
+    for other in (axis for axis in frames.study.axes if axis not in axes):
+        at = shown_point(frames.cells).get(other)
+        lines = lines[(lines[other] == at) | ~lines["method"].isin(_moving(frames, other))]
     return lines
 
 
-def _moving(study: Study, axis: str) -> set[str]:
+def _moving(frames: StudyFrames, axis: str) -> set[str]:
     """Return the methods that have several values of a varied key."""
     values: dict[str, set[str]] = {}
-    for cell in cells_of(study):
+    for cell in frames.cells:
         values.setdefault(cell.method.name, set()).add(dict(cell.point)[axis])
     return {name for name, found in values.items() if len(found) > 1}
 
@@ -161,11 +141,11 @@ def _places(values: Sequence[str], axis: str, full: int | None) -> dict[str, flo
     return dict(sorted(zip(values, found, strict=True), key=lambda pair: pair[1]))
 
 
-def learning(study: Study) -> Figure:
+def learning(frames: StudyFrames) -> Figure:
     """Draw dev score and loss terms over epochs, mean over seeds; a bar marks where a curriculum moves on."""
     from matplotlib.lines import Line2D
 
-    curves = at_point(study, read_frame(study, "curves"))
+    study, curves = frames.study, frames.at_point(frames["curves"])
     tasks = [task for task in study.tasks if task in set(curves["task"])]
     terms = [q for q in dict.fromkeys(curves["quantity"]) if not q.startswith("dev_")]
     if not tasks:
@@ -174,26 +154,15 @@ def learning(study: Study) -> Figure:
     rows, columns = ["score", *terms], len(tasks)
     if len(tasks) > MOST_PANELS:
         rows, columns = ["score"], MOST_PANELS
-    figure, axes = panels(len(rows) * -(-len(tasks) // columns), columns, max(2.4, 9.6 / max(3, columns)), 1.7)
-    for axis in axes[len(rows) * len(tasks) :]:
-        axis.axis("off")
-    axes = axes[: len(rows) * len(tasks)]
-    styles, titles = styles_of(m.id for m in study.methods.values()), titles_of(study)
+    figure, axes = grid(len(rows) * len(tasks), columns, max(2.4, 9.6 / max(3, columns)), 1.7)
     for place, axis in enumerate(axes):
         quantity, task = rows[place // len(tasks)], tasks[place % len(tasks)]
         own = curves[curves["task"] == task]
         own = own[own["quantity"].str.startswith("dev_") if quantity == "score" else own["quantity"] == quantity]
         for number, line in own.groupby("id", sort=False):
-            style, mean = styles[number], line.groupby("epoch")["value"].mean()
+            style, mean = frames.styles[number], line.groupby("epoch")["value"].mean()
             scale = scale_of(line["quantity"].iloc[0].removeprefix("dev_")) if quantity == "score" else 1.0
-            axis.plot(
-                mean.index,
-                scale * mean,
-                color=style.color,
-                linestyle=style.linestyle,
-                marker=style.marker,
-                markersize=3.5,
-            )
+            axis.plot(mean.index, scale * mean, **style.line, markersize=3.5)
             first = line.groupby("stage", sort=False)["epoch"].min()
             moved = [epoch for epoch in first if epoch > 1 and epoch in mean.index]
             axis.plot(moved, scale * mean[moved], "|", color=style.color, markersize=11)
@@ -202,8 +171,8 @@ def learning(study: Study) -> Figure:
         elif quantity != "score" and (own["value"] > 0).all():
             logarithmic(axis, "y")
         axis.set_ylabel("dev score" if quantity == "score" else quantity.replace("_", " "))
-        axis.set_title(titles[task] if quantity == "score" else "")
+        axis.set_title(frames.task(task) if quantity == "score" else "")
         axis.set_xlabel("epoch" if place >= len(axes) - len(tasks) else "")
     moved_on = Line2D([], [], linestyle="none", marker="|", markersize=11, color="black", label="next stage")
-    legend_below(figure, study, curves["id"].unique(), more=[moved_on])
+    legend_below(figure, frames, curves["id"].unique(), more=[moved_on])
     return figure

@@ -5,6 +5,7 @@ A tree's weights are read, and the dev examples as it reads them; without either
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,22 +33,17 @@ _AT_ONCE = 1000
 
 
 def tree_lines(results: StudyResults) -> dict[str, Lines]:
-    """Return the tables trees, tree_nodes and tree_paths; the last two show one tree a task."""
-    found: dict[str, Lines] = {"trees": [], "tree_nodes": [], "tree_paths": []}
+    """Return the tables trees and tree_pictures; the latter shows one tree a task."""
+    found: dict[str, Lines] = {"trees": [], "tree_pictures": []}
     shown = {cell.task: cell for cell in reversed(_cells(results))}
     shown |= {cell.task: cell for cell in reversed(_cells(results)) if cell.runs[0].parts}
     for cell in _cells(results):
-        pictured = shown[cell.task] is cell
-        for done in results.finished(cell):
-            read = _Read.of(done.run, results.task(cell).info)
-            if read is None:
-                continue
-            found["trees"].append(cell.columns() | {"seed": done.run.seed} | read.facts())
-            if pictured:
+        for place, done in enumerate(results.finished(cell)):
+            if read := _Read.of(done.run, results.task(cell).info):
                 name = cell.columns() | {"seed": done.run.seed}
-                found["tree_nodes"] += [name | line for line in read.nodes()]
-                found["tree_paths"] += [name | line for line in read.paths()]
-                pictured = False
+                found["trees"].append(name | read.facts())
+                if shown[cell.task] is cell and not place:
+                    found["tree_pictures"] += [name | panel for panel in read.pictures()]
     return found
 
 
@@ -108,50 +104,51 @@ class _Read:
             "path_probability": 100 * float(self.leaves.max(axis=1).mean()),
         }
 
-    def nodes(self) -> Lines:
-        """Return the filters of the upper levels and what the subtrees below them answer."""
+    def pictures(self) -> Lines:
+        """Return the panels of the two figures of a tree: row, column, heading, and an image or words."""
+        return [{"picture": "filters"} | panel for panel in self._filters()] + [
+            {"picture": "paths"} | panel for panel in self._paths()
+        ]
+
+    def _filters(self) -> Iterator[dict[str, Any]]:
+        """Yield the filters of the upper levels with the share of examples that come there, then what lies below."""
         levels = min(LEVELS, self.depth)
-        lines: Lines = [
-            {"node": node, "level": int(np.log2(node + 1)), "share": float(self.reached[:, node].mean()),
-             "filter": self._filter(node), "words": self._words(self.weights[node])}
-            for node in range(2**levels - 1)
-        ]  # fmt: skip
+        for node in range(2**levels - 1):
+            level = int(np.log2(node + 1))
+            column = (2 * (node + 1 - 2**level) + 1) * 2 ** (levels - level) // 2
+            yield self._gate(node) | {"row": level, "column": column, "heading": _percent(self.reached[:, node].mean())}
         below = self.leaves.reshape(len(self.leaves), 2**levels, -1).mean(axis=0)
         answers = np.einsum("sl,slc->sc", below, self.distributions.reshape(2**levels, -1, self.distributions.shape[1]))
-        for branch, answer in enumerate(answers):
-            share = float(answer.sum())
-            order = np.argsort(-answer)[:2]
-            told = [f"{self.info.labels[c]} {100 * answer[c] / share:.0f} %" for c in order if answer[c] > 0.1 * share]
-            lines.append({"node": 2**levels - 1 + branch, "level": levels, "share": share, "answer": "\n".join(told)})
-        return lines
+        for column, answer in enumerate(answers):
+            heading = _percent(answer.sum())
+            yield {"row": levels, "column": column, "heading": heading, "words": self._answers(answer / answer.sum())}
 
-    def paths(self) -> Lines:
-        """Return the decisions about some examples, of as many classes as there are, mistakes among them."""
-        lines: Lines = []
-        for example in self._chosen_examples():
-            leaf = int(self.chosen[example])
-            common = {
-                "idx": int(self.idx[example]),
-                "gold": self.info.labels[self.labels[example]],
-                "predicted": self.info.labels[self.predicted[example]],
-            }
+    def _paths(self) -> Iterator[dict[str, Any]]:
+        """Yield a row for some examples, of as many classes as there are: the example, its decisions, its leaf."""
+        for row, example in enumerate(self._chosen_examples()):
+            gold, said = self.info.labels[self.labels[example]], self.info.labels[self.predicted[example]]
             pixels = self.features[example].tolist() if self.run.inputs.form == "pixels" else None
-            lines.append({**common, "level": -1, "filter": pixels})
-            node = 0
+            yield {"row": row, "column": 0, "heading": f"{gold}, read as {said}", "image": pixels}
+            leaf, node = int(self.chosen[example]), 0
             for level in range(self.depth):
-                goes_right = bool(leaf >> (self.depth - 1 - level) & 1)
-                probability = float(self.right[example, node])
-                towards = self.weights[node] * self.features[example] * (1 if goes_right else -1)
-                lines.append(
-                    {**common, "level": level, "node": node, "goes_right": goes_right, "filter": self._filter(node),
-                     "probability": probability if goes_right else 1 - probability, "words": self._words(towards)}
-                )  # fmt: skip
-                node = 2 * node + 1 + goes_right
-            answer = self.distributions[leaf]
-            best = np.argsort(-answer)[:2]
-            told = "\n".join(f"{self.info.labels[c]} {100 * answer[c]:.0f} %" for c in best)
-            lines.append({**common, "level": self.depth, "node": node, "answer": told})
-        return lines
+                right = leaf >> (self.depth - 1 - level) & 1
+                taken = self.right[example, node] if right else 1 - self.right[example, node]
+                heading = f"{'right' if right else 'left'} {_percent(taken)}"
+                towards = self.features[example] * (1 if right else -1)
+                yield self._gate(node, towards) | {"row": row, "column": level + 1, "heading": heading}
+                node = 2 * node + 1 + right
+            words = self._answers(self.distributions[leaf])
+            yield {"row": row, "column": self.depth + 1, "heading": "leaf", "words": words}
+
+    def _gate(self, node: int, towards: Array | float = 1.0) -> dict[str, Any]:
+        """Return a node's filter: an image of pixels, or the words with the largest weights."""
+        if self.run.inputs.form == "pixels":
+            return {"image": self.weights[node].tolist()}
+        return {"words": self._words(self.weights[node] * towards)}
+
+    def _answers(self, shares: Array) -> str:
+        best = [c for c in np.argsort(-shares)[:2] if shares[c] > 0.1]
+        return "\n".join(f"{self.info.labels[c]} {_percent(shares[c])}" for c in best)
 
     def _chosen_examples(self) -> list[int]:
         wrong = np.flatnonzero(self.predicted != self.labels)[:1].tolist()
@@ -159,9 +156,6 @@ class _Read:
         firsts = [int(right[self.labels[right] == c][0]) for c in np.unique(self.labels[right])]
         spread = firsts[:: max(1, len(firsts) // (SHOWN_PATHS - 1))][: SHOWN_PATHS - 1]
         return [*spread, *wrong]
-
-    def _filter(self, node: int) -> list[float] | None:
-        return self.weights[node].tolist() if self.run.inputs.form == "pixels" else None
 
     def _words(self, weights: Array) -> str:
         """Return the word pieces with the largest positive weights; empty for what reads no words."""
@@ -173,4 +167,8 @@ class _Read:
         tokenizer = load_tokenizer(encoder.folder, encoder.name, self.run.inputs.max_length)
         best = [int(token) for token in np.argsort(-weights)[: 2 * SHOWN_WORDS] if weights[token] > 0]
         kept = [token for token in best if token not in tokenizer.special_ids][:SHOWN_WORDS]
-        return " ".join(token_texts(tokenizer.tokenizer, kept))
+        return "\n".join(token_texts(tokenizer.tokenizer, kept))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"

@@ -34,6 +34,12 @@ def metric_title(name: str) -> str:
     return NAMES.get(base, base.replace("_", " ")) + ending
 
 
+def score_title(metrics: Iterable[str], several: str = "main metric") -> str:
+    """Return what a figure's axis of scores is called, by default of several metrics too."""
+    titles = {metric_title(metric) + (" × 100" if is_share(metric) else "") for metric in metrics}
+    return titles.pop() if len(titles) == 1 else several
+
+
 def is_share(name: str) -> bool:
     """Whether a metric is shown times 100: those that cannot exceed 1."""
     return METRICS[base_metric(name)].bounds[1] <= 1.0

@@ -1,15 +1,17 @@
-"""Attention as heat maps: distances head by head, and some maps with their tokens side by side."""
+"""Figures made of images: attention as heat maps, and soft decision trees."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from internal_kd.plan.study import Study
-from internal_kd.report.figures import measured_attention, nothing_to_draw, panels
-from internal_kd.report.frames import read_or_empty
+from internal_kd.report.figures import grid, nothing_to_draw, panels
+from internal_kd.report.study_frames import StudyFrames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,41 +26,38 @@ SEQUENTIAL, DIVERGING = "magma_r", "PuOr_r"
 # Differences of at least this probability carry their sign, because a diverging scale loses it in grey.
 SIGNED = 0.1
 LONGEST_TOKEN = 12
+TREE_PICTURES = ("filters", "paths")
 
 
-def attention_names(study: Study) -> tuple[str, ...]:
-    """Return the names of the figures: two per task."""
-    return tuple(f"attention_{kind}_{task}" for task in study.tasks for kind in ("heads", "maps"))
-
-
-def draw_attention(study: Study) -> dict[str, Figure]:
-    """Return the figures by name; one that has nothing to show says why."""
-    heads, maps = measured_attention(study, "attention"), read_or_empty(study, "attention_maps")
-    runs = set(study.by_fingerprint)
-    drawn = {}
+def pictures_of(study: Study) -> dict[str, Callable[[StudyFrames], Figure]]:
+    """Return the figures by name, and what draws each; one that has nothing to show says why."""
+    found: dict[str, Callable[[StudyFrames], Figure]] = {}
     for task in study.tasks:
-        own = maps[(maps["task"] == task) & maps["fingerprint"].isin(runs)]
-        drawn[f"attention_heads_{task}"] = head_figure(heads[heads["task"] == task])
-        drawn[f"attention_maps_{task}"] = map_figure(own)
-    return drawn
+        found |= {f"attention_heads_{task}": partial(head_figure, task=task)}
+        found |= {f"attention_maps_{task}": partial(map_figure, task=task)}
+    for task in dict.fromkeys(run.task for run in study.runs if run.method.learner.kind == "soft_tree"):
+        found |= {
+            f"tree_{picture}_{task}": partial(tree_figure, picture=picture, task=task) for picture in TREE_PICTURES
+        }
+    return found
 
 
-def head_figure(lines: pd.DataFrame) -> Figure:
+def head_figure(frames: StudyFrames, task: str) -> Figure:
     """Draw, for every row, the distance of each head of each matched layer; all panels share one scale."""
     from matplotlib.colors import PowerNorm
 
+    lines = frames.measured("attention")
+    lines = lines[lines["task"] == task]
     known = lines[lines["kl"].notna()]
     if known.empty:
         return _empty(lines)
     groups = [(f"{number} {title}".strip(), own) for (number, title), own in known.groupby(["id", "title"], sort=False)]
-    columns = min(2, len(groups))
     heads = int(known["head"].max())
     layers = max(own["student_layer"].nunique() for _, own in groups)
-    across = -(-len(groups) // columns)
-    figure, axes = panels(across, columns, max(3.6, 0.32 * heads + 0.9), 0.24 * layers + 0.62)
+    figure, axes = grid(len(groups), 2, max(3.6, 0.32 * heads + 0.9), 0.24 * layers + 0.62)
     # A few heads are far off and most are near: even steps would show the few alone.
     norm = PowerNorm(0.5, 0, float(known["kl"].max()) or 1.0)
-    for axis, (title, own) in zip(axes, groups, strict=False):
+    for axis, (title, own) in zip(axes, groups, strict=True):
         values = own.pivot(index="student_layer", columns="head", values="kl").to_numpy(float)
         axis.imshow(values, cmap=SEQUENTIAL, norm=norm, aspect="auto")
         for (layer, head), value in np.ndenumerate(values):
@@ -71,15 +70,15 @@ def head_figure(lines: pd.DataFrame) -> Figure:
         axis.set_xticks(range(values.shape[1]), [str(head + 1) for head in range(values.shape[1])])
         axis.set_title(f"{shorten(title, 40, placeholder=' …')}: mean {own['kl'].mean():.2f}", fontsize=8)
         _plain(axis)
-    for axis in axes[len(groups) :]:
-        axis.axis("off")
     return figure
 
 
-def map_figure(lines: pd.DataFrame) -> Figure:
+def map_figure(frames: StudyFrames, task: str) -> Figure:
     """Draw maps of the teacher and of students side by side, and what sets each student off; a row is one token."""
     from matplotlib.colors import Normalize
 
+    lines = frames["attention_maps"]
+    lines = lines[(lines["task"] == task) & lines["fingerprint"].isin(frames.study.by_fingerprint)]
     if lines.empty:
         return _empty(lines)
     groups = list(lines.groupby(["idx", "head"], sort=False))
@@ -136,3 +135,30 @@ def _short(value: float) -> str:
 def _empty(lines: pd.DataFrame) -> Figure:
     why = next((text for text in lines.get("problem", []) if text), "not measured")
     return nothing_to_draw(f"no attention to show: {why}")
+
+
+def tree_figure(frames: StudyFrames, picture: str, task: str) -> Figure:
+    """Draw a tree's upper filters over what the branches below them answer, or some examples on their ways."""
+    lines = frames["tree_pictures"]
+    lines = lines[(lines["task"] == task) & (lines["picture"] == picture)]
+    if lines.empty:
+        return nothing_to_draw("no tree's weights are here")
+    rows, columns = (int(lines[name].max()) + 1 for name in ("row", "column"))
+    figure, axes = panels(rows, columns, 0.8, 0.9)
+    for axis in axes:
+        axis.axis("off")
+    for line in lines.to_dict("records"):
+        axis = axes[line["row"] * columns + line["column"]]
+        axis.set_title(line["heading"], fontsize=6, pad=2)
+        if line["image"] is None:
+            axis.text(0.5, 0.5, line["words"], transform=axis.transAxes, ha="center", va="center", fontsize=6)
+            continue
+        image = np.asarray(line["image"], float)
+        side = int(np.sqrt(image.size))
+        image = image.reshape(side, side) if side * side == image.size else image[None]
+        if picture == "paths" and line["column"] == 0:
+            axis.imshow(image, cmap="gray_r", vmin=0, vmax=1)
+        else:
+            largest = float(np.abs(image).max()) or 1.0
+            axis.imshow(image, cmap=DIVERGING, vmin=-largest, vmax=largest)
+    return figure
