@@ -11,6 +11,7 @@ from internal_kd.errors import UserError
 from internal_kd.params.method import MethodParams
 from internal_kd.params.study import NAMING
 from internal_kd.report.cells import at_shown_point, cells_of, point_text, primary_rows, shown_point, teacher_of
+from internal_kd.report.efficiency import distillation_score
 from internal_kd.report.figures import look, panels
 from internal_kd.report.frames import SCHEMAS, frame_of, read_frame, write_frame
 from internal_kd.report.layout import Shown, Strong, latex, markdown
@@ -42,6 +43,15 @@ def test_a_dollar_in_a_title_is_no_mathematics():
         panel.set_xticks([0], ["$x$"])
         FigureCanvasAgg(figure).draw()
     assert panel.title.get_parse_math() is False
+
+
+@pytest.mark.parametrize(
+    ("size_percent", "accuracy", "score"),
+    [(62.84, 69.12, 0.333), (35.36, 67.04, 0.210), (15.25, 62.87, 0.138), (3.74, 43.11, 0.218)],
+)
+def test_the_distillation_score_is_that_of_the_surveys_worked_example(size_percent, accuracy, score):
+    # Alkhulaifi et al. 2021 (arXiv 2007.09029) on Walawalkar 2020: CIFAR-100, a ResNet-44 with 71.76 % as teacher.
+    assert distillation_score(size_percent / 100, accuracy / 71.76, 0.5) == pytest.approx(score, abs=5e-4)
 
 
 def by_method(study):
