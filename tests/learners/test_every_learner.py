@@ -31,10 +31,13 @@ from internal_kd.tasks.kinds import KINDS
 from tiny_models import VOCABULARY, tiny_batch, tiny_classifier
 
 CPU = Hardware(torch.device("cpu"), "fp32")
-SIZES: dict[Form, tuple[int, ...]] = {"pixels": (8, 8, 1), "sentences": (6,), "tokens": (VOCABULARY,)}
+SIZES: dict[Form, tuple[int, ...]] = {
+    "pixels": (8, 8, 1), "sentences": (6,), "embeddings": (5, 6), "tokens": (VOCABULARY,),
+}  # fmt: skip
 SMALL = {"mlp": {"widths": [8], "dropout": 0.2, "max_norm": 1.0}, "cnn": {"channels": [2], "dense": 8, "dropout": 0.2}}
 SMALL["soft_tree"] = {"depth": 3}
 SMALL["pair"] = {"of": [{"kind": "mlp", "widths": [8], "dropout": 0.2}, {"kind": "mlp", "widths": [4]}]}
+SMALL["text_cnn"] = {"filters": 2, "spans": [2, 3], "dropout": 0.2}
 SMALL["distilled_set"] = {"network": {"kind": "mlp", "widths": [8]}, "examples": 4}
 TRAINED = [kind for kind in LEARNERS if kind != "finished"]
 
@@ -52,6 +55,7 @@ class Drawn:
         self._values = {
             "pixels": drawn.integers(0, 256, (count, *SIZES["pixels"])).astype(np.uint8),
             "sentences": drawn.normal(size=(count, *SIZES["sentences"])).astype(np.float32),
+            "embeddings": drawn.normal(size=(count, *SIZES["embeddings"])).astype(np.float16),
         }
 
     def __len__(self) -> int:

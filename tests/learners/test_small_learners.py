@@ -128,6 +128,21 @@ def test_moving_averages_move_in_training_alone() -> None:
     assert network.reached.all()
 
 
+def test_a_text_cnn_answers_by_the_best_window_wherever_it_stands_and_refuses_images() -> None:
+    learner = parse_learner({"kind": "text_cnn", "filters": 2, "spans": [2], "dropout": 0.0})
+    network = learner.build(InputShape("embeddings", (8, 3)), 2, seed=1)
+    texts = torch.zeros(2, 8, 3)
+    texts[0, 1:3], texts[1, 5:7] = torch.eye(2, 3), torch.eye(2, 3)
+    first, moved = network.read({"embeddings": texts.half()})["logits", 0]
+    torch.testing.assert_close(first, moved)
+    filters = network.module.body[0].spans[0]
+    windows = [texts[0, at : at + 2].T for at in range(7)]
+    best = torch.stack([torch.relu((filters.weight * window).sum((1, 2)) + filters.bias) for window in windows]).amax(0)
+    torch.testing.assert_close(first, network.module.head(best))
+    with pytest.raises(UserError, match="images"):
+        learner.form(images=True)
+
+
 def test_a_distilled_set_counts_its_examples_labels_and_steps_alone() -> None:
     network = built(kind="distilled_set", examples=10)
     assert network.count_parameters().total == 10 * 784 + 10 * 10 + 3
@@ -151,6 +166,36 @@ def test_a_distilled_set_teaches_by_steps_of_gradient_descent_and_learns_through
     module.train()
     module(torch.randn(2, 5)).square().sum().backward()
     assert all(weight.grad.abs().sum() > 0 for weight in (module.inputs, module.targets, module.raw_step_sizes))
+
+
+@pytest.mark.parametrize("source", ["random", "mean", "nearest"])
+def test_real_examples_are_chosen_by_class_and_the_step_sizes_alone_are_trained(source: str) -> None:
+    learner = {"kind": "distilled_set", "source": source, "examples": 4, "network": {"kind": "mlp", "widths": [4]}}
+    network = parse_learner(learner).build(InputShape("sentences", (2,)), 2, seed=1)
+    vectors = torch.tensor([[0.0, 0.0], [1.0, 0.0], [5.0, 0.0], [0.0, 7.0], [0.0, 8.0], [0.0, 12.0]])
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    batches = [{"sentences": vectors[at], "labels": labels[at]} for at in (slice(0, 4), slice(4, 6))]
+    network.begin(lambda: batches)
+    found = network.module.inputs[0]
+    expected = {
+        "mean": [[2.0, 0.0], [0.0, 9.0]] * 2,
+        "nearest": [[1.0, 0.0], [0.0, 8.0], [0.0, 0.0], [0.0, 7.0]],
+    }
+    if source == "random":
+        assert set(map(tuple, found[0::2].tolist())) < set(map(tuple, vectors[:3].tolist()))
+        assert len({tuple(one) for one in found.tolist()}) == 4 and not found[1::2, 0].any()
+    else:
+        assert found.tolist() == expected[source]
+    trained = [name for name, weight in network.module.named_parameters() if weight.requires_grad]
+    assert trained == ["raw_step_sizes"]
+
+
+def test_too_few_real_examples_of_a_class_are_refused() -> None:
+    network = parse_learner(
+        {"kind": "distilled_set", "source": "random", "examples": 4, "network": {"kind": "mlp", "widths": [4]}}
+    ).build(InputShape("sentences", (2,)), 2, seed=1)
+    with pytest.raises(UserError, match="class 1"):
+        network.begin(lambda: [{"sentences": torch.zeros(3, 2), "labels": torch.tensor([0, 0, 1])}])
 
 
 def test_redrawn_first_weights_differ_from_batch_to_batch_and_hard_labels_stay() -> None:

@@ -25,7 +25,7 @@ VALUES = {
     "study": {
         "name": "images",
         "tasks": ["digits"],
-        "methods": ["teacher", "hard", "without_b", "ensemble", "tree", "pair"],
+        "methods": ["teacher", "hard", "without_b", "ensemble", "tree", "pair", "set"],
         "seeds": [1, 2],
     },
     "tasks": {
@@ -53,6 +53,12 @@ VALUES = {
         "hard": {"id": "2.0", "teacher": "none", "weights": {"hard": 1}},
         "without_b": {"id": "4.1", "weights": {"soft": 1}, "select": {"drop_classes": [1], "hold_out": 0.25}},
         "ensemble": {"id": "6.0", "teacher": {"of": "hard", "seeds": [1, 2], "weak": "accept"}, "weights": {"soft": 1}},
+        "set": {
+            "id": "8.0",
+            "teacher": "none",
+            "learner": {"kind": "distilled_set", "network": {"kind": "mlp", "widths": [8]}, "examples": 3},
+            "weights": {"hard": 1},
+        },
         "tree": {
             "id": "7.0",
             "learner": {"kind": "soft_tree", "depth": 3},
@@ -155,8 +161,11 @@ def test_trees_are_described_and_pictured(study: Study) -> None:
     shares = filters.query("row == 3")["heading"].str.removesuffix(" %").astype(int)
     assert len(filters) == 15 and shares.sum() == pytest.approx(100, abs=4)
     assert set(paths["column"]) == {0, 1, 2, 3, 4} and paths["image"].notna().sum() == 4 * paths["row"].nunique()
+    examples = read_frame(study, "distilled_examples")
+    assert set(examples["method"]) == {"set"} and len(examples) == 3
     plot(study)
     page = render(study).read_text()
+    assert "Distilled examples" in page
     assert "tree filters digits" in page and "digits: there is no dev set" in page
 
 

@@ -17,6 +17,7 @@ from internal_kd.files import read_json
 from internal_kd.params import merge
 from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
+from internal_kd.report.distilled import distilled_lines
 from internal_kd.report.results import StudyResults
 from internal_kd.report.trees import tree_lines
 from tiny_study import VALUES, make_encoder
@@ -24,7 +25,7 @@ from trained_study import make_all
 
 TREE = {"tree_soft": 1, "tree_balance": 0.1}
 STUDY = {
-    "study": {"methods": ["teacher", "words", "sentences", "perceptron"], "seeds": [1]},
+    "study": {"methods": ["teacher", "words", "sentences", "perceptron", "convolutions", "distilled"], "seeds": [1]},
     "defaults": {"learning_rate": 0.01},
     "methods": {
         "teacher": {"learning_rate": 1e-3},
@@ -33,6 +34,12 @@ STUDY = {
             "id": "7.1",
             "learner": {"kind": "soft_tree", "depth": 2, "features": "sentences"},
             "weights": TREE,
+        },
+        "convolutions": {"id": "7.3", "learner": {"kind": "text_cnn", "filters": 2}, "weights": {"soft": 1}},
+        "distilled": {
+            "id": "7.4",
+            "learner": {"kind": "distilled_set", "network": {"kind": "text_cnn", "filters": 2}, "examples": 2},
+            "weights": {"soft": 1},
         },
         "perceptron": {"id": "7.2", "learner": {"kind": "mlp", "widths": [4]}, "weights": {"soft": 1}},
     },
@@ -58,7 +65,7 @@ def run_of(study: Study, method: str) -> Run:
     return next(run for run in study.runs if run.method.name == method)
 
 
-@pytest.mark.parametrize("method", ["words", "sentences", "perceptron"])
+@pytest.mark.parametrize("method", ["words", "sentences", "perceptron", "convolutions", "distilled"])
 def test_it_is_trained_taught_and_scored_as_an_encoder_is(study: Study, method: str) -> None:
     run = run_of(study, method)
     record = read_json(run.marker)
@@ -78,6 +85,24 @@ def test_sentence_vectors_are_the_means_of_the_last_states(study: Study) -> None
     expected = (states * real).sum(1) / real.sum(1)
     found = EncodedTask(run.inputs.folder).split("dev").batch([0, 5])["sentences"]
     assert np.allclose(found.numpy(), expected.numpy(), atol=1e-5)
+
+
+def test_word_vectors_are_the_encoders_input_embeddings_with_zeros_after_the_text(study: Study) -> None:
+    from transformers import AutoModel
+
+    run = run_of(study, "convolutions")
+    tokens = EncodedTask(run.inputs.tokens.folder).texts("dev").batch([0, 5])
+    table = AutoModel.from_pretrained(run.reader.folder).get_input_embeddings().weight.detach()
+    expected = table[tokens["input_ids"]] * tokens["attention_mask"].unsqueeze(-1) / table.square().mean().sqrt()
+    found = EncodedTask(run.inputs.folder).split("dev").batch([0, 5])["embeddings"].float()
+    assert found.shape[1] == run.inputs.max_length and not found[:, expected.shape[1] :].any()
+    assert torch.allclose(found[:, : expected.shape[1]], expected, atol=5e-3)
+
+
+def test_a_distilled_text_is_told_by_the_nearest_words(study: Study) -> None:
+    lines = distilled_lines(StudyResults.read(study))
+    assert {line["method"] for line in lines} == {"distilled"} and [line["example"] for line in lines] == [0, 1]
+    assert all(len(line["words"].split()) > 1 and line["pixels"] is None and len(line["labels"]) == 2 for line in lines)
 
 
 def test_an_explanation_reads_as_words(study: Study) -> None:

@@ -1,7 +1,8 @@
-"""Examples of one size each on disk: the pixels of images, or an encoder's sentence vectors.
+"""Examples of one size each on disk: the pixels of images, or an encoder's word or sentence vectors.
 
 Each split has ``<split>.idx.npy`` and ``<split>.labels.npy`` as token ids do (inputs.py), and ``<split>.pixels.npy``
-(N, height, width, channels) uint8 or ``<split>.sentences.npy`` (N, width) float32.
+(N, height, width, channels) uint8, ``<split>.embeddings.npy`` (N, tokens, width) float16 or ``<split>.sentences.npy``
+(N, width) float32.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class DenseExamples:
         return len(self.idx)
 
     def batch(self, positions: np.ndarray | Sequence[int]) -> dict[str, Tensor]:
-        """Return a batch: ``pixels`` (B, height, width, channels) or ``sentences`` (B, width), labels and idx (B,)."""
+        """Return a batch: the values by the name of their form (B, ...), labels and idx (B,)."""
         import torch
 
         chosen = np.asarray(positions, dtype=np.int64)

@@ -5,7 +5,7 @@ label; or float32 value, NaN without), ``<split>.offsets.npy`` (int64, one more 
 (int32, the token ids of all examples in a row) and, if the encoder tells the two texts of a pair apart,
 ``<split>.types.npy`` (uint8, as long as ids). For tags an example is a window of a sentence, labels.npy is as long as
 ids.npy, and so is ``<split>.words.npy`` (int32): the number of the word whose first piece a token is, -1 for others.
-Pixels and sentence vectors are in dense.py. Every array is compared with its recorded SHA-256 once per process.
+Pixels and vectors are in dense.py. Every array is compared with its recorded SHA-256 once per process.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class EncodedTask:
     Attributes:
         info: the task's facts; with ``of`` as the parameters state them now.
         splits: names of the splits.
-        form: how examples are read: tokens, pixels or sentences.
+        form: how examples are read: tokens, pixels, embeddings or sentences.
         max_length: longest input, in tokens; of token ids alone, as the next two.
         pad_id: the padding token.
         tokenizer: what decides which ids a text becomes; see ``EncoderTokenizer.identity``.

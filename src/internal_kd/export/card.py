@@ -81,6 +81,7 @@ def _one_line(value: Any) -> Any:
 READS = {
     "pixels": '{"pixels": images}  # (B, height, width, channels) uint8',
     "tokens": '{"input_ids": ids, "attention_mask": mask}  # of the tokenizer in this folder',
+    "embeddings": '{"embeddings": vectors}  # (B, tokens, width), the encoder\'s input embeddings, root mean square 1',
     "sentences": '{"sentences": vectors}  # (B, width), the encoder\'s mean state over tokens',
 }
 

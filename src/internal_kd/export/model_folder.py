@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 VALUE_LABEL = "score"
-INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pixels", "sentences")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pixels", "sentences", "embeddings")
 # Largest difference of a logit, as a share of the largest one (of 1 where that is smaller). Dev predictions made under
 # bf16 autocast have its rounding (8 bits of mantissa) in every layer; in fp32 only the order of sums differs.
 TOLERANCES = {"fp32": 1e-3, "bf16": 1e-1}

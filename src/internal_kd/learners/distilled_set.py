@@ -8,6 +8,7 @@ these steps, how wrong is the network? The answer is differentiated through all 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from internal_kd.errors import UserError
 from internal_kd.learners.small_networks import FeedForward, SmallModule
 
 
@@ -23,16 +25,16 @@ class DistilledSet(SmallModule):
 
     Args:
         network: before its first step.
-        shape: of one example as the network's body reads it: (size,), or (channels, height, width) of an image.
         examples: of one step.
         steps: each with examples of its own, one after the other.
         epochs: times that all steps are gone through.
         step_size: of every step at the start.
+        source: of the examples: ``learned``, or what `begin` chooses of the training examples.
         soft: the labels are trained too; they may become negative, as in the authors' code.
         redraw: first weights are drawn again for every batch, so that the examples suit any of them.
 
     Attributes:
-        inputs: (steps, examples, *shape); a pixel of an ordinary image is between 0 and 1.
+        inputs: (steps, examples, *shape) as the network's body reads them; pixels of real images are between 0 and 1.
         targets: (steps, examples, C).
         raw_step_sizes: (epochs * steps,), before softplus.
     """
@@ -42,20 +44,20 @@ class DistilledSet(SmallModule):
     def __init__(
         self,
         network: FeedForward,
-        shape: tuple[int, ...],
         *,
         examples: int,
         steps: int,
         epochs: int,
         step_size: float,
+        source: str,
         soft: bool,
         redraw: bool,
     ) -> None:
         super().__init__()
-        self.epochs, self.redraw, self.features = epochs, redraw, network.features
+        self.epochs, self.redraw, self.source, self.features = epochs, redraw, source, network.features
         outputs = network.head.out_features
         targets = F.one_hot(torch.arange(examples) % outputs, outputs).float()
-        self.inputs = nn.Parameter(torch.randn(steps, examples, *shape))
+        self.inputs = nn.Parameter(torch.randn(steps, examples, *network.features.shape), source == "learned")
         self.targets = nn.Parameter(targets.repeat(steps, 1, 1), requires_grad=soft)
         self.raw_step_sizes = nn.Parameter(torch.full((epochs * steps,), math.log(math.expm1(step_size))))
         first = nn.Sequential(network.body, network.head).requires_grad_(False)
@@ -67,6 +69,43 @@ class DistilledSet(SmallModule):
         if self.training:
             return functional_call(self.head["first"], self.taught_weights(), (features,))
         return self.head["taught"](features)
+
+    @torch.no_grad()
+    def begin(self, batches: Callable[[], Iterable[tuple[Sequence[Tensor], Tensor]]]) -> None:
+        """Choose the examples among the real ones, unless they are learned.
+
+        Raises:
+            UserError: a class has fewer examples than are asked for.
+        """
+        if self.source == "learned":
+            return
+        classes, slots = self.targets.shape[-1], self.targets.argmax(dim=-1).flatten()
+        means, most = self._means(batches, classes), -(-len(slots) // classes)
+        best = [(torch.empty(0), mean.new_empty(0, *mean.shape)) for mean in means]
+        for given, labels in batches():
+            features = self.features(*given)
+            for number, (scores, kept) in enumerate(best):
+                own = features[labels == number]
+                lower = (
+                    (own - means[number]).flatten(1).norm(dim=1) if self.source == "nearest" else torch.rand(len(own))
+                )
+                scores, kept = torch.cat([scores, lower]), torch.cat([kept, own])
+                first = scores.argsort()[:most]
+                best[number] = scores[first], kept[first]
+        turns = [int((slots[:place] == number).sum()) for place, number in enumerate(slots)]
+        for place, (number, turn) in enumerate(zip(slots.tolist(), turns, strict=True)):
+            if turn >= len(best[number][1]):
+                raise UserError(f"learner.examples: class {number} has too few training examples; ask for fewer")
+            chosen = means[number] if self.source == "mean" else best[number][1][turn]
+            self.inputs.flatten(0, 1)[place] = chosen
+
+    def _means(self, batches: Callable[[], Iterable[tuple[Sequence[Tensor], Tensor]]], classes: int) -> Tensor:
+        """Return the mean of every class's examples, (C, *shape)."""
+        sums, counts = self.inputs.new_zeros(classes, *self.inputs.shape[2:]), self.inputs.new_zeros(classes)
+        for given, labels in batches():
+            sums.index_add_(0, labels, self.features(*given))
+            counts += torch.bincount(labels, minlength=classes)
+        return sums / counts.clamp_min(1).view(-1, *[1] * (sums.ndim - 1))
 
     def train(self, mode: bool = True) -> DistilledSet:
         """Set the mode; the network for eval mode is taught by the examples as they are now."""
@@ -84,7 +123,7 @@ class DistilledSet(SmallModule):
         if self.training and self.redraw:
             network = deepcopy(network)
             for part in network.modules():
-                if isinstance(part, nn.Linear | nn.Conv2d):
+                if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d):
                     part.reset_parameters()
         weights = {name: weight.detach().clone().requires_grad_() for name, weight in network.named_parameters()}
         course = [pair for _ in range(self.epochs) for pair in zip(self.inputs, self.targets, strict=True)]

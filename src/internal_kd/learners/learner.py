@@ -21,7 +21,7 @@ B examples, n tokens (padding included), C columns of logits, D width, H heads, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 Wanted: TypeAlias = frozenset[tuple[str, int]]
 Captured: TypeAlias = "dict[tuple[str, int], Tensor]"
 # How a task's examples are read.
-Form = Literal["tokens", "pixels", "sentences"]
+Form = Literal["tokens", "pixels", "sentences", "embeddings"]
 
 LOGITS: Wanted = frozenset({("logits", 0)})
 # The lowest layer that each kind has.
@@ -70,6 +70,7 @@ LEARNERS: Registry[str] = Registry(
         "finished": "internal_kd.learners.finished:FinishedModel",
         "mlp": "internal_kd.learners.small:MLPLearner",
         "cnn": "internal_kd.learners.small:CNNLearner",
+        "text_cnn": "internal_kd.learners.small:TextCNNLearner",
         "soft_tree": "internal_kd.learners.small:SoftTreeLearner",
         "distilled_set": "internal_kd.learners.small:DistilledSetLearner",
         "pair": "internal_kd.learners.pair:PairLearner",
@@ -103,8 +104,9 @@ class InputShape:
     """What one example is to a learner that starts from nothing.
 
     Attributes:
-        form: ``pixels``, ``sentences`` or ``tokens``.
-        size: (height, width, channels) of an image, (width,) of a sentence vector, (vocabulary,) of token ids.
+        form: ``pixels``, ``sentences``, ``embeddings`` or ``tokens``.
+        size: (height, width, channels) of an image, (width,) of a sentence vector, (tokens, width) of word vectors,
+            (vocabulary,) of token ids.
     """
 
     form: Form
@@ -182,6 +184,9 @@ class Network(ABC):
     @abstractmethod
     def count_parameters(self) -> ParameterCount:
         """Count parameters without the classification head."""
+
+    def begin(self, batches: Callable[[], Iterable[Mapping[str, Tensor]]]) -> None:  # noqa: B027
+        """See the training examples, batch by batch and as often as it calls, before training; most do not look."""
 
     def constrain(self) -> None:  # noqa: B027
         """Put weights back into their limits after a step; most networks have none."""

@@ -1,7 +1,7 @@
-"""Learners that start from nothing: a perceptron, a convolutional network, a soft decision tree.
+"""Learners that start from nothing: a perceptron, convolutional networks, a soft decision tree, a distilled set.
 
-They read images as pixels, and texts as the words that occur in them or as the encoder's sentence vectors. They have no
-layers to compare. Importing this module imports no torch.
+They read images as pixels, and texts as the words that occur in them, as the encoder's word vectors in a row or as its
+sentence vectors. They have no layers to compare. Importing this module imports no torch.
 """
 
 from __future__ import annotations
@@ -199,6 +199,42 @@ class CNNLearner(SmallLearner):
         return cnn(inputs, self.channels, self.dense, outputs, self.dropout)
 
 
+class TextCNNLearner(SmallLearner):
+    """A convolutional network over the encoder's frozen word vectors (Kim 2014): the largest answer of each filter.
+
+    It reads the encoder's input embeddings, scaled to a root mean square of 1, zeros after the last token.
+
+    Attributes:
+        filters: of each span.
+        spans: neighbouring tokens that a filter reads.
+        dropout: of the filters' answers.
+    """
+
+    kind: Literal["text_cnn"] = "text_cnn"
+    filters: Count = Field(100, description="of each span")
+    spans: Annotated[tuple[Count, ...], Field(min_length=1, max_length=10)] = Field(
+        (3, 4, 5), description="neighbouring tokens that a filter reads"
+    )
+    dropout: Annotated[Share, Field(lt=1)] = Field(0.0, description="of the filters' answers")
+
+    @property
+    def short_name(self) -> str:
+        """Return ``textcnn100``."""
+        return f"textcnn{self.filters}"
+
+    def form(self, images: bool) -> Form:
+        """Return ``embeddings``; images are refused."""
+        if images:
+            raise UserError("kind: a text_cnn reads texts, and this is a task of images; choose a cnn or an mlp")
+        return "embeddings"
+
+    def module(self, inputs: InputShape, outputs: int) -> FeedForward:
+        """Return the torch module."""
+        from internal_kd.learners.small_networks import text_cnn
+
+        return text_cnn(inputs, self.filters, self.spans, outputs, self.dropout)
+
+
 class SoftTreeLearner(ReadsTexts):
     """A soft binary decision tree (Frosst and Hinton 2017): each inner node is one filter, each leaf one distribution.
 
@@ -234,7 +270,9 @@ class DistilledSetLearner(SmallLearner):
     teach. Train it in fp32, without weight decay.
 
     Attributes:
-        network: who is taught, a cnn or an mlp.
+        network: who is taught, a cnn, a text_cnn or an mlp.
+        source: of the examples. ``learned`` ones start as noise; ``random`` real ones, ``mean`` ones of each class and
+            the real ones ``nearest`` to that mean stay as they are, and the sizes of the steps alone are trained.
         examples: of one step; the first has the first class, and so on.
         steps: each with examples of its own, one after the other.
         epochs: times that all steps are gone through.
@@ -249,8 +287,12 @@ class DistilledSetLearner(SmallLearner):
     """
 
     kind: Literal["distilled_set"] = "distilled_set"
-    network: Annotated[CNNLearner | MLPLearner, Field(discriminator="kind")] = Field(
-        CNNLearner(channels=(6, 16), dense=84), description="who is taught: `{kind: cnn, ...}` or `{kind: mlp, ...}`"
+    network: Annotated[CNNLearner | TextCNNLearner | MLPLearner, Field(discriminator="kind")] = Field(
+        CNNLearner(channels=(6, 16), dense=84), description="who is taught: `{kind: cnn, ...}`, a text_cnn or an mlp"
+    )
+    source: Literal["learned", "random", "mean", "nearest"] = Field(
+        "learned",
+        description="of the examples; real ones at random, class means or the nearest to them stay as they are",
     )
     examples: Count = Field(10, description="synthetic examples of one step")
     steps: Count = Field(1, description="each with examples of its own, one after the other")
@@ -261,8 +303,8 @@ class DistilledSetLearner(SmallLearner):
 
     @property
     def short_name(self) -> str:
-        """Return ``set10``, the number of examples in all."""
-        return f"set{self.examples * self.steps}"
+        """Return ``set10``, the number of examples in all, and their source."""
+        return f"set{self.examples * self.steps}{'' if self.source == 'learned' else self.source}"
 
     def identity(self) -> dict[str, Any]:
         """Return its kind, the network's identity and the fields that are not defaults."""
@@ -276,9 +318,8 @@ class DistilledSetLearner(SmallLearner):
         """Return the torch module."""
         from internal_kd.learners.distilled_set import DistilledSet
 
-        example = (*inputs.size[2:], *inputs.size[:2]) if self.network.kind == "cnn" else (inputs.features,)
         return DistilledSet(
-            self.network.module(inputs, outputs), example, examples=self.examples, steps=self.steps,
-            epochs=self.epochs, step_size=self.step_size, soft=self.labels == "soft",
+            self.network.module(inputs, outputs), examples=self.examples, steps=self.steps, epochs=self.epochs,
+            step_size=self.step_size, source=self.source, soft=self.labels == "soft" and self.source == "learned",
             redraw=self.first_weights == "redrawn",
         )  # fmt: skip

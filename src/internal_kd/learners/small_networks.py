@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -27,24 +28,35 @@ from internal_kd.learners.learner import (
 
 WEIGHTS = "model.safetensors"
 # What a network takes of a batch, by the form of its inputs.
-TAKES = {"pixels": ("pixels",), "sentences": ("sentences",), "tokens": ("input_ids", "attention_mask")}
+TAKES = {
+    "pixels": ("pixels",),
+    "sentences": ("sentences",),
+    "embeddings": ("embeddings",),
+    "tokens": ("input_ids", "attention_mask"),
+}
 
 
 class Features(nn.Module):
-    """One example as numbers: pixels between 0 and 1, sentence vectors as they are, or which words occur.
+    """One example as numbers: pixels between 0 and 1, vectors as they are, or which words occur.
 
-    ``forward`` takes pixels (B, height, width, channels) uint8, or vectors (B, D), or token ids and mask (B, n); it
-    returns (B, size), for images that are not flattened (B, channels, height, width).
+    ``forward`` takes pixels (B, height, width, channels) uint8, or sentence vectors (B, D), or word vectors (B, n, D),
+    or token ids and mask (B, n); it returns (B, *shape).
+
+    Attributes:
+        shape: (features,), of images that are not flattened (channels, height, width), of word vectors (n, D).
     """
 
     def __init__(self, inputs: InputShape, *, flat: bool = True) -> None:
         super().__init__()
         self.form, self.size, self.flat = inputs.form, inputs.size, flat
+        self.shape: tuple[int, ...] = (inputs.features,) if flat else inputs.size
+        if inputs.form == "pixels" and not flat:
+            self.shape = (*inputs.size[2:], *inputs.size[:2])
 
     def forward(self, first: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the features of a batch."""
-        if self.form == "sentences":
-            return first
+        if self.form in ("sentences", "embeddings"):
+            return first.float()
         if self.form == "tokens":
             assert mask is not None
             occurs = torch.zeros(first.shape[0], self.size[0], device=first.device)
@@ -61,6 +73,9 @@ class SmallModule(nn.Module):
     def hand_out(self, given: Sequence[Tensor], wanted: Wanted) -> Captured:
         """Return what is asked for of a batch; a plain network has logits alone."""
         return {("logits", 0): self(*given)}
+
+    def begin(self, batches: Callable[[], Iterable[tuple[Sequence[Tensor], Tensor]]]) -> None:
+        """See what the network reads of the training examples and their labels (B,), before training."""
 
     def constrain(self) -> None:
         """Put the weights back into their limits after a step."""
@@ -80,10 +95,11 @@ class FeedForward(SmallModule):
         max_norm: of the weights into a unit of the body's linear layers; None: no limit.
     """
 
+    features: Features
     head: nn.Linear
 
     def __init__(
-        self, features: nn.Module, body: nn.Module, width: int, outputs: int, max_norm: float | None = None
+        self, features: Features, body: nn.Module, width: int, outputs: int, max_norm: float | None = None
     ) -> None:
         super().__init__()
         self.features, self.body, self.head = features, body, nn.Linear(width, outputs)
@@ -129,6 +145,24 @@ def cnn(inputs: InputShape, channels: Sequence[int], dense: int, outputs: int, d
     return FeedForward(Features(inputs, flat=False), nn.Sequential(*parts), dense, outputs)
 
 
+class _Convolutions(nn.Module):
+    """Filters over every few neighbouring word vectors (B, n, D); the largest answer of each, (B, spans * filters)."""
+
+    def __init__(self, width: int, filters: int, spans: Sequence[int]) -> None:
+        super().__init__()
+        self.spans = nn.ModuleList([nn.Conv1d(width, filters, span, padding=span // 2) for span in spans])
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return the answers of a batch."""
+        return torch.cat([F.relu(span(vectors.transpose(1, 2))).amax(dim=-1) for span in self.spans], dim=1)
+
+
+def text_cnn(inputs: InputShape, filters: int, spans: Sequence[int], outputs: int, dropout: float) -> FeedForward:
+    """Return a convolutional network for texts; arguments as `TextCNNLearner`'s."""
+    body = nn.Sequential(_Convolutions(inputs.size[1], filters, spans), nn.Dropout(dropout))
+    return FeedForward(Features(inputs, flat=False), body, filters * len(spans), outputs)
+
+
 class SmallNetwork(Network):
     """A network without layers that others could compare with.
 
@@ -151,6 +185,11 @@ class SmallNetwork(Network):
         """Return what is asked for, as `Network.read` describes."""
         check_wanted(wanted, 0, self.hands_out, f"a {self.described['kind']}")
         return self.module.hand_out([batch[name] for name in TAKES[self.inputs.form]], wanted)
+
+    def begin(self, batches: Callable[[], Iterable[Mapping[str, Tensor]]]) -> None:
+        """Show the module the training examples, as `Network.begin` describes."""
+        takes = TAKES[self.inputs.form]
+        self.module.begin(lambda: (([batch[name] for name in takes], batch["labels"]) for batch in batches()))
 
     def constrain(self) -> None:
         """Put the weights back into their limits after a step."""

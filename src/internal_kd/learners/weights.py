@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import nn
@@ -215,6 +216,15 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def word_vectors(folder: Path) -> np.ndarray:
+    """Return an encoder's input embeddings (V, D), scaled to a root mean square of 1."""
+    from internal_kd.learners.encoder import EncoderLearner
+
+    network = EncoderLearner().build(folder, 2, seed=0)
+    table: torch.Tensor = network.module.base_model.get_input_embeddings().weight.detach()  # type: ignore[operator,union-attr]
+    return (table / table.square().mean().sqrt()).numpy()
 
 
 @contextmanager

@@ -173,7 +173,7 @@ class Encoder(Artefact):
 
 @dataclass(frozen=True)
 class Inputs(Artefact):
-    """A task's examples as a learner reads them: token ids of an encoder, its sentence vectors, or pixels.
+    """A task's examples as a learner reads them: token ids of an encoder, its word or sentence vectors, or pixels.
 
     Pixels have no encoder, and no longest length.
     """
@@ -191,11 +191,11 @@ class Inputs(Artefact):
         return length if self.form == "tokens" else {"form": self.form, **length}
 
     def reads(self) -> dict[str, Artefact]:
-        """Return the examples, the encoder and, for sentence vectors, the token ids."""
+        """Return the examples, the encoder and, for its vectors, the token ids."""
         read: dict[str, Artefact] = {"data": self.data}
         if self.encoder is not None:
             read["encoder"] = self.encoder
-        return read | ({"tokens": self.tokens} if self.form == "sentences" else {})
+        return read | ({"tokens": self.tokens} if self.form in ("sentences", "embeddings") else {})
 
     @property
     def tokens(self) -> Inputs:

@@ -120,6 +120,8 @@ SCHEMAS: dict[str, dict[str, str]] = {
     ),
     # Of one tree a task: panels of its upper filters, and of the way of some examples to their leaves.
     "tree_pictures": _columns("task ROW AXES seed picture row column heading image words"),
+    # The examples of every distilled set, first seed: each an image, or the nearest words. ``answer``: its label.
+    "distilled_examples": _columns("task ROW AXES seed step:Int64 example:Int64 label words answer:object image"),
     # What a reader must know before anything else.
     "warnings": _columns("task ROW AXES title kind seeds:str text"),
     "claims": _columns("paper claim_id source claim status rule verdict evidence needed"),
@@ -188,12 +190,16 @@ def frame_of(study: Study, name: str, lines: Iterable[Mapping[str, Any]]) -> pd.
 
 
 def write_frame(study: Study, name: str, frame: pd.DataFrame) -> Path:
-    """Write a frame as Parquet and, unless it has texts of the data, as ``tables/<name>.csv``; returns the former."""
+    """Write a frame as Parquet and, unless it has texts of the data, its plain columns as ``tables/<name>.csv``.
+
+    Returns the path of the Parquet file.
+    """
     path = frames_folder(study) / f"{name}.parquet"
     with replacing(path) as temporary:
         frame.to_parquet(temporary, index=False)
     if name not in WITH_TEXTS:
-        write_text(tables_folder(study) / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+        plain = frame.drop(columns=[column for column, kind in columns_of(study, name).items() if kind == OBJECT])
+        write_text(tables_folder(study) / f"{name}.csv", plain.to_csv(index=False, lineterminator="\n"))
     return path
 
 

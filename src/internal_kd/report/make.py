@@ -75,6 +75,7 @@ def evaluate(study: Study) -> Path:
     """Read every finished run once and write all tables; returns the path of ``tables/main.csv``."""
     from internal_kd.report import comparing, scoring, shifts
     from internal_kd.report.claims import claim_lines
+    from internal_kd.report.distilled import distilled_lines
     from internal_kd.report.measures import Measures
     from internal_kd.report.paper_setting import papers_of, published_lines
     from internal_kd.report.peers import peer_lines
@@ -107,6 +108,7 @@ def evaluate(study: Study) -> Path:
         "ensembles": shifts.ensemble_lines(results),
         "peers": peer_lines(results),
         **tree_lines(results),
+        "distilled_examples": distilled_lines(results),
     }
     frames = {name: frame_of(study, name, lines[name]) for name in EVALUATED if name in lines}
     measures = Measures(results, beside, lambda name: frames[name] if name in frames else read_or_empty(study, name))

@@ -123,7 +123,7 @@ def _main(frames: StudyFrames) -> Shown:
 
 
 def _figures(frames: StudyFrames, *, answered: bool) -> dict[str, Any]:
-    """Return the figures that have something to show, by name; sweeps, attention and trees as lists."""
+    """Return the figures that have something to show, by name; those that there are several of as lists."""
     study, attention = frames.study, frames.measured("attention")
     has = {
         "forest": answered,
@@ -142,6 +142,9 @@ def _figures(frames: StudyFrames, *, answered: bool) -> dict[str, Any]:
             _figure(study, f"tree_{picture}_{task}")
             for task in dict.fromkeys(frames["tree_pictures"]["task"])
             for picture in TREE_PICTURES
+        ],
+        "distilled": [
+            _figure(study, f"distilled_{task}") for task in dict.fromkeys(frames["distilled_examples"]["task"])
         ],
     }
 

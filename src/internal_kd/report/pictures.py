@@ -1,10 +1,10 @@
-"""Figures made of images: attention as heat maps, and soft decision trees."""
+"""Figures made of images: attention as heat maps, soft decision trees, and distilled examples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from textwrap import shorten
+from textwrap import fill, shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,8 @@ SEQUENTIAL, DIVERGING = "magma_r", "PuOr_r"
 SIGNED = 0.1
 LONGEST_TOKEN = 12
 TREE_PICTURES = ("filters", "paths")
+# Distilled examples that are shown.
+MOST_EXAMPLES = 20
 
 
 def pictures_of(study: Study) -> dict[str, Callable[[StudyFrames], Figure]]:
@@ -39,6 +41,8 @@ def pictures_of(study: Study) -> dict[str, Callable[[StudyFrames], Figure]]:
         found |= {
             f"tree_{picture}_{task}": partial(tree_figure, picture=picture, task=task) for picture in TREE_PICTURES
         }
+    for task in dict.fromkeys(run.task for run in study.runs if run.method.learner.kind == "distilled_set"):
+        found |= {f"distilled_{task}": partial(distilled_figure, task=task)}
     return found
 
 
@@ -161,4 +165,30 @@ def tree_figure(frames: StudyFrames, picture: str, task: str) -> Figure:
         else:
             largest = float(np.abs(image).max()) or 1.0
             axis.imshow(image, cmap=DIVERGING, vmin=-largest, vmax=largest)
+    return figure
+
+
+def distilled_figure(frames: StudyFrames, task: str) -> Figure:
+    """Draw the examples of the first row with a distilled set, below each its label: a bar for every class."""
+    lines = frames["distilled_examples"]
+    lines = lines[lines["task"] == task]
+    if lines.empty:
+        return nothing_to_draw("no distilled set's weights are here")
+    lines = lines[lines["method"] == lines["method"].iloc[0]][:MOST_EXAMPLES]
+    columns, width = (10, 0.75) if lines["image"].notna().all() else (3, 2.2)
+    columns = min(columns, len(lines))
+    rows = -(-len(lines) // columns)
+    figure, axes = panels(2 * rows, columns, width, 0.8)
+    for axis in axes:
+        axis.axis("off")
+    for place, line in enumerate(lines.to_dict("records")):
+        above = 2 * (place // columns) * columns + place % columns
+        if line["image"] is not None:
+            axes[above].imshow(np.stack(line["image"]), cmap="gray_r")
+        else:
+            axes[above].text(0.5, 0.5, fill(line["words"], 36), ha="center", va="center", fontsize=5)
+        label = axes[above + columns]
+        label.bar(range(len(line["answer"])), line["answer"], color="0.4")
+        label.axhline(0, color="0.7", linewidth=0.5)
+        label.set_title(line["label"].split(",")[0], fontsize=6, pad=2)
     return figure

@@ -1,4 +1,4 @@
-"""Make a task's inputs: token ids of an encoder's tokenizer, its sentence vectors, or the pixels of images."""
+"""Make a task's inputs: token ids of an encoder's tokenizer, its word or sentence vectors, or the pixels of images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    import torch
 
     from internal_kd.data.examples import TaskOnDisk
     from internal_kd.plan.artefacts import Encoder, Inputs
@@ -32,7 +33,7 @@ def encode_task(inputs: Inputs) -> None:
     from internal_kd.files import staging_folder
 
     task = read_task(inputs.data)
-    write = {"tokens": _tokens, "pixels": _pixels, "sentences": _sentences}[inputs.form]
+    write = {"tokens": _tokens, "pixels": _pixels, "sentences": _vectors, "embeddings": _vectors}[inputs.form]
     with staging_folder(inputs.folder) as staged:
         facts = write(inputs, task, staged)
         common = {"task": task.info.to_json(), "data_sha256": task.sha256}
@@ -75,22 +76,41 @@ def _pixels(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
     return {"form": "pixels", "size": size, "splits": splits}
 
 
-def _sentences(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
+def _vectors(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
+    """Write what an encoder makes of the token ids: a vector a sentence, or one a token."""
     import numpy as np
 
     from internal_kd.data.dense import write_dense
     from internal_kd.data.inputs import EncodedTask
 
     tokens = EncodedTask(inputs.tokens.folder)
-    splits, width = {}, 0
-    read = _mean_states(inputs)
+    read = _mean_states(inputs) if inputs.form == "sentences" else _word_vectors(inputs)
+    splits: dict[str, Any] = {}
+    size: list[int] = []
     for split in tokens.splits:
         examples = tokens.texts(split)
         starts = range(0, len(examples), _AT_ONCE)
         vectors = np.concatenate([read(examples.batch(range(s, min(s + _AT_ONCE, len(examples))))) for s in starts])
-        splits[split] = write_dense(folder, split, "sentences", examples.idx, examples.labels, vectors)
-        width = vectors.shape[1]
-    return {"form": "sentences", "size": [width], "splits": splits}
+        splits[split] = write_dense(folder, split, inputs.form, examples.idx, examples.labels, vectors)
+        size = list(vectors.shape[1:])
+    return {"form": inputs.form, "size": size, "splits": splits}
+
+
+def _word_vectors(inputs: Inputs) -> Any:
+    """Return a function from a batch of token ids to word vectors (B, max_length, D), fp16, zeros where none is."""
+    import numpy as np
+
+    from internal_kd.learners.weights import word_vectors
+    from internal_kd.plan.store import verified_folder
+
+    assert inputs.encoder is not None
+    table = word_vectors(verified_folder(inputs.encoder)).astype(np.float16)
+
+    def read(batch: dict[str, torch.Tensor]) -> np.ndarray:
+        vectors = table[batch["input_ids"].numpy()] * batch["attention_mask"].numpy()[..., None].astype(np.float16)
+        return np.pad(vectors, ((0, 0), (0, inputs.max_length - vectors.shape[1]), (0, 0)))
+
+    return read
 
 
 def _mean_states(inputs: Inputs) -> Any:

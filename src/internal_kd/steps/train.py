@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from internal_kd.tasks.info import TaskInfo
 
 
+# Training examples that a network sees at a time before its first step.
+_AT_ONCE = 1000
+
+
 def initialize_student(first: FirstWeights) -> None:
     """Write ``work/initial/...``: of the pre-trained encoder without a head, of a run with its pooler and head.
 
@@ -69,6 +73,7 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
     from internal_kd.distillation.hardware import choose_hardware
     from internal_kd.distillation.loop import train
     from internal_kd.distillation.loss import DistillationLoss
+    from internal_kd.learners.weights import seeded
     from internal_kd.steps.run_folder import DevSet, JobRecord, write_run
 
     job, settings = JobRecord(run), run.method.settings
@@ -82,6 +87,11 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
         write_run(run, network, dev, hardware, None, job, keep_model=keep_model)
         return
     positions, held_out = training_positions(originals, settings.select, info.labels)
+    labelled = positions[originals.labelled[positions]]
+    with seeded(run.seed):
+        network.begin(
+            lambda: (originals.batch(labelled[at : at + _AT_ONCE]) for at in range(0, len(labelled), _AT_ONCE))
+        )
     copies = copies_of(settings.select.masked_copies, settings.select.masked_share)
     examples, (positions,) = with_copies(originals, run.inputs, [(positions, copies)])
     terms = _terms(run, network, info)
