@@ -54,7 +54,7 @@ VALUES = {
         "without_b": {"id": "4.1", "weights": {"soft": 1}, "select": {"drop_classes": [1], "hold_out": 0.25}},
         "ensemble": {"id": "6.0", "teacher": {"of": "hard", "seeds": [1, 2], "weak": "accept"}, "weights": {"soft": 1}},
         "set": {
-            "id": "8.0",
+            "id": "9.0",
             "teacher": "none",
             "learner": {"kind": "distilled_set", "network": {"kind": "mlp", "widths": [8]}, "examples": 3},
             "weights": {"hard": 1},
