@@ -87,6 +87,45 @@ def test_several_answers_are_votes(tmp_path: Path) -> None:
     assert found.report.contradicting == 1 and found.report.repeated == 1
 
 
+def numbers(form: str, **changes: Any) -> dict[str, Any]:
+    given = {tag: [0.1, 0.1, 0.1] for tag in LABELS} | {"B-SPECIES": [0.6, 0.1, 0.1], "O": [0.1, 0.6, 0.6]} | changes
+    return {"tokens": TOKENS[1], form: {tag: value for tag, value in given.items() if value is not None}}
+
+
+def test_numbers_are_taken_as_they_are_and_averaged_as_votes(tmp_path: Path) -> None:
+    given, _ = aligned(tmp_path, "logits.jsonl", lines(numbers("logits")))
+    assert given.logits[0].tolist() == pytest.approx([0.1, 0.1, 0.1, 0.6, 0.1])
+    assert given.report.forms == {"logits": 1}
+    shares, _ = aligned(tmp_path, "shares.jsonl", lines(numbers("probabilities")))
+    assert np.exp(shares.logits[1]).tolist() == pytest.approx([0.6, 0.1, 0.1, 0.1, 0.1])
+    sure = numbers("probabilities", **{"B-HABITAT": None, "B-SPECIES": [0.7, 0.2, 0.2]})
+    both, _ = aligned(tmp_path, "both.jsonl", lines(sure, numbers("probabilities")))
+    assert np.exp(both.logits[0]).tolist() == pytest.approx([0.1, 0.05, 0.1, 0.65, 0.1], rel=1e-4)
+    assert both.report.contradicting == 1
+
+
+def test_numbers_need_the_words_of_the_task(tmp_path: Path) -> None:
+    others = {"tokens": ["Newts", "swim."], "logits": {"O": [1.0, 1.0], "B-SPECIES": [2.0, 0.0]}}
+    found, repairs = aligned(tmp_path, "a.jsonl", lines(others, numbers("logits") | {"tokens": TOKENS[1]}))
+    assert repairs.counts == {"numbers for other words": 1} and found.report.covered == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        (numbers("logits", O=[1.0]), "3 numbers"),
+        (numbers("logits", O=["a", "b", "c"]), "finite number"),
+        (numbers("logits", O=[[1], 1, 1]), "finite number"),
+        (numbers("probabilities", O=[1.0, 1.0, 1.0]), "sum to 1.9"),
+        (numbers("logits", **{"B-SPECEIS": [1, 1, 1]}), "B-SPECIES"),
+        ({"tokens": TOKENS[1], "logits": [1, 2]}, "an object of lists"),
+    ],
+)
+def test_numbers_that_cannot_be_used_are_refused(tmp_path: Path, row: dict[str, Any], names: str) -> None:
+    with pytest.raises(UserError, match=names):
+        aligned(tmp_path, "a.jsonl", lines(row))
+
+
 def test_what_does_not_fit_is_counted(tmp_path: Path) -> None:
     rows = [
         {"text": "Newts swim.", "entities": [{"text": "Newt", "type": "SPECIES"}, {"text": "New", "type": "SPECIES"}]},

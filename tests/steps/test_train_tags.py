@@ -19,6 +19,7 @@ import tiny_study
 from internal_kd.checksums import sha256_file
 from internal_kd.distillation.loss import DistillationLoss
 from internal_kd.errors import Interrupted, UserError
+from internal_kd.export.answers import export_answers
 from internal_kd.files import read_json
 from internal_kd.generator import generate
 from internal_kd.params import merge
@@ -134,6 +135,19 @@ def test_every_form_of_the_same_answers_ends_in_the_same_training():
         weights.append(load_file(run.folder / "model/model.safetensors"))
     for other in weights[1:]:
         assert all((weights[0][name] == other[name]).all() for name in other)
+
+
+def test_a_student_of_a_runs_answers_learns_what_a_student_of_the_run_learns():
+    study = plan(study={"methods": ["teacher", "soft"]})
+    teacher, soft = run_of(study, "teacher"), run_of(study, "soft")
+    make(soft)
+    assert export_answers(teacher, Path("logits.jsonl")) == len(sentences("train"))
+    changes = {"from_file": {"teacher": {"answers": "logits.jsonl"}}}
+    learned = run_of(plan(study={"methods": ["from_file"]}, methods=changes), "from_file")
+    make(learned)
+    ours, theirs = (pd.read_parquet(run.folder / "predictions.parquet") for run in (learned, soft))
+    assert np.abs(ours.to_numpy() - theirs.to_numpy()).max() < 1e-3
+    assert read_json(learned.marker)["scores"] == read_json(soft.marker)["scores"]
 
 
 def test_sentences_without_an_answer_are_not_trained_on(capsys):

@@ -1,29 +1,33 @@
-"""Answers to sentences: tags or entities of a file, matched with a task's words.
+"""Answers to sentences: tags, entities or numbers of a file, matched with a task's words.
 
-A row is a sentence in a form of sentences.py: words in a table, tokens with tags, a text with spans or entities. It
-is about the sentence of the task that has the same characters, spaces left aside, so how either side cuts words does
-not matter. Several answers to a sentence are votes, and their shares are what a student learns. One answer alone has
-0.9 of each word, as a label of a class has (answer_forms.py).
+A row is a sentence in a form of sentences.py: words in a table, tokens with tags, a text with spans or entities. Or it
+has ``tokens`` and ``logits`` or ``probabilities``, an object with a list for each tag, as long as the sentence. It is
+about the sentence of the task that has the same characters, spaces left aside, so how either side cuts words does not
+matter; numbers need the task's own words. Several answers to a sentence are votes, and their mean is what a student
+learns. A tag has 0.9 of its word, as a label of a class has (answer_forms.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from internal_kd.data.answer_forms import LABEL_SMOOTHING
-from internal_kd.data.answers_match import AnswersReport, FileAnswers
+from internal_kd.data.answer_forms import LABEL_SMOOTHING, LEAST_PROBABILITY, SUM_TOLERANCE
+from internal_kd.data.answers_match import AnswersReport, FileAnswers, alike, mean_of_votes
+from internal_kd.data.cells import named_type, text_value
 from internal_kd.data.repairs import Repairs
 from internal_kd.data.sentences import Occurrences, Sentence, read_sentences
-from internal_kd.data.tables import columns_of, shown
+from internal_kd.data.tables import columns_of, rows_of, shown
 from internal_kd.data.word_tables import ENDINGS
-from internal_kd.errors import UserError
-from internal_kd.tasks.tags import spans_of, tags_of_spans, types_of, word_id
+from internal_kd.errors import UserError, nearest
+from internal_kd.tasks.tags import spans_of, tags_of_spans, to_bio, types_of, word_id
 
 TOKENS, TEXTS = ("tokens", "words"), ("text", "text_a", "sentence")
+LOGITS, PROBABILITIES = "logits", "probabilities"
 TAGS, ENTITIES = ("tags", "ner_tags", "labels", "label"), ("entities", "spans", "label")
 
 
@@ -43,8 +47,55 @@ def read_tagged_answers(
     Raises:
         UserError: the file cannot be read, has no such columns, or classes in the place of tags.
     """
-    text, label = _columns(path)
+    if path.suffix.lower() in ENDINGS:
+        text, label = "", ""
+    else:
+        found = columns_of(path)
+        text, label = _columns(path, found)
+        if label in (LOGITS, PROBABILITIES):
+            return list(_with_numbers(path, text, label, labels))
     return read_sentences(path, text, label, types=types_of(labels), repairs=repairs, occurrences=occurrences)
+
+
+def _with_numbers(path: Path, text: str, label: str, labels: Sequence[str]) -> Iterator[Sentence]:
+    """Yield sentences with numbers for every tag of every word."""
+    for place, (tokens, answer) in rows_of(path, [text, label]):
+        words = [text_value(token, path, place, text) for token in tokens or ()]
+        if not isinstance(answer, Mapping) or not answer:
+            raise UserError(
+                f"{path} {place}: column {label!r} is {named_type(answer)}; give an object of lists, by tag"
+            )
+        if unknown := [tag for tag in answer if tag not in labels]:
+            raise UserError(
+                f"{path} {place}: {unknown[0][:40]!r} is not a tag of the task ({shown(labels)})"
+                f"{nearest(unknown[0], list(labels))}; correct or remove it"
+            )
+        if odd := [tag for tag, own in answer.items() if not isinstance(own, list) or len(own) != len(words)]:
+            raise UserError(f"{path} {place}: {label} of {odd[0]!r} are not {len(words)} numbers, one for each word")
+        logits = _logits_of(answer, label, labels, f"{path} {place}")
+        best = [labels[number] for number in logits.argmax(1)]
+        yield Sentence(" ".join(words), words, to_bio(best), place, logits)
+
+
+def _logits_of(answer: Mapping[str, Any], label: str, labels: Sequence[str], where: str) -> np.ndarray:
+    """Return the logits of a sentence's words, (words, tags); a tag that is not named is very unlikely."""
+    try:
+        given = np.array([answer[tag] for tag in labels if tag in answer], float).T
+    except (TypeError, ValueError):
+        given = np.full((1, 1), np.nan)
+    if not np.isfinite(given).all():
+        raise UserError(f"{where}: {label} with something that is not a finite number; correct or remove the row")
+    if label == LOGITS and len(answer) == len(labels):
+        return given
+    if label == LOGITS:
+        given = np.exp(given - given.max(1, keepdims=True))
+        given /= given.sum(1, keepdims=True)
+    totals = given.sum(1)
+    if len(totals) and (given.min() < -SUM_TOLERANCE or np.abs(totals - 1).max() > SUM_TOLERANCE + 1e-9):
+        raise UserError(f"{where}: probabilities of a word sum to {totals[np.abs(totals - 1).argmax()]:g}, not 1")
+    shares = np.zeros((len(given), len(labels)))
+    shares[:, [place for place, tag in enumerate(labels) if tag in answer]] = given / totals[:, None]
+    return np.log(np.maximum(shares, LEAST_PROBABILITY))
 
 
 def align_tags(path: Path, answers: Sequence[Sentence], task: TaggedTask, repairs: Repairs) -> FileAnswers:
@@ -63,13 +114,13 @@ def align_tags(path: Path, answers: Sequence[Sentence], task: TaggedTask, repair
     for idx, tokens, key in zip(task.idx, task.tokens, keys, strict=True):
         if key not in votes:
             continue
+        found = [_logits(answer, tokens, column, repairs) for answer in votes[key]]
+        usable = np.array([one for one in found if one is not None])
+        if not len(usable):
+            continue
         covered += 1
-        tags = [_retagged(answer, tokens, repairs) for answer in votes[key]]
-        contradicting += any(one != tags[0] for one in tags)
-        counts = np.zeros((len(tokens), len(column)))
-        for one in tags:
-            counts[np.arange(len(tokens)), [column[tag] for tag in one]] += 1
-        logits.append(_logarithms(counts / len(tags)))
+        contradicting += not alike(usable)
+        logits.append(mean_of_votes(usable))
         ids.append(word_id(np.full(len(tokens), idx, np.int64), np.arange(len(tokens))))
     if not covered:
         raise UserError(
@@ -81,7 +132,7 @@ def align_tags(path: Path, answers: Sequence[Sentence], task: TaggedTask, repair
     report = AnswersReport(
         rows=len(answers),
         by="text",
-        forms={"tags": len(answers)},
+        forms=dict(Counter("tags" if answer.logits is None else "logits" for answer in answers)),
         examples=len(keys),
         covered=covered,
         unknown=sum(len(found) for key, found in votes.items() if key not in known),
@@ -94,11 +145,8 @@ def align_tags(path: Path, answers: Sequence[Sentence], task: TaggedTask, repair
     return FileAnswers(words[order], np.concatenate(logits)[order].astype(np.float32), report)
 
 
-def _columns(path: Path) -> tuple[str, str]:
-    if path.suffix.lower() in ENDINGS:
-        return "", ""
-    found = columns_of(path)
-    for texts, answers in ((TOKENS, TAGS), (TEXTS, ENTITIES)):
+def _columns(path: Path, found: Sequence[str]) -> tuple[str, str]:
+    for texts, answers in ((TOKENS, (LOGITS, PROBABILITIES, *TAGS)), (TEXTS, ENTITIES)):
         text = next((name for name in texts if name in found), None)
         label = next((name for name in answers if name in found), None)
         if text and label:
@@ -119,6 +167,19 @@ def _places(tokens: Sequence[str]) -> list[tuple[int, int]]:
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
+def _logits(answer: Sentence, tokens: Sequence[str], column: Mapping[str, int], repairs: Repairs) -> np.ndarray | None:
+    """Return what an answer says of the words as the task cuts them, (words, tags); None: it cannot be used."""
+    if answer.logits is not None:
+        if list(tokens) != answer.tokens:
+            repairs.note("numbers for other words", answer.place, answer.text)
+            return None
+        return answer.logits
+    shares = np.full((len(tokens), len(column)), LABEL_SMOOTHING / (len(column) - 1))
+    said = [column[tag] for tag in _retagged(answer, tokens, repairs)]
+    shares[np.arange(len(tokens)), said] = 1 - LABEL_SMOOTHING
+    return np.log(shares)
+
+
 def _retagged(answer: Sentence, tokens: Sequence[str], repairs: Repairs) -> list[str]:
     """Return the tags of an answer for the words as the task cuts them."""
     if list(tokens) == answer.tokens:
@@ -135,9 +196,3 @@ def _retagged(answer: Sentence, tokens: Sequence[str], repairs: Repairs) -> list
         taken = inside[-1] + 1
         spans.append((inside[0], taken, name))
     return tags_of_spans(spans, len(tokens))
-
-
-def _logarithms(shares: np.ndarray) -> np.ndarray:
-    """Smooth shares of votes as a bare label is: 0.1 of each word is spread over the other tags."""
-    others = LABEL_SMOOTHING / (shares.shape[1] - 1)
-    return np.log((1 - LABEL_SMOOTHING) * shares + others * (1 - shares))

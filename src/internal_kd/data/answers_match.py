@@ -141,7 +141,7 @@ def align(rows: AnswerRows, idx: Sequence[int], texts: Sequence[tuple[str, ...]]
         unnamed=tuple(label for label in labels if label not in rows.named),
         repairs=rows.repairs,
     )
-    answers = np.array([_mean(rows.logits[numbers], bool(labels)) for _, numbers in covered])
+    answers = np.array([mean_of_votes(rows.logits[numbers], classes=bool(labels)) for _, numbers in covered])
     return FileAnswers(np.array([example for example, _ in covered], np.int64), answers.astype(np.float32), report)
 
 
@@ -155,13 +155,17 @@ def _repeats(logits: np.ndarray) -> int:
     return len(logits) - len(np.unique(np.round(logits, 5), axis=0))
 
 
-def _mean(logits: np.ndarray, classes: bool) -> np.ndarray:
+def mean_of_votes(logits: np.ndarray, *, classes: bool = True) -> np.ndarray:
+    """Return what several answers (votes, ..., outputs) say together: logarithms of their mean probabilities.
+
+    Answers that are alike are taken as they are; values are averaged.
+    """
     if len(logits) == 1 or alike(logits):
         return logits[0]
     if not classes:
         return logits.mean(axis=0)
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.log((shares / shares.sum(axis=1, keepdims=True)).mean(axis=0))
+    shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.log((shares / shares.sum(axis=-1, keepdims=True)).mean(axis=0))
 
 
 def _refuse_other_texts(rows: AnswerRows, texts: Mapping[int, tuple[str, ...]]) -> None:

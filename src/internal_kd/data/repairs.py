@@ -28,6 +28,7 @@ RULES = {
     "spans overlap": "the longer one stays",
     "span ends inside a word": "widened to the word",
     "entity not in the text": "left out",
+    "numbers for other words": "left out",
     "entity without text or type": "left out",
     "entity in other capitals": "found all the same",
     "label in other spelling": "read as the class",

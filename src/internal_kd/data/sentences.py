@@ -33,12 +33,16 @@ _TYPE_KEYS = ("type", "label", "tag", "entity_group", "entity")
 
 
 class Sentence(NamedTuple):
-    """A sentence: its text, its words in order, their tags in BIO (None without), and where it is."""
+    """A sentence: its text, its words in order, their tags in BIO (None without), and where it is.
+
+    Of an answer that gives numbers, also the logits of every word, (words, tags).
+    """
 
     text: str
     tokens: list[str]
     tags: list[str] | None
     place: str
+    logits: np.ndarray | None = None
 
 
 def read_sentences(

@@ -27,7 +27,7 @@ def export_answers(run: Run, path: Path, *, form: Literal["logits", "probabiliti
     """Write what a run answers to every example of train and, if the task has such texts, of unlabelled.
 
     One JSON object per line: ``idx``, the text (``text``, or ``text_a`` and ``text_b``), and an object by class name;
-    for a task of values a number, ``value``; for tags ``tokens`` and ``tags``, the likeliest of each word. Logits are
+    for a task of values a number, ``value``; for tags ``tokens`` and an object with a list for each tag. Logits are
     exactly those that ``record_answers`` records.
 
     Args:
@@ -71,7 +71,8 @@ def export_answers(run: Run, path: Path, *, form: Literal["logits", "probabiliti
     logits = predict_logits(network, examples, hardware)
     task, rows = read_task(run.inputs.data), rows_of(examples, np.arange(len(examples)))
     if task.info.kind == "tags":
-        lines = _tagged_lines(task, dict(zip(rows.tolist(), logits.argmax(1).tolist(), strict=True)))
+        order = np.argsort(rows)
+        lines = _tagged_lines(task, rows[order], logits[order], form)
     else:
         lines = _lines(task, dict(zip(rows.tolist(), logits, strict=True)), form)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -100,16 +101,17 @@ def _lines(task: TaskOnDisk, answers: dict[int, np.ndarray], form: str) -> Itera
             yield json.dumps(line, ensure_ascii=False) + "\n"
 
 
-def _tagged_lines(task: TaskOnDisk, answers: dict[int, int]) -> Iterator[str]:
+def _tagged_lines(task: TaskOnDisk, rows: np.ndarray, logits: np.ndarray, form: str) -> Iterator[str]:
     import numpy as np
 
     from internal_kd.data.answers_file import sentences_of
 
-    sentences = sentences_of(task)
+    sentences, names = sentences_of(task), task.info.labels
     for idx, tokens in zip(sentences.idx, sentences.tokens, strict=True):
-        ids = word_id(np.full(len(tokens), idx), np.arange(len(tokens))).tolist()
-        tags = [task.info.labels[answers[word]] for word in ids]
-        yield json.dumps({"tokens": tokens, "tags": tags}, ensure_ascii=False) + "\n"
+        words = np.searchsorted(rows, word_id(np.full(len(tokens), idx), np.arange(len(tokens))))
+        numbers = zip(*(_numbers(row, form) for row in logits[words]), strict=True)
+        line = {"tokens": tokens, form: dict(zip(names, map(list, numbers), strict=True))}
+        yield json.dumps(line, ensure_ascii=False) + "\n"
 
 
 def _numbers(row: np.ndarray, form: str) -> list[float]:
