@@ -229,3 +229,46 @@ def test_from_the_hub_to_inputs_and_a_model_with_no_hub_but_for_fetching(project
         2,
         2,
     )
+
+
+def sentences(*rows: tuple[str, list[int]]) -> bytes:
+    """Sentences in the layout of conll2003 and wnut_17: lists of words and of numbers that the features name."""
+    names = ["O", "B-person", "I-person", "B-location", "I-location"]
+    features = {
+        "tokens": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "Sequence"},
+        "ner_tags": {"feature": {"names": names, "_type": "ClassLabel"}, "_type": "Sequence"},
+    }
+    columns = {"id": [str(row) for row in range(len(rows))], "tokens": [words.split() for words, _ in rows],
+               "ner_tags": [tags for _, tags in rows]}  # fmt: skip
+    table = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+TAGGED = {
+    "data/train-00000-of-00001.parquet": sentences(("Ada Lovelace wrote", [1, 2, 0]), ("Rome fell", [3, 0])),
+    "data/validation-00000-of-00001.parquet": sentences(("Ada saw Rome", [1, 0, 3])),
+    "README.md": b"# Entities",
+}
+ENTITIES = {
+    "source": "files", "kind": "tags", "repository": "somebody/entities", "revision": REVISION,
+    "train": "data/train-00000-of-00001.parquet", "dev": "data/validation-00000-of-00001.parquet",
+    "text": ["tokens"], "label": "ner_tags",
+}  # fmt: skip
+
+
+def test_tagged_sentences_come_from_the_hub_with_the_names_of_their_numbers(project: Path) -> None:
+    write_params(project)
+    params = yaml.safe_load((project / "params.yaml").read_text())
+    (project / "params.yaml").write_text(yaml.safe_dump(params | {"tasks": {"rte": ENTITIES}}))
+    with serving({"datasets/somebody/entities": TAGGED}) as hub:
+        folder, refusal = run_step("fetch_task", project, hub.endpoint)
+        assert refusal == "" and not any("README" in line for line in hub.asked if "resolve" in line)
+        wrong = {**ENTITIES, "dev": "data/dev.parquet"}
+        (project / "params.yaml").write_text(yaml.safe_dump(params | {"tasks": {"rte": wrong}}))
+        assert "somebody/entities" in (said := run_step("fetch_task", project, hub.endpoint)[1]) and "dev.parquet" in said
+    facts = manifest(project, folder)["task"]
+    assert facts["labels"] == ["O", "B-location", "I-location", "B-person", "I-person"]
+    assert facts["source"] == f"somebody/entities@{REVISION}"
+    assert pq.read_table(project / folder / "train.parquet")["label"].to_pylist() == [[3, 4, 0], [1, 0]]

@@ -297,9 +297,8 @@ def own_task(
         texts=texts,
         rows=rows_by_split(splits),
         licence=entry.licence,
-        source="own files",
+        source=f"{entry.repository}@{entry.revision}" if entry.repository else f"own {entry.source}",
     )
     if isinstance(entry, ImagesEntry):
-        source = f"{entry.repository}@{entry.revision}" if entry.repository else "own images"
-        info = replace(info, source=source, scored_on=entry.scored_on)  # type: ignore[arg-type]
+        info = replace(info, scored_on=entry.scored_on)  # type: ignore[arg-type]
     return FetchedTask(info, splits, tuple(warnings))

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internal_kd.errors import UserError
+from internal_kd.params.data import OWN
+from internal_kd.plan.artefacts import Data
 
 ANSWER_WITHIN_SECONDS = 10.0
 
@@ -80,6 +82,31 @@ def download(requested: HubFiles) -> dict[str, Path]:
     for path in found.values():
         _check_content(path, requested)
     return found
+
+
+def files_of_splits(data: Data) -> dict[str, Path]:
+    """Return the file of every split of a user's own task, downloaded if they are on the hub; errors as ``download``.
+
+    Example:
+        >>> files_of_splits(data)  # doctest: +SKIP
+        {'train': PosixPath('data/train.csv'), 'dev': PosixPath('data/dev.csv')}
+    """
+    if data.hub is None:
+        return {split: path for split, path in data.files.items() if split != "unlabelled"}
+    assert isinstance(data.entry, OWN)
+    named = data.entry.sources
+    requested = HubFiles(
+        kind="dataset",
+        repository=data.hub.repository,
+        revision=data.hub.revision,
+        patterns=tuple(named.values()),
+        way_out="give local files instead, without `repository`",
+    )
+    found = download(requested)
+    for path in named.values():
+        if path not in found:
+            raise UserError(f"{requested} has no {path}; give the path of a file in it")
+    return {split: found[path] for split, path in named.items()}
 
 
 def _unreachable() -> str | None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from internal_kd.data.examples import Examples, FetchedTask, image_examples, own_task
-from internal_kd.data.hub import HubFiles, download
+from internal_kd.data.hub import files_of_splits
 from internal_kd.data.labels import label_text, spell_alike
 from internal_kd.data.tables import shown
 from internal_kd.distillation.augmenting import shifted
@@ -48,9 +48,9 @@ def fetch_images(data: Data) -> FetchedTask:
     """
     entry = data.entry
     assert isinstance(entry, ImagesEntry)
-    read = _from_hub(entry) if data.hub is not None else _local(data.files, entry)
+    read = _read(files_of_splits(data), entry)
     names = tuple(map(str, entry.labels)) if entry.labels else _class_names(read["train"].labels)
-    where = {"train": entry.train, "dev": entry.scored}
+    where = entry.sources
     for split, found in read.items():
         if unknown := sorted(set(found.labels) - set(names)):
             raise UserError(
@@ -73,7 +73,7 @@ def _moved(scored: LabelledImages, labels: list[int], most: int) -> Examples:
     return image_examples(shifted(scored.images, most, np.random.Generator(np.random.PCG64(most))), labels)
 
 
-def _local(files: Mapping[str, Path], entry: ImagesEntry) -> dict[str, LabelledImages]:
+def _read(files: Mapping[str, Path], entry: ImagesEntry) -> dict[str, LabelledImages]:
     found = {}
     for split in ("train", "dev"):
         path = files[split]
@@ -84,22 +84,6 @@ def _local(files: Mapping[str, Path], entry: ImagesEntry) -> dict[str, LabelledI
         else:
             found[split] = read_parquet(path, entry.image, entry.label)
     return found
-
-
-def _from_hub(entry: ImagesEntry) -> dict[str, LabelledImages]:
-    requested = HubFiles(
-        kind="dataset",
-        repository=str(entry.repository),
-        revision=str(entry.revision),
-        patterns=(entry.train, entry.scored),
-        way_out="give local files or folders instead, without `repository`",
-    )
-    files = download(requested)
-    for path in (entry.train, entry.scored):
-        if path not in files:
-            raise UserError(f"{requested} has no {path}; give the path of a Parquet file in it")
-    named = (("train", entry.train), ("dev", entry.scored))
-    return {split: read_parquet(files[path], entry.image, entry.label) for split, path in named}
 
 
 def _check_sizes(where: Mapping[str, str], read: Mapping[str, LabelledImages]) -> None:

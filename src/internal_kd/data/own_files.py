@@ -13,6 +13,7 @@ from pathlib import Path
 
 from internal_kd.data.cells import shown, text_value
 from internal_kd.data.examples import FetchedTask, examples_of, own_task
+from internal_kd.data.hub import files_of_splits
 from internal_kd.data.labels import (
     class_indices,
     class_names,
@@ -103,7 +104,7 @@ def fetch_own_files(data: Data) -> FetchedTask:
     assert isinstance(entry, FilesEntry)
     given = OwnFiles(
         task=data.name,
-        files={split: path for split, path in data.files.items() if split != "unlabelled"},
+        files=files_of_splits(data),
         text=entry.text,
         label=entry.label,
         kind=entry.kind,

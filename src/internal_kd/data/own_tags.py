@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from internal_kd.data.examples import NO_CLASS, Examples, FetchedTask, own_task
+from internal_kd.data.hub import files_of_splits
 from internal_kd.data.repairs import DROPS, Repairs
 from internal_kd.data.sentences import Sentence, read_sentences
 from internal_kd.data.tables import shown
@@ -34,9 +35,7 @@ def fetch_own_tags(data: Data) -> FetchedTask:
     types = None if entry.labels is None else tuple(map(str, entry.labels))
     read: dict[str, list[Sentence]] = {}
     repairs: dict[str, Repairs] = {}
-    for split, path in data.files.items():
-        if split == "unlabelled":
-            continue
+    for split, path in files_of_splits(data).items():
         repairs[split] = Repairs(path, asked=entry.cleaned)
         labelled = not split.startswith("test")
         column = entry.text[0]

@@ -37,6 +37,19 @@ class DataParams(Frozen):
     root: FilePath | None = Field(None, description="a local GLUE folder (CoLA/, RTE/, ...); used instead of the hub")
 
 
+class OnHub(Frozen):
+    """Files of a hub data set at a pinned commit, instead of local ones."""
+
+    repository: Text | None = Field(None, description="hub data set, whose files the paths then name")
+    revision: Revision | None = Field(None, description="its commit, 40 hexadecimal digits")
+
+    @model_validator(mode="after")
+    def _is_pinned(self) -> OnHub:
+        if (self.repository is None) != (self.revision is None):
+            raise ValueError("`repository` and `revision` belong together")
+        return self
+
+
 class TaskCommon(Frozen):
     """What every task may have: texts without labels, and training values of its own."""
 
@@ -82,7 +95,7 @@ def _columns(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-class FilesEntry(TaskCommon):
+class FilesEntry(TaskCommon, OnHub):
     """Your own data: CSV, TSV, JSON Lines or Parquet files with named columns; for tags, tables of words too."""
 
     source: Literal["files"]
@@ -115,6 +128,12 @@ class FilesEntry(TaskCommon):
         (), description=f"of {', '.join(METRICS)}; the first is the main one; asked when scoring, moves no run"
     )
     licence: str = "not stated"
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The path of every split that is given."""
+        given = {"train": self.train, "dev": self.dev, "test": self.test}
+        return {split: path for split, path in given.items() if path is not None}
 
     @model_validator(mode="after")
     def _columns_and_classes_differ(self) -> FilesEntry:
@@ -162,7 +181,7 @@ class GeneratorEntry(TaskCommon):
     seed: Seed = 0
 
 
-class ImagesEntry(TaskCommon):
+class ImagesEntry(TaskCommon, OnHub):
     """Images with a class each: IDX files, folders with a folder of PNGs for each class, or Parquet files.
 
     There is no dev set unless one is named: hold training images out with `select.hold_out` to choose by, and scores
@@ -173,8 +192,6 @@ class ImagesEntry(TaskCommon):
     train: FilePath = Field(description="an IDX file of images, a folder with a folder of PNGs a class, or Parquet")
     dev: FilePath | None = Field(None, description="the same; what scores are on")
     test: FilePath | None = Field(None, description="the same, instead of `dev`; tables then say `test set`")
-    repository: Text | None = Field(None, description="hub data set, whose Parquet files the paths then name")
-    revision: Revision | None = Field(None, description="its commit, 40 hexadecimal digits")
     image: Text = Field("image", description="the image's column in Parquet")
     label: Text = Field("label", description="the label's column in Parquet")
     labels: tuple[str | Integer, ...] | None = Field(
@@ -190,14 +207,17 @@ class ImagesEntry(TaskCommon):
     def _names_what_is_scored(self) -> ImagesEntry:
         if (self.dev is None) == (self.test is None):
             raise ValueError("give one of `dev` and `test`: what scores are on")
-        if (self.repository is None) != (self.revision is None):
-            raise ValueError("`repository` and `revision` belong together")
         if self.unlabelled is not None:
             raise ValueError("`unlabelled` is for texts")
         for metric in self.metrics:
             if METRICS[metric].kind != "classes":
                 raise ValueError(f"metric {metric!r} does not suit a task of classes")
         return self
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The path of every split."""
+        return {"train": self.train, "dev": self.scored}
 
     @property
     def scored(self) -> str:

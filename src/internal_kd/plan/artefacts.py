@@ -103,7 +103,7 @@ class Data(Artefact):
                 **self.entry.model_dump(include={"source", "text", "label", "labels", "kind"}),
                 **({"cleaned": True} if self.entry.cleaned else {}),
                 **({"split": self.entry.split.model_dump()} if self.entry.split else {}),
-                "content": self.content,
+                **self._origin(self.entry),
             }
         if isinstance(self.entry, ImagesEntry):
             return self._params_of_images(self.entry)
@@ -119,9 +119,13 @@ class Data(Artefact):
 
     def _params_of_images(self, entry: ImagesEntry) -> dict[str, Any]:
         stated = entry.model_dump(include={"image", "label", "labels", "shifted"}, exclude_defaults=True)
-        on_hub = {"train": entry.train, "scored": entry.scored}
-        source = {"content": self.content} if self.hub is None else {**self.hub.model_dump(exclude={"root"}), **on_hub}
-        return {"source": "images", "scored_on": entry.scored_on, **stated, **source}
+        return {"source": "images", "scored_on": entry.scored_on, **stated, **self._origin(entry)}
+
+    def _origin(self, entry: FilesEntry | ImagesEntry) -> dict[str, Any]:
+        """Return what tells a user's own examples from others: the content of files, or the hub's pinned paths."""
+        content = {"content": self.content} if self.content else {}
+        on_hub = {} if self.hub is None else {**self.hub.model_dump(exclude={"root"}), **entry.sources}
+        return {**content, **on_hub}
 
     @property
     def images(self) -> bool:

@@ -18,7 +18,7 @@ from internal_kd.files import write_json
 from internal_kd.learners.configs import read_config, shape_of_config
 from internal_kd.learners.learner import Shape
 from internal_kd.params import Params
-from internal_kd.params.data import DataParams, EncoderParams, FilesEntry, GlueEntry, ImagesEntry, TaskEntry
+from internal_kd.params.data import OWN, DataParams, EncoderParams, FilesEntry, GlueEntry, ImagesEntry, TaskEntry
 from internal_kd.plan.artefacts import ENCODER_FILES, Data, Encoder
 from internal_kd.plan.identity import DATA, ContentHashes
 from internal_kd.plan.recipes import RECIPES
@@ -42,14 +42,12 @@ def plan_data(params: Params, name: str, hashes: ContentHashes) -> Data:
     files: dict[str, Path] = {}
     content: Content | None = None
     hub, glue = None, None
-    if isinstance(entry, FilesEntry):
-        given = {"train": entry.train, "dev": entry.dev, "test": entry.test}
-        files = {split: Path(path) for split, path in given.items() if path is not None}
+    if isinstance(entry, OWN) and entry.repository and entry.revision:
+        hub = DataParams(repository=entry.repository, revision=entry.revision)
+    elif isinstance(entry, FilesEntry):
+        files = {split: Path(path) for split, path in entry.sources.items()}
     elif isinstance(entry, ImagesEntry):
-        if entry.repository and entry.revision:
-            hub = DataParams(repository=entry.repository, revision=entry.revision)
-        else:
-            files = image_files(entry)
+        files = image_files(entry)
     elif isinstance(entry, GlueEntry):
         glue = entry.glue or name
         if params.data.root is None:
@@ -193,7 +191,7 @@ def _glue_files(folder: Path, glue: str, recalled: Content | None) -> dict[str, 
 def image_files(entry: ImagesEntry) -> dict[str, Path]:
     """Return the local sources of a task of images; that of an IDX file's labels is called ``<split> labels``."""
     files = {}
-    for split, given in (("train", entry.train), ("dev", entry.scored)):
+    for split, given in entry.sources.items():
         path = files[split] = Path(given)
         if "idx3" in path.name and not path.is_dir():
             labels = path.name.replace("images", "labels").replace("idx3", "idx1")
@@ -210,9 +208,9 @@ def _name_of_encoder(encoder: EncoderParams) -> str:
 def _name_of_task(entry: TaskEntry, folder: Path) -> str:
     more = f", {entry.unlabelled}" if entry.unlabelled else ""
     if isinstance(entry, FilesEntry):
-        return f"files {', '.join(path for path in (entry.train, entry.dev, entry.test) if path)}{more}"
+        return f"files {', '.join(entry.sources.values())}{more}"
     if isinstance(entry, ImagesEntry):
-        return f"images {entry.train}, {entry.scored}"
+        return f"images {', '.join(entry.sources.values())}"
     return f"{entry.source} {folder}{more}"
 
 
