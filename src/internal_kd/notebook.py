@@ -30,13 +30,15 @@ from internal_kd.errors import UserError, nearest
 from internal_kd.learners.layers import layer_map as pairs_of
 from internal_kd.learners.learner import Network, Shape, parse_learner
 from internal_kd.messages import refusal
-from internal_kd.notebook_data import InMemoryExamples, encode
+from internal_kd.notebook_data import encode
+from internal_kd.notebook_scores import NotebookScorer, order_of_tags
 from internal_kd.params.method import MethodParams
 from internal_kd.tasks.kinds import KINDS
-from internal_kd.tasks.metrics import score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from internal_kd.data.inputs import EncodedExamples
 
 _INTERNAL = {"soft": 1.0, "attention_kl": 1.0, "cls_cosine": 1.0}
 # The rows of the paper's main table, as in params.yaml.
@@ -64,12 +66,15 @@ class Result:
     Attributes:
         scores: dev scores by metric, in natural units; None where a metric is not defined.
         history: a line for every epoch: loss terms, dev scores, speed.
-        predictions: predicted classes or values of the dev set, (examples,).
-        logits: (examples, outputs), fp32.
+        labels: gold classes or values of the dev set, (examples,), -1 or NaN where missing. Of tags (sentences,
+            longest), padded with -1: 0 is O, then B- and I- of every type, types sorted.
+        predictions: the same of the student.
+        logits: (examples, outputs), of tags (words, tags), fp32, in the student's order of classes or tags.
     """
 
     scores: dict[str, float | None]
     history: list[dict[str, Any]]
+    labels: np.ndarray
     predictions: np.ndarray
     logits: np.ndarray
 
@@ -87,7 +92,7 @@ def student_of(
     """Return a student cut out of a teacher, in eval mode; the teacher is not changed.
 
     Args:
-        teacher: any sequence classifier of a supported encoder family.
+        teacher: any sequence or token classifier of a supported encoder family.
         layers: how many; all of the teacher's if None.
         take: which of the teacher's layers: ``first``, ``every_other``, ``spread``, ``last``, a list from 1, or
             ``"random"`` for random weights.
@@ -114,8 +119,8 @@ class Distiller:
     """A teacher, a student and a way to teach.
 
     Args:
-        teacher: a fine-tuned sequence classifier; None if no term asks one. It is frozen.
-        student: trained in place by `train`; the same classes as the teacher's.
+        teacher: a fine-tuned sequence or token classifier; None if no term asks one. It is frozen.
+        student: trained in place by `train`; the same classes or tags as the teacher's. A token classifier learns tags.
         method: a row of the paper's table (``soft``, ``soft_kl_cos``, ``stacked``, ...), or None with ``weights``.
         weights: terms of the loss and their weights (docs/reference/objectives.md).
         settings: ``curriculum``, ``classification``, ``epochs_per_layer``, ``cosine_threshold``, ``layer_map``,
@@ -150,11 +155,14 @@ class Distiller:
         self._student = network_of(student)
         self._teacher = None if teacher is None else network_of(teacher)
         self._outputs, self._kind = int(student.config.num_labels or 2), _kind_of(student)
+        self._order = order_of_tags(student) if self._kind == "tags" else np.arange(self._outputs)
         if teacher is student:
             raise UserError("Distiller: teacher and student are one model, and a teacher is frozen; give a copy")
         if teacher is not None and teacher.config.num_labels != self._outputs:
             raise UserError(f"the teacher has {teacher.config.num_labels} classes and the student {self._outputs}")
-        if teacher is not None and self._kind == "classes":
+        if teacher is not None and _kind_of(teacher) != self._kind:
+            raise UserError(f"the teacher's answers are {_kind_of(teacher)} and the student's {self._kind}")
+        if teacher is not None and self._kind != "values":
             theirs, ours = (_class_names(model) for model in (teacher, student))
             if theirs != ours and set(theirs) == set(ours):
                 raise UserError(
@@ -183,8 +191,9 @@ class Distiller:
             train, dev: lists of dicts, a dict of lists, a `datasets.Dataset` or a pandas frame. A label that is None
                 or -1 is missing: such examples count for every term but those that read labels.
             tokenizer: a fast one, for teacher and student.
-            text: the column of the text, or of both texts.
-            label: the column of the label: a class's number or name, or a value.
+            text: the column of the text, or of both texts; for tags that of the words, lists of texts.
+            label: the column of the label: a class's number or name, or a value; for tags a list with one for each
+                word. Texts with spans or entities are read too, as in params.yaml.
             metrics: main metric first; the usual ones of the task if None.
             max_length: longest input in tokens.
             seed: of order, dropout and projections.
@@ -216,7 +225,8 @@ class Distiller:
             raise UserError(
                 f"epochs: {settings.epochs} leave none for the last of {len(stages)} stages; give more than {climbing}"
             )
-        scorer = _Scorer(self._student, scored, hardware, self._kind, tuple(metrics or self._default_metrics()))
+        names_of_metrics = tuple(metrics or self._default_metrics())
+        scorer = NotebookScorer(self._student, scored, hardware, self._kind, self._order, names_of_metrics)
         hardware.place(self._student.module)
         with tempfile.TemporaryDirectory(prefix="internal-kd-") as folder:
             answers = self._record(examples, positions, Path(folder), hardware)
@@ -232,7 +242,7 @@ class Distiller:
                 scorer=scorer,
             )
         logits = scorer.logits()
-        return Result(scorer.scores(), result.history, KINDS[self._kind].predicted(logits), logits)
+        return Result(scorer.scores(logits), result.history, *scorer.compared(logits), logits)
 
     def _make_terms(self) -> tuple[Term, ...]:
         student, teacher = _shape(self._student), _shape(self._teacher)
@@ -249,7 +259,7 @@ class Distiller:
             options=self._settings.options,
         )
 
-    def _record(self, examples: InMemoryExamples, positions: np.ndarray, folder: Path, hardware: Any) -> Any:
+    def _record(self, examples: EncodedExamples, positions: np.ndarray, folder: Path, hardware: Any) -> Any:
         """Record what the terms ask of the teacher, once for all epochs; None without a teacher."""
         from internal_kd.distillation.answers import Recorded
         from internal_kd.distillation.record_network import record_network
@@ -269,29 +279,6 @@ class Distiller:
         return KINDS[self._kind].default_metrics(tuple(map(str, range(self._outputs))))
 
 
-class _Scorer:
-    """Scores the student on the dev set."""
-
-    def __init__(
-        self, network: Network, examples: InMemoryExamples, hardware: Any, kind: str, metrics: tuple[str, ...]
-    ) -> None:
-        self._network, self._examples, self._hardware, self._kind = network, examples, hardware, kind
-        self.metrics = metrics
-
-    def logits(self) -> np.ndarray:
-        from internal_kd.distillation.predicting import predict_logits
-
-        return predict_logits(self._network, self._examples, self._hardware)
-
-    def scores(self) -> dict[str, float | None]:
-        logits = self.logits()
-        predicted = KINDS[self._kind].predicted(logits)
-        known = self._examples.labelled
-        labels, predicted = self._examples.labels[known], predicted[known]
-        found = {name: score(labels, predicted, name, logits.shape[1]) for name in self.metrics}
-        return {name: value if np.isfinite(value) else None for name, value in found.items()}
-
-
 def _settings(where: str, values: Mapping[str, Any]) -> MethodParams:
     try:
         return MethodParams.model_validate(values)
@@ -305,6 +292,8 @@ def _class_names(model: PreTrainedModel) -> list[str]:
 
 
 def _kind_of(model: PreTrainedModel) -> str:
+    if type(model).__name__.endswith("ForTokenClassification"):
+        return "tags"
     return "values" if model.config.num_labels == 1 else "classes"
 
 

@@ -2,63 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from internal_kd.data.inputs import EncodedExamples, Ragged, TaggedExamples
+from internal_kd.data.repairs import Repairs
+from internal_kd.data.sentences import sentence_of
+from internal_kd.data.tag_inputs import Window, windows_of
 from internal_kd.errors import UserError, nearest
+from internal_kd.learners.rows import NO_ROW
+from internal_kd.tasks.tags import OUTSIDE, window_id
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
-
-
-class InMemoryExamples:
-    """Encoded examples.
-
-    Attributes:
-        idx: their numbers, (examples,), int64.
-        labels: class numbers (int64, -1 if missing) or values (float32, NaN if missing), (examples,).
-        lengths: tokens of each, (examples,), int64.
-        labelled: whether an example has a label, (examples,), bool.
-    """
-
-    def __init__(
-        self, ids: Sequence[Sequence[int]], types: Sequence[Sequence[int]] | None, labels: np.ndarray, pad_id: int
-    ) -> None:
-        self._ids = [np.asarray(one, dtype=np.int64) for one in ids]
-        self._types = None if types is None else [np.asarray(one, dtype=np.int64) for one in types]
-        self._pad_id = pad_id
-        self.idx, self.labels = np.arange(len(ids), dtype=np.int64), labels
-        self.lengths = np.array([len(one) for one in self._ids], dtype=np.int64)
-        self.labelled = ~np.isnan(labels) if labels.dtype.kind == "f" else labels >= 0
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def vocabulary(self, positions: np.ndarray) -> np.ndarray:
-        """Return the token ids that batches of these examples can contain, ascending, padding included."""
-        return np.unique(np.concatenate([[self._pad_id], *(self._ids[position] for position in positions)]))
-
-    def batch(self, positions: np.ndarray | Sequence[int]) -> dict[str, Tensor]:
-        """Return a batch, padded on the right to its longest example: (batch, longest) and (batch,)."""
-        import torch
-
-        chosen = np.asarray(positions, dtype=np.int64)
-        lengths = self.lengths[chosen]
-        made = {"input_ids": self._padded(self._ids, chosen, self._pad_id)}
-        made["attention_mask"] = (np.arange(lengths.max()) < lengths[:, None]).astype(np.int64)
-        if self._types is not None:
-            made["token_type_ids"] = self._padded(self._types, chosen, 0)
-        made |= {"labels": self.labels[chosen], "idx": self.idx[chosen]}
-        return {name: torch.from_numpy(array) for name, array in made.items()}
-
-    def _padded(self, rows: Sequence[np.ndarray], chosen: np.ndarray, fill: int) -> np.ndarray:
-        padded = np.full((len(chosen), self.lengths[chosen].max()), fill, dtype=np.int64)
-        for place, position in enumerate(chosen):
-            padded[place, : len(rows[position])] = rows[position]
-        return padded
 
 
 def encode(
@@ -69,32 +28,75 @@ def encode(
     max_length: int,
     kind: str,
     names: Mapping[str, int],
-) -> InMemoryExamples:
-    """Tokenise rows; pairs are truncated longest first.
+) -> EncodedExamples:
+    """Tokenise rows; pairs are truncated longest first, sentences with tags become windows.
 
     Args:
         rows: a list of dicts, a dict of lists, a `datasets.Dataset` or a pandas frame.
         tokenizer: a fast one with a padding token.
-        text: one or two columns.
-        label: the label's column.
+        text: one or two columns; for tags one, of lists of words or of texts.
+        label: the label's column; for tags lists of tags, or spans or entities of a text.
         max_length: in tokens.
-        kind: "classes" or "values".
-        names: class numbers by name.
+        kind: a key of ``KINDS``.
+        names: numbers of classes or tags by name.
 
     Raises:
-        UserError: a column is missing, a text is not text, or a label is neither a class nor a value.
+        UserError: a column is missing, a text is not text, or a label is neither a class nor a value nor tags.
     """
+    if tokenizer.pad_token_id is None:
+        raise UserError("tokenizer: it has no padding token; set pad_token")
+    if kind == "tags":
+        return _encode_tags(rows, tokenizer, text, label, max_length, names)
     if len(text) not in (1, 2):
         raise UserError(f"text: {len(text)} columns are named; give one, or two for pairs")
     texts = [[_text(value, name, row) for row, value in enumerate(_column(rows, name))] for name in text]
     labels = [_label(value, kind, names, row) for row, value in enumerate(_column(rows, label))]
-    if tokenizer.pad_token_id is None:
-        raise UserError("tokenizer: it has no padding token; set pad_token")
     encoded = tokenizer(*texts, truncation="longest_first", max_length=max_length, padding=False)
     dtype = np.float32 if kind == "values" else np.int64
-    return InMemoryExamples(
-        encoded["input_ids"], encoded.get("token_type_ids"), np.array(labels, dtype=dtype), tokenizer.pad_token_id
-    )
+    part = Ragged.of(encoded["input_ids"], encoded.get("token_type_ids"), np.array(labels, dtype=dtype))
+    return EncodedExamples("examples", [part], tokenizer.pad_token_id)
+
+
+def _encode_tags(
+    rows: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    text: Sequence[str],
+    label: str,
+    max_length: int,
+    names: Mapping[str, int],
+) -> TaggedExamples:
+    from tokenizers import Tokenizer
+
+    if len(text) != 1:
+        raise UserError(f"text: {len(text)} columns are named; a tagger reads one")
+    windowing = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())  # the user's keeps its own settings
+    windowing.no_padding()
+    windowing.enable_truncation(max_length, stride=max_length // 4)
+    repairs = Repairs(Path("examples"), asked=False, way_out="correct it")
+    known, types = sorted(names, key=lambda tag: names[tag]), types_among(names)
+    windows: list[Window] = []
+    idx: list[int] = []
+    labels: list[np.ndarray] = []
+    for row, (content, answer) in enumerate(zip(_column(rows, text[0]), _column(rows, label), strict=True)):
+        place = f"row {row}"
+        sentence = sentence_of(content, answer, repairs.path, place, text[0], label, types, repairs, known)
+        if sentence is None or not sentence.tokens:
+            continue
+        tags = [-1] * len(sentence.tokens) if sentence.tags is None else [names[tag] for tag in sentence.tags]
+        for number, window in enumerate(windows_of(windowing, sentence.text, sentence.tokens)):
+            windows.append(window)
+            idx.append(window_id(row, number))
+            labels.append(np.array([*tags, NO_ROW])[window.words])
+    if not windows:
+        raise UserError("there are no examples: no sentence has a word")
+    kinds = [one.types for one in windows] if "token_type_ids" in tokenizer.model_input_names else None
+    part = Ragged.of([one.ids for one in windows], kinds, np.concatenate(labels), [one.words for one in windows], idx)
+    return TaggedExamples("examples", [part], tokenizer.pad_token_id)
+
+
+def types_among(tags: Iterable[str]) -> list[str]:
+    """Return the types of entities that some tags name, sorted."""
+    return sorted({tag[2:] for tag in tags if tag != OUTSIDE})
 
 
 def _column(rows: Any, name: str) -> list[Any]:

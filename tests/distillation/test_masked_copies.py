@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from internal_kd.data.inputs import EncodedExamples, Ragged
 from internal_kd.distillation.masked_copies import WithMaskedCopies, copies_of
-from internal_kd.notebook_data import InMemoryExamples
 
 CLS, SEP, PAD, MASK = 1, 2, 0, 3
 TEXTS = [[CLS, 7, 8, 9, 10, SEP], [CLS, 7, SEP], [CLS, SEP], [CLS, 11, 12, 13, 14, 15, 16, 17, SEP]]
 
 
-def examples(labels: list[float] | None = None) -> InMemoryExamples:
+def examples(labels: list[float] | None = None) -> EncodedExamples:
     kind = np.array(labels, dtype=np.float32) if labels else np.array([0, 1, 0, 1])
-    return InMemoryExamples(TEXTS, None, kind, PAD)
+    return EncodedExamples("train", [Ragged.of(TEXTS, None, kind)], PAD)
 
 
 def copied(number: int = 3, share: float = 0.4, labels: list[float] | None = None) -> WithMaskedCopies:
@@ -63,7 +63,7 @@ def test_a_copy_is_the_same_in_every_batch_and_beside_copies_of_other_shares():
 
 
 def test_about_the_share_is_masked():
-    long = InMemoryExamples([[CLS, *range(10, 1010), SEP]] * 3, None, np.zeros(3, np.int64), PAD)
+    long = EncodedExamples("train", [Ragged.of([[CLS, *range(10, 1010), SEP]] * 3, None, np.zeros(3, np.int64))], PAD)
     made = WithMaskedCopies(long, copies_of(2, 0.3), MASK, [CLS, SEP])
     batch = made.batch(np.arange(3, 9))
     assert (batch["input_ids"] == MASK).float().mean(1).numpy() == pytest.approx([0.3] * 6, abs=0.05)

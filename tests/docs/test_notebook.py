@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
 
 from docs.pages import ROOT
+from internal_kd import Distiller, compare, student_of
+from internal_kd.errors import UserError
+from internal_kd.tasks.metrics import score
 from tiny_models import PAD, VOCABULARY, tiny_classifier
 
 CELLS = [
@@ -40,6 +44,60 @@ def test_the_notebook_runs(encoder: Path, project: Path) -> None:
             names |= {"encoder": encoder, "layers": 2, "epochs": 3, "seeds": (1, 2), "train_size": 32, "dev_size": 16}
     assert [len(result.history) for _, result in names["stacked"]] == [3, 3]
     assert (project / "student/model.safetensors").is_file() and names["student"].config.num_hidden_layers == 2
+
+
+NAMES = ("O", "B-ORG", "B-PER", "I-ORG", "I-PER")  # in an order of their own
+
+
+def tagger(encoder: Path, **settings: Any) -> BertForTokenClassification:
+    config = BertConfig.from_pretrained(encoder, num_labels=len(NAMES), **settings)
+    config.id2label = dict(enumerate(NAMES))
+    config.label2id = {name: number for number, name in config.id2label.items()}
+    torch.manual_seed(0)
+    return BertForTokenClassification(config)
+
+
+def test_a_tagger_learns_in_a_notebook_as_a_classifier_does(encoder: Path) -> None:
+    tokenizer, teacher = AutoTokenizer.from_pretrained(encoder), tagger(encoder)
+    rows = [{"tokens": list("abcde"), "tags": ["B-PER", "I-PER", "O", "O", "B-ORG"]},
+            {"tokens": list("fg" * 20), "tags": ["O"] * 39 + ["B-PER"]}] * 8  # fmt: skip
+    fine = Distiller(None, teacher, method="finetuned").train(
+        rows, rows, tokenizer=tokenizer, text="tokens", label="tags", max_length=16, epochs=40, learning_rate=5e-3
+    )
+    assert fine.predictions.shape == fine.labels.shape == (16, 40) and fine.logits.shape == (8 * 45, 5)
+    canonical = ["O", "B-ORG", "I-ORG", "B-PER", "I-PER"]
+    assert [canonical[tag] for tag in fine.labels[0][:5]] == rows[0]["tags"] and fine.labels[0][5] == -1
+    assert fine.scores["span_f1"] == pytest.approx(score(fine.labels, fine.predictions, "span_f1", 5))
+    assert fine.scores["span_f1"] > 0.9
+    student = student_of(teacher, layers=2)
+    kd = Distiller(teacher, student, weights={"soft": 1, "attention_kl": 1, "hidden_mse": 1})
+    spans = [{"text": "a b c", "entities": [{"text": "a b", "type": "PER"}]}, {"text": "c d", "entities": None}]
+    result = kd.train(spans, spans, tokenizer=tokenizer, label="entities", max_length=16, epochs=2)
+    assert {"soft", "attention_kl", "hidden_mse", "dev_span_f1"} <= set(result.history[-1])
+    assert result.labels.tolist() == [[3, 4, 0], [-1, -1, -1]] and result.predictions[1][2] == -1
+    compared = compare(fine.labels, [fine.predictions], [fine.predictions], metric="span_f1")
+    assert compared.difference == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ({"tokens": ["a"], "tags": ["B-PER", "O"]}, "row 0.* tokens and tags differ in number"),
+        ({"tokens": ["a"], "tags": ["B-XYZ"]}, "row 0.* unknown type"),
+        ({"tokens": ["a"], "tags": "B-PER"}, "not a list of tags"),
+    ],
+)
+def test_wrong_tags_are_one_line(encoder: Path, row: dict[str, Any], names: str) -> None:
+    kd = Distiller(None, tagger(encoder), method="finetuned")
+    with pytest.raises(UserError, match=names):
+        kd.train([row], [row], tokenizer=AutoTokenizer.from_pretrained(encoder), text="tokens", label="tags")
+
+
+def test_a_tagger_without_names_of_tags_is_refused(encoder: Path) -> None:
+    with pytest.raises(UserError, match=r"LABEL_0.*id2label"):
+        Distiller(None, BertForTokenClassification(BertConfig.from_pretrained(encoder)), method="finetuned")
+    with pytest.raises(UserError, match="classes and the student's tags"):
+        Distiller(tiny_classifier(labels=5), tagger(encoder), method="soft")
 
 
 def test_the_notebook_is_kept_without_outputs() -> None:

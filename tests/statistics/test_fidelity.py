@@ -163,3 +163,19 @@ def test_logits_of_another_shape_are_refused():
         fidelity(LABELS, logits_of(TEACHER), [logits_of(STUDENT, 3)])
     with pytest.raises(UserError, match="0 students"):
         fidelity(LABELS, logits_of(TEACHER), [])
+
+
+def test_rows_of_one_group_count_as_one():
+    rng = np.random.default_rng(3)
+    labels = rng.integers(3, size=80)
+    teacher, *students = (logits_of(errors(rng, labels, [0.3, 0.4, 0.2], 3), 3) for _ in range(3))
+    alone = fidelity(labels, teacher, students)
+    each = fidelity(labels, teacher, students, np.arange(80))
+    twice = fidelity(*(np.repeat(array, 2, axis=0) for array in (labels, teacher)),
+                     [np.repeat(own, 2, axis=0) for own in students], np.repeat(np.arange(80), 2))  # fmt: skip
+    for name in ("agreement", "divergence", "repeated", "excess"):
+        a, b, c = (getattr(found, name) for found in (alone, each, twice))
+        assert (b.mean, b.low, b.high) == pytest.approx((a.mean, a.low, a.high))
+        if name != "excess":  # what chance makes of it depends on the number of rows
+            assert (c.mean, c.low, c.high) == pytest.approx((a.mean, a.low, a.high), abs=0.01)
+    assert np.isnan(twice.shared[0].p) and alone.shared[0].p < 1

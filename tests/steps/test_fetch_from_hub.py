@@ -267,7 +267,9 @@ def test_tagged_sentences_come_from_the_hub_with_the_names_of_their_numbers(proj
         assert refusal == "" and not any("README" in line for line in hub.asked if "resolve" in line)
         wrong = {**ENTITIES, "dev": "data/dev.parquet"}
         (project / "params.yaml").write_text(yaml.safe_dump(params | {"tasks": {"rte": wrong}}))
-        assert "somebody/entities" in (said := run_step("fetch_task", project, hub.endpoint)[1]) and "dev.parquet" in said
+        assert (
+            "somebody/entities" in (said := run_step("fetch_task", project, hub.endpoint)[1]) and "dev.parquet" in said
+        )
     facts = manifest(project, folder)["task"]
     assert facts["labels"] == ["O", "B-location", "I-location", "B-person", "I-person"]
     assert facts["source"] == f"somebody/entities@{REVISION}"

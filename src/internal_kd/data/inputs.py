@@ -11,6 +11,7 @@ Pixels and vectors are in dense.py. Every array is compared with its recorded SH
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,21 +37,46 @@ _EXAMPLES_AT_ONCE = 10_000
 UNLABELLED = "unlabelled"
 
 
-class _Ragged:
-    """The token ids of one split; nothing is read before it is asked for."""
+@dataclass(frozen=True)
+class Ragged:
+    """The token ids of some examples in a row, with what belongs to them; see the arrays above."""
 
-    def __init__(self, folder: Path, split: str, manifest: Mapping[str, Any]) -> None:
-        facts = manifest["splits"][split]
-        kinds = ["idx", "labels", "offsets", "ids", *(["types"] if facts["token_type_ids"] else [])]
-        kinds += ["words"] if "sentences" in facts else []
-        verified(folder, manifest, [f"{split}.{kind}.npy" for kind in kinds])
-        arrays = {kind: _mapped(folder, f"{split}.{kind}.npy") for kind in kinds}
-        self.idx, self.labels, self.offsets = arrays["idx"], arrays["labels"], arrays["offsets"]
-        self.ids, self.types, self.words = arrays["ids"], arrays.get("types"), arrays.get("words")
-        labelled = self.idx if self.words is None else self.ids
-        lengths = [len(self.labels) - len(labelled), len(self.idx) + 1 - len(self.offsets)]
-        if any(lengths) or len(self.ids) != self.offsets[-1]:
-            refuse_damaged(folder, f"the arrays of {split} do not fit together")
+    idx: np.ndarray
+    labels: np.ndarray
+    offsets: np.ndarray
+    ids: np.ndarray
+    types: np.ndarray | None = None
+    words: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        ids: Sequence[Sequence[int]],
+        types: Sequence[Sequence[int]] | None,
+        labels: np.ndarray,
+        words: Sequence[np.ndarray] | None = None,
+        idx: Sequence[int] | None = None,
+    ) -> Ragged:
+        """Return examples from a list of token ids for each; without ``idx`` they are counted from 0."""
+        flat = [None if lists is None else np.concatenate(lists).astype(np.int64) for lists in (ids, types, words)]
+        assert flat[0] is not None
+        numbers = np.arange(len(ids)) if idx is None else np.asarray(idx, np.int64)
+        offsets = np.cumsum([0, *map(len, ids)])
+        return cls(numbers, labels, offsets, flat[0], flat[1], flat[2])
+
+
+def _read_ragged(folder: Path, split: str, manifest: Mapping[str, Any]) -> Ragged:
+    """Map the arrays of one split; nothing is read before it is asked for."""
+    facts = manifest["splits"][split]
+    kinds = ["idx", "labels", "offsets", "ids", *(["types"] if facts["token_type_ids"] else [])]
+    kinds += ["words"] if "sentences" in facts else []
+    verified(folder, manifest, [f"{split}.{kind}.npy" for kind in kinds])
+    made = Ragged(**{kind: _mapped(folder, f"{split}.{kind}.npy") for kind in kinds})
+    labelled = made.idx if made.words is None else made.ids
+    lengths = [len(made.labels) - len(labelled), len(made.idx) + 1 - len(made.offsets)]
+    if any(lengths) or len(made.ids) != made.offsets[-1]:
+        refuse_damaged(folder, f"the arrays of {split} do not fit together")
+    return made
 
 
 class EncodedExamples:
@@ -64,7 +90,7 @@ class EncodedExamples:
         labelled: whether an example has a label, (examples,), bool.
     """
 
-    def __init__(self, name: str, parts: Sequence[_Ragged], pad_id: int) -> None:
+    def __init__(self, name: str, parts: Sequence[Ragged], pad_id: int) -> None:
         self.name = name
         self.idx = np.concatenate([part.idx for part in parts])
         self.labels = np.concatenate([part.labels for part in parts])
@@ -114,7 +140,7 @@ class EncodedExamples:
         made |= {**self._answers(chosen, real), "idx": self.idx[chosen]}
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in made.items()}
 
-    def _real_tokens(self, chosen: np.ndarray, real: np.ndarray) -> Iterator[tuple[_Ragged, np.ndarray, np.ndarray]]:
+    def _real_tokens(self, chosen: np.ndarray, real: np.ndarray) -> Iterator[tuple[Ragged, np.ndarray, np.ndarray]]:
         """Yield each part, its rows of a batch, and where their real tokens are in its flat arrays, row by row."""
         for part, first, end in zip(self._parts, self._first, self._first[1:], strict=False):
             rows = np.flatnonzero((chosen >= first) & (chosen < end))
@@ -134,7 +160,7 @@ class TaggedExamples(EncodedExamples):
         labelled: whether a window has a labelled word, (examples,), bool.
     """
 
-    def __init__(self, name: str, parts: Sequence[_Ragged], pad_id: int) -> None:
+    def __init__(self, name: str, parts: Sequence[Ragged], pad_id: int) -> None:
         super().__init__(name, parts, pad_id)
         words = np.concatenate([np.asarray(part.words) for part in parts])
         at = np.flatnonzero(words >= 0)
@@ -256,9 +282,9 @@ class EncodedTask:
         if name not in self.splits:
             raise UserError(f"task {self.info.name} has no split {name!r}; it has {', '.join(self.splits)}")
 
-    def _open(self, name: str) -> _Ragged:
+    def _open(self, name: str) -> Ragged:
         self._require(name)
-        return _Ragged(self.folder, name, self._manifest)
+        return _read_ragged(self.folder, name, self._manifest)
 
 
 def input_shape(inputs: Inputs) -> InputShape:

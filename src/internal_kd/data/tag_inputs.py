@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -20,11 +20,14 @@ from internal_kd.errors import UserError
 from internal_kd.learners.rows import NO_ROW
 from internal_kd.tasks.tags import window_id
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 # Stands for a word from which the tokenizer makes nothing, such as a control character.
 STAND_IN = "?"
 
 
-class _Window(NamedTuple):
+class Window(NamedTuple):
     """Token ids and types of a window, and the number of the word that each token stands for, -1 for others."""
 
     ids: list[int]
@@ -49,7 +52,7 @@ def write_tagged_split(folder: Path, split: str, parquet: Path, encoder: Encoder
     any_type = False
     encoder.tokenizer.enable_truncation(encoder.max_length, stride=encoder.max_length // 4)
     for idx, text, words, labels in _sentences(parquet):
-        windows = _windows(encoder, text, words)
+        windows = windows_of(encoder.tokenizer, text, words)
         facts["sentences"] += 1
         facts["in_windows"] += len(windows) > 1
         facts["words"] += len(words)
@@ -98,18 +101,19 @@ def _sentences(parquet: Path) -> Iterator[tuple[int, str, list[str], list[int]]]
             yield from zip(*columns, strict=True)
 
 
-def _windows(encoder: EncoderTokenizer, text: str, words: Sequence[str]) -> list[_Window]:
-    encoding = encoder.tokenizer.encode(text)
+def windows_of(tokenizer: Tokenizer, text: str, words: Sequence[str]) -> list[Window]:
+    """Return the windows of a sentence; the tokenizer truncates, with a stride."""
+    encoding = tokenizer.encode(text)
     windows = [encoding, *encoding.overflowing]
     starts = np.array(places_of(text, words))
     found = [_words_at(window.offsets, window.special_tokens_mask, starts) for window in windows]
     if len(set(np.concatenate(found).tolist()) - {NO_ROW}) < len(words):
         # Two words in one token, or a word that leaves no token: each word alone.
-        encoding = encoder.tokenizer.encode([_visible(encoder, word) for word in words], is_pretokenized=True)
+        encoding = tokenizer.encode([_visible(tokenizer, word) for word in words], is_pretokenized=True)
         windows = [encoding, *encoding.overflowing]
         found = [_first_pieces(window) for window in windows]
     _answer_once(found)
-    return [_Window(window.ids, window.type_ids, own) for window, own in zip(windows, found, strict=True)]
+    return [Window(window.ids, window.type_ids, own) for window, own in zip(windows, found, strict=True)]
 
 
 def _words_at(offsets: Sequence[tuple[int, int]], special: Sequence[int], starts: np.ndarray) -> np.ndarray:
@@ -128,8 +132,8 @@ def _first_pieces(window: Any) -> np.ndarray:
     return np.where(np.concatenate([[False], words[1:] == words[:-1]]), NO_ROW, words)
 
 
-def _visible(encoder: EncoderTokenizer, word: str) -> str:
-    return word if encoder.tokenizer.encode(word, add_special_tokens=False).ids else STAND_IN
+def _visible(tokenizer: Tokenizer, word: str) -> str:
+    return word if tokenizer.encode(word, add_special_tokens=False).ids else STAND_IN
 
 
 def _answer_once(windows: list[np.ndarray]) -> None:

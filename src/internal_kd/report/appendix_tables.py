@@ -20,9 +20,10 @@ NOTES = {
     "fidelity": "Each student compared with its teacher (row 2.0: with the same one), means over "
     "seeds. KL: KL(teacher || student) in nats; for values the mean squared difference. Repeated: share of the "
     "teacher's mistakes to which the student gives the same wrong answer; by chance: what its own errors within each "
-    "class would make of it. p: generalised Cochran-Mantel-Haenszel test, after Holm's correction.",
+    "class would make of it. p: generalised Cochran-Mantel-Haenszel test, after Holm's correction. Of tags every word "
+    "counts, and there is no p: the words of a sentence depend on each other.",
     "calibration": "Expected calibration error of the top label × 100, 15 bins of equal width (Guo et al. 2017); 0 "
-    "is perfect. Confidence above accuracy is overconfidence.",
+    "is perfect. Confidence above accuracy is overconfidence. Of tags every word counts.",
     "attention": "KL(teacher || student) of attention in nats, over real queries, heads, matched layers and dev "
     "examples; the interval is over examples. One student a row: the first seed whose weights are kept.",
     "best": "Mean of the best dev score among k seeds drawn with replacement (Dodge et al. 2019): what keeping the "

@@ -28,6 +28,7 @@ from internal_kd.statistics import (
     reading,
 )
 from internal_kd.tasks.info import ScoreColumn
+from internal_kd.tasks.kinds import KINDS
 
 PRIMARY, SECONDARY = "primary", "secondary"
 # The two questions, as the tables call them.
@@ -195,15 +196,17 @@ def beside_teachers(results: StudyResults) -> list[Beside]:
         teacher = pairs[0][0] if pairs else None
         # A row that each seed is taught by another teacher is set beside the first of them.
         students = [run for of_run, run in pairs if of_run is teacher]
-        # The words of a sentence are not independent examples, so tags have no such table.
-        for split in task.dev if teacher and task.info.kind != "tags" else ():
+        for split in task.dev if teacher else ():
             assert teacher is not None
             if task.info.kind == "values":
                 near: Fidelity | Mean = distance(
                     teacher.predicted(split), np.stack([s.predicted(split) for s in students])
                 )
             else:
-                near = fidelity(task.labels(split), teacher.logits[split], [s.logits[split] for s in students])
+                # The words of a sentence depend on each other.
+                sentences = task.rows(split)["idx"] if KINDS[task.info.kind].row == "token" else None
+                logits = [student.logits[split] for student in students]
+                near = fidelity(task.row_labels(split), teacher.logits[split], logits, sentences)
             found.append(Beside(cell, split, teacher, len(students), near))
     return found
 
@@ -230,16 +233,16 @@ def fidelity_lines(beside: Iterable[Beside]) -> Lines:
 
 def _median_p(ps: Sequence[float]) -> float:
     # Twice the median of dependent p values is valid however they depend (Meinshausen, Meier and Buehlmann 2009).
-    return nan if not ps else ps[0] if len(ps) == 1 else min(1.0, 2 * float(np.median(ps)))
+    return nan if not ps else ps[0] if len(ps) == 1 else float(np.minimum(1.0, 2 * np.median(ps)))
 
 
 def calibration_lines(results: StudyResults) -> Lines:
-    """Return the calibration of every cell with classes."""
+    """Return the calibration of every cell with classes, or with tags, whose words count one by one."""
     lines = []
     for cell in results.cells:
         task = results.task(cell)
-        for split in task.dev if task.info.kind == "classes" and results.finished(cell) else ():
-            found = calibration(task.labels(split), [run.logits[split] for run in results.finished(cell)])
+        for split in task.dev if task.info.kind != "values" and results.finished(cell) else ():
+            found = calibration(task.row_labels(split), [run.logits[split] for run in results.finished(cell)])
             means = {"confidence": found.confidence, "accuracy": found.accuracy, "ece": found.error}
             more = {"split": split, "seeds": len(found.errors), "ece_std": found.std}
             lines.append(cell.columns() | means | more)

@@ -45,8 +45,11 @@ class TaskExamples:
 
     def labels(self, split: str = "dev") -> Array:
         """Return the gold labels, (N,); of tags (N, longest), padded with -1."""
-        labels = self.rows(split)["label"].to_numpy(float if self.info.kind == "values" else int)
-        return KINDS[self.info.kind].by_example(self.row_ids(split), labels)
+        return KINDS[self.info.kind].by_example(self.row_ids(split), self.row_labels(split))
+
+    def row_labels(self, split: str = "dev") -> Array:
+        """Return the gold label of every row of logits, (N,), of tags of every word."""
+        return self.rows(split)["label"].to_numpy(float if self.info.kind == "values" else int)
 
     def rows(self, split: str = "dev") -> pd.DataFrame:
         """Return idx and label of every row of logits, and of tags token, the word's number, in their order."""

@@ -11,8 +11,9 @@ Shapes: N examples, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import inf
+from dataclasses import dataclass, replace
+from functools import partial
+from math import inf, nan
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,7 +32,7 @@ class SharedMistakes:
         mistakes: how many the teacher makes.
         repeated: how many of them the student repeats.
         by_chance: how many it would repeat if the two models' answers had nothing in common within each gold label.
-        variance: of that number, by chance.
+        variance: of that number, by chance; NaN if rows depend on each other.
     """
 
     mistakes: int
@@ -41,7 +42,7 @@ class SharedMistakes:
 
     @property
     def p(self) -> float:
-        """Two-sided p of "no more and no fewer than by chance", with continuity correction."""
+        """Two-sided p of "no more and no fewer than by chance", with continuity correction; NaN without a variance."""
         from scipy.special import ndtr
 
         if self.variance <= 0:
@@ -79,13 +80,15 @@ class Fidelity:
     shared: tuple[SharedMistakes, ...]
 
 
-def fidelity(labels: Any, teacher: Any, students: Sequence[Any]) -> Fidelity:
-    """Compare a method's students with their teacher on a task of classes.
+def fidelity(labels: Any, teacher: Any, students: Sequence[Any], groups: Any = None) -> Fidelity:
+    """Compare a method's students with their teacher on a task of classes or tags.
 
     Args:
         labels: gold classes, (N,).
         teacher: the teacher's logits, (N, K).
         students: each seed's logits, (N, K).
+        groups: what depends on each other, such as the words of a sentence, by number, (N,). Intervals are then over
+            groups, and there is no p of shared mistakes. None: every row stands alone.
 
     Raises:
         UserError: the arrays do not fit each other.
@@ -105,19 +108,24 @@ def fidelity(labels: Any, teacher: Any, students: Sequence[Any]) -> Fidelity:
     right, wrong = answer == labels, answer != labels
     own_right = np.stack([own == labels for own in answers])
     both_wrong = wrong & ~own_right
-    excess = [repeats.excess_values() for repeats in found]
-    repeated = [repeats.repeated_values() for repeats in found]
+    shared = tuple(repeats.shared for repeats in found)
+    measured = partial(_measured, groups=None if groups is None else np.unique(groups, return_inverse=True)[1])
     return Fidelity(
         both_right=int((right & own_right).sum()),
         only_teacher_right=int((right & ~own_right).sum()),
         only_student_right=int((wrong & own_right).sum()),
         both_wrong=int(both_wrong.sum()),
-        agreement=mean_of([own == answer for own in answers], "agreement", bounds=(0.0, 1.0)),
-        divergence=_divergence([kl_to_teacher(teacher, logits) for logits in seeds], "KL(teacher || student)"),
-        repeated=_share([v for _, v in repeated], [s for s, _ in repeated], "repeated mistakes", (0.0, 1.0)),
-        excess=_share([v for _, v in excess], [s for s, _ in excess], "mistakes repeated beyond chance", (-1.0, 1.0)),
-        shared=tuple(repeats.shared for repeats in found),
-    )
+        agreement=measured([_plain(own == answer) for own in answers], "agreement", bounds=(0.0, 1.0)),
+        divergence=measured(
+            [_plain(kl_to_teacher(teacher, logits)) for logits in seeds],
+            "KL(teacher || student)", bounds=(0.0, inf), higher_is_better=False,
+        ),
+        repeated=measured([repeats.repeated_values() for repeats in found], "repeated mistakes", bounds=(0.0, 1.0)),
+        excess=measured(
+            [repeats.excess_values() for repeats in found], "mistakes repeated beyond chance", bounds=(-1.0, 1.0)
+        ),
+        shared=shared if groups is None else tuple(replace(one, variance=nan) for one in shared),
+    )  # fmt: skip
 
 
 def distance(teacher: Any, students: Any) -> Mean:
@@ -127,7 +135,8 @@ def distance(teacher: Any, students: Any) -> Mean:
         teacher: the teacher's predictions, (N,).
         students: each seed's predictions, (seeds, N).
     """
-    return _divergence((np.asarray(students) - np.asarray(teacher)) ** 2, "squared distance")
+    squared = (np.asarray(students) - np.asarray(teacher)) ** 2
+    return mean_of(squared, "squared distance", bounds=(0.0, inf), higher_is_better=False)
 
 
 def kl_to_teacher(teacher: Array, student: Array) -> Array:
@@ -143,12 +152,19 @@ def shared_mistakes(labels: Array, teacher: Array, student: Array) -> SharedMist
     return _Repeats.of(labels, teacher, student).shared
 
 
-def _divergence(values: Any, what: str) -> Mean:
-    return mean_of(values, what, bounds=(0.0, inf), higher_is_better=False)
+def _plain(values: Array) -> tuple[float, Array]:
+    """Return the mean of what was measured of every row, and the values, (N,)."""
+    return float(values.mean()), values
 
 
-def _share(values: list[Array], shares: list[float], what: str, bounds: tuple[float, float]) -> Mean:
-    return mean_of(values, what, bounds=bounds, scores=shares)
+def _measured(seeds: Sequence[tuple[float, Array]], what: str, groups: Array | None, **limits: Any) -> Mean:
+    """Return a mean over seeds from each one's score and each row's influence on it, (N,)."""
+    scores, values = zip(*seeds, strict=True)
+    if groups is not None:
+        # What a group adds is the sum over its rows; scaled so that a mean over groups is the mean over rows.
+        share = (groups.max() + 1) / len(groups)
+        values = tuple(share * np.bincount(groups, own - own.mean()) for own in values)
+    return mean_of(values, what, scores=scores, **limits)
 
 
 @dataclass(frozen=True)
