@@ -370,6 +370,30 @@ def test_a_file_of_answers_teaches_what_it_covers(project):
     assert "40 of" in " ".join(read_json(run.parts[0].marker)["report"]) or run.parts[0].of.path.name == "llm.jsonl"
 
 
+def test_layers_of_a_model_from_elsewhere_are_compared_where_its_tokenizer_splits_texts_alike(project):
+    saved, other = project / "saved", project / "other"
+    for folder in (saved, other):
+        shutil.copytree(made(plan(), "teacher").folder / "model", folder)
+        shutil.copy2(project / "encoder/tokenizer_config.json", folder)
+    tokenizer = read_json(project / "encoder/tokenizer.json")
+    length = {"direction": "Right", "max_length": 16, "strategy": "LongestFirst", "stride": 0}
+    write_json(saved / "tokenizer.json", {**dict(reversed(tokenizer.items())), "truncation": length})
+    write_json(other / "tokenizer.json", {**tokenizer, "normalizer": None})
+
+    def taught(folder: Path) -> Run:
+        teacher = {"folder": folder.name, "weak": "accept", "labels": ["unacceptable", "acceptable"]}
+        methods = {"soft_kl_cos": {"teacher": teacher, "max_length": 32}}
+        return made(plan(study={"methods": ["soft_kl_cos"]}, methods=methods), "soft_kl_cos")
+
+    assert is_complete(taught(saved))
+    with pytest.raises(UserError, match="tokenizer of other splits texts otherwise"):
+        taught(other)
+    tokenizer["model"]["vocab"]["unheard"] = 4
+    write_json(other / "tokenizer.json", tokenizer)
+    with pytest.raises(UserError, match="another tokenizer"):
+        taught(other)
+
+
 def test_texts_without_labels_are_answered_and_trained_on(project):
     (project / "more.csv").write_text("text\n" + "\n".join(f"the dog sees the cat {i}" for i in range(10)) + "\n")
     study = plan(tasks={"judge": {"unlabelled": "more.csv"}}, study={"methods": ["soft", "finetuned"]})

@@ -10,7 +10,7 @@ from internal_kd.learners.learner import Shape
 from internal_kd.params.data import GeneratorEntry
 from internal_kd.plan.artefacts import Data, Encoder
 from internal_kd.plan.runs import Run
-from internal_kd.plan.sources import shape_of
+from internal_kd.plan.sources import shape_of, vocabulary_of
 from internal_kd.tasks.glue import GLUE
 from internal_kd.tasks.tags import tag_names
 
@@ -56,20 +56,17 @@ def available_examples(run: Run) -> int | None:
 
 
 def same_tokenizer(one: Encoder | None, other: Encoder | None) -> bool:
-    """Whether two encoders have the same vocabulary files, as a model fine-tuned elsewhere has its encoder's."""
+    """Whether two encoders have the same vocabulary, as a model fine-tuned elsewhere has its encoder's.
+
+    Files are no guide: whoever saves a tokenizer writes them anew. True while a vocabulary is not here; training
+    compares the whole tokenizers.
+    """
     if one is None or other is None:
         return one is other
     if one.fingerprint == other.fingerprint:
         return True
-    names = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")
-    first, second = (
-        {name: source.content[name] for name in names if name in source.content} for source in (one, other)
-    )
-    for source, found in ((one, first), (other, second)):
-        if source.encoder.vocab_sha256 is not None:
-            found.setdefault("vocab.txt", source.encoder.vocab_sha256)
-    shared = first.keys() & second.keys()
-    return bool(shared) and all(first[name] == second[name] for name in shared)
+    first, second = (vocabulary_of(source) for source in (one, other))
+    return first is None or second is None or first == second
 
 
 def teacher_shape(run: Run) -> Shape:

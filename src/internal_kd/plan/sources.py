@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError
-from internal_kd.files import write_json
+from internal_kd.files import read_json, write_json
 from internal_kd.learners.configs import read_config, shape_of_config
 from internal_kd.learners.learner import Shape
 from internal_kd.params import Params
@@ -111,6 +112,25 @@ def config_of(encoder: Encoder) -> dict[str, Any] | None:
                 if folder == encoder.path:
                     raise
     return None
+
+
+def vocabulary_of(encoder: Encoder) -> frozenset[tuple[str, int]] | None:
+    """Return an encoder's tokens and their ids, from its source or its fetched copy; None where neither is here."""
+    for folder in (encoder.path, encoder.folder):
+        for path in (folder / "tokenizer.json", folder / "vocab.txt") if folder else ():
+            if path.is_file():
+                return _tokens_in(path.resolve(), path.stat().st_mtime_ns)
+    return None
+
+
+@lru_cache(maxsize=8)  # hundreds of thousands of tokens, asked for by every run
+def _tokens_in(path: Path, _changed: int) -> frozenset[tuple[str, int]]:
+    if path.suffix == ".txt":
+        return frozenset((token, number) for number, token in enumerate(path.read_text("utf-8").splitlines()))
+    tokens = (read_json(path).get("model") or {}).get("vocab") or {}
+    if isinstance(tokens, list):  # Unigram's, with scores
+        tokens = {token: number for number, (token, _) in enumerate(tokens)}
+    return frozenset(tokens.items())
 
 
 def shape_of(encoder: Encoder) -> Shape:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from internal_kd.data.dense import DenseExamples
-    from internal_kd.data.inputs import EncodedExamples
+    from internal_kd.data.inputs import EncodedExamples, EncodedTask
     from internal_kd.distillation.answers import Answers as Answering
     from internal_kd.distillation.batches import Examples
     from internal_kd.distillation.hardware import Hardware
@@ -80,6 +80,7 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
     hardware = choose_hardware(settings.precision)
     data = EncodedTask.of(run.inputs)
     info, originals = data.info, data.training()
+    _check_tokens(run, data)
     network = _network(run, info)
     dev = DevSet(network, data, info, hardware)
     if run.method.learner.kind == "finished":
@@ -212,6 +213,19 @@ def _terms(run: Run, network: Network, info: TaskInfo) -> tuple[Term, ...]:
         settings=settings.model_dump(),
         options=settings.options,
     )
+
+
+def _check_tokens(run: Run, data: EncodedTask) -> None:
+    """Refuse layers or first weights of a model whose tokenizer has the same vocabulary and splits texts otherwise."""
+    others = [part.inputs for part in run.parts] if run.method.layer_terms else []
+    if run.first is not None and run.first.source is not None:
+        others.append(run.first.source.inputs)
+    for other in others:
+        if other.encoder and other.marker.is_file() and type(data).of(other).tokenizer != data.tokenizer:
+            raise UserError(
+                f"{run.label}: the vocabularies are the same, but the tokenizer of {other.encoder.name} splits texts "
+                "otherwise than the student's; leave out terms that compare layers, and start from `encoder`"
+            )
 
 
 def _teacher_shape(run: Run) -> Shape:
