@@ -90,7 +90,7 @@ class StudyMethods:
         if model not in self.given:
             taken = {entry.get("id") for entry in self.given.values()}
             row = next(row for row in ("1.0", *(f"1.{i}" for i in range(1, 100))) if row not in taken)
-            title = f"{Path(teacher.folder).name if teacher.folder else teacher.hub}, as it is"
+            title = f"{model if teacher.folder else teacher.hub}, as it is"
             self.given[model] = {
                 "id": row, "title": title, "learner": learner, "teacher": None,
                 "weights": {}, "curriculum": "all", "select": {"keep": "full"},
