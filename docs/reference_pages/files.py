@@ -54,7 +54,8 @@ Every `manifest.json` and `run.json` lists the size and SHA-256 of the folder's 
 is used, once per process; what does not match is named and made again.
 
 `predictions.parquet` has one row per dev example: `idx`, `label`, `logit_0`, `logit_1`, ... (MNLI's second dev set is
-in `predictions_dev_mismatched.parquet`). `history.jsonl` has one line per epoch: stage, every term of the loss, dev
+in `predictions_dev_mismatched.parquet`). If `select.of` names the run, `predictions_train.parquet` has its logits on
+the training examples after every epoch. `history.jsonl` has one line per epoch: stage, every term of the loss, dev
 scores, speed.
 """
 

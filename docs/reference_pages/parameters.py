@@ -10,12 +10,13 @@ from pydantic import BaseModel
 
 from internal_kd.distillation.curricula import CURRICULA, Phase, Schedule
 from internal_kd.distillation.objectives import OBJECTIVES
+from internal_kd.distillation.scores import SCORES
 from internal_kd.distillation.selectors import SELECTORS
 from internal_kd.learners.encoder import Start
 from internal_kd.learners.layers import MAPS
 from internal_kd.learners.learner import LEARNERS
 from internal_kd.params.data import DataParams, EncoderParams, FilesEntry, GeneratorEntry, GlueEntry, TaskCommon
-from internal_kd.params.method import MethodParams, SelectParams, TeacherParams
+from internal_kd.params.method import MethodParams, ScoutParams, SelectParams, TeacherParams
 from internal_kd.params.study import AnalysisParams, MachineParams, Params, ResourceParams, StudyParams
 from internal_kd.registry import resolve
 from internal_kd.tasks.metrics import METRICS
@@ -56,13 +57,14 @@ UNDESCRIBED = {
 SECTIONS = {
     "TeacherParams": "[mapping](#teacher)",
     "SelectParams": "[mapping](#select)",
+    "ScoutParams": "[mapping](#selectof)",
     "Phase": "[phase](#phases)",
     "Start": "[mapping](#start)",
     "ResourceParams": "[mapping](#machine-light-teacher-recording-student)",
 }
 MODELS: tuple[type[BaseModel], ...] = (
     StudyParams, DataParams, TaskCommon, GlueEntry, FilesEntry, GeneratorEntry, EncoderParams, MethodParams,
-    TeacherParams, SelectParams, Schedule, Phase, AnalysisParams, MachineParams, ResourceParams, Start,
+    TeacherParams, SelectParams, ScoutParams, Schedule, Phase, AnalysisParams, MachineParams, ResourceParams, Start,
     *(resolve(path) for path in LEARNERS.values()),
 )  # fmt: skip
 
@@ -80,6 +82,7 @@ def parameters() -> str:
         ("defaults and methods", "", MethodParams),
         ("teacher", "", TeacherParams),
         ("select", "", SelectParams),
+        ("select.of", "", ScoutParams),
         ("weights that change", "", Schedule),
         ("phases", "Entries of `curriculum: {phases: [...]}`.", Phase),
         ("analysis", "", AnalysisParams),
@@ -101,7 +104,7 @@ def parameters() -> str:
                 ("`weights`", f"{code_names(OBJECTIVES)}: [objectives](objectives.md)"),
                 ("`learner.kind`", f"{code_names(LEARNERS)}: [learners](learners.md)"),
                 ("`curriculum`", code_names(CURRICULA)),
-                ("`select.by`", code_names(SELECTORS)),
+                ("`select.by`", f"{code_names(SELECTORS)}; by scores {code_names(SCORES)}; or a file"),
                 ("`tasks.*.metrics`", code_names(METRICS)),
                 ("`layer_map`", f"{code_names(MAPS)}, or a list: [layer maps](learners.md#layer-maps)"),
             ],

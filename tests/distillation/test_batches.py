@@ -27,6 +27,16 @@ def test_every_example_once_and_the_length_is_known(total: int, size: int, epoch
     assert sum(len(batch) != size for batch in made) <= 1
 
 
+@given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 40))
+def test_an_epoch_of_given_steps_goes_on_where_the_one_before_stopped(total: int, size: int, steps: int) -> None:
+    lengths = np.arange(total) % 17
+    given_steps = LengthBuckets(lengths, size, 1, steps)
+    assert len(given_steps) == steps
+    passes = -(-4 * steps // len(LengthBuckets(lengths, size, 1)))
+    in_a_row = [batch for number in range(passes) for batch in batches(lengths, size, epoch=number)]
+    assert [batch.tolist() for number in range(4) for batch in given_steps.epoch(number)] == in_a_row[: 4 * steps]
+
+
 def test_little_padding_where_random_batches_pad_more_than_double() -> None:
     lengths = skewed_lengths()
     padded = sum(len(batch) * lengths[batch].max() for batch in batches(lengths))

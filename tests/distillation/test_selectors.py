@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from internal_kd.distillation.scores import SCORES
 from internal_kd.distillation.selectors import SELECTORS, Selected, number_of
 from internal_kd.distillation.selectors import select as select_of
 from internal_kd.errors import UserError
@@ -78,9 +79,43 @@ def test_what_cannot_be_kept_is_refused(keep: float) -> None:
         select(np.arange(10), keep=keep)
 
 
-@pytest.mark.parametrize("name", list(SELECTORS))
-def test_every_selector_is_a_function_that_exists(name: str) -> None:
-    assert callable(resolve(SELECTORS[name]))
+@pytest.mark.parametrize("path", [*SELECTORS.values(), *SCORES.values()])
+def test_every_selector_is_a_function_that_exists(path: str) -> None:
+    assert callable(resolve(path))
+
+
+@given(st.lists(st.integers(-3, 3), min_size=2, max_size=200), st.data())
+def test_scores_choose_the_highest_or_the_lowest_nested_and_whatever_their_order(values, data) -> None:
+    scores, idx = np.array(values, float), np.arange(len(values)) * 7
+    count = data.draw(st.integers(1, len(values)))
+    high = select(idx, scores=scores, keep=count).train
+    low = select(idx, scores=scores, keep=count, order="low").train
+    assert sorted(scores[high]) == sorted(scores)[len(values) - count :]
+    assert sorted(scores[low]) == sorted(scores)[:count]
+    assert {*select(idx, scores=scores, keep=1).train} <= {*high}
+    assert {*idx[::-1][select(idx[::-1], scores=scores[::-1], keep=count).train]} == {*idx[high]}
+
+
+@pytest.mark.parametrize("name", list(SCORES))
+def test_a_score_is_of_the_example_and_not_of_its_place(name: str) -> None:
+    rng = np.random.default_rng(1)
+    logits, labels, order = rng.normal(size=(4, 60, 3)), rng.integers(0, 3, 60), rng.permutation(60)
+    scores = resolve(SCORES[name])(logits, labels)
+    assert scores.shape == (60,) and np.isfinite(scores).all()
+    assert np.allclose(resolve(SCORES[name])(logits[:, order], labels[order]), scores[order])
+
+
+@pytest.mark.parametrize(("name", "hard_first"), [("el2n", 1), ("loss", 1), ("forgetting", 1), ("confidence", -1)])
+def test_the_harder_of_two_examples_has_the_score_that_says_so(name: str, hard_first: int) -> None:
+    easy, hard = [[0.0, 5.0]] * 3, [[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]
+    scores = resolve(SCORES[name])(np.array([easy, hard]).transpose(1, 0, 2), np.array([1, 1]))
+    assert hard_first * (scores[1] - scores[0]) > 0
+
+
+def test_herding_picks_what_keeps_the_mean_first() -> None:
+    centre, sides, far = [[0.0]], [[-1.0], [1.0]], [[-9.0], [9.0]]
+    scores = resolve(SCORES["herding"])(np.array([[*centre, *sides, *far]]), np.zeros(5, int))
+    assert np.argsort(-scores)[:3].tolist() in ([0, 1, 2], [0, 2, 1])
 
 
 def test_an_unknown_selector_is_named_with_the_nearest() -> None:

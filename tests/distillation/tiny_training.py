@@ -80,7 +80,8 @@ def tiny_terms(weights: dict[str, Any], student: Network, teacher: Network, **gi
 
 def settings(**changes: Any) -> Any:
     values = {
-        "epochs": 4, "batch_size": 8, "learning_rate": 1e-3, "optimizer": "adamw", "momentum": 0.9,
+        "epochs": 4, "steps_per_epoch": None, "batch_size": 8, "learning_rate": 1e-3,
+        "optimizer": "adamw", "momentum": 0.9,
         "warmup_share": 0.1, "weight_decay": 0.01, "max_gradient_norm": 1.0, "augment": Augment(),
     }  # fmt: skip
     return SimpleNamespace(**{**values, **changes})

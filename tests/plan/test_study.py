@@ -377,3 +377,49 @@ def test_what_cannot_work_is_refused_in_one_line(changes, keywords):
     for keyword in keywords:
         assert keyword in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+SCOUT = {"id": "8.0", "title": "Scout", "weights": {"hard": 1}, "teacher": "none"}
+
+
+def test_a_scout_is_planned_before_those_it_scores_for_and_does_not_vary():
+    pruned = {"id": "8.1", "title": "Pruned", "weights": {"soft": 1}, "select": {"by": "el2n", "of": "scout"}}
+    study = plan(
+        study={"methods": ["pruned"], "vary": {"select.keep": [8, 16]}}, methods={"scout": SCOUT, "pruned": pruned}
+    )
+    runs = {name: [run for run in study.runs if run.method.name == name] for name in ("teacher", "scout", "pruned")}
+    assert len(runs["scout"]) == 2 and len(runs["pruned"]) == 4
+    assert all(run.scouts and not run.teaches and run.examples == "full" for run in runs["scout"])
+    assert all(run.scouting_runs == tuple(runs["scout"]) for run in runs["pruned"])
+    assert study.runs.index(runs["scout"][-1]) < study.runs.index(runs["pruned"][0])
+
+
+@pytest.mark.parametrize(
+    ("select", "line"),
+    [
+        ({"by": "el2n"}, r"select\.of: el2n"),
+        ({"by": "el2m"}, "el2n"),
+        ({"by": "random", "of": "scout"}, r"select\.of: random"),
+        ({"by": "random", "order": "low"}, r"select\.order"),
+        ({"by": "el2n", "of": "skout"}, "scout"),
+        ({"by": "el2n", "of": {"of": "scout", "seeds": [9]}}, "no seed 9"),
+        ({"by": "el2n", "of": {"of": "scout", "epoch": 9}}, "no epoch 9"),
+        ({"by": "scores.csv"}, "does not exist"),
+        ({"by": "el2n", "of": "finetuned"}, "circle"),
+    ],
+)
+def test_scores_that_cannot_be_had_are_refused(select: dict[str, Any], line: str):
+    with pytest.raises(UserError, match=line) as refused:
+        plan(methods={"scout": SCOUT, "finetuned": {"select": select}})
+    assert "\n" not in str(refused.value)
+
+
+def test_scores_are_counted_by_what_they_are_and_not_by_their_names(project: Path):
+    def of(scout: dict[str, Any], name: str = "scout", **select: Any) -> str:
+        chosen = {"by": "el2n", "of": {"of": name}, "keep": 8, **select}
+        study = plan(study={"methods": ["finetuned"]}, methods={name: scout, "finetuned": {"select": chosen}})
+        return next(run.fingerprint for run in study.runs if run.method.name == "finetuned")
+
+    assert of(SCOUT) == of(SCOUT, "other") == of(SCOUT, empty_classes="accept")
+    others = [of({**SCOUT, "epochs": 2}), of(SCOUT, order="low"), of(SCOUT, of={"of": "scout", "epoch": 1})]
+    assert len({of(SCOUT), *others}) == 4

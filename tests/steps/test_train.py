@@ -417,3 +417,108 @@ def test_a_flipped_bit_is_found_before_it_is_used():
     with pytest.raises(Damaged, match=r"logits\.npy"):
         train_run(run, MACHINE)
     assert not run.parts[0].marker.exists()
+
+
+# Who chooses the examples
+
+PRUNED = {
+    "study": {"methods": ["teacher", "scout", "pruned"], "seeds": [1]},
+    "methods": {
+        "scout": {"id": "8.0", "title": "Scout", "weights": {"hard": 1}, "seeds": [1, 2], "epochs": 2},
+        "pruned": {
+            "id": "8.1",
+            "title": "Pruned",
+            "weights": {"soft": 1},
+            "select": {"by": "el2n", "of": "scout", "keep": 0.5, "empty_classes": "accept"},
+        },
+    },
+}
+
+
+def trained_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The ids of the examples that a run sees."""
+    seen: set[int] = set()
+    compute = DistillationLoss.compute
+
+    def watching(loss, part, *arguments):
+        seen.update(part.batch["idx"].tolist())
+        return compute(loss, part, *arguments)
+
+    for needed in run.reads().values():
+        make(needed)
+    with monkeypatch.context() as patched:
+        patched.setattr(DistillationLoss, "compute", watching)
+        train_run(run, MACHINE)
+    return seen
+
+
+def test_a_scout_keeps_its_predictions_by_epoch_and_its_scores_choose_the_examples(monkeypatch):
+    run = run_of(plan(**PRUNED), "pruned")
+    seen = trained_on(run, monkeypatch)
+    tables = [pd.read_parquet(scout.folder / "predictions_train.parquet") for scout in run.scouting_runs]
+    assert [sorted({*table["epoch"]}) for table in tables] == [[1, 2], [1, 2]]
+    errors = []
+    for table in tables:
+        last = table[table["epoch"] == 2]
+        wrong = torch.tensor(last[["logit_0", "logit_1"]].to_numpy()).softmax(-1)
+        wrong[range(64), last["label"].tolist()] -= 1
+        errors.append(pd.Series(wrong.norm(dim=-1).numpy(), index=last["idx"]))
+    hardest = (sum(errors) / 2).sort_values(ascending=False).index[:32]
+    assert seen == {*hardest}
+    easy = merge(PRUNED, {"methods": {"pruned": {"select": {"order": "low"}}}})
+    assert trained_on(run_of(plan(**easy), "pruned"), monkeypatch) == {*range(64)} - seen
+
+
+def test_a_run_that_was_no_scout_is_made_again_when_it_is_asked_for_its_predictions():
+    alone = {
+        "study": {"methods": ["scout"]},
+        "methods": {**PRUNED["methods"], "scout": {**PRUNED["methods"]["scout"], "epochs": 3}},
+    }
+    run = made(plan(**alone), "scout")
+    assert is_complete(run) and not (run.folder / "predictions_train.parquet").exists()
+    scout = run_of(plan(**merge(PRUNED, {"methods": {"scout": {"epochs": 3}}})), "scout")
+    assert scout.fingerprint == run.fingerprint and not is_complete(scout)
+
+
+def test_a_stopped_scout_keeps_the_predictions_of_all_epochs(monkeypatch):
+    changes = {"methods": {"scout": {"learning_rate": 2e-3, "epochs": 3}}}
+    run = run_of(plan(**merge(PRUNED, changes)), "scout")
+    make(run)
+    expected = pd.read_parquet(run.folder / "predictions_train.parquet")
+    shutil.rmtree(run.folder)
+    interrupted(run, monkeypatch, at=6)
+    make(run)
+    pd.testing.assert_frame_equal(pd.read_parquet(run.folder / "predictions_train.parquet"), expected)
+
+
+def test_scores_come_from_a_file_too_and_those_of_other_examples_are_refused(project, monkeypatch):
+    scores = project / "scores.csv"
+    table = pd.DataFrame({"idx": np.arange(64)[::-1], "score": np.arange(64)[::-1] / 2})
+    table.to_csv(scores, index=False)
+    changes = {"methods": {"pruned": {"select": {"by": "scores.csv", "of": None, "keep": 20}}}}
+    run = run_of(plan(**merge(PRUNED, changes)), "pruned")
+    assert trained_on(run, monkeypatch) == {*range(44, 64)}
+    table[table["idx"] != 7].to_csv(scores, index=False)
+    other = run_of(plan(**merge(PRUNED, changes)), "pruned")
+    assert other.fingerprint != run.fingerprint
+    with pytest.raises(UserError, match="example 7") as refused:
+        train_run(other, MACHINE)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_class_that_scores_leave_empty_is_refused_or_said(project, monkeypatch, capsys):
+    labels = pd.read_parquet(next(project.glob("data/tasks/judge-*/train.parquet")))
+    pd.DataFrame({"idx": labels["idx"], "score": labels["label"]}).to_csv(project / "one.csv", index=False)
+    select = {"by": "one.csv", "of": None, "keep": 8, "empty_classes": "refuse"}
+    with pytest.raises(UserError, match="empty_classes"):
+        trained_on(run_of(plan(**merge(PRUNED, {"methods": {"pruned": {"select": select}}})), "pruned"), monkeypatch)
+    select["empty_classes"] = "accept"
+    seen = trained_on(run_of(plan(**merge(PRUNED, {"methods": {"pruned": {"select": select}}})), "pruned"), monkeypatch)
+    assert len(seen) == 8 and "leaves no example" in capsys.readouterr().out
+
+
+def test_an_epoch_may_have_as_many_steps_as_that_of_all_examples():
+    changes = {"methods": {"pruned": {"steps_per_epoch": 4, "select": {"keep": 10}}}}
+    run = made(plan(**merge(PRUNED, changes)), "pruned")
+    assert [epoch["learning_rate"] for epoch in history(run)][-1] == 0
+    assert read_json(run.marker)["params"]["steps_per_epoch"] == 4

@@ -56,26 +56,36 @@ class LengthBuckets:
 
     Each epoch shuffles the examples, sorts pools of 50 batches by length, cuts them into batches and shuffles those;
     padded over real tokens comes to about 1.2 or less. Every example occurs once; the last, smaller batch is kept.
+    With ``steps`` an epoch is that many batches, and goes on where the one before it stopped.
 
     Args:
         lengths: real tokens of each example, (examples,).
         batch_size: examples in a batch.
         seed: of the order.
+        steps: batches of an epoch; None: as many as it takes to see every example once.
 
     Example:
         >>> [batch.tolist() for batch in LengthBuckets(np.array([3, 9, 4, 8]), batch_size=2, seed=1).epoch(0)]
         [[0, 2], [3, 1]]
     """
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, steps: int | None = None) -> None:
         self._lengths, self._batch_size, self._seed = np.asarray(lengths), batch_size, seed
+        self._of_all = -(-len(self._lengths) // batch_size)
+        self._steps = steps or self._of_all
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch."""
-        return -(-len(self._lengths) // self._batch_size)
+        return self._steps
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """Return the batches of epoch ``number`` (from 0), as positions into ``lengths``."""
+        begin = number * self._steps
+        first, last = begin // self._of_all, -(-(begin + self._steps) // self._of_all)
+        batches = [batch for all_seen in range(first, last) for batch in self._once_through(all_seen)]
+        return batches[begin - first * self._of_all :][: self._steps]
+
+    def _once_through(self, number: int) -> list[np.ndarray]:
         rng = np.random.Generator(np.random.PCG64([self._seed, number]))
         order = rng.permutation(len(self._lengths))
         pool = self._batch_size * POOL_BATCHES

@@ -171,7 +171,7 @@ class _Loop:
     # One epoch, one step
 
     def run_epoch(self) -> None:
-        """Train on every example once, or on those that a checkpoint left; then write a line of history."""
+        """Train on the batches of an epoch, or on those that a checkpoint left; then write a line of history."""
         self.network.module.train()
         stage = self.curriculum.stage
         batches = self.buckets_of(stage).epoch(len(self.history))
@@ -275,7 +275,8 @@ class _Loop:
 
     def buckets_of(self, stage: Stage) -> LengthBuckets:
         """Return the batches of a stage."""
-        return LengthBuckets(self.lengths, stage.batch_size or self.training.batch_size, self.seed)
+        size = stage.batch_size or self.training.batch_size
+        return LengthBuckets(self.lengths, size, self.seed, self.training.steps_per_epoch)
 
     # Checkpoints and progress
 

@@ -20,6 +20,10 @@ class TrainingSettings(Protocol):
         """Of the whole training; phases name their own."""
 
     @property
+    def steps_per_epoch(self) -> int | None:
+        """Batches of an epoch; None: as many as it takes to see every example once."""
+
+    @property
     def batch_size(self) -> int:
         """Examples that one optimizer step sees."""
 

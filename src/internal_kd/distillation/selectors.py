@@ -1,4 +1,4 @@
-"""Which training examples a method sees: all of them, a random nested subset, or those that a selector chooses."""
+"""Which training examples a method sees: all, a random nested subset, or the first by a selector or by scores."""
 
 from __future__ import annotations
 
@@ -39,16 +39,19 @@ def select(
     keep: int | float | str = "full",
     hold_out: float = 0.0,
     seen: np.ndarray | None = None,
+    scores: np.ndarray | None = None,
+    order: str = "high",
 ) -> Selected:
     """Choose training examples.
 
     Args:
         idx: example ids, (examples,) int64.
         labels: (examples, ...).
-        by: a name of ``SELECTORS``.
+        by: a name of ``SELECTORS``; not read if there are scores.
         keep: a number of examples, a share below 1, or "full".
         hold_out: share of all examples that is kept aside, the same for every seed and every ``keep``.
         seen: (examples,) bool, False for examples of classes that are not trained on; they are held out as others are.
+        scores: (examples,); the highest are taken, or with ``order`` "low" the lowest, equal ones in the random order.
 
     Raises:
         UserError: more examples are asked for than there are, or nothing is left.
@@ -66,6 +69,10 @@ def select(
     count = number_of(keep, len(rest))
     if keep == "full":
         return Selected(rest, held)
+    if scores is not None:
+        ranked = np.asarray(scores)[rest] * (1 if order == "low" else -1)
+        at_random = _fixed_order(idx[rest])
+        return Selected(rest[at_random[np.argsort(ranked[at_random], kind="stable")][:count]], held)
     return Selected(rest[resolve(SELECTORS[by])(idx[rest], np.asarray(labels)[rest], count)], held)
 
 

@@ -7,6 +7,7 @@ Three layers give a method its values: ``defaults``, the method's own entry, and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -35,6 +36,9 @@ class TrainingParams(Frozen):
     """One training: the optimizer, warm-up, linear decay."""
 
     epochs: Count = 3
+    steps_per_epoch: Count | None = Field(
+        None, description="steps that count as an epoch, however few the examples are; once through all if left out"
+    )
     batch_size: Count = 32
     learning_rate: Positive = 2e-5
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with `momentum`")
@@ -65,13 +69,35 @@ def _full_or_part(value: Any) -> Any:
     return "full" if value == 1.0 else value
 
 
+class ScoutParams(Frozen):
+    """The runs whose predictions on the training set score its examples."""
+
+    of: Name = Field(description="a method; it keeps its predictions after every epoch")
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(unique)] = Field(
+        (), description="which of its runs, whose scores are averaged; all if left out"
+    )
+    epoch: Count | None = Field(None, description="the last epoch that counts; the scout's last if left out")
+
+
+def _scout(value: Any) -> Any:
+    return {"of": value} if isinstance(value, str) else value
+
+
 class SelectParams(Frozen):
     """Which training examples a method sees."""
 
-    by: Name = Field(
+    by: Name | FilePath = Field(
         "random",
         description="the order they are taken in: `random`, one fixed, nested permutation; `balanced`, the "
-        "classes in turn",
+        "classes in turn; by scores of the runs in `of`: `el2n`, `forgetting`, `loss`, `confidence`, `herding`; or by "
+        "the column `score` of a file that names examples by `idx` (docs/how-to/pruned-data.md)",
+    )
+    of: Annotated[ScoutParams | None, BeforeValidator(_scout)] = Field(
+        None, description="whose predictions give the scores: a method, or a mapping"
+    )
+    order: Literal["high", "low"] = Field("high", description="of scores: which are taken first")
+    empty_classes: Literal["refuse", "accept"] = Field(
+        "refuse", description="refuse: scores that leave a class without an example end the run"
     )
     keep: Annotated[Count | float | Literal["full"], BeforeValidator(_full_or_part)] = Field(
         "full", description="a number of examples, a share between 0 and 1, or `full`"
@@ -103,6 +129,11 @@ class SelectParams(Frozen):
         if self.classes and self.drop_classes:
             raise ValueError("give `classes` or `drop_classes`, not both")
         return self
+
+    @property
+    def file(self) -> str | None:
+        """The file of scores, None if it is not a file that orders the examples."""
+        return self.by if Path(self.by).suffix in (".csv", ".tsv", ".jsonl", ".parquet") else None
 
 
 class TeacherParams(Frozen):

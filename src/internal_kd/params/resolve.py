@@ -16,12 +16,13 @@ from pydantic import ValidationError
 from internal_kd.distillation.curricula import CURRICULA, Schedule
 from internal_kd.distillation.declarations import Objective
 from internal_kd.distillation.objectives import OBJECTIVES
+from internal_kd.distillation.scores import SCORES
 from internal_kd.distillation.selectors import SELECTORS
 from internal_kd.distillation.source_hash import source_hash
 from internal_kd.errors import UserError, named, nearest
 from internal_kd.learners.learner import LEARNERS, Learner, parse_learner
 from internal_kd.messages import refusal
-from internal_kd.params.method import MethodParams, Phases, TeacherParams, TrainingParams
+from internal_kd.params.method import MethodParams, Phases, ScoutParams, SelectParams, TeacherParams, TrainingParams
 from internal_kd.plugins import PLUGIN
 
 # Mappings in which a later layer replaces the earlier one whole: half of a teacher is not a teacher.
@@ -51,6 +52,11 @@ class Method:
     def teacher(self) -> TeacherParams | None:
         """Whose answers it listens to; None for a method whose terms never ask a teacher."""
         return self.settings.teacher if self.needs_teacher else None
+
+    @property
+    def scout(self) -> ScoutParams | None:
+        """Whose predictions score the training examples, None if none are asked for."""
+        return self.settings.select.of
 
     @cached_property
     def objectives(self) -> dict[str, Objective]:
@@ -101,6 +107,12 @@ class Method:
         select = settings.select.model_dump(exclude_defaults=True)
         if not settings.select.masked_copies:
             select.pop("masked_share", None)
+        # Runs and files count by their fingerprints; what happens to an emptied class moves no number.
+        select.pop("empty_classes", None)
+        if settings.select.file:
+            select["by"] = "file"
+        if scout := select.pop("of", None):
+            select |= {"epoch": scout["epoch"]} if "epoch" in scout else {}
         return {
             **chosen,
             **({"select": select} if select else {}),
@@ -118,8 +130,10 @@ class Method:
             function = CURRICULA[self.settings.curriculum]
             if function.__module__.startswith(PLUGIN):
                 code["curriculum_code"] = source_hash(f"{function.__module__}:{function.__qualname__}")
-        if (selector := SELECTORS[self.settings.select.by]).startswith(PLUGIN):
-            code["selector_code"] = source_hash(selector)
+        by = self.settings.select.by
+        for registry in (SELECTORS, SCORES):
+            if by in registry and registry[by].startswith(PLUGIN):
+                code["selector_code"] = source_hash(registry[by])
         if LEARNERS[self.learner.kind].startswith(PLUGIN):
             code["learner_code"] = source_hash(LEARNERS[self.learner.kind])
         return code
@@ -214,8 +228,7 @@ def _check_terms(settings: MethodParams, weights: Mapping[str, Any], learner: Le
             f"{where}.curriculum: unknown curriculum {settings.curriculum!r}{nearest(settings.curriculum, known)}; "
             f"known: {', '.join(known)}"
         )
-    with named(f"{where}.select.by"):
-        SELECTORS[settings.select.by]
+    _check_select(settings.select, f"{where}.select")
     if learner.kind == "finished":
         return  # somebody trained it already
     if not weights:
@@ -230,3 +243,18 @@ def _check_terms(settings: MethodParams, weights: Mapping[str, Any], learner: Le
     asking = [name for name in weights if OBJECTIVES[name].teacher]
     if asking and settings.teacher is None:
         raise UserError(f"{where}.teacher: {', '.join(asking)} compare with a teacher, and none is named")
+
+
+def _check_select(select: SelectParams, where: str) -> None:
+    known = [*SELECTORS, *SCORES]
+    if select.by not in known and not select.file:
+        raise UserError(
+            f"{where}.by: unknown selector {select.by!r}{nearest(select.by, known)}; known: {', '.join(known)}, or a "
+            ".csv, .tsv, .jsonl or .parquet file of scores"
+        )
+    if select.by in SCORES and select.of is None:
+        raise UserError(f"{where}.of: {select.by} is a score; name the method whose predictions give it")
+    if select.of is not None and select.by not in SCORES:
+        raise UserError(f"{where}.of: {select.by} asks nobody; leave `of` out, or choose one of {', '.join(SCORES)}")
+    if select.order != "high" and select.by in SELECTORS:
+        raise UserError(f"{where}.order: {select.by} has no scores; leave `order` out")

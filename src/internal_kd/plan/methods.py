@@ -64,11 +64,19 @@ class StudyMethods:
         return tuple(order)
 
     def taught_by(self, task: str, method: Method) -> tuple[str, ...]:
-        """Return the methods that a method listens to or starts from.
+        """Return the methods that a method listens to, starts from or has its examples scored by.
 
         Raises:
             UserError: one of them is unknown.
         """
+        names = self._listened(task, method)
+        scout = method.scout.of if method.scout else None
+        if scout and scout not in self.given:
+            raise UserError(refusals.unknown_method(scout, f"{method.name}.select.of", tuple(self.given)))
+        return (*names, scout) if scout and scout not in names else names
+
+    def _listened(self, task: str, method: Method) -> tuple[str, ...]:
+        """Return the methods that a method listens to or starts from."""
         teacher = method.teacher
         names = () if teacher is None else self._names_of(teacher, method.name)
         for name in names:
@@ -122,28 +130,43 @@ class StudyMethods:
     @cached_property
     def teaching(self) -> frozenset[str]:
         """The methods that teach others, or whose weights others start from, at any point of ``study.vary``."""
-        found: set[str] = set()
+        return frozenset(name for name, roles in self._asked.items() if "teacher" in roles)
+
+    @cached_property
+    def scouting(self) -> frozenset[str]:
+        """The methods whose predictions score the examples of others."""
+        return frozenset(name for name, roles in self._asked.items() if "scout" in roles)
+
+    @cached_property
+    def _asked(self) -> dict[str, set[str]]:
+        """The methods that others ask for, and what as."""
+        found: dict[str, set[str]] = {}
         waiting = list(self.requested)
-        for name in waiting:  # grows meanwhile: who turns out to teach does not vary, and may listen to others then
+        for name in waiting:  # grows meanwhile: who turns out to be asked does not vary, and may ask others then
             for task in self.tasks:
-                for method in self._points(task, name, teaches=name in found):
-                    new = [teacher for teacher in self.taught_by(task, method) if teacher not in found]
-                    found.update(new)
-                    waiting.extend(new)
-        return frozenset(found)
+                for method in self._points(task, name, fixed=name in found):
+                    for other in self.taught_by(task, method):
+                        if other not in found:
+                            waiting.append(other)
+                        scouts = method.scout is not None and method.scout.of == other
+                        listens = other in self._listened(task, method)
+                        found.setdefault(other, set()).update(
+                            role for role, has in (("scout", scouts), ("teacher", listens)) if has
+                        )
+        return found
 
     # Methods and their points
 
     def points_of(self, task: str, name: str) -> list[Method]:
         """Return a method at every point of ``study.vary`` that it takes part in, each once."""
-        return self._points(task, name, teaches=name in self.teaching)
+        return self._points(task, name, fixed=name in self._asked)
 
-    def _points(self, task: str, name: str, *, teaches: bool) -> list[Method]:
+    def _points(self, task: str, name: str, *, fixed: bool) -> list[Method]:
         axes = self.params.study.vary
         points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
         methods: dict[str, Method] = {}
         for point in points:
-            own = {} if teaches else {path: v for path, v in point.items() if not self._keeps(task, name, path)}
+            own = {} if fixed else {path: v for path, v in point.items() if not self._keeps(task, name, path)}
             methods.setdefault(repr(own), self.of(task, name, own))
         return list(methods.values())
 

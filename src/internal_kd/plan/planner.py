@@ -13,13 +13,14 @@ from internal_kd.learners.configs import own_max_length
 from internal_kd.learners.learner import Form, Shape
 from internal_kd.params import Params
 from internal_kd.params.data import EncoderParams
+from internal_kd.params.method import SelectParams
 from internal_kd.params.resolve import Method
 from internal_kd.plan import refusals
 from internal_kd.plan.artefacts import Encoder, Inputs
 from internal_kd.plan.identity import ContentHashes
 from internal_kd.plan.methods import StudyMethods, is_finished, model_name, name_of_model
 from internal_kd.plan.recipes import RECIPES
-from internal_kd.plan.runs import Answers, AnswersFile, Ensemble, FirstWeights, Need, Run
+from internal_kd.plan.runs import Answers, AnswersFile, Ensemble, FirstWeights, Need, Run, ScoresFile
 from internal_kd.plan.sources import plan_data, plan_encoder, shape_of
 
 # Who answers a run, in plain words: task, kind ("run", "file", "encoder") and which.
@@ -138,7 +139,7 @@ class Planner:
             json.dumps({name: method.options(name) for name in asking}, sort_keys=True),
             method.settings.layer_map,
             self._layers(task, method),
-            method.settings.select,
+            _recorded_for(method),
             teacher.weak == "accept",
         )
         of_outputs = tuple(name for name in asking if method.objectives[name].per == "output")
@@ -185,15 +186,28 @@ class Planner:
             inputs = self._inputs_of(task, method)
             answers = self._answers(task, method, seed)
             first = self._first(task, method, seed)
-            teaches = method.name in self.methods.teaching
             if first is not None and first.source is not None:
                 source = first.source.shape
             else:
                 source = shape_of(inputs.encoder) if inputs.encoder else Shape()
             with named(f"methods.{method.name}.learner"):
                 shape = method.learner.shape(source)
-            self.runs[key] = Run(RECIPES["train"], method, inputs, first, answers, seed, shape, teaches)
+            self.runs[key] = Run(
+                RECIPES["train"], method, inputs, first, answers, seed, self._scored_by(task, method), shape,
+                teaches=method.name in self.methods.teaching, scouts=method.name in self.methods.scouting,
+            )  # fmt: skip
         return self.runs[key]
+
+    def _scored_by(self, task: str, method: Method) -> tuple[Run, ...] | ScoresFile:
+        """Return the runs, or the file, whose scores choose a method's examples; none for most."""
+        scout = method.scout
+        if file := method.settings.select.file:
+            return ScoresFile(Path(file), self.hashes.of_file(Path(file), f"methods.{method.name}.select.by"))
+        if scout is None:
+            return ()
+        scouting, known = self.methods.of(task, scout.of, {}), self.methods.seeds_of(task, scout.of)
+        refusals.check_scout(method, scouting, known)
+        return tuple(self._run(task, scouting, seed) for seed in scout.seeds or known)
 
     def _first(self, task: str, method: Method, seed: int) -> FirstWeights | None:
         learner = method.learner
@@ -225,6 +239,14 @@ class Planner:
                 return numbers[0]
         known = self.methods.seeds_of(task, name)
         return seed if seed in known else known[0]
+
+
+def _recorded_for(method: Method) -> SelectParams:
+    """Return the examples that a method's teacher answers: all, if those that it sees turn out by scores."""
+    select = method.settings.select
+    if select.of is None and select.file is None:
+        return select
+    return select.model_copy(update={"by": "random", "keep": "full", "of": None, "order": "high"})
 
 
 def _longest(task: str, chosen: dict[tuple[str, str], list[Method]]) -> int:

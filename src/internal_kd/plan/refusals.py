@@ -89,6 +89,20 @@ def check_held_out(teacher: Method, seeds: int) -> None:
         )
 
 
+def check_scout(method: Method, scout: Method, seeds: tuple[int, ...]) -> None:
+    """Refuse scores by runs that do not exist, by models that were never trained here, or of epochs that never come."""
+    asked, where = method.scout, f"methods.{method.name}.select.of"
+    assert asked is not None
+    if scout.learner.kind == "finished":
+        raise UserError(
+            f"{where}: {scout.name!r} was trained elsewhere and has no epochs; name a method that is trained"
+        )
+    if unknown := [seed for seed in asked.seeds if seed not in seeds]:
+        raise UserError(f"{where}: {scout.name!r} has no seed {unknown[0]}; its seeds are {', '.join(map(str, seeds))}")
+    if isinstance(scout.settings.curriculum, str) and asked.epoch and asked.epoch > scout.settings.epochs:
+        raise UserError(f"{where}: {scout.name!r} has {scout.settings.epochs} epochs, and no epoch {asked.epoch}")
+
+
 def _check_generated(name: str, data: Data) -> None:
     entry = data.entry
     if not isinstance(entry, GeneratorEntry):
@@ -121,6 +135,10 @@ def _check_examples(run: Run) -> None:
         raise UserError(
             f"select.keep: {select.keep} is more than the {available} training examples{chosen} of {run.task}; use "
             "`full`"
+        )
+    if run.scored_by and run.inputs.data.kind != "classes":
+        raise UserError(
+            f"select.by: scores are of examples with one class each, and {run.task} has {run.inputs.data.kind}"
         )
     for name in (*(select.classes or ()), *select.drop_classes):
         if labels is not None and name not in labels:

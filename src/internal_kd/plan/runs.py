@@ -26,6 +26,14 @@ class AnswersFile:
 
 
 @dataclass(frozen=True)
+class ScoresFile:
+    """A user's file of scores of training examples; ``content`` is its SHA-256."""
+
+    path: Path
+    content: str
+
+
+@dataclass(frozen=True)
 class Need:
     """What one method reads of a teacher, in the words of its parameters: layers are numbered once a teacher is loaded.
 
@@ -150,8 +158,10 @@ class Run(Artefact):
     """A training, or a finished model taken as it is: a learner, its examples, its terms and whom it listens to.
 
     ``first`` is None if the learner starts from the encoder as it is; ``answers`` is None if no term asks a teacher.
-    ``shape`` is that of its network, as far as it is known before the encoder is fetched; ``teaches`` says that others
-    listen to it, so that its weights are needed. Neither counts: both follow from the rest.
+    ``scored_by`` are the scouts, or the file, whose scores choose its examples. ``shape`` is that of its network, as
+    far as it is known before the encoder is fetched; ``teaches`` says that others listen to it, so that its weights are
+    needed, ``scouts`` that its predictions on the training set are. None of these three counts: they follow from the
+    rest, or change no number.
     """
 
     method: Method
@@ -159,8 +169,10 @@ class Run(Artefact):
     first: FirstWeights | None
     answers: Answers | Ensemble | None
     seed: int
+    scored_by: tuple[Run, ...] | ScoresFile = ()
     shape: Shape = field(default=Shape(), compare=False)
     teaches: bool = field(default=False, compare=False)
+    scouts: bool = field(default=False, compare=False)
 
     step = "train"
 
@@ -168,7 +180,8 @@ class Run(Artefact):
         """Return the method's own parameters, how answers are combined, and the seed."""
         ensemble = isinstance(self.answers, Ensemble)
         combine = {"combine": self.answers.combine, "internals": self.answers.internals} if ensemble else {}  # type: ignore[union-attr]
-        return {**self.method.identity, **combine, "seed": self.seed}
+        scores = {"scores": self.scored_by.content} if isinstance(self.scored_by, ScoresFile) else {}
+        return {**self.method.identity, **combine, **scores, "seed": self.seed}
 
     def reads(self) -> dict[str, Artefact]:
         """Return the inputs, the first weights and the answers."""
@@ -177,7 +190,13 @@ class Run(Artefact):
             needed["encoder"] = self.encoder
         if self.first is not None:
             needed["first"] = self.first
+        needed |= {f"scout{i}": run for i, run in enumerate(self.scouting_runs)}
         return needed | {f"answers{i}": part for i, part in enumerate(self.parts)}
+
+    @property
+    def scouting_runs(self) -> tuple[Run, ...]:
+        """The runs whose predictions choose its examples."""
+        return self.scored_by if isinstance(self.scored_by, tuple) else ()
 
     @property
     def parts(self) -> tuple[Answers, ...]:

@@ -17,6 +17,8 @@ from internal_kd.plan.runs import Run
 # Weights may be left out (machine.keep_models, a partial pull) without making a run look missing.
 OPTIONAL_PREFIX = "model/"
 WEIGHTS = "model/model.safetensors"
+# A scout's logits on the training set after every epoch.
+TRAINING_PREDICTIONS = "predictions_train.parquet"
 # The problem of an artefact whose damage a reader found (``refuse_damaged``).
 FOUND_DAMAGED = "a file was found damaged"
 
@@ -64,6 +66,8 @@ def problem_with(artefact: Artefact) -> str | None:
         return f"{artefact.marker.name} is truncated"
     if not is_intact(record):
         return f"{artefact.marker.name} was damaged or edited"
+    if isinstance(artefact, Run) and artefact.scouts and TRAINING_PREDICTIONS not in files:
+        return missing(TRAINING_PREDICTIONS)
     for name, expected in files.items():
         optional = name.startswith(OPTIONAL_PREFIX)
         # Weights, token ids and recordings are large: nobody waits for their sums before they are needed.

@@ -93,6 +93,8 @@ class Forecast:
         keep = settings.select.keep
         examples = rows if keep == "full" else min(rows, keep if isinstance(keep, int) else round(keep * rows))
         examples *= 1 + settings.select.masked_copies
+        if settings.steps_per_epoch:
+            examples = settings.steps_per_epoch * settings.batch_size
         return length * examples * (STEP * _layers_computed(run, depth) + FORWARD * depth)
 
 

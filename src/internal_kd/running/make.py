@@ -138,7 +138,9 @@ def problem_for_readers(artefact: Artefact) -> str | None:
     """
     if problem := problem_with(artefact):
         return problem
-    return WITHOUT_WEIGHTS if isinstance(artefact, Run) and not (artefact.folder / WEIGHTS).is_file() else None
+    if not isinstance(artefact, Run) or (artefact.scouts and not artefact.teaches):
+        return None  # of a scout others read its predictions
+    return None if (artefact.folder / WEIGHTS).is_file() else WITHOUT_WEIGHTS
 
 
 def to_make(runs: Iterable[Run], problem: Problem = problem_for_readers) -> dict[str, tuple[Artefact, str]]:

@@ -266,10 +266,11 @@ class Plan:
 
     @cached_property
     def _teaching(self) -> frozenset[str]:
-        """The fingerprints of runs that others listen to or start from."""
+        """The fingerprints of runs that others listen to, start from or have their examples scored by."""
         sources = (run.first.source for run in self.study.runs if run.first is not None)
         taught = (teacher for run in self.study.runs for teacher in run.teachers)
-        return frozenset(run.fingerprint for run in (*sources, *taught) if run is not None)
+        scouts = (scout for run in self.study.runs for scout in run.scouting_runs)
+        return frozenset(run.fingerprint for run in (*sources, *taught, *scouts) if run is not None)
 
     @property
     def _sources(self) -> list[Data | Encoder]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from internal_kd.distillation.hardware import Hardware
     from internal_kd.distillation.loop import TrainingResult
     from internal_kd.learners.learner import Network
+    from internal_kd.steps.scores import TrainingPredictions
 
 Scores = dict[str, float | None]
 
@@ -173,10 +174,12 @@ def write_run(
     *,
     keep_model: bool,
     held_out: tuple[Examples, np.ndarray] | None = None,
+    predictions: TrainingPredictions | None = None,
 ) -> None:
     """Write model, predictions, history and, last, run.json into the run's folder.
 
-    ``result`` is None for a model that was trained elsewhere; ``held_out`` are the examples that were kept aside.
+    ``result`` is None for a model that was trained elsewhere; ``held_out`` are the examples that were kept aside;
+    ``predictions`` are those of a scout on the training set.
     """
     from internal_kd.data.examples import manifest_of
 
@@ -186,6 +189,8 @@ def write_run(
         scores, peer = dev.write(staged), dev.of_peer()
         history = result.history if result else []
         write_text(staged / "history.jsonl", _lines(history))
+        if predictions is not None:
+            predictions.write(staged, len(history))
         encoder_parameters, total_parameters = network.count_parameters()
         aside = held_out is not None and len(held_out[1]) > 0
         record = {

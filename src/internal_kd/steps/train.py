@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from internal_kd.distillation.answers import Answers as Answering
     from internal_kd.distillation.batches import Examples
     from internal_kd.distillation.hardware import Hardware
+    from internal_kd.distillation.history import Line
     from internal_kd.distillation.recording import RecordingReader
     from internal_kd.learners.learner import Network
     from internal_kd.tasks.info import TaskInfo
@@ -67,6 +68,7 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
             ran out, the disk is full.
         Interrupted: a signal asked to stop; the next call goes on from the checkpoint.
     """
+    import numpy as np
 
     from internal_kd.data.inputs import EncodedTask
     from internal_kd.distillation.batches import answered_by
@@ -75,6 +77,7 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
     from internal_kd.distillation.loss import DistillationLoss
     from internal_kd.learners.weights import seeded
     from internal_kd.steps.run_folder import DevSet, JobRecord, write_run
+    from internal_kd.steps.scores import TrainingPredictions, scores_for
 
     job, settings = JobRecord(run), run.method.settings
     hardware = choose_hardware(settings.precision)
@@ -87,7 +90,9 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
         hardware.place(network.module)
         write_run(run, network, dev, hardware, None, job, keep_model=keep_model)
         return
-    positions, held_out = training_positions(originals, settings.select, info.labels)
+    scores = scores_for(run, np.asarray(originals.idx)[originals.labelled])
+    positions, held_out = training_positions(originals, settings.select, info.labels, scores)
+    predictions = TrainingPredictions(run, network, originals, hardware) if run.scouts else None
     labelled = positions[originals.labelled[positions]]
     with seeded(run.seed):
         network.begin(
@@ -104,6 +109,12 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
         positions = positions[originals.labelled[positions]]
     if not len(positions):
         raise UserError(f"{run.label}: no training example has an answer")
+
+    def end_epoch(history: Sequence[Line]) -> None:
+        if predictions:
+            predictions.keep(len(history))
+        job.epoch(history)
+
     stages = stages_of(settings.course, settings.classification, compared_layers(terms), tuple(run.method.weights))
     result = train(
         network,
@@ -118,20 +129,33 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
         checkpoint_minutes=machine.checkpoint_minutes,
         scorer=dev if machine.score_epochs else None,
         report=job.report,
-        on_epoch=job.epoch,
+        on_epoch=end_epoch,
         clock=job.clock,
     )
     job.recorded_bytes = round(sum(reader.bytes_per_example(wanted) for reader, wanted in recorded))
-    write_run(run, network, dev, hardware, result, job, keep_model=keep_model, held_out=(originals, held_out))
+    write_run(
+        run, network, dev, hardware, result, job, keep_model=keep_model, held_out=(originals, held_out),
+        predictions=predictions,
+    )  # fmt: skip
 
 
 def training_positions(
-    examples: EncodedExamples | DenseExamples, chosen: SelectParams, names: tuple[str, ...]
+    examples: EncodedExamples | DenseExamples,
+    chosen: SelectParams,
+    names: tuple[str, ...],
+    scores: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions of the examples that are trained on, unlabelled ones included, and of those held out.
 
+    Args:
+        examples: the originals.
+        chosen: what the method says.
+        names: of the classes.
+        scores: of the labelled examples, if they are chosen by score.
+
     Raises:
-        UserError: a class that is chosen or dropped is not one of ``names``, or nothing is left.
+        UserError: a class that is chosen or dropped is not one of ``names``, nothing is left, or a class has no example
+            left.
     """
     import numpy as np
 
@@ -147,9 +171,22 @@ def training_positions(
     found = select(
         np.asarray(examples.idx)[labelled],
         np.asarray(examples.labels)[labelled],
-        by=chosen.by, keep=chosen.keep, hold_out=chosen.hold_out, seen=seen,
+        by=chosen.by, keep=chosen.keep, hold_out=chosen.hold_out, seen=seen, scores=scores, order=chosen.order,
     )  # fmt: skip
+    if scores is not None and chosen.keep != "full":
+        labels = np.asarray(examples.labels)[labelled]
+        emptied = np.setdiff1d(labels if seen is None else labels[seen], labels[found.train])
+        _say_emptied([names[label] for label in emptied], chosen)
     return np.concatenate([labelled[found.train], np.flatnonzero(~examples.labelled)]), labelled[found.held_out]
+
+
+def _say_emptied(classes: Sequence[str], chosen: SelectParams) -> None:
+    if not classes:
+        return
+    line = f"select.keep: {chosen.keep} by {chosen.by} leaves no example of {', '.join(map(repr, classes))}"
+    if chosen.empty_classes == "refuse":
+        raise UserError(f"{line}; keep more, or accept it with `empty_classes: accept`")
+    print(f"warning: {line}", flush=True)
 
 
 def with_copies(
