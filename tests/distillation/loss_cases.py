@@ -128,6 +128,11 @@ EXAMPLE_LOSSES: dict[str, ExampleLoss] = {
     "soft": ExampleLoss(lambda s, t, y: losses.soft_label_loss(s, t, 2.0)),
     "hard": ExampleLoss(lambda s, t, y: losses.hard_label_loss(s, y), zero_for_equal=False),
     "label_smoothing": ExampleLoss(lambda s, t, y: losses.label_smoothing(s, y, 0.1), zero_for_equal=False),
+    "beta_smoothing": ExampleLoss(
+        lambda s, t, y: (torch.manual_seed(0), losses.beta_smoothing(s, t, y, 3.0))[1],
+        across_batch=True,
+        zero_for_equal=False,
+    ),
     "confidence_penalty": ExampleLoss(lambda s, t, y: losses.confidence_penalty(s, 0.3), zero_for_equal=False),
     "dkd": ExampleLoss(lambda s, t, y: losses.dkd(s, t, y, 4.0, 1.0, 8.0)),
     "dist_inter": ExampleLoss(lambda s, t, y: losses.dist(s, t, 4.0, 2.0, 0.0)),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from internal_kd.distillation.losses import (
+    beta_smoothing,
     confidence_penalty,
     dist,
     dkd,
@@ -90,6 +91,22 @@ def test_hard_label_loss_is_cross_entropy_in_fp32() -> None:
 
 
 # Smoothed labels, confidence
+
+
+def test_beta_smoothing_gives_the_surest_example_the_largest_share_of_its_label() -> None:
+    labels, classes = torch.tensor([0, 1, 2, 0]), 4
+    teacher = torch.zeros(4, classes)
+    teacher[range(4), labels] = torch.tensor([1.0, 3.0, 0.0, 2.0])
+    student = torch.randn(4, classes, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(5)
+    value = beta_smoothing(student, teacher, labels, 3.0)
+    torch.manual_seed(5)
+    draws = (torch.rand(4) ** (1 / 3)).sort().values[[1, 3, 0, 2]]
+    target = ((1 - draws) / 3)[:, None].expand(4, classes).clone()
+    target[range(4), labels] = draws
+    assert value.item() == pytest.approx(-(target * student.log_softmax(-1)).sum(-1).mean().item(), rel=1e-5)
+    many = torch.rand(100_000) ** (1 / 3)
+    assert many.mean().item() == pytest.approx(0.75, abs=5e-3)  # of Beta(3, 1)
 
 
 def test_label_smoothing_spreads_a_share_of_the_label_over_all_classes() -> None:

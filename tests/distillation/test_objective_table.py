@@ -71,6 +71,7 @@ class Call:
             tensors.append(self.labels)
         settings: dict[str, Any] = {"temperature": 2.0}
         named = {key: settings[key] for key in self.objective.settings}
+        torch.manual_seed(0)  # as the loop seeds before every step
         value = resolve(self.objective.function)(*tensors, **named, **self.objective.with_options({}))
         return torch.stack(value).sum() if isinstance(value, tuple) else value
 
@@ -116,7 +117,7 @@ def test_the_documentation_names_a_source(name: str) -> None:
 
 @every_objective
 def test_equal_models_cost_nothing(name: str) -> None:
-    if OBJECTIVES[name].teacher:
+    if OBJECTIVES[name].teacher and name != "beta_smoothing":  # of its teacher it reads an order alone
         assert Call(name, [5, 3, 1], equal=True).loss().item() == pytest.approx(0.0, abs=1e-6)
 
 

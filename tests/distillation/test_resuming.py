@@ -16,13 +16,14 @@ from tiny_training import CPU, INTERNAL, run_training, tiny_student, tiny_teache
 
 from internal_kd.distillation import checkpoints
 from internal_kd.distillation.answers import Live
+from internal_kd.distillation.averaging import Averaged
 from internal_kd.distillation.checkpoints import CheckpointFolder, read_state, read_tensors
 from internal_kd.distillation.curricula import Phase
 from internal_kd.distillation.loss import DistillationLoss
 from internal_kd.errors import Interrupted, UserError
 
 EPOCHS, STEPS_PER_EPOCH = 4, 5
-CURRICULA = ("all", "progressive", "stacked", "phases")
+CURRICULA = ("all", "progressive", "stacked", "phases", "average")
 PHASES = [
     {"epochs": 2, "terms": ["hidden_mse", "attention_kl"], "learning_rate": 2e-3},
     {"epochs": 2, "terms": ["soft"]},
@@ -34,8 +35,10 @@ def run(scratch: Path, curriculum: str, *, stop_at: int | None = None, by=signal
     phases = curriculum == "phases"
     student, teacher = tiny_student(), tiny_teacher(width=48 if phases else 32)
     weights = {"soft": 1.0, "attention_kl": 1.0, "hidden_mse": 1.0} if phases else INTERNAL
-    terms = tiny_terms(weights, student, teacher)
-    loss = DistillationLoss(student, terms, Live(teacher, CPU), CPU, seed=3)
+    average = curriculum == "average"  # a teacher that moves with its student
+    terms = tiny_terms({"hard": 0.4, "beta_smoothing": 0.6} if average else weights, student, teacher)
+    answers = Averaged(student, 0.9, CPU) if average else Live(teacher, CPU)
+    loss = DistillationLoss(student, terms, answers, CPU, seed=3)
     steps = 0
     compute = loss.compute
 
@@ -52,7 +55,7 @@ def run(scratch: Path, curriculum: str, *, stop_at: int | None = None, by=signal
         return compute(part, stage, progress)
 
     loss.compute = counted  # the signal must arrive inside a step, as it does in life
-    chosen = [Phase.model_validate(phase) for phase in PHASES] if phases else curriculum
+    chosen = [Phase.model_validate(phase) for phase in PHASES] if phases else "all" if average else curriculum
     result = run_training(
         student, terms, None, curriculum=chosen, loss=loss, scratch=scratch, checkpoint_minutes=minutes
     )

@@ -423,3 +423,30 @@ def test_scores_are_counted_by_what_they_are_and_not_by_their_names(project: Pat
     assert of(SCOUT) == of(SCOUT, "other") == of(SCOUT, empty_classes="accept")
     others = [of({**SCOUT, "epochs": 2}), of(SCOUT, order="low"), of(SCOUT, of={"of": "scout", "epoch": 1})]
     assert len({of(SCOUT), *others}) == 4
+
+
+@pytest.mark.parametrize(
+    ("teacher", "weights", "line"),
+    [
+        ({"average": 0.999, "of": "teacher"}, {"soft": 1}, "`of` and `average`"),
+        ({"average": 0.9, "control": "uniform"}, {"soft": 1}, "control"),
+        ({"average": 0.9}, {"soft": 1, "cls_cosine": 1}, "cls_cosine"),
+        ({"of": "teacher", "control": "shuffled"}, {"soft": 1, "attention_kl": 1}, "attention_kl"),
+        ({"of": "teacher", "control": "mixed"}, {"soft": 1}, "shuffled"),
+    ],
+)
+def test_averages_and_controls_that_cannot_work_are_refused(teacher: Any, weights: Any, line: str):
+    with pytest.raises(UserError, match=line) as refused:
+        plan(methods={"soft": {"teacher": teacher, "weights": weights}})
+    assert "\n" not in str(refused.value)
+
+
+def test_averages_and_controls_are_other_runs_with_the_teachers_that_they_name():
+    def of(**teacher: Any):
+        named = {} if "average" in teacher else {"of": "teacher", "weak": "accept"}
+        study = plan(study={"methods": ["soft"]}, methods={"soft": {"teacher": {**named, **teacher}}})
+        return next(run for run in study.runs if run.method.name == "soft")
+
+    runs = [of(), of(control="shuffled"), of(control="uniform"), of(average=0.9), of(average=0.99)]
+    assert len({run.fingerprint for run in runs}) == 5
+    assert [len(run.teachers) for run in runs] == [1, 1, 1, 0, 0]

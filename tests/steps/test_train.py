@@ -522,3 +522,25 @@ def test_an_epoch_may_have_as_many_steps_as_that_of_all_examples():
     run = made(plan(**merge(PRUNED, changes)), "pruned")
     assert [epoch["learning_rate"] for epoch in history(run)][-1] == 0
     assert read_json(run.marker)["params"]["steps_per_epoch"] == 4
+
+
+def test_averages_and_controls_teach():
+    common = {"title": "Taught", "weights": {"hard": 0.4, "beta_smoothing": 0.6}, "epochs": 2}
+    changes = {
+        "study": {"methods": ["average", "shuffled", "uniform"]},
+        "methods": {
+            "average": {**common, "id": "8.1", "teacher": {"average": 0.9}},
+            "shuffled": {**common, "id": "8.2", "teacher": {"of": "teacher", "control": "shuffled", "weak": "accept"}},
+            "uniform": {
+                "id": "8.3",
+                "title": "Uniform",
+                "weights": {"soft": 1},
+                "epochs": 2,
+                "teacher": {"of": "teacher", "control": "uniform", "weak": "accept"},
+            },
+        },
+    }
+    study = plan(**changes)
+    for name, term in {"average": "beta_smoothing", "shuffled": "beta_smoothing", "uniform": "soft"}.items():
+        run = made(study, name)
+        assert all(np.isfinite(epoch[term]) for epoch in history(run)) and is_complete(run)

@@ -190,6 +190,7 @@ class _Loop:
         for turn in range(self.network.turns):
             self.network.turn = turn
             totals.append(self.take_step(batch, stage))
+        self.loss.follow(self.step)
         self.sums.add_batch(torch.stack(totals).mean(), batch, counted=self.hardware.rank == 0)
 
     def take_step(self, batch: Batch, stage: Stage) -> torch.Tensor:

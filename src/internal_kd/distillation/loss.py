@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from internal_kd.distillation.answers import Answers
+from internal_kd.distillation.averaging import Averaged
 from internal_kd.distillation.batches import Part
 from internal_kd.distillation.curricula import Stage, weight_at
 from internal_kd.distillation.declarations import KINDS
@@ -81,6 +82,11 @@ class DistillationLoss(nn.Module):
                     if (name := _projection_name(term, kind, student)) not in self._projections:
                         self._projections[name] = _projection(*widths, generator)
         self.to(hardware.device)
+
+    def follow(self, step: int) -> None:
+        """Let a teacher that is an average of the student's weights follow it after step ``step``, from 0."""
+        if isinstance(self._answers, Averaged):
+            self._answers.follow(step)
 
     def compute(self, part: Part, stage: Stage, progress: float = 0.0) -> LossTerms:
         """Return the loss of some examples in a stage of the curriculum.

@@ -32,6 +32,7 @@ from internal_kd.distillation.attention_losses import (
 from internal_kd.distillation.hidden_losses import cls_cosine, hidden_cosine, hidden_mse, patient_cls
 from internal_kd.distillation.mutual_losses import mutual, mutual_gated, mutual_shuffled, mutual_weighted
 from internal_kd.distillation.output_losses import (
+    beta_smoothing,
     confidence_penalty,
     dist,
     dkd,
@@ -47,6 +48,7 @@ __all__ = [
     "attention_kl_by_head",
     "attention_score_mse",
     "attention_transfer",
+    "beta_smoothing",
     "cls_cosine",
     "confidence_penalty",
     "dist",

@@ -149,6 +149,15 @@ OBJECTIVES: Registry[Objective] = Registry(
             options={"beta": 0.1},
             needs=("classes",),
         ),
+        # With a teacher, which is read for an order alone
+        "beta_smoothing": Objective(
+            f"{_OUTPUTS}:beta_smoothing",
+            ("logits", "labels"),
+            "output",
+            options={"a": 3.0},
+            needs=("classes",),
+            across_batch=True,
+        ),
         # Soft decision trees
         "tree_hard": Objective(
             f"{_TREES}:tree_hard", ("path_log_likelihood", "labels"), "output", teacher=False, needs=("classes",)

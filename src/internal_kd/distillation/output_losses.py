@@ -92,6 +92,32 @@ def confidence_penalty(student_logits: Tensor, beta: float) -> Tensor:
     return beta * without_negative_rounding(kl_terms(uniform, log_probs, log_probs.exp()).sum(-1).mean())
 
 
+def beta_smoothing(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, a: float) -> Tensor:
+    """Cross-entropy with b * gold label + (1 - b) / (classes - 1) * all others, b drawn anew for every example.
+
+    The draws of Beta(a, 1) are sorted: the k-th smallest goes to the example whose gold label has the k-th smallest
+    probability by the teacher, of which nothing else is read. Logits: (batch, classes); labels: (batch,) class numbers.
+    Draws come from torch's random state, which the loop seeds before every step.
+    Source: Zhang and Sabuncu 2020, Self-Distillation as Instance-Specific Label Smoothing (arXiv 2006.05065),
+    whose teacher is an average of the student's weights (`teacher: {average: 0.999}`).
+    Raises UserError when shapes or labels do not match, for regression, or when a is not positive.
+    """
+    require_same_shape("student and teacher logits", student_logits, teacher_logits, dimensions=2)
+    _require_class_labels("beta smoothing", student_logits, labels)
+    if not a > 0:
+        raise UserError(f"a is {a}; it must be greater than 0")
+    gold = labels.long().unsqueeze(-1)
+    sureness = F.log_softmax(teacher_logits.detach().float(), dim=-1).gather(-1, gold).squeeze(-1)
+    # u ** (1 / a) of a uniform u is a draw of Beta(a, 1).
+    draws = torch.rand(len(gold)).pow(1 / a).sort().values.to(sureness.device)
+    share = torch.empty_like(sureness)
+    share[sureness.argsort(stable=True)] = draws
+    log_probs = F.log_softmax(student_logits.float(), dim=-1)
+    of_gold = log_probs.gather(-1, gold).squeeze(-1)
+    of_others = (log_probs.sum(-1) - of_gold) / (log_probs.shape[-1] - 1)
+    return -(share * of_gold + (1 - share) * of_others).mean()
+
+
 def dkd(
     student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float, alpha: float, beta: float
 ) -> Tensor:

@@ -2,7 +2,7 @@
 
 Each takes the scout's logits (epochs, examples, classes) on the training set after every epoch, and the labels
 (examples,), and returns a score for every example, larger where ``order: high`` takes it first. There is no ``grand``:
-the norm of a loss's gradient at the outputs is `el2n` (Paul et al. 2021, section 2.2), and the gradient of all weights
+the norm of a loss's gradient at the outputs is `el2n` (Paul et al. 2021, section 2), and the gradient of all weights
 takes a backward pass for every example of an early epoch.
 """
 
@@ -28,7 +28,7 @@ SCORES: Registry[str] = Registry(
 def el2n(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the length of the error softmax(z) - onehot(y) after the last epoch given; high is hard.
 
-    Source: Paul, Ganguli, Dziugaite 2021, Deep Learning on a Data Diet (arXiv 2107.07075), definition 2.2.
+    Source: Paul, Ganguli, Dziugaite 2021, Deep Learning on a Data Diet (arXiv 2107.07075), section 2.
 
     Example:
         >>> el2n(np.array([[[0.0, 0.0], [9.0, -9.0]]]), np.array([0, 0])).round(3).tolist()

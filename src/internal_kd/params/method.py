@@ -163,6 +163,14 @@ class TeacherParams(Frozen):
         "all", description="tags: an entity that a file names by its text is marked wherever it stands, or once"
     )
     encoder: bool = Field(False, description="the pre-trained encoder: its internals alone")
+    average: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
+        None, description="an average of the student's own weights, of which every step leaves this share"
+    )
+    control: Literal["shuffled", "uniform"] | None = Field(
+        None,
+        description="what its answers are replaced by: those `shuffled` among the examples of a label, or `uniform` "
+        "smoothing with the same mean entropy",
+    )
     weak: Literal["refuse", "accept"] = Field(
         "refuse", description="refuse: a teacher that is no better than the majority class ends the study"
     )
@@ -175,6 +183,7 @@ class TeacherParams(Frozen):
             "hub": self.hub,
             "answers": self.answers,
             "encoder": self.encoder,
+            "average": self.average,
         }
         given = [name for name, value in sources.items() if value]
         if len(given) > 1:
@@ -187,6 +196,8 @@ class TeacherParams(Frozen):
             raise ValueError("give `seed` or `seeds`, not both")
         if (self.seeds or self.seed != "first") and not self.of:
             raise ValueError("`seed` and `seeds` are for methods, named by `of`")
+        if self.control and (self.average or self.encoder):
+            raise ValueError("`control` replaces recorded answers: name a method, a model or a file of answers")
         if self.labels and not (self.folder or self.hub):
             raise ValueError("`labels` are for a model, named by `folder` or `hub`")
         return self

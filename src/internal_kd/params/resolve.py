@@ -240,6 +240,9 @@ def _check_terms(settings: MethodParams, weights: Mapping[str, Any], learner: Le
         raise UserError(
             f"{where}.curriculum: {settings.curriculum!r} climbs layers, but no layer term has a weight above 0"
         )
+    if layered and settings.teacher and (settings.teacher.average or settings.teacher.control):
+        which = "average" if settings.teacher.average else "control"
+        raise UserError(f"{where}.teacher.{which}: answers with logits alone; leave {', '.join(layered)} out")
     asking = [name for name in weights if OBJECTIVES[name].teacher]
     if asking and settings.teacher is None:
         raise UserError(f"{where}.teacher: {', '.join(asking)} compare with a teacher, and none is named")

@@ -120,7 +120,7 @@ class StudyMethods:
         # A method without a teacher starts where its rivals do: from the teacher of `defaults`, or of its task's.
         common = self.params.tasks[task].defaults.teacher or self.params.defaults.teacher
         teacher = method.settings.teacher or common
-        if teacher is None or teacher.encoder or teacher.answers:
+        if teacher is None or teacher.encoder or teacher.answers or teacher.average:
             raise UserError(
                 f"methods.{method.name}.learner.start.from: `teacher` needs a teacher with weights; name a method, or "
                 "start from `encoder`"

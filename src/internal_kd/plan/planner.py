@@ -103,7 +103,7 @@ class Planner:
     def _teacher_key(self, task: str, method: Method, seed: int) -> tuple[tuple[Any, ...], ...]:
         """Return who answers a run, in plain words: one key for each of its teachers."""
         teacher = method.teacher
-        if teacher is None:
+        if teacher is None or teacher.average:
             return ()
         if teacher.answers:
             return ((task, "file", teacher.answers, method.settings.max_length, teacher.occurrences),)

@@ -206,6 +206,10 @@ def _check_answers(run: Run) -> None:
             f"learner.start.from: {source.label} reads texts with another tokenizer than {_name(run.encoder)}; start "
             "from `encoder` or `random`"
         )
+    teacher = run.method.teacher
+    if teacher and teacher.control and run.inputs.data.kind != "classes":
+        kind = run.inputs.data.kind
+        raise UserError(f"teacher.control: is for answers about examples of one class each, and {run.task} has {kind}")
     for part in run.parts:
         if isinstance(part.of, Encoder) and any(
             term.per == "output" and term.teacher for term in run.method.objectives.values()

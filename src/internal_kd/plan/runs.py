@@ -181,7 +181,16 @@ class Run(Artefact):
         ensemble = isinstance(self.answers, Ensemble)
         combine = {"combine": self.answers.combine, "internals": self.answers.internals} if ensemble else {}  # type: ignore[union-attr]
         scores = {"scores": self.scored_by.content} if isinstance(self.scored_by, ScoresFile) else {}
-        return {**self.method.identity, **combine, **scores, "seed": self.seed}
+        return {**self.method.identity, **combine, **scores, **self._taught(), "seed": self.seed}
+
+    def _taught(self) -> dict[str, Any]:
+        """What becomes of a teacher's answers, or the teacher itself where it is an average of the run's weights."""
+        teacher = self.method.teacher
+        if teacher is None or not (teacher.average or teacher.control):
+            return {}
+        if teacher.average:
+            return {"average": teacher.average}
+        return {"control": teacher.control, "control_temperature": self.method.settings.temperature}
 
     def reads(self) -> dict[str, Artefact]:
         """Return the inputs, the first weights and the answers."""

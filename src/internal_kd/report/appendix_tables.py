@@ -23,7 +23,9 @@ NOTES = {
     "class would make of it. p: generalised Cochran-Mantel-Haenszel test, after Holm's correction. Of tags every word "
     "counts, and there is no p: the words of a sentence depend on each other.",
     "calibration": "Expected calibration error of the top label × 100, 15 bins of equal width (Guo et al. 2017); 0 "
-    "is perfect. Confidence above accuracy is overconfidence. Of tags every word counts.",
+    "is perfect. Confidence above accuracy is overconfidence. Entropy: of the predictions, in nats. Diversity: "
+    "differential entropy, over examples, of the gold label's probability (Zhang and Sabuncu 2020). Of tags every word "
+    "counts.",
     "attention": "KL(teacher || student) of attention in nats, over real queries, heads, matched layers and dev "
     "examples; the interval is over examples. One student a row: the first seed whose weights are kept.",
     "best": "Mean of the best dev score among k seeds drawn with replacement (Dodge et al. 2019): what keeping the "
@@ -56,6 +58,8 @@ def calibration_table(frames: StudyFrames) -> Shown:
         "error": lambda line: with_spread("accuracy", line["ece"], line["ece_std"]),
         "mean confidence": "confidence:%1",
         "accuracy": "accuracy:%1",
+        "entropy": "entropy:.3f",
+        "diversity": "diversity:.3f",
     }
     return build(frames, "calibration", frames["calibration"], columns, NOTES["calibration"])
 

@@ -19,11 +19,13 @@ from internal_kd.statistics import (
     Mean,
     Scope,
     calibration,
+    confidence_diversity,
     distance,
     fidelity,
     holm,
     lead,
     mcnemar,
+    mean_entropy,
     pool,
     reading,
 )
@@ -242,8 +244,11 @@ def calibration_lines(results: StudyResults) -> Lines:
     for cell in results.cells:
         task = results.task(cell)
         for split in task.dev if task.info.kind != "values" and results.finished(cell) else ():
-            found = calibration(task.row_labels(split), [run.logits[split] for run in results.finished(cell)])
+            labels, seeds = task.row_labels(split), [run.logits[split] for run in results.finished(cell)]
+            found = calibration(labels, seeds)
             means = {"confidence": found.confidence, "accuracy": found.accuracy, "ece": found.error}
             more = {"split": split, "seeds": len(found.errors), "ece_std": found.std}
+            more["entropy"] = float(np.mean([mean_entropy(logits) for logits in seeds]))
+            more["diversity"] = float(np.mean([confidence_diversity(labels, logits) for logits in seeds]))
             lines.append(cell.columns() | means | more)
     return lines

@@ -96,7 +96,9 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "repeated repeated_low repeated_high by_chance excess excess_low excess_high p_repeated p_repeated_holm "
         "teacher_run"
     ),
-    "calibration": _columns("task split ROW AXES seeds ece ece_std confidence accuracy"),
+    # Means over seeds. ``entropy``: of the predictions, in nats; ``diversity``: differential entropy, over examples, of
+    # the gold label's probability.
+    "calibration": _columns("task split ROW AXES seeds ece ece_std confidence accuracy entropy diversity"),
     # One line per run, epoch and quantity of its history.
     "curves": _columns("task ROW AXES seed epoch stage quantity value"),
     # One line per run that leaves classes out, and set of examples that the shift of their biases was chosen on.

@@ -14,7 +14,7 @@ from internal_kd.report.comparing import Beside
 from internal_kd.report.frames import COUNT, SCHEMAS, columns_of, is_at
 from internal_kd.report.results import StudyResults, TaskExamples
 from internal_kd.report.words import scale_of
-from internal_kd.statistics import Estimate, Mean, calibration, contrast, mean_of, mean_score
+from internal_kd.statistics import Estimate, Mean, calibration, confidence_diversity, contrast, mean_of, mean_score
 from internal_kd.statistics.compare import Scope
 from internal_kd.statistics.estimate import sum_of_independent
 from internal_kd.statistics.variance import Side
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FIDELITY = ("agreement", "divergence", "repeated", "excess")
-PROBABILITY = ("nll", "entropy", "ece")
+PROBABILITY = ("nll", "entropy", "confidence_diversity", "ece")
+
+# Those that are one number for each seed.
+OF_SEEDS = ("confidence_diversity", "ece")
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ class Measures:
         if name in PROBABILITY and not where and task.info.kind == "classes":
             logits = [run.logits["dev"] for run in self.results.finished(cell)]
             mean = _of_probabilities(name, task.labels(), logits) if logits else None
-            return Measured(cell, mean, 1.0, False, (cell.task, "dev", name == "ece")) if mean else None
+            return Measured(cell, mean, 1.0, False, (cell.task, "dev", name in OF_SEEDS)) if mean else None
         table, _, column = name.partition(".")
         if table not in SCHEMAS or column not in columns_of(self.results.study, table):
             known = [*columns, *FIDELITY, *PROBABILITY, *SCHEMAS]
@@ -166,11 +169,13 @@ def _over_seeds(what: str, values: np.ndarray, *, higher: bool) -> Mean:
 
 
 def _of_probabilities(name: str, labels: np.ndarray, seeds: Sequence[np.ndarray]) -> Mean:
-    """Return the mean negative log-likelihood or entropy in nats, or the expected calibration error, of classes."""
+    """Return the mean negative log-likelihood or entropy in nats, or one number for each seed, of classes."""
     from scipy.special import log_softmax
 
     if name == "ece":
         return _over_seeds(name, np.array(calibration(labels, seeds).errors), higher=False)
+    if name == "confidence_diversity":
+        return _over_seeds(name, np.array([confidence_diversity(labels, logits) for logits in seeds]), higher=True)
     logs = [log_softmax(logits.astype(float), axis=1) for logits in seeds]
     if name == "nll":
         return mean_of([-log[np.arange(len(labels)), labels] for log in logs], name, higher_is_better=False)

@@ -21,7 +21,7 @@
 """
 
 from internal_kd.statistics.bias_shift import best_shift, shifted_predictions
-from internal_kd.statistics.calibration import Bin, Calibration, calibration
+from internal_kd.statistics.calibration import Bin, Calibration, calibration, confidence_diversity, mean_entropy
 from internal_kd.statistics.compare import Comparison, Lead, Pooled, Scope, compare, contrast, lead, pool
 from internal_kd.statistics.estimate import Estimate
 from internal_kd.statistics.fidelity import Fidelity, SharedMistakes, distance, fidelity, shared_mistakes
@@ -46,6 +46,7 @@ __all__ = [
     "bounded_interval",
     "calibration",
     "compare",
+    "confidence_diversity",
     "contrast",
     "distance",
     "fidelity",
@@ -53,6 +54,7 @@ __all__ = [
     "interval_text",
     "lead",
     "mcnemar",
+    "mean_entropy",
     "mean_of",
     "mean_over_seeds",
     "mean_score",

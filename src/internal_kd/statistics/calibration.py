@@ -102,6 +102,36 @@ def confidences(logits: Array) -> Array:
     return softmax(logits.astype(float), axis=1).max(axis=1)
 
 
+def mean_entropy(logits: Array) -> float:
+    """Return the mean entropy of the predictions in nats, for logits (N, K): how unsure a model is on average."""
+    from scipy.special import log_softmax
+
+    logs = log_softmax(logits.astype(float), axis=1)
+    return float(-(np.exp(logs) * logs).sum(1).mean())
+
+
+def confidence_diversity(labels: Any, logits: Array) -> float:
+    """Return the differential entropy of the gold label's probability over examples, in nats; 0 for a uniform one.
+
+    How differently sure a model is of different examples: the confidence diversity of Zhang and Sabuncu 2020 (arXiv
+    2006.05065). Spacings of the sorted values (Vasicek 1976) estimate it; what rounding makes equal is held 1e-9 apart.
+
+    Args:
+        labels: gold classes, (N,).
+        logits: (N, K).
+
+    Example:
+        >>> even = np.log(np.linspace(0.001, 0.999, 999))[:, None]
+        >>> round(confidence_diversity(np.zeros(999, int), np.hstack([even, np.log1p(-np.exp(even))])), 1)
+        -0.0
+    """
+    from scipy.special import softmax
+    from scipy.stats import differential_entropy
+
+    gold = np.sort(softmax(logits.astype(float), axis=1)[np.arange(len(logits)), np.asarray(labels)])
+    return float(differential_entropy(gold + 1e-9 * np.arange(len(gold)), method="vasicek"))
+
+
 def reliability(confidence: Array, right: Array, bins: int = BINS) -> list[Bin]:
     """Return the bins of a reliability diagram for confidences and correct answers, both (N,)."""
     edges = np.linspace(0, 1, bins + 1)

@@ -71,7 +71,9 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
     import numpy as np
 
     from internal_kd.data.inputs import EncodedTask
+    from internal_kd.distillation.averaging import Averaged
     from internal_kd.distillation.batches import answered_by
+    from internal_kd.distillation.controls import Controlled
     from internal_kd.distillation.hardware import choose_hardware
     from internal_kd.distillation.loop import train
     from internal_kd.distillation.loss import DistillationLoss
@@ -115,6 +117,11 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
             predictions.keep(len(history))
         job.epoch(history)
 
+    if (teacher := run.method.teacher) and teacher.average:
+        answers = Averaged(network, teacher.average, hardware)
+    elif teacher and teacher.control and answers:
+        temperature = settings.temperature
+        answers = Controlled(answers, teacher.control, examples, positions, temperature, run.seed, hardware)
     stages = stages_of(settings.course, settings.classification, compared_layers(terms), tuple(run.method.weights))
     result = train(
         network,
