@@ -5,7 +5,7 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from internal_kd.errors import UserError
-from internal_kd.statistics import calibration
+from internal_kd.statistics import calibration, confidence_diversity, mean_entropy
 from internal_kd.statistics.calibration import confidences, expected_calibration_error, reliability
 
 
@@ -62,3 +62,21 @@ def test_a_method_has_each_seed_s_error_and_pooled_bins():
 def test_logits_of_other_examples_are_refused():
     with pytest.raises(UserError, match="100 labels"):
         calibration(np.zeros(100, int), [np.zeros((90, 2))])
+
+
+def logits_of(gold: np.ndarray) -> np.ndarray:
+    """Logits of two classes that give the first one these probabilities."""
+    return np.log(np.stack([gold, 1 - gold], axis=1))
+
+
+def test_diversity_is_the_differential_entropy_of_the_gold_labels_probability():
+    labels, even = np.zeros(4999, int), np.linspace(0, 1, 5001)[1:-1]
+    assert confidence_diversity(labels, logits_of(even)) == pytest.approx(0, abs=0.03)
+    # A tenth of the spread: log(1 / 10) less; and the order of the examples does not count.
+    narrow = 0.45 + even[::-1] / 10
+    assert confidence_diversity(labels, logits_of(narrow)) == pytest.approx(np.log(0.1), abs=0.03)
+    assert np.isfinite(confidence_diversity(labels, np.tile([800.0, -800.0], (4999, 1))))
+
+
+def test_the_mean_entropy_of_even_guesses_is_that_of_the_classes():
+    assert mean_entropy(np.zeros((5, 4))) == pytest.approx(np.log(4))
