@@ -10,8 +10,7 @@ from pydantic import BaseModel
 
 from internal_kd.distillation.curricula import CURRICULA, Phase, Schedule
 from internal_kd.distillation.objectives import OBJECTIVES
-from internal_kd.distillation.scores import SCORES
-from internal_kd.distillation.selectors import SELECTORS
+from internal_kd.distillation.selectors import SCORES, SELECTORS
 from internal_kd.learners.encoder import Start
 from internal_kd.learners.layers import MAPS
 from internal_kd.learners.learner import LEARNERS

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from internal_kd.distillation.scores import SCORES
-from internal_kd.distillation.selectors import SELECTORS, Selected, number_of
+from internal_kd.distillation.selectors import SCORES, SELECTORS, Selected, number_of
 from internal_kd.distillation.selectors import select as select_of
 from internal_kd.errors import UserError
 from internal_kd.registry import resolve

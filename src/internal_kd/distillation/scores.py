@@ -11,19 +11,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from internal_kd.registry import Registry
-
-SCORES: Registry[str] = Registry(
-    "score",
-    {
-        "el2n": "internal_kd.distillation.scores:el2n",
-        "forgetting": "internal_kd.distillation.scores:forgetting",
-        "loss": "internal_kd.distillation.scores:loss",
-        "confidence": "internal_kd.distillation.scores:confidence",
-        "herding": "internal_kd.distillation.scores:herding",
-    },
-)
-
 
 def el2n(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the length of the error softmax(z) - onehot(y) after the last epoch given; high is hard.

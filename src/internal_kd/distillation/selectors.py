@@ -18,6 +18,18 @@ SELECTORS: Registry[str] = Registry(
     },
 )
 
+# ``"module:name"`` of a function (logits of every epoch, labels) -> scores (distillation/scores.py).
+SCORES: Registry[str] = Registry(
+    "score",
+    {
+        "el2n": "internal_kd.distillation.scores:el2n",
+        "forgetting": "internal_kd.distillation.scores:forgetting",
+        "loss": "internal_kd.distillation.scores:loss",
+        "confidence": "internal_kd.distillation.scores:confidence",
+        "herding": "internal_kd.distillation.scores:herding",
+    },
+)
+
 
 class Selected(NamedTuple):
     """Positions into a training set.

@@ -16,8 +16,7 @@ from pydantic import ValidationError
 from internal_kd.distillation.curricula import CURRICULA, Schedule
 from internal_kd.distillation.declarations import Objective
 from internal_kd.distillation.objectives import OBJECTIVES
-from internal_kd.distillation.scores import SCORES
-from internal_kd.distillation.selectors import SELECTORS
+from internal_kd.distillation.selectors import SCORES, SELECTORS
 from internal_kd.distillation.source_hash import source_hash
 from internal_kd.errors import UserError, named, nearest
 from internal_kd.learners.learner import LEARNERS, Learner, parse_learner

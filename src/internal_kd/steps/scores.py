@@ -75,7 +75,7 @@ def scores_for(run: Run, idx: np.ndarray) -> np.ndarray | None:
 def _of_scout(run: Run, scout: Run, idx: np.ndarray) -> np.ndarray:
     import pandas as pd
 
-    from internal_kd.distillation.scores import SCORES
+    from internal_kd.distillation.selectors import SCORES
     from internal_kd.registry import resolve
 
     path = scout.folder / TRAINING_PREDICTIONS
