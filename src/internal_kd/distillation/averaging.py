@@ -11,6 +11,7 @@ from internal_kd.distillation.answers import Live
 from internal_kd.distillation.batches import Batch
 from internal_kd.distillation.hardware import Hardware
 from internal_kd.learners.learner import Captured, Network, Wanted
+from internal_kd.learners.quick import UsedRows
 
 
 class Averaged(nn.Module):
@@ -40,9 +41,14 @@ class Averaged(nn.Module):
     def follow(self, step: int) -> None:
         """Take over a share of the student's weights after its step ``step``, from 0."""
         share = min(1 - 1 / (step + 1), self._keep)
-        theirs: dict[str, Tensor] = self._student.module.state_dict()
+        student = self._student.module
+        theirs: dict[str, Tensor] = student.state_dict()
         for name, weight in self.average.state_dict().items():
-            if weight.is_floating_point():
-                weight.lerp_(theirs[name], 1 - share)
-            else:
+            if not weight.is_floating_point():
                 weight.copy_(theirs[name])
+                continue
+            holder = student.get_submodule(name.rpartition(".")[0])
+            if isinstance(holder, UsedRows):  # the others are never trained
+                weight[holder.used] = weight[holder.used].lerp(theirs[name], 1 - share)
+            else:
+                weight.lerp_(theirs[name], 1 - share)

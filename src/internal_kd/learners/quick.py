@@ -112,13 +112,14 @@ class UsedRows(nn.Module):
 
     Attributes:
         weight: the trained rows, shape (rows used, width).
+        used: their ids, ascending.
     """
 
     def __init__(self, embedding: nn.Embedding, used: Tensor) -> None:
         """``used``: ids in ascending order, shape (rows used,), on the embedding's device."""
         super().__init__()
         whole = embedding.weight.detach()
-        self._whole, self._used = whole, used
+        self._whole, self.used = whole, used
         self._places = torch.full((len(whole),), -1, device=used.device).scatter_(
             0, used, torch.arange(len(used), device=used.device)
         )
@@ -142,4 +143,4 @@ class UsedRows(nn.Module):
 
     def write_back(self) -> None:
         """Put the trained rows into the table."""
-        self._whole[self._used] = self.weight.detach()
+        self._whole[self.used] = self.weight.detach()
