@@ -96,7 +96,7 @@ def beta_smoothing(student_logits: Tensor, teacher_logits: Tensor, labels: Tenso
     """Cross-entropy with b * gold label + (1 - b) / (classes - 1) * all others, b drawn anew for every example.
 
     The draws of Beta(a, 1) are sorted: the k-th smallest goes to the example whose gold label has the k-th smallest
-    probability by the teacher, of which nothing else is read. Logits: (batch, classes); labels: (batch,) class numbers.
+    probability by the teacher; nothing else of it is read. Logits: (batch, classes); labels: (batch,) class numbers.
     Draws come from torch's random state, which the loop seeds before every step.
     Source: Zhang and Sabuncu 2020, Self-Distillation as Instance-Specific Label Smoothing (arXiv 2006.05065),
     whose teacher is an average of the student's weights (`teacher: {average: 0.999}`).

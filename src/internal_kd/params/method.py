@@ -164,7 +164,7 @@ class TeacherParams(Frozen):
     )
     encoder: bool = Field(False, description="the pre-trained encoder: its internals alone")
     average: Annotated[Number, Field(gt=0, lt=1)] | None = Field(
-        None, description="an average of the student's own weights, of which every step leaves this share"
+        None, description="an average of the student's own weights; a step leaves this share of it"
     )
     control: Literal["shuffled", "uniform"] | None = Field(
         None,
