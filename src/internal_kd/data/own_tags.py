@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from internal_kd.data.answer_tags import TEXTS, TOKENS
 from internal_kd.data.examples import NO_CLASS, Examples, FetchedTask, own_task
 from internal_kd.data.hub import files_of_splits
 from internal_kd.data.repairs import DROPS, Repairs
 from internal_kd.data.sentences import Sentence, read_sentences
-from internal_kd.data.tables import shown
+from internal_kd.data.tables import columns_of, shown
+from internal_kd.data.word_tables import ENDINGS
 from internal_kd.errors import UserError, nearest
 from internal_kd.params.data import FilesEntry, SplitParams
 from internal_kd.plan.artefacts import Data
@@ -66,7 +68,13 @@ def tagged_examples(sentences: Sequence[Sentence], labels: Sequence[str], first:
 
 
 def read_untagged(path: Path, column: str, first: int) -> Examples:
-    """Read sentences without tags as further rows; errors as ``read_sentences``."""
+    """Read sentences without tags as further rows; errors as ``read_sentences``.
+
+    They need not have the task's own form: where its ``column`` is missing, tokens or texts under their usual names do.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        found = columns_of(path)
+        column = next((name for name in (column, *TOKENS, *TEXTS) if name in found), column)
     repairs = Repairs(path)
     return tagged_examples(read_sentences(path, column, "", types=None, repairs=repairs, labelled=False), (), first)
 
