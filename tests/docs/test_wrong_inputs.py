@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from data_plans import planned_data
 from docs.pages import ROOT
 from internal_kd.data.answers_file import read_answers
 from internal_kd.data.answers_match import align
@@ -22,6 +23,7 @@ from internal_kd.data.images import read_folder, read_idx
 from internal_kd.data.labels import constant_warning
 from internal_kd.data.overlaps import overlap_warnings
 from internal_kd.data.own_files import OwnFiles, read_own_files
+from internal_kd.data.own_tags import fetch_own_tags
 from internal_kd.errors import UserError
 from internal_kd.learners.configs import read_config, shape_of_config
 from internal_kd.learners.finished import column_order
@@ -49,6 +51,21 @@ def task(content: str | bytes, dev: str | bytes | None = None, *, ending: str = 
     splits = {name: (list(zip(*split.texts, strict=True)), split.labels or []) for name, split in read.splits.items()}
     constant = constant_warning("dev", splits["dev"][1], ("pearson", "spearman", "mse"), read.labels)
     return [f"warning: tasks.mine: {line}" for line in (*read.warnings, *constant, *overlap_warnings(splits))]
+
+
+def tags(*added: tuple[Any, Any], dev: str | None = None, text: str = "tokens") -> list[str]:
+    """What is printed of a task of tags: a good sentence, and those that are added to it in train."""
+    good = {"text": ("Newts swim", [{"start": 0, "end": 5, "type": "SPECIES"}]), "tokens": (["Newts"], ["B-SPECIES"])}
+    lines = [json.dumps({text: words, "tags": own}) for words, own in (good[text], *added)]
+    Path("tags-train.jsonl").write_text("\n".join(lines))
+    Path("tags-dev.jsonl").write_text(lines[0] if dev is None else json.dumps({"tokens": ["a"], "tags": [dev]}))
+    entry = {"source": "files", "kind": "tags", "train": "tags-train.jsonl", "dev": "tags-dev.jsonl", "text": [text],
+             "label": "tags"}  # fmt: skip
+    return [f"warning: tasks.mine: {line}" for line in fetch_own_tags(planned_data(entry)).warnings]
+
+
+def span(start: int, end: int) -> dict[str, Any]:
+    return {"start": start, "end": end, "type": "SPECIES"}
 
 
 def params(text: str) -> None:
@@ -134,6 +151,16 @@ CASES: Mapping[str, Callable[[], Any]] = {
     "overlap": lambda: task(rows(["x", "y"] * 10), f"{rows('xyy')}{rows('x' * 7, 'o')[11:]}"),
     "twice": lambda: task(rows(["x", "y"] * 9) + "word1,x\nword99,x\n", rows(["x", "y"], "other")),
     "constant": lambda: task(rows(range(9)), rows([3] * 10, "other"), kind="values"),
+    "no B-": lambda: tags((["a", "Newt"], ["O", "I-SPECIES"])),
+    "no tokens": lambda: tags(([], [])),
+    "type in dev": lambda: tags(dev="B-HABITAT"),
+    "tags differ": lambda: tags((["a", "Newt"], ["O"])),
+    "spans overlap": lambda: tags(("Newts swim", [span(0, 5), span(3, 10)]), text="text"),
+    "span leaves": lambda: tags(("Newts swim", [span(0, 99)]), text="text"),
+    "no entity": lambda: tags(dev="O"),
+    "label for tags": lambda: tags((["a"], "yes")),
+    "label for spans": lambda: tags(("a", "yes"), text="text"),
+    "tags for label": lambda: task('{"text": "a", "label": ["O"]}\n', ending="jsonl"),
     "magic": lambda: idx(magic=0x0D03),
     "counts": lambda: idx(labels=1),
     "cut": lambda: idx(cut=1),

@@ -29,7 +29,8 @@ def text_value(value: Any, path: Path, place: str, column: str, *, may_be_empty:
             return ""
         raise UserError(f"{path} {place}: column {column!r} is empty (null); give a text or remove the row")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UserError(f"{path} {place}: column {column!r} is not a text but {named_type(value)}; give a text")
+        tags = ", or for words with tags set kind: tags" if isinstance(value, list) else ""
+        raise UserError(f"{path} {place}: column {column!r} is not a text but {named_type(value)}; give a text{tags}")
     return unicode_value(str(value), path, place, column)
 
 

@@ -62,8 +62,9 @@ def label_text(value: Any, path: Path, place: str, column: str, known: Iterable[
     if isinstance(value, float) and math.isnan(value):
         value = None
     if value is not None and not isinstance(value, str | int | float):
-        several = isinstance(value, list | tuple | dict)
-        hint = _NOT_SEVERAL if several else "give the name of a class, or a whole number"
+        hint = "give the name of a class, or a whole number"
+        if isinstance(value, list | tuple | dict):
+            hint = f"{_NOT_SEVERAL}; for a tag for each word set kind: tags"
         raise UserError(f"{path} {place}: column {column!r} is not a label but {named_type(value)}: {hint}")
     text = "" if value is None else unicode_value(str(value).strip(), path, place, column)
     if text.lower() in MISSING and text not in known:

@@ -236,7 +236,10 @@ def _entities(
     occurrences: Occurrences,
 ) -> list[Span]:
     if not isinstance(answer, list | tuple | np.ndarray):
-        raise UserError(f"{path} {place}: column {label!r} is {named_type(answer)}; give a list of spans or entities")
+        raise UserError(
+            f"{path} {place}: column {label!r} is {named_type(answer)}; give a list of spans or entities, or for one "
+            "label a text set kind: classes"
+        )
     spans: list[Span] = []
     for entry in answer:
         if not isinstance(entry, Mapping):
