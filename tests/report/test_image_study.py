@@ -6,20 +6,25 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
+from scipy.special import expit, softmax
 
+from internal_kd.data.inputs import EncodedTask
 from internal_kd.files import read_json
+from internal_kd.learners.pair import PEER_PREDICTIONS
 from internal_kd.params import merge, parse_params, read_yaml
+from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study, plan_study
 from internal_kd.report.frames import read_frame
 from internal_kd.report.latency import measure_latencies
 from internal_kd.report.make import evaluate, plot, render
-from internal_kd.statistics import best_shift, shifted_predictions
 from tiny_study import ROOT
-from trained_study import make_all
+from trained_study import make_all, run_of
 
 VALUES = {
     "study": {
@@ -110,57 +115,110 @@ def test_the_shift_is_chosen_on_held_out_examples_and_beside_it_on_the_test_set(
     lines = read_frame(study, "bias_shifts")
     assert set(lines["method"]) == {"without_b"} and set(lines["unseen"]) == {"1"}
     assert set(lines["chosen_on"]) == {"held-out training examples", "test set"} and len(lines) == 4
-    run = next(run for run in study.runs if run.method.name == "without_b" and run.seed == 2)
-    held_out, test = (
-        pd.read_parquet(run.folder / f"predictions{name}.parquet").sort_values("idx") for name in ("_held_out", "")
-    )
-    assert len(held_out) == 24 and set(held_out["label"]) == {0, 1, 2}
-    logits = [f"logit_{number}" for number in range(3)]
-    shift = best_shift(held_out[logits], held_out["label"], [1])
-    wrong = (shifted_predictions(test[logits], [1], shift) != test["label"]).sum()
-    line = lines.query("seed == 2 and chosen_on == 'held-out training examples'")
-    assert line["shift"].item() == pytest.approx(shift) and line["errors_after"].item() == wrong
+    for line in lines.to_dict("records"):
+        run = run_of(study, "digits", "without_b", line["seed"])
+        held_out, test = (read_predictions(run.folder / f"predictions{name}.parquet") for name in ("_held_out", ""))
+        assert len(held_out[0]) == 24 and set(held_out[0]) == {0, 1, 2}
+        labels, logits = test if line["chosen_on"] == "test set" else held_out
+        # An example changes sides where the unseen class overtakes the others: nothing between two such places matters.
+        edges = np.sort(logits[:, [0, 2]].max(1) - logits[:, 1])
+        tried = [edges[0] - 1, *(edges[1:] + edges[:-1]) / 2, edges[-1] + 1]
+        fewest = min((shifted(logits, amount) != labels).sum() for amount in tried)
+        assert (shifted(logits, line["shift"]) != labels).sum() == fewest
+        labels, logits = test
+        for when, amount in (("before", 0.0), ("after", line["shift"])):
+            wrong = shifted(logits, amount) != labels
+            of_unseen = wrong & (labels == 1)
+            assert (line[f"errors_{when}"], line[f"errors_unseen_{when}"]) == (wrong.sum(), of_unseen.sum())
+            assert line[f"error_{when}"] == pytest.approx(100 * wrong.mean())
+            assert line[f"unseen_of_errors_{when}"] == pytest.approx(100 * of_unseen.sum() / max(1, wrong.sum()))
+            assert line[f"unseen_right_{when}"] == pytest.approx(100 * (1 - wrong[labels == 1].mean()))
+        assert line["error_kept"] == pytest.approx(line["error_after"] / line["error_before"])
+
+
+def read_predictions(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Gold labels and logits."""
+    frame = pd.read_parquet(path).sort_values("idx")
+    return frame["label"].to_numpy(), frame.filter(like="logit_").to_numpy(float)
+
+
+def shifted(logits: np.ndarray, amount: float) -> np.ndarray:
+    """Answers once the unseen class, number 1, is raised by an amount."""
+    return (logits + np.array([0.0, amount, 0.0])).argmax(1)
 
 
 def test_the_omitted_class_was_never_trained_on(study: Study) -> None:
-    from internal_kd.data.inputs import EncodedTask
     from internal_kd.steps.train import training_positions
 
-    run = next(run for run in study.runs if run.method.name == "without_b")
+    run = run_of(study, "digits", "without_b")
     examples = EncodedTask.of(run.inputs).training()
     chosen, held_out = training_positions(examples, run.method.settings.select, ("0", "1", "2"))
     assert set(examples.labels[chosen]) == {0, 2} and not set(chosen) & set(held_out)
 
 
 def test_an_ensemble_is_compared_with_its_members(study: Study) -> None:
-    line = read_frame(study, "ensembles").query("method == 'ensemble' and seed == 1")
-    scores = read_frame(study, "scores").query("method == 'hard' and metric == 'accuracy'")["value"]
-    assert line["alone"].item() == pytest.approx(scores.mean()) and line["members"].item() == 2
+    for line in read_frame(study, "ensembles").query("metric == 'accuracy'").to_dict("records"):
+        members = [read_predictions(run.folder / "predictions.parquet") for run in runs_of(study, "hard")]
+        labels, given = read_predictions(
+            run_of(study, "digits", "ensemble", line["seed"]).folder / "predictions.parquet"
+        )
+        together = np.mean([softmax(logits, 1) for _, logits in members], 0)
+        expected = [
+            np.mean([(logits.argmax(1) == labels).mean() for _, logits in members]),
+            (together.argmax(1) == labels).mean(),
+            (given.argmax(1) == labels).mean(),
+        ]
+        assert [line["alone"], line["together"], line["score"]] == pytest.approx(expected) and line["members"] == 2
+        gain = expected[1] - expected[0]
+        kept = 100 * (expected[2] - expected[0]) / gain if gain else np.nan
+        assert line["kept"] == pytest.approx(kept, nan_ok=True)
+
+
+def runs_of(study: Study, method: str) -> list[Run]:
+    return [run for run in study.runs if run.method.name == method]
 
 
 def test_both_of_a_pair_are_scored_and_the_first_stands_for_the_run(study: Study) -> None:
-    lines = read_frame(study, "peers")
+    lines = read_frame(study, "peers").to_dict("records")
     scores = read_frame(study, "scores").query("method == 'pair' and metric == 'accuracy'")["value"]
-    assert lines["first"].to_numpy() == pytest.approx(scores.to_numpy()) and len(lines) == 2
-    for _, line in lines.iterrows():
-        assert line["mean"] == pytest.approx((line["first"] + line["second"]) / 2)
-        apart = line["first_alone_right"] - line["second_alone_right"]
-        assert apart == pytest.approx(100 * (line["first"] - line["second"]), abs=1e-9)
+    assert [line["first"] for line in lines] == pytest.approx(scores.tolist()) and len(lines) == 2
+    for line, run in zip(lines, runs_of(study, "pair"), strict=True):
+        (labels, first), (_, second) = (
+            read_predictions(run.folder / name) for name in ("predictions.parquet", f"{PEER_PREDICTIONS}.parquet")
+        )
+        one, other, both = (
+            values.argmax(1) == labels for values in (first, second, softmax(first, 1) + softmax(second, 1))
+        )
+        assert read_json(run.marker)["peer_scores"]["accuracy"] == line["second"] == pytest.approx(other.mean())
+        assert line["mean"] == pytest.approx((one.mean() + other.mean()) / 2)
+        expected = [both.mean(), 100 * (one & ~other).mean(), 100 * (other & ~one).mean()]
+        assert [line[name] for name in ("together", "first_alone_right", "second_alone_right")] == pytest.approx(
+            expected
+        )
+        assert line["agreement"] == pytest.approx(100 * (first.argmax(1) == second.argmax(1)).mean())
         assert 0 < line["agreement_at_first"] <= 100
-    run = next(run for run in study.runs if run.method.name == "pair" and run.seed == 1)
-    assert read_json(run.marker)["peer_scores"]["accuracy"] == lines.query("seed == 1")["second"].item()
 
 
 def test_trees_are_described_and_pictured(study: Study) -> None:
-    lines = read_frame(study, "trees")
+    lines, panels = read_frame(study, "trees"), read_frame(study, "tree_pictures")
     assert set(lines["method"]) == {"tree"} and (lines["leaves"] == 8).all() and (lines["filters"] == 3).all()
-    runs = read_frame(study, "scores").query("method == 'tree' and metric == 'accuracy'")["value"]
-    assert 100 * runs.to_numpy() == pytest.approx(lines["right_by_leaf"].to_numpy())
-    panels = read_frame(study, "tree_pictures")
-    filters, paths = (panels[panels["picture"] == picture] for picture in ("filters", "paths"))
-    shares = filters.query("row == 3")["heading"].str.removesuffix(" %").astype(int)
-    assert len(filters) == 15 and shares.sum() == pytest.approx(100, abs=4)
-    assert set(paths["column"]) == {0, 1, 2, 3, 4} and paths["image"].notna().sum() == 4 * paths["row"].nunique()
+    for line, run in zip(lines.to_dict("records"), runs_of(study, "tree"), strict=True):
+        batch = EncodedTask.of(run.inputs).split("dev").batch(np.arange(48))
+        labels, pixels = batch["labels"].numpy(), batch["pixels"].reshape(48, -1).numpy() / 255
+        weights = load_file(run.folder / "model/model.safetensors")
+        beta = run.method.learner.inverse_temperature
+        right = expit(beta * (pixels @ weights["gates.weight"].T + weights["gates.bias"]))
+        reached = [np.ones(48)]
+        for node in range(7):  # the children of node k are 2k + 1 and 2k + 2
+            reached += [reached[node] * (1 - right[:, node]), reached[node] * right[:, node]]
+        leaves, answers = np.stack(reached[7:], 1), softmax(weights["head.scores"], 1)
+        by_leaf, by_mean = answers[leaves.argmax(1)].argmax(1), (leaves @ answers).argmax(1)
+        assert line["seed"] == run.seed and line["leaves_used"] == len(set(leaves.argmax(1)))
+        expected = [by_leaf == labels, by_mean == labels, by_leaf == by_mean, leaves.max(1)]
+        found = [line[name] for name in ("right_by_leaf", "right_by_mean", "readings_agree", "path_probability")]
+        assert found == pytest.approx([100 * np.mean(values) for values in expected], rel=1e-4)
+        if run.seed == 1:
+            check_pictures(panels, pixels, weights["gates.weight"], right, reached, leaves)
     examples = read_frame(study, "distilled_examples")
     assert set(examples["method"]) == {"set"} and len(examples) == 3
     plot(study)
@@ -169,9 +227,24 @@ def test_trees_are_described_and_pictured(study: Study) -> None:
     assert "tree filters digits" in page and "digits: there is no dev set" in page
 
 
+def check_pictures(panels: pd.DataFrame, pixels: Any, filters: Any, right: Any, reached: Any, leaves: Any) -> None:
+    """Compare the panels with a tree's filters, where its examples go, and the ways of those that are shown."""
+    upper = panels[panels["picture"] == "filters"]
+    assert upper["heading"].tolist() == [f"{100 * share.mean():.0f} %" for share in reached]
+    assert np.stack(upper["image"][:7]) == pytest.approx(filters)
+    for _, way in panels[panels["picture"] == "paths"].groupby("row"):
+        example = int(np.abs(pixels - way["image"].iloc[0]).sum(1).argmin())
+        node = 0
+        for heading, image in zip(way["heading"][1:4], way["image"][1:4], strict=True):
+            to_right = bool(leaves[example].argmax() & (4 >> int(np.log2(node + 1))))
+            taken = right[example, node] if to_right else 1 - right[example, node]
+            assert heading == f"{'right' if to_right else 'left'} {100 * taken:.0f} %"
+            assert image == pytest.approx(filters[node])
+            node = 2 * node + 1 + to_right
+
+
 @pytest.mark.parametrize("method", ["tree", "pair"])
 def test_a_run_is_exported_as_a_folder_that_opens_alone_and_as_onnx(study: Study, method: str) -> None:
-    from internal_kd.data.inputs import EncodedTask
     from internal_kd.export.export import export_students
     from internal_kd.export.onnx import missing_packages, open_onnx
     from internal_kd.learners.small import open_network

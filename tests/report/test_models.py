@@ -1,13 +1,32 @@
 """What runs models: attention and latency of a really trained tiny study."""
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+from scipy.stats import t as student_t
+from transformers import AutoModelForSequenceClassification
 
+from internal_kd.data.inputs import EncodedTask
 from internal_kd.plan.store import FOUND_DAMAGED, WEIGHTS, problem_with
 from internal_kd.report.make import make_report, map_attention, measure_latency, outputs
 from trained_study import trained, trained_copy, trained_project  # noqa: F401
 
 pytestmark = pytest.mark.slow
+
+
+def attention_of(artefact, batches) -> list[np.ndarray]:
+    """Attention probabilities of a model as transformers computes them: of every example (layers, heads, n, n)."""
+    model = AutoModelForSequenceClassification.from_pretrained(artefact.folder / "model", attn_implementation="eager")
+    with torch.inference_mode():
+        found = [model.eval()(**batch, output_attentions=True).attentions for batch in batches]
+    return [torch.cat(layers).double().numpy() for layers in found]
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """A 95 % interval over examples."""
+    half = student_t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return values.mean() - half, values.mean() + half
 
 
 def test_attention_of_every_row_is_compared_with_its_teacher(trained_copy):  # noqa: F811
@@ -20,15 +39,41 @@ def test_attention_of_every_row_is_compared_with_its_teacher(trained_copy):  # n
     assert own.loc["stacked", "kl"] < own.loc["before_training", "kl"]
     assert own.loc["soft", "ratio"] == pytest.approx(1) and own.loc["stacked", "ratio_high"] < 1
     assert "heads" in own.loc["narrow", "problem"]
-    heads = pd.read_csv(study.folder / "tables/attention.csv")
-    stacked = heads[(heads["task"] == "judge") & (heads["method"] == "stacked")]
-    assert stacked[["student_layer", "teacher_layer"]].drop_duplicates().values.tolist() == [[1, 2], [2, 4]]
-    assert stacked["kl"].mean() == pytest.approx(own.loc["stacked", "kl"])
-    maps = pd.read_parquet(study.folder / "frames/attention_maps.parquet")
-    for line in maps.to_dict("records"):
-        rows = line["probabilities"].reshape(len(line["tokens"]), -1)
-        assert rows.sum(1) == pytest.approx(1, abs=1e-4)
-        assert line["tokens"][0] == "[CLS]"
+    # Every number again, example by example, without padding.
+    dev = EncodedTask.of(study.tasks["judge"]).split("dev")
+    batches = [dev.batch([place]) for place in range(len(dev))]
+    batches = [{name: batch[name] for name in batch if name not in ("labels", "idx")} for batch in batches]
+    taught = attention_of(trained_copy.run("judge", "teacher"), batches)
+    heads = pd.read_csv(study.folder / "tables/attention.csv").query("task == 'judge'").set_index("method")
+    maps = pd.read_parquet(study.folder / "frames/attention_maps.parquet").query("task == 'judge'")
+    pairs, baseline = [(1, 2), (2, 4)], None
+    for method in ("soft", "stacked", "before_training"):
+        run = trained_copy.run("judge", "stacked").first if method == "before_training" else None
+        given = attention_of(run or trained_copy.run("judge", method), batches)
+        kl = np.array(
+            [
+                [(q[t - 1] * np.log(q[t - 1] / p[s - 1])).sum(-1).mean(-1) for s, t in pairs]
+                for p, q in zip(given, taught, strict=True)
+            ]
+        )  # (examples, pairs, heads)
+        lines, mean = heads.loc[method], own.loc[method]
+        assert list(zip(lines["student_layer"], lines["teacher_layer"], strict=True))[:: kl.shape[2]] == pairs
+        assert lines["kl"].to_numpy() == pytest.approx(kl.mean(0).ravel(), rel=1e-3)
+        assert lines["kl_std"].to_numpy() == pytest.approx(kl.std(0, ddof=1).ravel(), rel=1e-3)
+        values = kl.mean((1, 2))
+        baseline = values if baseline is None else baseline
+        ratio = values.mean() / baseline.mean()
+        spread = ratio + (values - ratio * baseline) / baseline.mean()
+        expected = [values.mean(), *interval(values), ratio, *interval(spread)]
+        found = mean[["kl", "low", "high", "ratio", "ratio_low", "ratio_high"]].astype(float)
+        assert found.tolist() == pytest.approx(expected, rel=1e-3) and mean["dev_examples"] == len(batches)
+        for line in maps[maps["fingerprint"] == mean["student_run"]].to_dict("records"):
+            place = dev.idx.tolist().index(line["idx"])
+            of_head = given[place][line["layer"] - 1, line["head"] - 1]
+            assert line["probabilities"] == pytest.approx(of_head.ravel(), abs=1e-4)
+            assert line["kl"] == pytest.approx(kl[place, -1, line["head"] - 1], rel=1e-3)
+            assert len(line["tokens"]) == len(of_head) and line["tokens"][0] == "[CLS]"
+    assert set(maps["model"]) == {"teacher", "student"}
 
 
 def test_without_weights_nothing_fails_and_the_reason_is_named(trained_copy):  # noqa: F811
