@@ -12,7 +12,7 @@ import yaml
 
 from internal_kd.errors import UserError
 from internal_kd.report.claims import claim_lines
-from internal_kd.report.comparing import beside_teachers
+from internal_kd.report.comparing import compare_with_teachers
 from internal_kd.report.frames import frame_of
 from internal_kd.report.make import evaluate
 from internal_kd.report.measures import Measures
@@ -63,7 +63,7 @@ def measures_of(study) -> Measures:
     results = StudyResults.read(study)
     lines = {"runs": run_lines(results), "classes": class_lines(results)[0], "curves": curve_lines(results)}
     frames = {name: frame_of(study, name, own) for name, own in lines.items()}
-    return Measures(results, beside_teachers(results), frames.__getitem__)
+    return Measures(results, compare_with_teachers(results), frames.__getitem__)
 
 
 @pytest.fixture(scope="module")

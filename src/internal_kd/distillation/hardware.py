@@ -45,7 +45,8 @@ class Hardware:
         if self.device.type == "cuda":
             several = f"{self.world} x " if self.world > 1 else ""
             return several + torch.cuda.get_device_name(self.device)
-        return f"cpu, {torch.get_num_threads()} threads"
+        threads = torch.get_num_threads()
+        return f"cpu, {threads} thread{'s' if threads > 1 else ''}"
 
     def place(self, module: torch.nn.Module) -> None:
         """Move a module's weights to the device."""

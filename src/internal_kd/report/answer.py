@@ -65,11 +65,10 @@ def answer_of(frames: StudyFrames) -> dict[str, Any] | None:
         shown(metric, abs(best["difference"])),
     )
     point = joined(f"{axis_title(axis)} = {value}" for axis, value in shown_point(frames.cells).items())
-    named, number = asked["method"].nunique(), len(frames.study.tasks)
-    several = {
-        len(asked) == named: f"{named} such methods",
-        named == 1: f"{len(asked)} tasks",
-    }.get(True, f"{len(asked)} comparisons ({named} methods on {number} tasks)")
+    methods, tasks = asked["method"].nunique(), len(frames.study.tasks)
+    several = f"{methods} such methods"
+    if len(asked) > methods:
+        several = f"{len(asked)} comparisons ({methods} methods on {tasks} tasks)" if methods > 1 else f"{tasks} tasks"
     return {
         "question": _question(frames, rows, baseline),
         "verdict": verdict,

@@ -3,65 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from internal_kd.params.study import NAMING
 from internal_kd.report import tables
 from internal_kd.report.cells import point_text
-from internal_kd.report.layout import Column, Shown, build
+from internal_kd.report.layout import Column, Layout, Shown, build
 from internal_kd.report.study_frames import StudyFrames
 from internal_kd.report.words import DASH, is_known, percent, shown, with_spread
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # Classes of a task up to which every one is shown, and how many pairs or classes are shown of more.
 MOST_CLASSES, SHOWN_CLASSES = 12, 10
-NOTES = {
-    "fidelity": "Each student compared with its teacher (row 2.0: with the same one), means over "
-    "seeds. KL: KL(teacher || student) in nats; for values the mean squared difference. Repeated: share of the "
-    "teacher's mistakes to which the student gives the same wrong answer; by chance: what its own errors within each "
-    "class would make of it. p: generalised Cochran-Mantel-Haenszel test, after Holm's correction. Of tags every word "
-    "counts, and there is no p: the words of a sentence depend on each other.",
-    "calibration": "Expected calibration error of the top label × 100, 15 bins of equal width (Guo et al. 2017); 0 "
-    "is perfect. Confidence above accuracy is overconfidence. Entropy: of the predictions, in nats. Diversity: "
-    "differential entropy, over examples, of the gold label's probability (Zhang and Sabuncu 2020). Of tags every word "
-    "counts.",
-    "attention": "KL(teacher || student) of attention in nats, over real queries, heads, matched layers and dev "
-    "examples; the interval is over examples. One student a row: the first seed whose weights are kept.",
-    "best": "Mean of the best dev score among k seeds drawn with replacement (Dodge et al. 2019): what keeping the "
-    "best of k would report.",
-}
+QUARTERS = {"both right": "both_right", "teacher only": "only_teacher_right", "student only": "only_student_right"}
 
 
-def fidelity_table(frames: StudyFrames) -> Shown:
-    """Return rows beside their teachers."""
-    parts = {"both right": "both_right", "teacher only": "only_teacher_right", "student only": "only_student_right"}
+def _as_shares(frames: StudyFrames) -> pd.DataFrame:
+    """Return the lines of fidelity with shares of the dev examples for their numbers."""
     lines = frames["fidelity"]
-    total = lines[[*parts.values(), "both_wrong"]].sum(axis=1, min_count=1).astype("float64")
-    lines = lines.assign(**{part: lines[part].astype("float64") / total for part in parts.values()})
-    columns: dict[str, Column] = {
+    total = lines[[*QUARTERS.values(), "both_wrong"]].sum(axis=1, min_count=1).astype("float64")
+    return lines.assign(**{part: lines[part].astype("float64") / total for part in QUARTERS.values()})
+
+
+fidelity_table = Layout(
+    "fidelity",
+    {
         "seeds": "seeds",
         "agreement": "agreement:%1",
         "KL": "divergence:.3f",
-        **{title: f"{part}:%" for title, part in parts.items()},
+        **{title: f"{part}:%" for title, part in QUARTERS.items()},
         "mistakes repeated": "repeated:%",
         "by chance": "by_chance:%",
         "p": "p_repeated_holm:p",
-    }
-    return build(frames, "fidelity", lines, columns, NOTES["fidelity"])
-
-
-def calibration_table(frames: StudyFrames) -> Shown:
-    """Return calibration errors."""
-    columns: dict[str, Column] = {
+    },
+    "Each student compared with its teacher (row 2.0: with the same one), means over seeds. KL: KL(teacher || student) "
+    "in nats; for values the mean squared difference. Repeated: share of the teacher's mistakes to which the student "
+    "gives the same wrong answer; by chance: what its own errors within each class would make of it. p: generalised "
+    "Cochran-Mantel-Haenszel test, after Holm's correction. Of tags every word counts, and there is no p: the words of a "
+    "sentence depend on each other.",
+    lines=_as_shares,
+)
+calibration_table = Layout(
+    "calibration",
+    {
         "seeds": "seeds",
         "error": lambda line: with_spread("accuracy", line["ece"], line["ece_std"]),
         "mean confidence": "confidence:%1",
         "accuracy": "accuracy:%1",
         "entropy": "entropy:.3f",
         "diversity": "diversity:.3f",
-    }
-    return build(frames, "calibration", frames["calibration"], columns, NOTES["calibration"])
+    },
+    "Expected calibration error of the top label × 100, 15 bins of equal width (Guo et al. 2017); 0 is perfect. "
+    "Confidence above accuracy is overconfidence. Entropy: of the predictions, in nats. Diversity: differential "
+    "entropy, over examples, of the gold label's probability (Zhang and Sabuncu 2020). Of tags every word counts.",
+)
+attention_table = Layout(
+    "attention_means",
+    {
+        "seed": "seed",
+        "KL": lambda line: f"{line['kl']:.3f}" if is_known(line["kl"]) else line["problem"],
+        "95 % interval": lambda line: f"{line['low']:.3f} to {line['high']:.3f}" if is_known(line["low"]) else DASH,
+        "times the baseline's": lambda line: (
+            f"{line['ratio']:.2f} ({line['ratio_low']:.2f} to {line['ratio_high']:.2f})"
+            if is_known(line["ratio"])
+            else DASH
+        ),
+    },
+    "KL(teacher || student) of attention in nats, over real queries, heads, matched layers and dev examples; the "
+    "interval is over examples. One student a row: the first seed whose weights are kept.",
+    lines=lambda frames: frames.measured("attention_means"),
+)
+warnings_table = Layout("warnings", {"what": "text"}, left=1)
+missing_table = Layout(
+    "missing",
+    {"run": "label", "fingerprint": "fingerprint", "problem": "problem"},
+    left=3,
+    head=(),
+    lines=lambda frames: frames["runs"][frames["runs"]["problem"] != ""],
+)
+runs_table = Layout(
+    "runs",
+    {
+        "run": "label",
+        "fingerprint": "fingerprint",
+        "commit": lambda line: line["git_commit"][:8],
+        "device": lambda line: f"{line['device']}, {line['precision']}",
+        "finished (UTC)": lambda line: line["finished"][:16].replace("T", " "),
+        "seconds": "seconds:,.0f",
+    },
+    "Seconds compare only on one device with the same load.",
+    left=5,
+    head=(),
+    lines=lambda frames: frames["runs"][frames["runs"]["problem"] == ""],
+)
 
 
 def classes_table(frames: StudyFrames) -> Shown:
@@ -138,21 +176,6 @@ def disagreements_tables(frames: StudyFrames) -> list[Shown]:
     ]
 
 
-def attention_table(frames: StudyFrames) -> Shown:
-    """Return the attention distances."""
-    columns: dict[str, Column] = {
-        "seed": "seed",
-        "KL": lambda line: f"{line['kl']:.3f}" if is_known(line["kl"]) else line["problem"],
-        "95 % interval": lambda line: f"{line['low']:.3f} to {line['high']:.3f}" if is_known(line["low"]) else DASH,
-        "times the baseline's": lambda line: (
-            f"{line['ratio']:.2f} ({line['ratio_low']:.2f} to {line['ratio_high']:.2f})"
-            if is_known(line["ratio"])
-            else DASH
-        ),
-    }
-    return build(frames, "attention_means", frames.measured("attention_means"), columns, NOTES["attention"])
-
-
 def best_table(frames: StudyFrames) -> Shown:
     """Return the expected best of k seeds."""
     best = frames.of_main(frames["expected_best"])
@@ -165,7 +188,8 @@ def best_table(frames: StudyFrames) -> Shown:
         for k in range(1, most + 1)
         if k <= 5 or k == most
     }
-    return build(frames, "expected_best", lines, columns, NOTES["best"])
+    note = "Mean of the best dev score among k seeds drawn with replacement (Dodge et al. 2019)."
+    return build(frames, "expected_best", lines, columns, note)
 
 
 def settings_table(frames: StudyFrames) -> Shown:
@@ -184,33 +208,6 @@ def settings_table(frames: StudyFrames) -> Shown:
     lines = [{"row": frames.name(row)} | {key: joined[key][row] for key in differing} for row in joined["weights"]]
     columns: dict[str, Column] = {"method": "row", **{key.replace("_", " "): key for key in differing}}
     return build(frames, "", lines, columns, f"All: {', '.join(common)}.", left=len(columns), head=())
-
-
-def warnings_table(frames: StudyFrames) -> Shown:
-    """Return what a reader must know before anything else, row by row."""
-    return build(frames, "warnings", frames["warnings"], {"what": "text"}, left=1)
-
-
-def missing_table(frames: StudyFrames) -> Shown:
-    """Return the runs that enter no table."""
-    lost = frames["runs"][frames["runs"]["problem"] != ""]
-    columns: dict[str, Column] = {"run": "label", "fingerprint": "fingerprint", "problem": "problem"}
-    return build(frames, "missing", lost, columns, left=3, head=())
-
-
-def runs_table(frames: StudyFrames) -> Shown:
-    """Return the finished runs with their commit, machine and time."""
-    columns: dict[str, Column] = {
-        "run": "label",
-        "fingerprint": "fingerprint",
-        "commit": lambda line: line["git_commit"][:8],
-        "device": lambda line: f"{line['device']}, {line['precision']}",
-        "finished (UTC)": lambda line: line["finished"][:16].replace("T", " "),
-        "seconds": "seconds:,.0f",
-    }
-    done = frames["runs"][frames["runs"]["problem"] == ""]
-    note = "Seconds compare only on one device with the same load."
-    return build(frames, "runs", done, columns, note, left=5, head=())
 
 
 # By table: how it is laid out on the page, as Markdown and as LaTeX.

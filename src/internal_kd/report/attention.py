@@ -42,13 +42,13 @@ SHOWN_EXAMPLES = SHOWN_HEADS = 2
 # Tokens of an example that shows something and can be read: of single texts, and of pairs.
 LENGTHS = {1: (8, 14), 2: (12, 24)}
 LONGEST = 32
-# Row 3.3 is shown beside row 3.0 where a study has both.
+# Shown next to row 3.0 where a study has both.
 INTERNAL = "3.3"
 BEFORE = "Before training"
 
 
 @dataclass(frozen=True)
-class Measured:
+class RowAttention:
     """A row compared with its teacher: one finished run of it, or the first weights of one.
 
     ``problem`` is why there is no ``distance``.
@@ -112,7 +112,7 @@ def measure_attention(study: Study) -> dict[str, pd.DataFrame]:
 # What can be measured
 
 
-def _subjects(study: Study, task: str) -> list[Measured]:
+def _subjects(study: Study, task: str) -> list[RowAttention]:
     cells = [cell for cell in at_shown_point(cells_of(study)) if cell.task == task]
     found = []
     for cell in (cell for cell in cells if cell.is_student):
@@ -123,7 +123,7 @@ def _subjects(study: Study, task: str) -> list[Measured]:
     return [*_before(found), *found]
 
 
-def _before(subjects: Sequence[Measured]) -> list[Measured]:
+def _before(subjects: Sequence[RowAttention]) -> list[RowAttention]:
     """Return the first weights of the first student whose layers are matched: what its training began with."""
     for subject in subjects:
         if subject.pairs and subject.run.first is not None:
@@ -133,7 +133,7 @@ def _before(subjects: Sequence[Measured]) -> list[Measured]:
     return []
 
 
-def _subject(cell: Cell, teacher: Run) -> Measured:
+def _subject(cell: Cell, teacher: Run) -> RowAttention:
     trained = [run for run in cell.runs if is_complete(run)]
     kept = [run for run in trained if (run.folder / WEIGHTS).is_file()]
     run = (kept or trained or list(cell.runs))[0]
@@ -149,7 +149,7 @@ def _subject(cell: Cell, teacher: Run) -> Measured:
         except UserError as error:
             # A method without layer terms needs no layer map, so its depth may have none.
             problem = problem or str(error)
-    return Measured(cell, run, teacher, pairs, problem=problem or _obstacle(teacher))
+    return RowAttention(cell, run, teacher, pairs, problem=problem or _obstacle(teacher))
 
 
 def _obstacle(teacher: Run) -> str:
@@ -159,7 +159,7 @@ def _obstacle(teacher: Run) -> str:
     return "" if is_complete(teacher.inputs) else "the task's token ids are not here"
 
 
-def _measure(teacher: Run, subjects: list[Measured]) -> tuple[list[Measured], Lines]:
+def _measure(teacher: Run, subjects: list[RowAttention]) -> tuple[list[RowAttention], Lines]:
     """Return the subjects of one teacher with their distances or what prevents them, and maps to look at."""
     ready = [subject for subject in subjects if not subject.problem]
     if not ready:
@@ -199,7 +199,7 @@ def _readable(examples: EncodedExamples, positions: Array, texts: int) -> list[i
 # From distances to lines
 
 
-def _head_lines(subject: Measured) -> Lines:
+def _head_lines(subject: RowAttention) -> Lines:
     if subject.distance is None:
         return [subject.columns()]
     kl = subject.distance.kl
@@ -213,7 +213,7 @@ def _head_lines(subject: Measured) -> Lines:
     ]
 
 
-def _mean_lines(subjects: Sequence[Measured]) -> Lines:
+def _mean_lines(subjects: Sequence[RowAttention]) -> Lines:
     """Return a line per row: its mean with an interval over examples, and as a multiple of the baseline's."""
     baseline = next((one for one in subjects if one.is_baseline and one.distance), None)
     base = baseline.distance.kl.mean((1, 2)) if baseline and baseline.distance else None
@@ -235,7 +235,11 @@ def _mean_lines(subjects: Sequence[Measured]) -> Lines:
 
 
 def _map_lines(
-    encoder: Encoder, subjects: Sequence[Measured], examples: EncodedExamples, positions: Array, shown: Sequence[int]
+    encoder: Encoder,
+    subjects: Sequence[RowAttention],
+    examples: EncodedExamples,
+    positions: Array,
+    shown: Sequence[int],
 ) -> Lines:
     """Return maps of the heads of the top matched layer in which the first student shown is furthest off."""
     students = [one for one in subjects if one.distance and not one.first]

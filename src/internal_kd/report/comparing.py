@@ -1,4 +1,4 @@
-"""From evidence to the tables of comparisons: rows against baselines, over tasks, and beside their teachers."""
+"""The tables of comparisons: rows with baselines, over tasks, and with their teachers."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def comparison_lines(results: StudyResults, compared: Iterable[Compared]) -> Lin
         for scope, title in SCOPES.items():
             p = corrected[place, scope]
             lines.append(
-                common | {"scope": title} | _told(one.lead, scope, p, alpha, with_advice=one.family == PRIMARY)
+                common | {"scope": title} | _in_scope(one.lead, scope, p, alpha, with_advice=one.family == PRIMARY)
             )
     return lines
 
@@ -104,22 +104,22 @@ def _p(result: Lead | None, scope: Scope) -> float:
     return nan if result is None or result.one_seed else result.estimate(scope).p
 
 
-def _told(
+def _in_scope(
     result: Lead | None, scope: Scope, p_holm: float, alpha: float, *, with_advice: bool = False
 ) -> dict[str, Any]:
     """Return difference, interval, p and reading of a lead in one scope."""
     if result is None:
         return {"reading": NOT_RUN}
     low, high = result.estimate(scope).interval(result.confidence)
-    told: dict[str, Any] = {
+    found: dict[str, Any] = {
         "difference": result.difference, "low": low, "high": high, "p": _p(result, scope), "p_holm": p_holm,
         "reading": reading(result, scope, p_holm, alpha),
     }  # fmt: skip
     if with_advice and not result.one_seed and not isnan(p_holm):
         # The level that this comparison has to reach within its family.
-        own = alpha * told["p"] / p_holm if p_holm > 0 else alpha
-        told |= {"seeds_needed": result.seeds_needed(scope, own), "smallest": result.smallest_lead(scope, own)}
-    return told
+        own = alpha * found["p"] / p_holm if p_holm > 0 else alpha
+        found |= {"seeds_needed": result.seeds_needed(scope, own), "smallest": result.smallest_lead(scope, own)}
+    return found
 
 
 def _paper_p(results: StudyResults, one: Compared) -> float | None:
@@ -163,16 +163,16 @@ def pooled_lines(results: StudyResults, compared: Iterable[Compared]) -> Lines:
                 "scope": title,
                 "tasks": tasks,
             }
-            lines.append(one.cell.columns() | named | _told(result, scope, p, alpha))
+            lines.append(one.cell.columns() | named | _in_scope(result, scope, p, alpha))
     return lines
 
 
-# Beside the teacher
+# With the teacher
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A cell's finished runs beside one teacher on one dev set."""
+class TeacherComparison:
+    """A cell's finished runs compared with one teacher on one dev set."""
 
     cell: Cell
     split: str
@@ -188,15 +188,15 @@ class Beside:
         return {name: getattr(self.found, name) for name in ("agreement", "divergence", "repeated", "excess")}
 
 
-def beside_teachers(results: StudyResults) -> list[Beside]:
-    """Return every cell beside its teacher; teachers themselves only where they have other seeds than the first."""
+def compare_with_teachers(results: StudyResults) -> list[TeacherComparison]:
+    """Return every cell compared with its teacher; of teachers, the other seeds with the first."""
     found = []
     for cell in results.cells:
         task = results.task(cell)
         pairs = [(results.teacher_run(run.run), run) for run in results.finished(cell)]
         pairs = [(teacher, run) for teacher, run in pairs if teacher and teacher is not run]
         teacher = pairs[0][0] if pairs else None
-        # A row that each seed is taught by another teacher is set beside the first of them.
+        # A row that each seed is taught by another teacher is compared with the first of them.
         students = [run for of_run, run in pairs if of_run is teacher]
         for split in task.dev if teacher else ():
             assert teacher is not None
@@ -209,14 +209,14 @@ def beside_teachers(results: StudyResults) -> list[Beside]:
                 sentences = task.rows(split)["idx"] if KINDS[task.info.kind].row == "token" else None
                 logits = [student.logits[split] for student in students]
                 near = fidelity(task.row_labels(split), teacher.logits[split], logits, sentences)
-            found.append(Beside(cell, split, teacher, len(students), near))
+            found.append(TeacherComparison(cell, split, teacher, len(students), near))
     return found
 
 
-def fidelity_lines(beside: Iterable[Beside]) -> Lines:
-    """Return the table of rows beside their teachers, p corrected after Holm."""
+def fidelity_lines(taught: Iterable[TeacherComparison]) -> Lines:
+    """Return the table of rows compared with their teachers, p corrected after Holm."""
     lines = []
-    for one in beside:
+    for one in taught:
         line: dict[str, Any] = one.cell.columns() | {"split": one.split, "seeds": one.seeds}
         kind = "mse" if isinstance(one.found, Mean) else "kl"
         line |= {"teacher_run": one.teacher.run.fingerprint, "divergence_kind": kind}

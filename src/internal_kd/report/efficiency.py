@@ -8,7 +8,6 @@ Science. Lower is better: 0 is a student without size that scores like its teach
 
 from __future__ import annotations
 
-import math
 from statistics import median
 from typing import Any
 
@@ -66,15 +65,13 @@ def _step_seconds(results: StudyResults, cell: Cell) -> float | None:
 
 def with_latency(frames: StudyFrames, lines: pd.DataFrame) -> pd.DataFrame:
     """Return a table's lines with latency_ms, speed_up, latency_batch_ms and machine, where they were measured here."""
-    keys, timed = ["task", "method", *frames.study.axes], frames["latency"].set_index(["task", "learner", "batch"])
-    found = []
-    for cell in frames.cells:
-        line: dict[str, Any] = dict.fromkeys(("latency_ms", "speed_up", "latency_batch_ms"), math.nan)
-        for batch, name in ((ONE, "latency_ms"), (BATCH, "latency_batch_ms")):
-            place = (cell.task, learner_key(cell.method.learner), batch)
-            if place in timed.index:
-                one = timed.loc[[place]].iloc[0]
-                line |= {name: one["median_ms"], "machine": one["machine"]}
-                line |= {"speed_up": one["speed_up"]} if batch == ONE else {}
-        found.append({"machine": ""} | line | {key: cell.columns()[key] for key in keys})
-    return lines.merge(pd.DataFrame(found), on=keys, how="left")
+    keys, latency = ["task", "method", *frames.study.axes], frames["latency"]
+    learners = [cell.columns() | {"learner": learner_key(cell.method.learner)} for cell in frames.cells]
+    lines = lines.merge(pd.DataFrame(learners, columns=[*keys, "learner"]), on=keys, how="left")
+    for batch, columns in (
+        (ONE, {"median_ms": "latency_ms", "speed_up": "speed_up", "machine": "machine"}),
+        (BATCH, {"median_ms": "latency_batch_ms"}),
+    ):
+        timed = latency[latency["batch"] == batch][["task", "learner", *columns]].rename(columns=columns)
+        lines = lines.merge(timed, on=["task", "learner"], how="left")
+    return lines

@@ -238,16 +238,6 @@ def _maker(name: str) -> str:
     return "map-attention" if name.startswith("attention") else "measure-latency" if name == "latency" else "evaluate"
 
 
-def is_at(frame: pd.DataFrame, point: Mapping[str, str]) -> pd.Series:
-    """Return which lines are at a point of the varied keys."""
-    import pandas as pd
-
-    same = pd.Series(True, index=frame.index)
-    for column, value in point.items():
-        same &= frame[column] == value
-    return same
-
-
 def value_or_none(value: Any) -> Any:
     """Return a frame's value, None where it is missing."""
     import pandas as pd

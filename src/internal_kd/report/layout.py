@@ -190,3 +190,23 @@ def build(
     texts = tuple(tuple(text_of(line, column) for _, column in every) for line in records)
     align = "l" * (len(named) + left) + "r" * (len(columns) - left)
     return Shown(name, tuple(title for title, _ in every), texts, align, note, fixed=max(1, len(named)))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table is laid out that needs no more than ``build``; called with a study's frames it is built.
+
+    ``lines`` are those of the frame that has its name if left out.
+    """
+
+    name: str
+    columns: Mapping[str, Column]
+    note: str = ""
+    left: int = 0
+    head: Sequence[str] = ("task", "method")
+    lines: Callable[[StudyFrames], pd.DataFrame] | None = None
+
+    def __call__(self, frames: StudyFrames) -> Shown:
+        """Return the table."""
+        lines = self.lines(frames) if self.lines else frames[self.name]
+        return build(frames, self.name, lines, self.columns, self.note, left=self.left, head=self.head)

@@ -85,7 +85,7 @@ def evaluate(study: Study) -> Path:
     results = StudyResults.read(study)
     papers = papers_of(results)
     compared = comparing.compare_cells(results)
-    beside = comparing.beside_teachers(results)
+    taught = comparing.compare_with_teachers(results)
     classes, confusion = scoring.class_lines(results)
     lines = {
         "tasks": scoring.task_lines(results),
@@ -99,7 +99,7 @@ def evaluate(study: Study) -> Path:
         "confusion": confusion,
         "phenomena": scoring.phenomenon_lines(results),
         "disagreements": scoring.disagreement_lines(results),
-        "fidelity": comparing.fidelity_lines(beside),
+        "fidelity": comparing.fidelity_lines(taught),
         "calibration": comparing.calibration_lines(results),
         "curves": scoring.curve_lines(results),
         "warnings": scoring.warning_lines(results),
@@ -111,7 +111,7 @@ def evaluate(study: Study) -> Path:
         "distilled_examples": distilled_lines(results),
     }
     frames = {name: frame_of(study, name, lines[name]) for name in EVALUATED if name in lines}
-    measures = Measures(results, beside, lambda name: frames[name] if name in frames else read_or_empty(study, name))
+    measures = Measures(results, taught, lambda name: frames[name] if name in frames else read_or_empty(study, name))
     frames["claims"] = frame_of(study, "claims", claim_lines(papers, measures))
     for name, frame in frames.items():
         write_frame(study, name, frame)

@@ -10,8 +10,8 @@ import numpy as np
 
 from internal_kd.errors import UserError, nearest
 from internal_kd.report.cells import Cell
-from internal_kd.report.comparing import Beside
-from internal_kd.report.frames import COUNT, SCHEMAS, columns_of, is_at
+from internal_kd.report.comparing import TeacherComparison
+from internal_kd.report.frames import COUNT, SCHEMAS, columns_of
 from internal_kd.report.results import StudyResults, TaskExamples
 from internal_kd.report.words import scale_of
 from internal_kd.statistics import Estimate, Mean, calibration, confidence_diversity, contrast, mean_of, mean_score
@@ -73,13 +73,15 @@ class Measures:
 
     Args:
         results: its finished runs.
-        beside: its rows beside their teachers.
+        taught: its rows compared with their teachers.
         read: from a table's name to its frame.
     """
 
-    def __init__(self, results: StudyResults, beside: Sequence[Beside], read: Callable[[str], pd.DataFrame]) -> None:
+    def __init__(
+        self, results: StudyResults, taught: Sequence[TeacherComparison], read: Callable[[str], pd.DataFrame]
+    ) -> None:
         self.results, self.read = results, read
-        self.beside = {(one.cell.key, one.split): one for one in beside}
+        self.taught = {(one.cell.key, one.split): one for one in taught}
 
     def of(
         self,
@@ -107,8 +109,8 @@ class Measures:
         if name in columns or (name in METRICS and METRICS[name].kind == task.info.kind):
             return self._scored(cell, columns.get(name, ScoreColumn(name, name, "dev")), where)
         if name in FIDELITY and not where:
-            beside = self.beside.get((cell.key, "dev"))
-            mean = beside.quantities.get(name) if beside else None
+            near = self.taught.get((cell.key, "dev"))
+            mean = near.quantities.get(name) if near else None
             scale = 1.0 if name == "divergence" else 100.0
             return Measured(cell, mean, scale, False, (cell.task, "dev")) if mean else None
         if name in PROBABILITY and not where and task.info.kind == "classes":
@@ -150,8 +152,8 @@ class Measures:
         asked = {key: value for key, value in {**usual, **point}.items() if key in kinds} | where
         if unknown := [key for key in asked if key not in kinds]:
             raise UserError(f"where: {unknown[0]!r} is not a column of {table}{nearest(unknown[0], list(kinds))}")
-        own = frame[is_at(frame.astype(dict.fromkeys(asked, str)), {key: str(v) for key, v in asked.items()})]
-        own = own.dropna(subset=[column])
+        texts = {key: str(value) for key, value in asked.items()}
+        own = frame[frame[list(texts)].astype(str).eq(texts).all(axis=1)].dropna(subset=[column])
         if own.empty:
             return None
         if "seed" not in kinds and len(own) > 1:

@@ -1,4 +1,4 @@
-"""Whether a study is in a paper's setting, and published scores beside ours.
+"""Whether a study is in a paper's setting, and published scores next to ours.
 
 Everything in which a study differs from a setting is listed, never averaged away.
 """
@@ -149,7 +149,7 @@ def _is_used(method: Method, key: str) -> bool:
 
 
 def published_lines(results: StudyResults, papers: dict[str, Paper]) -> Lines:
-    """Return published scores beside ours; ours are left out where the two are of different things."""
+    """Return published scores and ours; ours are left out where the two are of different things."""
     lines = []
     for name, paper in papers.items():
         setting = PaperSetting(results, paper)

@@ -184,7 +184,7 @@ class Published(Frozen):
 
 
 class Paper(Frozen):
-    """A paper: its claims, the setting in which they can be decided, and published scores to set ours beside."""
+    """A paper: its claims, the setting in which they can be decided, and published scores to compare ours with."""
 
     source: Text
     setting: Setting

@@ -16,8 +16,8 @@ import numpy as np
 
 from internal_kd.checksums import Damaged, verified
 from internal_kd.errors import UserError
-from internal_kd.params.data import OWN, GeneratorEntry
 from internal_kd.plan.artefacts import Data
+from internal_kd.plan.known import known_labels
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import OPTIONAL_PREFIX, problem_with, read_history, read_record
 from internal_kd.plan.study import Study
@@ -27,7 +27,7 @@ from internal_kd.tasks.glue import GLUE
 from internal_kd.tasks.info import ScoreColumn, TaskInfo
 from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import score
-from internal_kd.tasks.tags import tag_names, word_id
+from internal_kd.tasks.tags import word_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,15 +217,9 @@ def read_task(data: Data) -> TaskExamples:
 def _info_from_params(data: Data) -> TaskInfo:
     if data.glue is not None:
         return replace(GLUE[data.glue].info({}, ""), name=data.name)
-    labels: tuple[str, ...] = () if data.kind == "values" else ("0", "1")
-    title, metrics = data.name, KINDS[data.kind].default_metrics(labels)
-    if isinstance(data.entry, OWN):
-        labels = tuple(str(label) for label in data.entry.labels or labels)
-        labels = tag_names(labels) if data.kind == "tags" else labels
-        metrics = data.entry.metrics or KINDS[data.kind].default_metrics(labels)
-    elif isinstance(data.entry, GeneratorEntry):
-        title = data.entry.grammar.capitalize()
-    return TaskInfo(data.name, title, data.kind, labels, metrics, 1, {})
+    labels = known_labels(data) or (() if data.kind == "values" else ("0", "1"))
+    metrics = getattr(data.entry, "metrics", None) or KINDS[data.kind].default_metrics(labels)
+    return TaskInfo(data.name, data.name, data.kind, labels, metrics, 1, {})
 
 
 class _Problem(Exception):

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.plan.study import Study
-from internal_kd.report.cells import Cell, cells_of, shown_point
-from internal_kd.report.frames import is_at, read_frame, read_or_empty
+from internal_kd.report.cells import Cell, at_shown_point, cells_of
+from internal_kd.report.frames import read_frame, read_or_empty
 from internal_kd.report.styles import Style, styles_of
 
 if TYPE_CHECKING:
@@ -78,11 +78,9 @@ class StudyFrames(dict[str, "pd.DataFrame"]):
 
     def at_point(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the lines at the shown point, and those of methods with one point only."""
-        if not self.study.axes or frame.empty:
-            return frame
-        points = {name: {cell.point for cell in self.cells if cell.method.name == name} for name in self.study.methods}
-        single = [name for name, found in points.items() if len(found) == 1]
-        return frame[is_at(frame, shown_point(self.cells)) | frame["method"].isin(single)]
+        shown = {cell.row for cell in at_shown_point(self.cells)}
+        rows = frame[["method", *self.study.axes]].itertuples(index=False, name=None)
+        return frame[[row in shown for row in rows]] if len(frame) else frame
 
     @cached_property
     def question(self) -> pd.DataFrame:

@@ -41,7 +41,7 @@ COSTS = {
 
 
 def cost_points(frames: StudyFrames) -> pd.DataFrame:
-    """Return every row's mean score over tasks (times 100 where usual) beside its costs; rows on all tasks only."""
+    """Return every row's mean score over tasks (times 100 where usual) and its costs; rows on all tasks only."""
     study, both = frames.study, with_latency(frames, frames.of_main(frames["main"]))
     # What costs nothing more, such as a temperature, is held at the shown point.
     both = _at_others(frames, both, [axis for axis in study.axes if axis.startswith("learner")])

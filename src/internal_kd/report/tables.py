@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from internal_kd.report.cells import FULL, primary_rows
 from internal_kd.report.efficiency import with_latency
 from internal_kd.report.frames import value_or_none
-from internal_kd.report.layout import Column, Shown, Strong, build
+from internal_kd.report.layout import Column, Layout, Shown, Strong, build
 from internal_kd.report.study_frames import StudyFrames
 from internal_kd.report.words import (
     DASH,
@@ -33,25 +33,27 @@ Line = Mapping[str, Any]
 CONSTANT = {"classes": "majority class", "values": "mean of the labels"}
 NEW, SAME = "new examples", "dev set"
 NOTES = {
-    "main": "Dev scores × 100, mean ± standard deviation over seeds. Parameters: encoder and pooler, without "
-    "embeddings.",
+    "main": "Dev scores × 100, mean ± standard deviation over seeds.",
+    "parameters": " Parameters: encoder and pooler, without embeddings.",
     "comparisons": "95 % intervals; p after Holm's correction over the family. Seeds needed: of each method, if the "
     "estimates stayed. Smallest lead shown: what a study like this shows four times in five. The paper's p: paired "
     "over predictions (McNemar), median over pairs of equal seeds.",
-    "pooled": "Mean over tasks of the lead in the main metric, in points.",
     "efficiency": "Shares are of the teacher's. Distillation score: {alpha:g} × the share of the parameters + "
     "{rest:g} × the share of the score that is lost; lower is better (Alkhulaifi et al. 2021). Training: median over "
     "seeds. Step: time of a training step over that of the baseline, all stages of a curriculum counted. Recorded: "
     "bytes of the teacher's answers that the row reads, for one example.",
     "latency": " Milliseconds: median forward pass over dev examples, fp32, one thread of {machines}.",
-    "claims": "Status: [paper] stated there, [repo] in its authors' code, [secondary] known from another's account.",
-    "published": "Of several rows the best. Ours are left out where task, data, encoder, learner or training-set "
-    "size differ.",
 }
 
 
 def _parameters(line: Line) -> str:
     return millions(value_or_none(line["encoder_parameters"]))
+
+
+def _sizes(main: pd.DataFrame) -> dict[str, Column]:
+    """Return the columns layers, unless no learner has any, and parameters."""
+    layers: dict[str, Column] = {"layers": "depth"} if main["depth"].notna().any() else {}
+    return {**layers, "parameters": _parameters}
 
 
 def _rows_of(frames: StudyFrames, main: pd.DataFrame) -> list[tuple[dict[str, Any], pd.DataFrame]]:
@@ -70,7 +72,7 @@ def main_table(frames: StudyFrames, main: pd.DataFrame | None = None, *, all_met
         main = frames.of_main(main)
     bold = _bold(frames)
     uniform = main["planned"].nunique() == 1 and (main["planned"] == main["seeds"]).all()
-    columns: dict[str, Column] = {"layers": "depth", "parameters": _parameters}
+    columns = _sizes(main)
     if (main["examples"] != FULL).any() and "select.keep" not in axes:
         columns["examples"] = "examples"
     if not uniform:
@@ -88,7 +90,7 @@ def main_table(frames: StudyFrames, main: pd.DataFrame | None = None, *, all_met
         seeds = {seeds_of(int(s), int(p)) for s, p in zip(own["seeds"], own["planned"], strict=True)}
         texts = {(line["task"], line["metric"]): _score(frames, line, bold) for line in own.to_dict("records")}
         lines.append(first | texts | {"all_seeds": " / ".join(sorted(seeds))})
-    note = NOTES["main"] + _bold_note(frames)
+    note = NOTES["main"] + NOTES["parameters"] * ("layers" in columns) + _bold_note(frames)
     if uniform and main["planned"].max() > 1:
         note += f" {main['planned'].max()} seeds each."
     if any("undefined" in line.values() for line in lines):
@@ -119,10 +121,7 @@ def summary_table(frames: StudyFrames, main: pd.DataFrame, pooled: pd.DataFrame)
         text = f"{shown('accuracy', found['difference'], sign=True)} ({between})"
         return Strong(text) if found["reading"] == "better" else text
 
-    columns: dict[str, Column] = {
-        "layers": "depth", "parameters": _parameters, "mean score": lambda line: shown("accuracy", line["mean"]),
-        "mean lead": lead,
-    }  # fmt: skip
+    columns = _sizes(main) | {"mean score": lambda line: shown("accuracy", line["mean"]), "mean lead": lead}
     note = f"Means over the main metrics of {len(frames.study.tasks)} tasks, × 100; every task: All metrics."
     return build(frames, "pooled", lines, columns, note + _bold_note(frames), head=("method",))
 
@@ -195,9 +194,9 @@ def _smallest(line: Line) -> str:
     return shown(line["metric"], line["smallest"]) if possible else DASH
 
 
-def pooled_table(frames: StudyFrames) -> Shown:
-    """Return the mean leads over tasks."""
-    columns: dict[str, Column] = {
+pooled_table = Layout(
+    "pooled",
+    {
         "against": "baseline_id",
         "scope": "scope",
         "reading": "reading",
@@ -205,12 +204,15 @@ def pooled_table(frames: StudyFrames) -> Shown:
         "mean lead": lambda line: shown("accuracy", line["difference"], sign=True),
         "95 % interval": lambda line: interval("accuracy", line["low"], line["high"], 2, difference=True),
         "p": "p_holm:p",
-    }
-    return build(frames, "pooled", frames["pooled"], columns, NOTES["pooled"], left=3, head=("method",))
+    },
+    "Mean over tasks of the lead in the main metric, in points.",
+    left=3,
+    head=("method",),
+)
 
 
 def efficiency_table(frames: StudyFrames) -> Shown:
-    """Return sizes, times and scores beside the teacher's."""
+    """Return sizes, times and scores, and their shares of the teacher's."""
     lines = with_latency(frames, frames.of_main(frames["main"]))
     columns: dict[str, Column] = {
         "parameters": _parameters,
@@ -227,35 +229,40 @@ def efficiency_table(frames: StudyFrames) -> Shown:
     note = NOTES["efficiency"].format(alpha=alpha, rest=1 - alpha)
     if lines["latency_ms"].notna().any():
         columns |= {"ms, 1 example": "latency_ms:.1f", "faster": "speed_up:.1f×", "ms, 32": "latency_batch_ms:.0f"}
-        note += NOTES["latency"].format(machines="; ".join(sorted({text for text in lines["machine"] if text})))
+        note += NOTES["latency"].format(machines="; ".join(sorted(lines["machine"].dropna().unique())))
     return build(frames, "efficiency", lines, columns, note)
-
-
-def claims_table(frames: StudyFrames) -> Shown:
-    """Return claims with their verdicts."""
-    columns: dict[str, Column] = {
-        "claim": "claim",
-        "verdict": "verdict",
-        "evidence": lambda line: f"{line['evidence']} {line['needed']}".strip(),
-        "source": _source,
-    }
-    return build(frames, "claims", frames["claims"], columns, NOTES["claims"], left=4, head=())
 
 
 def _source(line: Line) -> str:
     return f"[{line['status']}] {line['source']}"
 
 
-def published_table(frames: StudyFrames) -> Shown:
-    """Return published figures beside ours."""
-    columns: dict[str, Column] = {
+claims_table = Layout(
+    "claims",
+    {
+        "claim": "claim",
+        "verdict": "verdict",
+        "evidence": lambda line: f"{line['evidence']} {line['needed']}".strip(),
+        "source": _source,
+    },
+    "Status: [paper] stated there, [repo] in its authors' code, [secondary] known from another's account.",
+    left=4,
+    head=(),
+)
+published_table = Layout(
+    "published",
+    {
         "system": "system",
-        "task": lambda line: frames.task(line["task"]),
+        "task": "task_title",
         "metric": lambda line: metric_title(line["metric"]) if line["metric"] else "not stated",
         "our rows": "rows",
         "differs in": lambda line: line["differs"] or DASH,
         "source": _source,
         "published": "published:.2f",
         "ours": lambda line: with_spread(base_metric(line["metric"]), line["ours"], line["std"]),
-    }
-    return build(frames, "published", frames["published"], columns, NOTES["published"], left=6, head=())
+    },
+    "Of several rows the best. Ours are left out where task, data, encoder, learner or training-set size differ.",
+    left=6,
+    head=(),
+    lines=lambda frames: frames["published"].assign(task_title=frames["published"]["task"].map(frames.task)),
+)
