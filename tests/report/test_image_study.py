@@ -262,4 +262,4 @@ def test_a_run_is_exported_as_a_folder_that_opens_alone_and_as_onnx(study: Study
 
 def test_timed_as_encoders_are(study: Study) -> None:
     lines = measure_latencies(study)
-    assert set(lines["batch"]) == {1, 32} and len(set(lines["learner"])) == 4
+    assert set(lines["batch"]) == {1, 32} and len(set(lines["learner"])) == 5
