@@ -26,7 +26,7 @@ from internal_kd.params import merge
 from internal_kd.params.study import MachineParams
 from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
-from internal_kd.report.comparing import QUARTERS, beside_teachers, calibration_lines, fidelity_lines
+from internal_kd.report.comparing import QUARTERS, calibration_lines, compare_with_teachers, fidelity_lines
 from internal_kd.report.results import StudyResults
 from internal_kd.report.scoring import class_lines
 from internal_kd.steps.train import train_run
@@ -110,12 +110,12 @@ def test_internal_terms_learn_from_recorded_windows_and_a_report_has_each_type()
     lines, confusion = class_lines(results)
     assert {line["label"] for line in lines} == {"FIRST", "LAST"} and not confusion
     assert {line["examples_of_class"] for line in lines} == {24, 25}
-    (beside,), words = fidelity_lines(beside_teachers(results)), sum(len(tags) for _, tags in sentences("dev"))
-    assert sum(beside[part] for part in QUARTERS) == words and np.isnan(beside["p_repeated"])
+    (near,), words = fidelity_lines(compare_with_teachers(results)), sum(len(tags) for _, tags in sentences("dev"))
+    assert sum(near[part] for part in QUARTERS) == words and np.isnan(near["p_repeated"])
     ours, theirs = (pd.read_parquet(run.folder / "predictions.parquet").filter(like="logit_").to_numpy()
                     for run in (run, run_of(study, "teacher")))  # fmt: skip
-    assert beside["agreement"] == pytest.approx((ours.argmax(1) == theirs.argmax(1)).mean())
-    assert beside["agreement_low"] < beside["agreement"] < beside["agreement_high"] or beside["agreement"] == 1
+    assert near["agreement"] == pytest.approx((ours.argmax(1) == theirs.argmax(1)).mean())
+    assert near["agreement_low"] < near["agreement"] < near["agreement_high"] or near["agreement"] == 1
     gold = np.concatenate([[NAMES.index(tag) for tag in tags] for _, tags in sentences("dev")])
     accuracies = {line["method"]: line["accuracy"] for line in calibration_lines(results)}
     assert accuracies["internal"] == pytest.approx((ours.argmax(1) == gold).mean())

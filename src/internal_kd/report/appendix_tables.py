@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 # Classes of a task up to which every one is shown, and how many pairs or classes are shown of more.
 MOST_CLASSES, SHOWN_CLASSES = 12, 10
-QUARTERS = {"both right": "both_right", "teacher only": "only_teacher_right", "student only": "only_student_right"}
+PARTS = {"both right": "both_right", "teacher only": "only_teacher_right", "student only": "only_student_right"}
 
 
 def _as_shares(frames: StudyFrames) -> pd.DataFrame:
     """Return the lines of fidelity with shares of the dev examples for their numbers."""
     lines = frames["fidelity"]
-    total = lines[[*QUARTERS.values(), "both_wrong"]].sum(axis=1, min_count=1).astype("float64")
-    return lines.assign(**{part: lines[part].astype("float64") / total for part in QUARTERS.values()})
+    total = lines[[*PARTS.values(), "both_wrong"]].sum(axis=1, min_count=1).astype("float64")
+    return lines.assign(**{part: lines[part].astype("float64") / total for part in PARTS.values()})
 
 
 fidelity_table = Layout(
@@ -35,7 +35,7 @@ fidelity_table = Layout(
         "seeds": "seeds",
         "agreement": "agreement:%1",
         "KL": "divergence:.3f",
-        **{title: f"{part}:%" for title, part in QUARTERS.items()},
+        **{title: f"{part}:%" for title, part in PARTS.items()},
         "mistakes repeated": "repeated:%",
         "by chance": "by_chance:%",
         "p": "p_repeated_holm:p",
@@ -43,8 +43,8 @@ fidelity_table = Layout(
     "Each student compared with its teacher (row 2.0: with the same one), means over seeds. KL: KL(teacher || student) "
     "in nats; for values the mean squared difference. Repeated: share of the teacher's mistakes to which the student "
     "gives the same wrong answer; by chance: what its own errors within each class would make of it. p: generalised "
-    "Cochran-Mantel-Haenszel test, after Holm's correction. Of tags every word counts, and there is no p: the words of a "
-    "sentence depend on each other.",
+    "Cochran-Mantel-Haenszel test, after Holm's correction. Of tags every word counts, and there is no p: the words of "
+    "a sentence depend on each other.",
     lines=_as_shares,
 )
 calibration_table = Layout(
