@@ -12,6 +12,7 @@ import numpy as np
 from internal_kd.plan.study import Study
 from internal_kd.report.figures import grid, nothing_to_draw, panels
 from internal_kd.report.study_frames import StudyFrames
+from internal_kd.report.words import is_known
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,12 +96,11 @@ def map_figure(frames: StudyFrames, task: str) -> Figure:
     for row, ((_, head), own) in zip(grid, groups, strict=True):
         tokens = [_token(token) for token in own["tokens"].iloc[0]]
         maps = [np.array(values, float).reshape(len(tokens), len(tokens)) for values in own["probabilities"]]
-        titles = [f"{line['title']}, layer {line['layer']}" for _, line in own.iterrows()]
-        distances = ["", *(f", KL {kl:.2f}" for kl in own["kl"].iloc[1:])]
-        for axis, values, title, distance in zip(row, maps, titles, distances, strict=False):
+        for axis, values, line in zip(row, maps, own.to_dict("records"), strict=False):
             axis.imshow(values, cmap=SEQUENTIAL, norm=Normalize(0, 1))
-            axis.set_title(f"{shorten(title, 34, placeholder=' …')}\nhead {head}{distance}", fontsize=8)
-        for axis, values, title in zip(row[len(maps) :], maps[1:], titles[1:], strict=True):
+            below = f"layer {line['layer']}, head {head}" + (f", KL {line['kl']:.2f}" if is_known(line["kl"]) else "")
+            axis.set_title(f"{shorten(line['title'], 34, placeholder=' …')}\n{below}", fontsize=8)
+        for axis, values, title in zip(row[len(maps) :], maps[1:], own["title"].iloc[1:], strict=True):
             _difference(axis, values - maps[0], Normalize(-1, 1))
             axis.set_title(f"{title.split(' ')[0]} minus teacher\nhead {head}", fontsize=8)
         for number, axis in enumerate(row):
