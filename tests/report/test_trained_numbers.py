@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy.optimize import brentq
 from scipy.special import log_softmax, softmax
+from scipy.stats import entropy, ttest_ind
 from scipy.stats import t as student_t
-from scipy.stats import ttest_ind
 from sklearn.metrics import confusion_matrix, matthews_corrcoef, precision_recall_fscore_support
 
 from internal_kd.report import sweeps
@@ -208,6 +208,7 @@ def test_calibration(reported):
         assert line["ece_std"] == pytest.approx(np.std(errors, ddof=1) if len(errors) > 1 else np.nan, nan_ok=True)
         assert line["confidence"] == pytest.approx(np.mean([softmax(read(run)[1], 1).max(1) for run in runs]))
         assert line["accuracy"] == pytest.approx(scores(runs, "accuracy").mean())
+        assert line["entropy"] == pytest.approx(np.mean([entropy(softmax(read(run)[1], 1), axis=1) for run in runs]))
 
 
 def test_classes_and_confusion(reported):
