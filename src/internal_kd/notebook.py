@@ -31,7 +31,7 @@ from internal_kd.learners.layers import layer_map as pairs_of
 from internal_kd.learners.learner import Network, Shape, parse_learner
 from internal_kd.messages import refusal
 from internal_kd.notebook_data import encode
-from internal_kd.notebook_scores import NotebookScorer, order_of_tags
+from internal_kd.notebook_scores import NotebookScorer, numbers_of, order_of_tags
 from internal_kd.params.method import MethodParams
 from internal_kd.tasks.kinds import KINDS
 
@@ -210,7 +210,7 @@ class Distiller:
 
         settings = self._settings.model_copy(update=_settings("train", training).model_dump(exclude_unset=True))
         columns = [text] if isinstance(text, str) else list(text)
-        names = cast("dict[str, int]", self._student.module.config.label2id)
+        names = numbers_of(self._student.module)
         hardware = choose_hardware(settings.precision)
         examples = encode(train, tokenizer, columns, label, max_length, self._kind, names)
         scored = encode(dev, tokenizer, columns, label, max_length, self._kind, names)

@@ -20,18 +20,23 @@ if TYPE_CHECKING:
     from internal_kd.data.inputs import EncodedExamples
 
 
+def numbers_of(model: PreTrainedModel) -> dict[str, int]:
+    """Return the numbers of a model's classes or tags by name."""
+    return {str(name): int(number) for number, name in (model.config.id2label or {}).items()}
+
+
 def order_of_tags(model: PreTrainedModel) -> np.ndarray:
     """Return a token classifier's columns in the order of ``tag_names``.
 
     Raises:
         UserError: its tags are not O, B- and I- of some types.
     """
-    numbers = {str(name): number for number, name in (model.config.id2label or {}).items()}
+    numbers = numbers_of(model)
     expected = tag_names(types_among(numbers))
     if set(expected) != set(numbers):
         raise UserError(
             f"Distiller: the student's tags are {shown(numbers)}; name them O, and B-<type> and I-<type> for every "
-            "type, in config.id2label and config.label2id"
+            "type, in config.id2label"
         )
     return np.array([numbers[tag] for tag in expected])
 

@@ -52,7 +52,6 @@ NAMES = ("O", "B-ORG", "B-PER", "I-ORG", "I-PER")  # in an order of their own
 def tagger(encoder: Path, **settings: Any) -> BertForTokenClassification:
     config = BertConfig.from_pretrained(encoder, num_labels=len(NAMES), **settings)
     config.id2label = dict(enumerate(NAMES))
-    config.label2id = {name: number for number, name in config.id2label.items()}
     torch.manual_seed(0)
     return BertForTokenClassification(config)
 
