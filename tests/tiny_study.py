@@ -128,6 +128,11 @@ def plan_here() -> Study:
     return plan_study(load_params("params.yaml", [OVERLAY]))
 
 
+def run_of(study: Study, method: str, seed: int = 1) -> Run:
+    """Return a method's run of a study of one task."""
+    return next(run for run in study.runs if (run.method.name, run.seed) == (method, seed))
+
+
 def complete(*artefacts: Artefact, seconds: float = 60.0) -> None:
     """Write what makes artefacts count as complete, without doing their work."""
     for artefact in artefacts:

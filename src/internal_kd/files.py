@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -161,6 +161,26 @@ def write_text(path: Path | str, text: str) -> None:
 def write_json(path: Path | str, value: Any) -> None:
     """Write indented JSON with a final newline; NaN is refused because other readers refuse it."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def check_json_lines(path: Path) -> None:
+    """Refuse a name under which nobody would look for JSON Lines.
+
+    Raises:
+        UserError: it does not end in .jsonl.
+    """
+    if path.suffix != ".jsonl":
+        raise UserError(f"{path}: JSON Lines are written; give a name that ends in .jsonl")
+
+
+def write_json_lines(path: Path, lines: Iterable[Any]) -> int:
+    """Write one JSON value per line, completely or not at all, and return their number."""
+    count = 0
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
+    return count
 
 
 def read_json(path: Path | str, way_out: str = "delete it and run again") -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from internal_kd.data.inputs import EncodedExamples, Ragged, TaggedExamples
 from internal_kd.data.repairs import Repairs
-from internal_kd.data.sentences import sentence_of
+from internal_kd.data.sentences import SentenceRows
 from internal_kd.data.tag_inputs import Window, windows_of
 from internal_kd.errors import UserError, nearest
 from internal_kd.learners.rows import NO_ROW
@@ -74,12 +74,12 @@ def _encode_tags(
     windowing.enable_truncation(max_length, stride=max_length // 4)
     repairs = Repairs(Path("examples"), asked=False, way_out="correct it")
     known, types = sorted(names, key=lambda tag: names[tag]), types_among(names)
+    given = SentenceRows(repairs.path, text[0], label, types, repairs, names=known)
     windows: list[Window] = []
     idx: list[int] = []
     labels: list[np.ndarray] = []
     for row, (content, answer) in enumerate(zip(_column(rows, text[0]), _column(rows, label), strict=True)):
-        place = f"row {row}"
-        sentence = sentence_of(content, answer, repairs.path, place, text[0], label, types, repairs, known)
+        sentence = given.sentence(content, answer, f"row {row}")
         if sentence is None or not sentence.tokens:
             continue
         tags = [-1] * len(sentence.tokens) if sentence.tags is None else [names[tag] for tag in sentence.tags]
@@ -89,7 +89,7 @@ def _encode_tags(
             labels.append(np.array([*tags, NO_ROW])[window.words])
     if not windows:
         raise UserError("there are no examples: no sentence has a word")
-    kinds = [one.types for one in windows] if "token_type_ids" in tokenizer.model_input_names else None
+    kinds = [one.type_ids for one in windows] if "token_type_ids" in tokenizer.model_input_names else None
     part = Ragged.of([one.ids for one in windows], kinds, np.concatenate(labels), [one.words for one in windows], idx)
     return TaggedExamples("examples", [part], tokenizer.pad_token_id)
 

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from data_plans import planned_data
-from internal_kd.data.examples import images_of, read_task
-from internal_kd.data.images import read_folder, read_idx, read_parquet
+from internal_kd.data.examples import read_task
+from internal_kd.data.images import images_of, read_folder, read_idx, read_parquet
 from internal_kd.data.inputs import EncodedTask
 from internal_kd.errors import UserError
 from internal_kd.plan.artefacts import Inputs

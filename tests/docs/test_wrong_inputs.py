@@ -20,14 +20,13 @@ from docs.pages import ROOT
 from internal_kd.data.answers_file import read_answers
 from internal_kd.data.answers_match import align
 from internal_kd.data.images import read_folder, read_idx
-from internal_kd.data.labels import constant_warning
-from internal_kd.data.overlaps import overlap_warnings
-from internal_kd.data.own_files import OwnFiles, read_own_files
 from internal_kd.data.own_tags import fetch_own_tags
 from internal_kd.errors import UserError
+from internal_kd.files import read_mapping
 from internal_kd.learners.configs import read_config, shape_of_config
 from internal_kd.learners.finished import column_order
 from internal_kd.params import merge, parse_params, read_yaml
+from internal_kd.steps.fetch import fetch_task
 
 PAGE = ROOT / "docs/reference/wrong-inputs.md"
 # The last column, as a code span; two backticks around one that has some inside.
@@ -47,10 +46,13 @@ def task(content: str | bytes, dev: str | bytes | None = None, *, ending: str = 
     for split, held in (("train", content), ("dev", content if dev is None else dev)):
         files[split] = Path(f"{split}.{ending}")
         files[split].write_bytes(held if isinstance(held, bytes) else held.encode())
-    read = read_own_files(OwnFiles("mine", files, given.pop("text", ("text",)), "label", **given))
-    splits = {name: (list(zip(*split.texts, strict=True)), split.labels or []) for name, split in read.splits.items()}
-    constant = constant_warning("dev", splits["dev"][1], ("pearson", "spearman", "mse"), read.labels)
-    return [f"warning: tasks.mine: {line}" for line in (*read.warnings, *constant, *overlap_warnings(splits))]
+    return fetched(files, **given)
+
+
+def fetched(files: Mapping[str, Path], **given: Any) -> list[str]:
+    data = planned_data({"source": "files", **{split: str(path) for split, path in files.items()}, **given})
+    fetch_task(data)
+    return [f"warning: tasks.mine: {line}" for line in read_mapping(data.marker)["warnings"]]
 
 
 def tags(*added: tuple[Any, Any], dev: str | None = None, text: str = "tokens") -> list[str]:
@@ -90,8 +92,7 @@ def dated() -> list[str]:
     for split in ("train", "dev"):
         pq.write_table(pa.table({"text": ["a"], "label": [datetime.date(2026, 1, 1)]}), f"{split}.parquet")
     files = {split: Path(f"{split}.parquet") for split in ("train", "dev")}
-    read_own_files(OwnFiles("mine", files, ("text",), "label"))
-    return []
+    return fetched(files)
 
 
 def idx(*, magic: int = 0x0803, labels: int = 2, cut: int = 0) -> None:

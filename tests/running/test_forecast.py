@@ -8,22 +8,17 @@ from typing import Any
 import pytest
 
 from internal_kd.files import write_json
-from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.running import forecast as forecasting
 from internal_kd.running.forecast import Forecast, Measured, needed_disk, needed_downloads, read_measured, readable
 from internal_kd.running.make import to_make
-from tiny_study import CONFIG, complete, make_project, plan_here, planned, write_overlay
+from tiny_study import CONFIG, complete, make_project, plan_here, planned, run_of, write_overlay
 
 LENGTH, TRAIN = 12.0, 64  # half of 24 tokens as long as nothing is encoded
 
 
 def measured(seconds: float, *, device: str = "cpu", finished: str = "2026") -> Measured:
     return Measured(seconds, device, finished)
-
-
-def run_of(study: Study, method: str, seed: int = 1) -> Run:
-    return next(run for run in study.runs if (run.method.name, run.seed) == (method, seed))
 
 
 def needed(study: Study) -> list[Any]:

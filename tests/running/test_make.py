@@ -25,11 +25,7 @@ from internal_kd.running.make import (
     score_line,
     to_make,
 )
-from tiny_study import complete, make_project, plan_here, planned
-
-
-def run_of(study: Study, method: str, seed: int = 1) -> Run:
-    return next(run for run in study.runs if (run.method.name, run.seed) == (method, seed))
+from tiny_study import complete, make_project, plan_here, planned, run_of
 
 
 def test_every_artefact_is_found_by_fingerprint_its_beginning_folder_and_files(study: Study) -> None:

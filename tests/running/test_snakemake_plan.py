@@ -15,12 +15,11 @@ from completed import complete_everything, complete_results
 from internal_kd.errors import UserError
 from internal_kd.params import read_yaml
 from internal_kd.plan.artefacts import Artefact
-from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.running.parameter_files import snapshot
 from internal_kd.running.results import recorded_key
 from internal_kd.running.snakemake_plan import RUN_RULES, STALE, WILDCARDS, Plan, make_plan
-from tiny_study import OVERLAY, complete, make_project, write_overlay
+from tiny_study import OVERLAY, complete, make_project, run_of, write_overlay
 
 
 def plan(**given: Any) -> Plan:
@@ -30,10 +29,6 @@ def plan(**given: Any) -> Plan:
 def job(artefact: Artefact) -> SimpleNamespace:
     """What Snakemake hands to an input function."""
     return SimpleNamespace(fp=artefact.fingerprint)
-
-
-def run_of(study: Study, method: str, seed: int = 1) -> Run:
-    return next(run for run in study.runs if (run.method.name, run.seed) == (method, seed))
 
 
 def test_planning_needs_neither_torch_nor_pandas() -> None:

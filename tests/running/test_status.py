@@ -26,11 +26,7 @@ from internal_kd.running.status import (
     state_of,
     summary,
 )
-from tiny_study import complete
-
-
-def run_of(study: Study, method: str, seed: int = 1) -> Run:
-    return next(run for run in study.runs if (run.method.name, run.seed) == (method, seed))
+from tiny_study import complete, run_of
 
 
 @contextmanager
@@ -75,7 +71,7 @@ def test_a_training_elsewhere_counts_while_it_is_heard_of(study: Study, monkeypa
     report(run, step=25, at=datetime.now())
     monkeypatch.setattr(states, "untested", lambda path: {"host": "elsewhere"})
     assert is_running(run)
-    monkeypatch.setattr(states, "SILENCE", timedelta(seconds=-1))
+    monkeypatch.setattr(states, "SILENCE", -1.0)
     assert not is_running(run)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from internal_kd.held import InUse
+from internal_kd.tracking import store
 from internal_kd.tracking.store import alone, client_environment, database_of, masked, shown_uri, without_password
 
 
@@ -49,16 +50,17 @@ def test_secrets_of_the_environment_are_hidden_too(monkeypatch: pytest.MonkeyPat
     assert masked("bad token t0ken", "http://host") == "bad token ***"
 
 
-def test_a_lock_lies_beside_a_database_and_is_gone_afterwards(project: Path) -> None:
+def test_a_lock_lies_beside_a_database_and_is_gone_afterwards(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "LOCK_SECONDS", 0.2)
     assert database_of("sqlite:///a/b.db?x=1") == Path("a/b.db") and database_of("http://host") is None
-    with alone("sqlite:///mlflow.db", "publish", 0):
+    with alone("sqlite:///mlflow.db", "publish"):
         assert Path("mlflow.db.publish.lock").is_file()
-        with pytest.raises(InUse), alone("sqlite:///mlflow.db", "publish", 0.2):
+        with pytest.raises(InUse), alone("sqlite:///mlflow.db", "publish"):
             pass
-        with alone("sqlite:///mlflow.db", "create", 0):
+        with alone("sqlite:///mlflow.db", "create"):
             pass
     assert not Path("mlflow.db.publish.lock").exists()
-    with alone("http://user:secret@host", "publish", 0):
+    with alone("http://user:secret@host", "publish"):
         assert [path.name for path in Path("work").iterdir()] and "secret" not in str(list(Path("work").iterdir()))
 
 

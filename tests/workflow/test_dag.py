@@ -15,9 +15,8 @@ from completed import complete_everything
 from forked import forked
 from internal_kd.files import read_json, write_json
 from internal_kd.params import read_yaml
-from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
-from tiny_study import OVERLAY, ROOT, environment, planned_jobs
+from tiny_study import OVERLAY, ROOT, environment, planned_jobs, run_of
 
 RESULTS = dict.fromkeys(("measure_latency", "map_attention", "evaluate", "plot", "report", "publish_runs", "all"), 1)
 FRESH = RESULTS | {
@@ -32,10 +31,6 @@ FRESH = RESULTS | {
 }
 # Names no server: an attempt to reach one fails at once instead of hanging.
 OFFLINE = {"HF_ENDPOINT": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
-
-
-def run_of(study: Study, method: str, seed: int = 1) -> Run:
-    return next(run for run in study.runs if (run.method.name, run.seed) == (method, seed))
 
 
 def scramble_times(folder: Path) -> None:

@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 Options = argparse.Namespace
 
 
-@dataclass(frozen=True)
 class Option:
     """One option of a command: its spellings, and argparse's settings for it."""
 
-    names: tuple[str, ...]
-    settings: dict[str, Any]
+    def __init__(self, *names: str, **settings: Any) -> None:
+        self.names, self.settings = names, settings
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,7 @@ class Command:
 COMMANDS: dict[str, Command] = {}
 
 
-def option(*names: str, **settings: Any) -> Option:
-    """Return an option as argparse takes it."""
-    return Option(names, settings)
+option = Option
 
 
 def command(*options: Option, example: str, reads: str = "", writes: str = "") -> Callable[..., Any]:

@@ -37,12 +37,8 @@ def gc(options: Options) -> int:
             remove(item.path)
         print(f"{'removed ' if options.delete else ''}{item.path}  {readable(item.size)}")
     total = readable(sum(item.size for item in found))
-    end = (
-        f"{len(found)} removed"
-        if options.delete
-        else f"{len(found)} not needed (`internal-kd gc --delete` removes them)"
-    )
-    print(f"{end}, {total}" if found else "everything here is needed by a study")
+    end = "removed" if options.delete else "not needed (`internal-kd gc --delete` removes them)"
+    print(f"{len(found)} {end}, {total}" if found else "everything here is needed by a study")
     return 0
 
 

@@ -8,13 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
-from internal_kd.data.cells import named_type, shown
+from internal_kd.data.cells import named_type, number_in, shown
 from internal_kd.data.labels import MISSING, label_text, target_value
 from internal_kd.data.repairs import Repairs
 from internal_kd.errors import UserError, nearest
@@ -56,9 +56,9 @@ class AnswerForm:
     nested: dict[str, str]
     flat: dict[str, dict[str, str]]
     label: str | None
+    repairs: Repairs
     counts: Counter[str] = field(default_factory=Counter)
     named: set[str] = field(default_factory=set)
-    repairs: Repairs = field(default_factory=lambda: Repairs(Path()))
     unreadable: list[UserError] = field(default_factory=list)
 
     def read(self, row: Mapping[str, Any], place: str) -> np.ndarray | None:
@@ -96,11 +96,14 @@ class AnswerForm:
             numbers = {self._class(str(name).strip(), place): number for name, number in value.items()}
         else:
             numbers = {label: row[column] for label, column in self.flat.get(form, {}).items()}
-        return {
-            label: _number(number, self.path, place, f"{form} of {label!r}")
-            for label, number in numbers.items()
-            if not _is_missing(number)
-        }
+        found = {label: number_in(number) for label, number in numbers.items() if not _is_missing(number)}
+        for label, number in found.items():
+            if math.isnan(number):
+                raise UserError(
+                    f"{self.path} {place}: {form} of {label!r} is {str(numbers[label])[:40]!r}, not a finite number; "
+                    "correct or remove the row"
+                )
+        return found
 
     def _named(self, text: str, place: str) -> str | None:
         """Return the class that a label names, in another spelling or in a sentence too; None if it names none."""
@@ -128,10 +131,7 @@ class AnswerForm:
         if len(numbers) == len(self.labels):
             return np.array([numbers[label] for label in self.labels])
         # Those of some classes, as of a model's likeliest tokens: the others have probability 0.
-        highest = max(numbers.values())
-        shares = {label: math.exp(number - highest) for label, number in numbers.items()}
-        total = sum(shares.values())
-        return self._logarithms({label: share / total for label, share in shares.items()})
+        return self._logarithms(dict(zip(numbers, softmax(list(numbers.values())), strict=True)))
 
     def _from_probabilities(self, numbers: Mapping[str, float], place: str) -> np.ndarray:
         for label, number in numbers.items():
@@ -177,7 +177,7 @@ def _words(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.casefold().replace("_", " ")))
 
 
-def form_of(path: Path, found: Sequence[str], kind: str, labels: Sequence[str]) -> AnswerForm:
+def form_of(path: Path, found: Sequence[str], kind: str, labels: Sequence[str], repairs: Repairs) -> AnswerForm:
     """Return how to read the answers of a file with these columns.
 
     Raises:
@@ -188,7 +188,7 @@ def form_of(path: Path, found: Sequence[str], kind: str, labels: Sequence[str]) 
         column = next((name for name in _VALUES if name in found), None)
         if column is None:
             raise UserError(f"{path} has no answers: it needs a column 'value'; it has {shown(found)}")
-        return AnswerForm(path, kind, labels, (column,), {}, {}, column)
+        return AnswerForm(path, kind, labels, (column,), {}, {}, column, repairs)
     nested = {form: name for form, names in _NESTED.items() for name in reversed(names) if name in found}
     flat = {form: _flat_columns(path, found, prefixes, labels) for form, prefixes in _FLAT.items()}
     if not nested and not any(flat.values()):
@@ -204,7 +204,7 @@ def form_of(path: Path, found: Sequence[str], kind: str, labels: Sequence[str]) 
             f"{path} has no answers: it needs a column 'label', 'probabilities' or 'logits', or one per class such as "
             f"'probability_{labels[0]}'; it has {shown(found)}"
         )
-    return AnswerForm(path, kind, labels, tuple(columns), nested, flat, label)
+    return AnswerForm(path, kind, labels, tuple(columns), nested, flat, label, repairs)
 
 
 def _flat_columns(path: Path, found: Sequence[str], prefixes: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
@@ -244,17 +244,3 @@ def _object(value: Any, path: Path, place: str, column: str) -> Mapping[str, Any
 
 def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip().lower() in MISSING - _WRONG)
-
-
-def _number(value: Any, path: Path, place: str, what: str) -> float:
-    number = math.nan
-    if isinstance(value, str | int | float | Decimal) and not isinstance(value, bool):
-        try:
-            number = float(value)
-        except (ValueError, OverflowError):
-            number = math.nan
-    if not math.isfinite(number):
-        raise UserError(
-            f"{path} {place}: {what} is {str(value)[:40]!r}, not a finite number; correct or remove the row"
-        )
-    return number

@@ -12,7 +12,7 @@ from internal_kd.data.answer_tags import align_tags, read_tagged_answers
 from internal_kd.data.answers_file import read_answers, sentences_of, training_texts
 from internal_kd.data.answers_match import AnswersReport, align
 from internal_kd.data.examples import TaskOnDisk, text_columns
-from internal_kd.data.repairs import DROPS, Repairs
+from internal_kd.data.repairs import Repairs
 from internal_kd.data.sentences import Occurrences
 from internal_kd.plan.artefacts import Data
 from internal_kd.tasks.tags import spans_of
@@ -56,7 +56,7 @@ def check_answers(path: Path, data: Data, task: TaskOnDisk, occurrences: Occurre
 
 def _facts(report: AnswersReport, repairs: Repairs, votes: Counter[str]) -> Iterator[str]:
     yield from report.lines()
-    dropped = sum(count for rule, count in repairs.counts.items() if rule in DROPS)
+    dropped = sum(repairs.dropped.values())
     repaired = sum(repairs.counts.values()) - dropped
     yield f"repaired: {repaired}, left out: {dropped}"
     several = [count for count in votes.values() if count > 1]

@@ -45,29 +45,20 @@ def read_answers(
     texts: Sequence[tuple[str, ...]],
     repairs: Repairs | None = None,
 ) -> AnswerRows:
-    """Read a file of answers.
+    """Read a file of answers for a task of this kind, "classes" or "values".
 
-    Args:
-        path: the file.
-        kind: the task's kind, "classes" or "values".
-        labels: the task's classes.
-        texts: what the text columns may be called, best first.
-        repairs: counts what was repaired.
+    ``texts`` are what the text columns may be called, best first; ``repairs`` counts what was repaired.
 
     Raises:
         UserError: the file cannot be read; it has no column that names examples, or none with answers; an answer is
             missing, NaN, of an unknown class, or probabilities do not sum to 1; an id occurs twice with different
             answers. The line names the file and the row.
-
-    Example:
-        >>> rows = read_answers(Path("llm.csv"), "classes", ("no", "yes"), [("text",)])  # doctest: +SKIP
     """
     found = columns_of(path)
     if not found:
         raise UserError(f"{path} is empty; give a file with answers")
     by, key, text = _keys_of(path, found, texts)
-    form = form_of(path, found, kind, labels)
-    form.repairs = repairs or form.repairs
+    form = form_of(path, found, kind, labels, repairs or Repairs(path))
     required = list(dict.fromkeys([*key, *text]))
     optional = [column for column in form.columns if column not in required]
     position = {column: number for number, column in enumerate([*required, *optional])}
@@ -101,13 +92,10 @@ def read_answers(
 
 
 def answers_from_file(path: Path, data: Data, sha256: str, occurrences: Occurrences = "all") -> FileAnswers:
-    """Read a file of answers and match it with a task's examples of train and, if there are some, unlabelled.
+    """Read a file of answers and match it with a fetched task's examples of train and, if there are some, unlabelled.
 
-    Args:
-        path: the file.
-        data: the task, which was fetched.
-        sha256: the file's SHA-256 when the study was planned.
-        occurrences: of tags: whether an entity that is named by its text is marked wherever it stands, or once.
+    ``sha256`` is the file's when the study was planned; ``occurrences`` says whether an entity of a task of tags that
+    is named by its text is marked wherever it stands, or once.
 
     Raises:
         UserError: the file was changed; or as ``read_answers`` and ``align``.
@@ -125,26 +113,13 @@ def answers_from_file(path: Path, data: Data, sha256: str, occurrences: Occurren
 
 def training_texts(task: TaskOnDisk) -> tuple[list[int], list[tuple[str, ...]]]:
     """Return ids and texts of train and, if there are some, unlabelled."""
-    idx: list[int] = []
-    texts: list[tuple[str, ...]] = []
-    for split in ("train", "unlabelled"):
-        if split in task.info.rows:
-            table = task.table(split)
-            idx += table["idx"].to_pylist()
-            parts = [table[name].to_pylist() for name in ("text_a", "text_b")[: task.info.texts]]
-            texts += list(zip(*parts, strict=True))
-    return idx, texts
+    rows = list(task.texts(task.training))
+    return [idx for idx, _ in rows], [texts for _, texts in rows]
 
 
 def sentences_of(task: TaskOnDisk) -> TaggedTask:
     """Return the sentences of train and, if there are some, unlabelled."""
-    idx: list[int] = []
-    tokens: list[list[str]] = []
-    for split in ("train", "unlabelled"):
-        if split in task.info.rows:
-            table = task.table(split)
-            idx += table["idx"].to_pylist()
-            tokens += table["tokens"].to_pylist()
+    idx, tokens = task.columns(("idx", "tokens"), task.training)
     return TaggedTask(idx, tokens, task.info.labels)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy.special import softmax
 
 from internal_kd.data.cells import shown
 from internal_kd.errors import UserError
@@ -104,15 +105,8 @@ class FileAnswers:
 def align(rows: AnswerRows, idx: Sequence[int], texts: Sequence[tuple[str, ...]], labels: Sequence[str]) -> FileAnswers:
     """Match answers with examples, by id or by exact text.
 
-    Args:
-        rows: the answers.
-        idx: ids of the examples, each once.
-        texts: their one or two texts, in the same order.
-        labels: the task's classes; empty for values.
-
-    Returns:
-        An answer for every example that has one. Rows that answer a text differently are averaged: their
-        probabilities, or their values.
+    ``idx`` and ``texts`` are the examples' ids and their one or two texts; ``labels`` is empty for values. Rows that
+    answer a text differently are averaged: their probabilities, or their values.
 
     Raises:
         UserError: no example has an answer, or a row's id and text belong to different examples.
@@ -164,22 +158,17 @@ def mean_of_votes(logits: np.ndarray, *, classes: bool = True) -> np.ndarray:
         return logits[0]
     if not classes:
         return logits.mean(axis=0)
-    shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.log((shares / shares.sum(axis=-1, keepdims=True)).mean(axis=0))
+    return np.log(softmax(logits, axis=-1).mean(axis=0))
 
 
 def _refuse_other_texts(rows: AnswerRows, texts: Mapping[int, tuple[str, ...]]) -> None:
     for key, text, place in zip(rows.keys, rows.texts, rows.places, strict=True):
         expected = texts.get(key) if isinstance(key, int) else None
-        if expected is not None and _stripped(expected) != _stripped(text):
+        if expected is not None and [one.strip() for one in expected] != [one.strip() for one in text]:
             raise UserError(
                 f"{rows.path} {place}: example {key} of the task has another text ({expected[0][:40]!r}, not "
                 f"{text[0][:40]!r}); give the ids of train, or leave 'idx' out so that rows are matched by text"
             )
-
-
-def _stripped(texts: Sequence[str]) -> tuple[str, ...]:
-    return tuple(text.strip() for text in texts)
 
 
 def _nothing_matches(rows: AnswerRows, examples: Sequence[tuple[int, Key]]) -> str:

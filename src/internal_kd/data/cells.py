@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,17 @@ def text_value(value: Any, path: Path, place: str, column: str, *, may_be_empty:
         tags = ", or for words with tags set kind: tags" if isinstance(value, list) else ""
         raise UserError(f"{path} {place}: column {column!r} is not a text but {named_type(value)}; give a text{tags}")
     return unicode_value(str(value), path, place, column)
+
+
+def number_in(value: Any) -> float:
+    """Return a cell as a finite number, NaN for anything else."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        return math.nan
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
 
 
 def unicode_value(text: str, path: Path, place: str, column: str) -> str:

@@ -7,7 +7,7 @@ Each split has ``<split>.idx.npy`` and ``<split>.labels.npy`` as token ids do (i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +57,3 @@ def write_dense(folder: Path, split: str, form: Form, idx: np.ndarray, labels: n
     for name, array in (("idx", idx), ("labels", labels), (form, values)):
         np.save(folder / f"{split}.{name}.npy", array)
     return {"rows": len(idx)}
-
-
-def read_dense(mapped: Callable[[str], np.ndarray], split: str, form: Form) -> dict[str, np.ndarray]:
-    """Return a split's arrays, each opened by ``mapped``."""
-    return {name: mapped(f"{split}.{name}.npy") for name in ("idx", "labels", form)}

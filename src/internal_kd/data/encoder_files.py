@@ -53,12 +53,7 @@ def find_encoder(files: Encoder) -> dict[str, Path]:
 def check_encoder(files: Encoder, folder: Path) -> dict[str, Any]:
     """Compare a copy of the encoder's files with what the parameters state, and check that it can be built.
 
-    Args:
-        files: the encoder.
-        folder: the copy.
-
-    Returns:
-        What the manifest records about it.
+    Returns what the manifest records about it.
 
     Raises:
         UserError: a file is damaged or changed since the study was planned, a checksum or the number of layers is
@@ -96,16 +91,8 @@ def _is_classifier(config: dict[str, Any]) -> bool:
 
 
 def _download(encoder: EncoderParams) -> dict[str, Path]:
-    return download(
-        HubFiles(
-            kind="model",
-            repository=str(encoder.id),
-            revision=str(encoder.revision),
-            patterns=ENCODER_FILES,
-            ignored=("*/*",),
-            way_out="give a saved copy: encoder.source: folder and encoder.path, or teacher.folder",
-        )
-    )
+    way_out = "give a saved copy: encoder.source: folder and encoder.path, or teacher.folder"
+    return download(HubFiles("model", str(encoder.id), str(encoder.revision), ENCODER_FILES, way_out, ignored=("*/*",)))
 
 
 def _weights(found: dict[str, Path], where: str) -> set[str]:
@@ -127,26 +114,22 @@ def _weights(found: dict[str, Path], where: str) -> set[str]:
 
 def _check_sums(files: Encoder, folder: Path) -> None:
     encoder, where = files.encoder, source_of(files.encoder)
-    for name, expected in files.content.items():
-        if (folder / name).exists() and sha256_once(folder / name) != expected:
+    for name, content in files.content.items():
+        if (folder / name).exists() and sha256_once(folder / name) != content:
             raise UserError(f"{where}: {name} changed since the study was planned; start again")
-    if encoder.sha256 is not None:
-        if not (folder / WEIGHTS).exists():
-            raise UserError(f"encoder.sha256 is of {WEIGHTS}, but {where} comes in shards: leave sha256 out")
-        _check_sum(where, folder / WEIGHTS, encoder.sha256)
-    if encoder.vocab_sha256 is not None and encoder.source == "hub":
-        if not (folder / "vocab.txt").exists():
-            raise UserError(f"encoder.vocab_sha256 is of vocab.txt, but {where} has none: leave vocab_sha256 out")
-        _check_sum(where, folder / "vocab.txt", encoder.vocab_sha256)
-
-
-def _check_sum(where: str, path: Path, expected: str) -> None:
-    found = sha256_once(path)
-    if found != expected:
-        raise UserError(
-            f"{where}: {path.name} has sha256 {found} instead of {expected}; it was changed or truncated: get it "
-            "again, or correct the expected value"
-        )
+    stated: dict[str, tuple[str, str | None, str]] = {"sha256": (WEIGHTS, encoder.sha256, "comes in shards")}
+    if encoder.source == "hub":
+        stated["vocab_sha256"] = ("vocab.txt", encoder.vocab_sha256, "has none")
+    for key, (name, expected, otherwise) in stated.items():
+        if expected is None:
+            continue
+        if not (folder / name).exists():
+            raise UserError(f"encoder.{key} is of {name}, but {where} {otherwise}: leave {key} out")
+        if (found := sha256_once(folder / name)) != expected:
+            raise UserError(
+                f"{where}: {name} has sha256 {found} instead of {expected}; it was changed or truncated: get it "
+                "again, or correct the expected value"
+            )
 
 
 def _check_weights(where: str, path: Path) -> None:

@@ -10,12 +10,11 @@ label; licence and metrics of a user's own files are parameters, where they may 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -93,6 +92,21 @@ class TaskOnDisk:
         """Return a split's rows; errors as ``path``."""
         return self.table(split).to_pandas()
 
+    @property
+    def training(self) -> tuple[str, ...]:
+        """The splits that are trained on: train and, if there is one, unlabelled."""
+        return tuple(split for split in ("train", "unlabelled") if split in self.info.rows)
+
+    def columns(self, names: Sequence[str], splits: Sequence[str]) -> list[list[Any]]:
+        """Return columns of some splits, one after the other; errors as ``path``."""
+        tables = [self.table(split) for split in splits]
+        return [[cell for table in tables for cell in table[name].to_pylist()] for name in names]
+
+    def texts(self, splits: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Return id and texts of every example of some splits; errors as ``path``."""
+        columns = self.columns(("idx", "text_a", "text_b")[: 1 + self.info.texts], splits)
+        return ((idx, tuple(texts)) for idx, *texts in zip(*columns, strict=True))
+
 
 def manifest_of(artefact: Artefact) -> dict[str, Any]:
     """Return what every manifest begins with: what the artefact is and what it was made from."""
@@ -113,15 +127,9 @@ def examples_of(
     dropped: dict[str, int] | None = None,
     phenomena: Sequence[str] | None = None,
 ) -> Examples:
-    """Return the rows of a split with the columns in their order.
+    """Return the rows of a split with the columns in their order, and how many were left out, by reason.
 
-    Args:
-        idx: example ids, one per row.
-        texts: one or two columns.
-        labels: class indices or values, one per row; None for a split without labels.
-        kind: the task's kind.
-        dropped: how many rows were left out, by reason.
-        phenomena: of a generated task.
+    ``texts`` are one or two columns; ``labels`` class indices or values, None for a split without them.
     """
     columns: dict[str, pa.Array] = {"idx": pa.array(idx, pa.int64())}
     columns |= {name: pa.array(text, pa.string()) for name, text in zip(("text_a", "text_b"), texts, strict=False)}
@@ -133,49 +141,21 @@ def examples_of(
     return Examples(pa.table(columns), {reason: count for reason, count in (dropped or {}).items() if count})
 
 
-def image_examples(images: np.ndarray, labels: Sequence[int]) -> Examples:
-    """Return the rows of a split of images (N, height, width, channels) uint8 with their class indices."""
-    size = images[0].size
-    pixels = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(size), len(images), [None, pa.py_buffer(np.ascontiguousarray(images))]
-    )
-    shape = {"shape": " ".join(map(str, images.shape[1:]))}
-    fields = [pa.field("idx", pa.int64()), pa.field("image", pa.binary(size), metadata=shape)]
-    schema = pa.schema([*fields, pa.field("label", pa.int64())])
-    arrays = [pa.array(np.arange(len(images))), pixels, pa.array(labels, pa.int64())]
-    return Examples(pa.Table.from_arrays(arrays, schema=schema))
-
-
-def images_of(table: pa.Table) -> np.ndarray:
-    """Return the images of a split's rows, (N, height, width, channels) uint8."""
-    shape = tuple(map(int, table.schema.field("image").metadata[b"shape"].split()))
-    chunks = [np.frombuffer(b"".join(chunk.to_pylist()), np.uint8) for chunk in table["image"].chunks]
-    return np.concatenate(chunks).reshape(-1, *shape)
-
-
-def with_unlabelled(task: FetchedTask, texts: Sequence[Sequence[str]]) -> FetchedTask:
-    """Return a task with more texts, without labels, as the split "unlabelled".
-
-    Its ids continue those of train, so that an id means one example of the two.
-
-    Raises:
-        UserError: the texts have one column and the task's have two, or the other way round.
-    """
-    if len(texts) != task.info.texts:
-        raise UserError(f"tasks.{task.info.name}.unlabelled has {len(texts)} text columns, the task {task.info.texts}")
-    first = next_id(task)
-    return with_split(task, examples_of(range(first, first + len(texts[0])), texts, None, kind=task.info.kind))
-
-
 def next_id(task: FetchedTask) -> int:
-    """Return the first id after those of train."""
+    """Return the first id after those of train, from which those of unlabelled go on: an id means one example."""
     return pc.max(task.splits["train"].table["idx"]).as_py() + 1
 
 
-def with_split(task: FetchedTask, unlabelled: Examples) -> FetchedTask:
-    """Return a task with further rows as its split "unlabelled"."""
-    info = replace(task.info, rows={**task.info.rows, "unlabelled": unlabelled.table.num_rows})
-    return replace(task, info=info, splits={**task.splits, "unlabelled": unlabelled})
+def more_texts(task: FetchedTask, texts: Sequence[Sequence[str]]) -> Examples:
+    """Return texts, one or two columns, as rows without labels whose ids go on where those of train end."""
+    first = next_id(task)
+    return examples_of(range(first, first + len(texts[0])), texts, None, kind=task.info.kind)
+
+
+def with_unlabelled(task: FetchedTask, unlabelled: Examples) -> FetchedTask:
+    """Return a task with further rows, without labels, as its split "unlabelled"."""
+    splits = {**task.splits, "unlabelled": unlabelled}
+    return replace(task, info=replace(task.info, rows=rows_by_split(splits)), splits=splits)
 
 
 def text_columns(data: Data, texts: int) -> list[tuple[str, ...]]:
@@ -194,26 +174,29 @@ def rows_by_split(splits: dict[str, Examples]) -> dict[str, int]:
     return {split: examples.table.num_rows for split, examples in splits.items()}
 
 
-def check_task(task: FetchedTask) -> None:
+def check_split(task: str, split: str, examples: Examples, labels: Sequence[str]) -> None:
     """Refuse what nothing can be learned from or scored on.
 
     Raises:
-        UserError: a split without rows, training examples of one class or of one value, or an id that occurs twice.
+        UserError: a split without rows, an id that occurs twice, or training examples of one class or of one value.
     """
-    name, info = task.info.name, task.info
-    for split, examples in task.splits.items():
-        table = examples.table
-        if table.num_rows == 0:
-            raise UserError(f"tasks.{name}: {split} has no examples; give a file with rows")
-        if pc.count_distinct(table["idx"]).as_py() != table.num_rows:
-            raise UserError(f"tasks.{name}: {split} has an example id twice; every row needs its own")
-    train = task.splits["train"].table
-    seen = pc.unique(each_label(train)).to_pylist()
-    if len(seen) < 2:
-        what = f"label {info.labels[seen[0]]!r}" if info.labels else f"value {seen[0]}"
+    table = examples.table
+    if table.num_rows == 0:
+        raise UserError(f"tasks.{task}: {split} has no examples; give a file with rows")
+    if pc.count_distinct(table["idx"]).as_py() != table.num_rows:
+        raise UserError(f"tasks.{task}: {split} has an example id twice; every row needs its own")
+    seen = pc.unique(each_label(table)).to_pylist() if split == "train" else []
+    if len(seen) == 1:
+        what = f"label {labels[seen[0]]!r}" if labels else f"value {seen[0]}"
         raise UserError(
-            f"tasks.{name}: all {train.num_rows} training examples have the {what}; training needs at least two"
+            f"tasks.{task}: all {table.num_rows} training examples have the {what}; training needs at least two"
         )
+
+
+def check_task(task: FetchedTask) -> None:
+    """Check every split of a task; errors as ``check_split``."""
+    for split, examples in task.splits.items():
+        check_split(task.info.name, split, examples, task.info.labels)
 
 
 def write_task(data: Data, task: FetchedTask) -> None:

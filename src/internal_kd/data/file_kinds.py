@@ -66,11 +66,7 @@ def _without_mark(start: bytes) -> tuple[str, str] | None:
 
 
 def check_file_kind(path: Path, *, expected: str) -> None:
-    """Refuse a file whose first bytes show that it is not what it is taken for.
-
-    Args:
-        path: the file.
-        expected: "text" or "parquet".
+    """Refuse a file whose first bytes show that it is not what is ``expected``: "text" or "parquet".
 
     Raises:
         UserError: it is compressed, in another encoding or another kind of file, or cannot be opened.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from internal_kd.data.examples import Examples, FetchedTask, examples_of, rows_by_split, with_unlabelled
+from internal_kd.data.examples import Examples, FetchedTask, examples_of, more_texts, rows_by_split, with_unlabelled
 from internal_kd.generator import GRAMMARS, RECIPE, Example, generate
 from internal_kd.params.data import GeneratorEntry
 from internal_kd.tasks.info import TaskInfo
@@ -34,7 +34,7 @@ def generate_task(name: str, entry: GeneratorEntry) -> FetchedTask:
         source=f"built-in generator: {entry.grammar}{only}, seed {entry.seed}, recipe {RECIPE}",
     )
     task = FetchedTask(info, splits)
-    return with_unlabelled(task, _texts(unlabelled)) if unlabelled else task
+    return with_unlabelled(task, more_texts(task, _texts(unlabelled))) if unlabelled else task
 
 
 def _texts(rows: list[Example]) -> list[list[str]]:

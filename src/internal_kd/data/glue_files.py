@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from internal_kd.data.cells import number_in
 from internal_kd.data.examples import Examples, FetchedTask, examples_of, rows_by_split
 from internal_kd.data.file_kinds import check_file_kind
 from internal_kd.errors import UserError
@@ -40,10 +41,8 @@ class _Columns:
 
         A field too many is harmless behind the label; where texts come last it is a tab inside one of them.
         """
-        needed = (*self.text, *(() if self.label is None else (self.label,)))
-        if len(fields) <= max(needed):
-            return False
-        return len(fields) <= self.width or self.label == max(needed)
+        last = max(*self.text, -1 if self.label is None else self.label)
+        return last < len(fields) and (len(fields) <= self.width or self.label == last)
 
 
 def read_glue_folder(data: Data) -> FetchedTask:
@@ -108,10 +107,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _columns(layout: TsvLayout, path: Path, lines: Iterator[tuple[int, str]]) -> _Columns:
     if not layout.header:
-        positions = (*layout.text, *(() if layout.label is None else (layout.label,)))
-        numbers = [p for p in positions if isinstance(p, int)]
-        label = layout.label if isinstance(layout.label, int) else None
-        return _Columns(tuple(p for p in layout.text if isinstance(p, int)), label, None, max(numbers) + 1)
+        text, label = tuple(map(int, layout.text)), None if layout.label is None else int(layout.label)
+        return _Columns(text, label, None, max(*text, label or 0) + 1)
     header = next(lines, (0, ""))[1].split("\t")
     if header == [""]:
         raise UserError(f"{path} is empty; put the official file in its place")
@@ -132,10 +129,7 @@ def _columns(layout: TsvLayout, path: Path, lines: Iterator[tuple[int, str]]) ->
 def _label(task: GlueTask, text: str, path: Path, number: int) -> float:
     if task.kind == "values":
         low, high = task.label_range or (float("-inf"), float("inf"))
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
+        value = number_in(text)
         if not low <= value <= high:
             raise UserError(f"{path} line {number}: score {text[:40]!r} is not a number from {low:g} to {high:g}")
         return value

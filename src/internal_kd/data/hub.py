@@ -7,7 +7,6 @@ for a sign of life first, with a short limit; without an answer only its local c
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +51,7 @@ def download(requested: HubFiles) -> dict[str, Path]:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
+    from huggingface_hub.utils import filter_repo_objects
 
     unreachable = _unreachable()
     try:
@@ -78,7 +78,11 @@ def download(requested: HubFiles) -> dict[str, Path]:
         raise UserError(
             f"{requested}: the download broke off ({_first_line(error)}); start again, or {requested.way_out}"
         ) from None
-    found = {str(path.relative_to(folder)): path for path in _requested_files(Path(folder), requested)}
+    there = sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+    chosen = filter_repo_objects(
+        there, allow_patterns=list(requested.patterns), ignore_patterns=list(requested.ignored)
+    )
+    found = {name: Path(folder, name) for name in chosen}
     for path in found.values():
         _check_content(path, requested)
     return found
@@ -124,36 +128,24 @@ def _unreachable() -> str | None:
     return None
 
 
-def _requested_files(folder: Path, requested: HubFiles) -> Iterable[Path]:
-    from huggingface_hub.utils import filter_repo_objects
-
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    chosen = filter_repo_objects(
-        names, allow_patterns=list(requested.patterns), ignore_patterns=list(requested.ignored)
-    )
-    return [folder / name for name in chosen]
-
-
 def _check_content(path: Path, requested: HubFiles) -> None:
     """Compare a file with its name in the hub's cache: its SHA-256, or git's SHA-1 for a small file."""
     blob = path.resolve()
     expected = blob.name
     if len(expected) not in (40, 64) or set(expected) - set("0123456789abcdef"):
         return  # a cache on a file system without symbolic links names files otherwise
-    if len(expected) == 64:
-        digest = hashlib.sha256()
-    else:
-        digest = hashlib.sha1(f"blob {blob.stat().st_size}\0".encode(), usedforsecurity=False)
+    begun = hashlib.sha256()
+    if len(expected) == 40:
+        begun = hashlib.sha1(f"blob {blob.stat().st_size}\0".encode(), usedforsecurity=False)
     with blob.open("rb") as handle:
-        while chunk := handle.read(1 << 20):
-            digest.update(chunk)
-    if digest.hexdigest() != expected:
+        found = hashlib.file_digest(handle, lambda: begun).hexdigest()
+    if found != expected:
         # These bytes are of no use under that name; without them the next start downloads the file again.
         with suppress(OSError):
             blob.unlink()
             path.unlink()
         raise UserError(
-            f"{requested}: {path.name} does not have the hub's checksum {expected} but {digest.hexdigest()}; start "
+            f"{requested}: {path.name} does not have the hub's checksum {expected} but {found}; start "
             f"again, and if that does not help, {requested.way_out}"
         )
 

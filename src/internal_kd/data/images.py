@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from internal_kd.data.examples import Examples, FetchedTask, image_examples, own_task
+from internal_kd.data.examples import Examples, FetchedTask, own_task
 from internal_kd.data.hub import files_of_splits
 from internal_kd.data.labels import label_text, spell_alike
 from internal_kd.data.tables import shown
@@ -58,19 +58,37 @@ def fetch_images(data: Data) -> FetchedTask:
                 f"{'listed' if entry.labels else 'in train'} ({shown(names)}); list every class under "
                 f"tasks.{data.name}.labels"
             )
-    _check_sizes(where, read)
+    train, scored = (read[split].images.shape[1:] for split in ("train", "dev"))
+    if train != scored:
+        raise UserError(
+            f"{where['dev']}: its images have {_size(scored)}, those of {where['train']} {_size(train)}; resize one"
+        )
+    if entry.shifted:  # the same for everybody
+        moved = shifted(read["dev"].images, entry.shifted, np.random.Generator(np.random.PCG64(entry.shifted)))
+        read[SHIFTED] = LabelledImages(moved, read["dev"].labels)
     index = {name: number for number, name in enumerate(names)}
-    splits = {
-        split: image_examples(found.images, [index[label] for label in found.labels]) for split, found in read.items()
-    }
-    if entry.shifted:
-        splits[SHIFTED] = _moved(read["dev"], [index[label] for label in read["dev"].labels], entry.shifted)
+    splits = {split: image_examples(one.images, [index[name] for name in one.labels]) for split, one in read.items()}
     return own_task(data, names, splits, texts=0)
 
 
-def _moved(scored: LabelledImages, labels: list[int], most: int) -> Examples:
-    """Return a copy of the scored images, each moved by up to ``most`` pixels: the same for everybody."""
-    return image_examples(shifted(scored.images, most, np.random.Generator(np.random.PCG64(most))), labels)
+def image_examples(images: np.ndarray, labels: Sequence[int]) -> Examples:
+    """Return the rows of a split of images (N, height, width, channels) uint8 with their class indices."""
+    size = images[0].size
+    pixels = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(size), len(images), [None, pa.py_buffer(np.ascontiguousarray(images))]
+    )
+    shape = {"shape": " ".join(map(str, images.shape[1:]))}
+    fields = [pa.field("idx", pa.int64()), pa.field("image", pa.binary(size), metadata=shape)]
+    schema = pa.schema([*fields, pa.field("label", pa.int64())])
+    arrays = [pa.array(np.arange(len(images))), pixels, pa.array(labels, pa.int64())]
+    return Examples(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def images_of(table: pa.Table) -> np.ndarray:
+    """Return the images of a split's rows, (N, height, width, channels) uint8."""
+    shape = tuple(map(int, table.schema.field("image").metadata[b"shape"].split()))
+    chunks = [np.frombuffer(b"".join(chunk.to_pylist()), np.uint8) for chunk in table["image"].chunks]
+    return np.concatenate(chunks).reshape(-1, *shape)
 
 
 def _read(files: Mapping[str, Path], entry: ImagesEntry) -> dict[str, LabelledImages]:
@@ -84,14 +102,6 @@ def _read(files: Mapping[str, Path], entry: ImagesEntry) -> dict[str, LabelledIm
         else:
             found[split] = read_parquet(path, entry.image, entry.label)
     return found
-
-
-def _check_sizes(where: Mapping[str, str], read: Mapping[str, LabelledImages]) -> None:
-    train, scored = (read[split].images.shape[1:] for split in ("train", "dev"))
-    if train != scored:
-        raise UserError(
-            f"{where['dev']}: its images have {_size(scored)}, those of {where['train']} {_size(train)}; resize one"
-        )
 
 
 def _size(shape: Sequence[int]) -> str:
@@ -214,12 +224,12 @@ def read_parquet(path: Path, image: str, label: str) -> LabelledImages:
     if not table.num_rows:
         raise UserError(f"{path} has no rows; give a file with images")
     labels = [label_text(value, path, f"row {row}", label) for row, value in enumerate(table[label].to_pylist())]
-    return LabelledImages(_stacked(_contents(path, table[image])), spell_alike(labels))
 
+    def contents() -> Iterator[tuple[str, bytes]]:
+        for row, value in enumerate(table[image].to_pylist()):
+            content = value.get("bytes") if isinstance(value, dict) else value
+            if not isinstance(content, bytes):
+                raise UserError(f"{path} row {row}: no image; the column has to hold encoded images")
+            yield f"{path} row {row}", content
 
-def _contents(path: Path, column: pa.ChunkedArray) -> Iterator[tuple[str, bytes]]:
-    for row, value in enumerate(column.to_pylist()):
-        content = value.get("bytes") if isinstance(value, dict) else value
-        if not isinstance(content, bytes):
-            raise UserError(f"{path} row {row}: no image; the column has to hold encoded images")
-        yield f"{path} row {row}", content
+    return LabelledImages(_stacked(contents()), spell_alike(labels))

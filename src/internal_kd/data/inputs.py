@@ -10,16 +10,16 @@ Pixels and vectors are in dense.py. Every array is compared with its recorded SH
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from internal_kd.checksums import refuse_damaged, verified
-from internal_kd.data.dense import DenseExamples, read_dense
+from internal_kd.data.dense import DenseExamples
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping
 from internal_kd.learners.configs import read_config
@@ -64,19 +64,11 @@ class Ragged:
         offsets = np.cumsum([0, *map(len, ids)])
         return cls(numbers, labels, offsets, flat[0], flat[1], flat[2])
 
-
-def _read_ragged(folder: Path, split: str, manifest: Mapping[str, Any]) -> Ragged:
-    """Map the arrays of one split; nothing is read before it is asked for."""
-    facts = manifest["splits"][split]
-    kinds = ["idx", "labels", "offsets", "ids", *(["types"] if facts["token_type_ids"] else [])]
-    kinds += ["words"] if "sentences" in facts else []
-    verified(folder, manifest, [f"{split}.{kind}.npy" for kind in kinds])
-    made = Ragged(**{kind: _mapped(folder, f"{split}.{kind}.npy") for kind in kinds})
-    labelled = made.idx if made.words is None else made.ids
-    lengths = [len(made.labels) - len(labelled), len(made.idx) + 1 - len(made.offsets)]
-    if any(lengths) or len(made.ids) != made.offsets[-1]:
-        refuse_damaged(folder, f"the arrays of {split} do not fit together")
-    return made
+    def fits(self) -> bool:
+        """Whether the arrays belong together."""
+        labelled = self.idx if self.words is None else self.ids
+        lengths = len(labelled) == len(self.labels) and len(self.offsets) == len(self.idx) + 1
+        return lengths and len(self.ids) == self.offsets[-1]
 
 
 class EncodedExamples:
@@ -267,24 +259,23 @@ class EncodedTask:
         if self.form == "tokens":
             kind = TaggedExamples if self.info.kind == "tags" else EncodedExamples
             return kind(name, [self._ragged(split) for split in splits], self.pad_id)
-        return DenseExamples(name, self.form, [self._dense(split) for split in splits])
+        return DenseExamples(name, self.form, [self._arrays(split, "idx", "labels", self.form) for split in splits])
 
-    def _dense(self, name: str) -> dict[str, np.ndarray]:
-        self._require(name)
+    def _open(self, split: str) -> Ragged:
+        facts = self._manifest["splits"].get(split, {})
+        of_words = ["words"] if "sentences" in facts else []
+        types = ["types"] if facts.get("token_type_ids") else []
+        part = Ragged(**self._arrays(split, "idx", "labels", "offsets", "ids", *types, *of_words))
+        if not part.fits():
+            refuse_damaged(self.folder, f"the arrays of {split} do not fit together")
+        return part
 
-        def mapped(file: str) -> np.ndarray:
-            verified(self.folder, self._manifest, [file])
-            return _mapped(self.folder, file)
-
-        return read_dense(mapped, name, self.form)
-
-    def _require(self, name: str) -> None:
-        if name not in self.splits:
-            raise UserError(f"task {self.info.name} has no split {name!r}; it has {', '.join(self.splits)}")
-
-    def _open(self, name: str) -> Ragged:
-        self._require(name)
-        return _read_ragged(self.folder, name, self._manifest)
+    def _arrays(self, split: str, *names: str) -> dict[str, np.ndarray]:
+        if split not in self.splits:
+            raise UserError(f"task {self.info.name} has no split {split!r}; it has {', '.join(self.splits)}")
+        files = {name: f"{split}.{name}.npy" for name in names}
+        verified(self.folder, self._manifest, files.values())
+        return {name: _mapped(self.folder, file) for name, file in files.items()}
 
 
 def input_shape(inputs: Inputs) -> InputShape:

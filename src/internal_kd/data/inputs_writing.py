@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,6 +12,11 @@ import pyarrow.parquet as pq
 from internal_kd.data.tokenizers import EncoderTokenizer
 from internal_kd.errors import UserError
 from internal_kd.tasks.kinds import KINDS
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+    from internal_kd.data.tag_inputs import Window
 
 CHUNK = 4096
 
@@ -48,54 +53,61 @@ class GrowingArray:
         return self._handle.tell()
 
 
+class SplitWriter:
+    """The arrays of a split as token ids, and what its entry of the manifest has; ``others`` are dtypes by name."""
+
+    def __init__(self, folder: Path, split: str, encoder: EncoderTokenizer, others: dict[str, str]) -> None:
+        dtypes = {"ids": "<i4", "types": "|u1", "offsets": "<i8", **others}
+        self._arrays = {name: GrowingArray(folder / f"{split}.{name}.npy", dtype) for name, dtype in dtypes.items()}
+        self._arrays["offsets"].append([0])
+        self._encoder, self._longest, self._any_type = encoder, 0, False
+
+    def add(self, encodings: Sequence[Encoding | Window], **others: np.ndarray | list[int]) -> None:
+        """Write the tokens of some examples, and values of other arrays, behind what is there.
+
+        Raises:
+            UserError: the tokenizer makes ids that the encoder has no embedding for.
+        """
+        ids = np.array([token for encoding in encodings for token in encoding.ids], dtype=np.int32)
+        if ids.max() >= self._encoder.vocabulary:
+            raise UserError(
+                f"the tokenizer makes id {ids.max()}, but the encoder has {self._encoder.vocabulary} embeddings: "
+                "tokenizer and weights do not belong together"
+            )
+        lengths = np.array([len(encoding.ids) for encoding in encodings])
+        self._arrays["offsets"].append(self._arrays["ids"].length + np.cumsum(lengths))
+        self._arrays["ids"].append(ids)
+        if self._encoder.uses_types:
+            types = np.array([kind for encoding in encodings for kind in encoding.type_ids], dtype=np.uint8)
+            self._any_type = self._any_type or bool(types.any())
+            self._arrays["types"].append(types)
+        for name, values in others.items():
+            self._arrays[name].append(values)
+        self._longest = max(self._longest, int(lengths.max()))
+
+    def close(self) -> dict[str, Any]:
+        """Complete the files; return numbers of rows and tokens, the longest length, and whether types were kept."""
+        for array in self._arrays.values():
+            array.close()
+        if not self._any_type:  # the encoder's own default is zeros
+            self._arrays["types"].path.unlink()
+        rows, tokens = self._arrays["idx"].length, self._arrays["ids"].length
+        return {"rows": rows, "tokens": tokens, "longest": self._longest, "token_type_ids": self._any_type}
+
+
 def write_split(folder: Path, split: str, parquet: Path, encoder: EncoderTokenizer, *, kind: str) -> dict[str, Any]:
-    """Tokenise one split into ``folder``.
-
-    Args:
-        folder: where the arrays go.
-        split: the split's name.
-        parquet: its examples.
-        encoder: the tokenizer.
-        kind: the task's kind.
-
-    Returns:
-        Number of rows and of tokens, the longest length, how many examples were truncated, and whether token types were
-        kept.
+    """Tokenise one split of a task of this kind into ``folder``; return its entry of the manifest.
 
     Raises:
         UserError: the tokenizer makes ids that the encoder has no embedding for.
     """
-    dtypes = {"idx": "<i8", "labels": KINDS[kind].label_type, "ids": "<i4", "types": "|u1", "offsets": "<i8"}
-    arrays = {name: GrowingArray(folder / f"{split}.{name}.npy", dtype) for name, dtype in dtypes.items()}
-    arrays["offsets"].append([0])
-    total = longest = cut = 0
-    any_type = False
+    writer = SplitWriter(folder, split, encoder, {"idx": "<i8", "labels": KINDS[kind].label_type})
+    cut = 0
     for idx, labels, texts in _chunks(parquet):
         encodings = encoder.tokenizer.encode_batch_fast(texts)
-        lengths = np.array([len(encoding.ids) for encoding in encodings])
-        ids = np.array([token for encoding in encodings for token in encoding.ids], dtype=np.int32)
-        if ids.max() >= encoder.vocabulary:
-            raise UserError(
-                f"the tokenizer makes id {ids.max()}, but the encoder has {encoder.vocabulary} embeddings: "
-                "tokenizer and weights do not belong together"
-            )
-        arrays["idx"].append(idx)
-        arrays["labels"].append(labels)
-        arrays["ids"].append(ids)
-        arrays["offsets"].append(total + np.cumsum(lengths))
-        if encoder.uses_types:
-            types = np.array([kind for encoding in encodings for kind in encoding.type_ids], dtype=np.uint8)
-            any_type = any_type or bool(types.any())
-            arrays["types"].append(types)
-        total += int(lengths.sum())
-        longest = max(longest, int(lengths.max()))
+        writer.add(encodings, idx=idx, labels=labels)
         cut += sum(bool(encoding.overflowing) for encoding in encodings)
-    for array in arrays.values():
-        array.close()
-    if not any_type:  # the encoder's own default is zeros
-        arrays["types"].path.unlink()
-    rows = arrays["idx"].length
-    return {"rows": rows, "tokens": total, "longest": longest, "cut": cut, "token_type_ids": any_type}
+    return {**writer.close(), "cut": cut}
 
 
 def _chunks(parquet: Path) -> Iterator[tuple[np.ndarray, np.ndarray, list[Any]]]:

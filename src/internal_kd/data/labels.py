@@ -15,7 +15,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from internal_kd.data.cells import named_type, shown, unicode_value
+from internal_kd.data.cells import named_type, number_in, shown, unicode_value
 from internal_kd.errors import UserError, nearest
 
 # How tables, spreadsheets, databases and programs write "no value", in small letters. SNLI and MNLI write "-".
@@ -45,12 +45,7 @@ _FEW_ROWS = 10
 
 
 def label_text(value: Any, path: Path, place: str, column: str, known: Iterable[str] = ()) -> str:
-    """Return a cell as the name of a class.
-
-    Args:
-        value: what the file has.
-        path, place, column: where, for the error line.
-        known: classes given by the user, among which may be words that otherwise mean "missing".
+    """Return a cell as the name of a class; ``known`` are those that the user lists, even words that mean "missing".
 
     Raises:
         UserError: it is missing, or of a type that names no class, such as a list.
@@ -83,16 +78,9 @@ def target_value(value: Any, path: Path, place: str, column: str) -> float:
     Raises:
         UserError: it is missing, not finite or not a number.
     """
-    text = "" if value is None else str(value).strip()
-    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
-        number = math.nan
-    else:
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-    if math.isfinite(number):
+    if not math.isnan(number := number_in(value)):
         return number
+    text = "" if value is None else str(value).strip()
     if text.lower() in MISSING:
         raise UserError(f"{path} {place}: no number in column {column!r}; give one or remove the row")
     plain = ": write it with a decimal point and without %" if _SPREADSHEETS.fullmatch(text) else ""
@@ -154,10 +142,7 @@ def class_names(task: str, path: Path, labels: Sequence[str]) -> tuple[str, ...]
 def label_warnings(names: Sequence[str], counts: Counter[str], *, listed: bool) -> list[str]:
     """Return what is suspicious about the classes of a training set, each in one line.
 
-    Args:
-        names: the classes.
-        counts: training examples by class.
-        listed: whether the user listed the classes: then their number and spelling are not questioned.
+    Number and spelling of classes that the user ``listed`` are not questioned.
     """
     lines = []
     if unseen := [name for name in names if not counts[name]]:
@@ -189,11 +174,7 @@ def label_warnings(names: Sequence[str], counts: Counter[str], *, listed: bool) 
 def constant_warning(split: str, labels: Sequence[Any], metrics: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return a line if all examples of a scored split have one label or value: some metrics are undefined then.
 
-    Args:
-        split: its name, such as "dev".
-        labels: class indices or values.
-        metrics: what the task is scored by.
-        names: the classes; empty for values.
+    ``labels`` are class indices or values, ``names`` the classes, empty for values.
     """
     if len(set(labels)) != 1:
         return []

@@ -18,7 +18,7 @@ from internal_kd.data.examples import TaskOnDisk
 from internal_kd.data.repairs import Repairs
 from internal_kd.data.tables import columns_of, rows_of
 from internal_kd.errors import UserError
-from internal_kd.files import replacing, write_text
+from internal_kd.files import check_json_lines, write_json_lines
 from internal_kd.tasks.info import TaskInfo
 from internal_kd.tasks.tags import types_of
 
@@ -60,60 +60,50 @@ def write_requests(
     Raises:
         UserError: the task has values, the split or a field of the template is missing, or ``path`` is not JSON Lines.
     """
-    if path.suffix != ".jsonl":
-        raise UserError(f"{path}: requests are written as JSON Lines; give a name that ends in .jsonl")
-    prompt = template if template is not None else _prompt(task.info)
-    _filled(prompt, task.info, "")
-    lines = []
-    for idx, text in _texts(task, split):
-        for vote in range(votes):
-            body = {
-                "model": model,
-                "messages": [{"role": "user", "content": _filled(prompt, task.info, text)}],
-                "temperature": 1 if votes > 1 else 0,
-            }
-            custom = f"{split}-{idx}-{vote}"
-            lines.append({"custom_id": custom, "method": "POST", "url": "/v1/chat/completions", "body": body})
-    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    return len(lines)
+    check_json_lines(path)
+    info = task.info
+    if info.kind not in PROMPTS or not info.texts:
+        what = info.kind if info.texts else "images"
+        raise UserError(f"task {info.name} has {what}: an LLM is asked for classes or tags of texts")
+    prompt = template if template is not None else PROMPTS[info.kind]
+    _filled(prompt, info, "")
+
+    def requests() -> Iterator[dict[str, Any]]:
+        for idx, texts in task.texts([split]):
+            message = {"role": "user", "content": _filled(prompt, info, "\n\n".join(texts))}
+            body = {"model": model, "messages": [message], "temperature": 1 if votes > 1 else 0}
+            for vote in range(votes):
+                custom = f"{split}-{idx}-{vote}"
+                yield {"custom_id": custom, "method": "POST", "url": "/v1/chat/completions", "body": body}
+
+    return write_json_lines(path, requests())
 
 
 def read_responses(responses: Path, task: TaskOnDisk, path: Path) -> tuple[int, Repairs]:
     """Write a language model's responses as a file of answers for ``teacher: {answers: FILE}``.
 
-    Args:
-        responses: JSON Lines with ``custom_id`` and the server's answer, in any order.
-        task: the one whose requests were written.
-        path: the file of answers, ending in .jsonl.
-
-    Returns:
-        The number of answers, and what was repaired or left out.
+    ``responses`` are JSON Lines with ``custom_id`` and the server's answer, in any order. Returns the number of
+    answers, and what was repaired or left out.
 
     Raises:
         UserError: the file cannot be read, or a response belongs to no text of the task.
     """
-    repairs, texts = Repairs(responses), {}
-    for split in ("train", "unlabelled", "dev", "test"):
-        if split in task.info.rows:
-            texts.update({f"{split}-{idx}": parts for idx, parts in _columns(task, split)})
-    count, there = 0, [name for name in ("response", "body", "choices", "content") if name in columns_of(responses)]
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    repairs = Repairs(responses)
+    asked = {f"{split}-{idx}": texts for split in task.info.rows for idx, texts in task.texts([split])}
+    names = ("text_a", "text_b") if task.info.texts == 2 else ("text",)
+    there = [name for name in ("response", "body", "choices", "content") if name in columns_of(responses)]
+
+    def answers() -> Iterator[dict[str, Any]]:
         for place, (custom, *values) in rows_of(responses, ["custom_id"], there):
-            answer = dict(zip(there, values, strict=True))
             key = str(custom).rpartition("-")[0]
-            if key not in texts:
+            if key not in asked:
                 raise UserError(f"{responses} {place}: {custom!r} is no text of {task.info.name}; was it another task?")
-            row = _answer(_content(answer, responses, place), task.info, place, repairs)
+            content = _content(dict(zip(there, values, strict=True)), responses, place)
+            row = _answer(content, task.info, place, repairs)
             if row is not None:
-                file.write(json.dumps({**texts[key], **row}, ensure_ascii=False) + "\n")
-                count += 1
-    return count, repairs
+                yield {**dict(zip(names, asked[key], strict=True)), **row}
 
-
-def _prompt(info: TaskInfo) -> str:
-    if info.kind not in PROMPTS:
-        raise UserError(f"task {info.name}: there is no prompt for {info.kind}; give one of your own")
-    return PROMPTS[info.kind]
+    return write_json_lines(path, answers()), repairs
 
 
 def _filled(template: str, info: TaskInfo, text: str) -> str:
@@ -127,21 +117,6 @@ def _filled(template: str, info: TaskInfo, text: str) -> str:
         raise UserError(
             f"the prompt cannot be filled in ({error}): {{text}} and {{labels}} are; double other braces"
         ) from None
-
-
-def _columns(task: TaskOnDisk, split: str) -> Iterator[tuple[int, dict[str, str]]]:
-    names = ("text_a", "text_b") if task.info.texts == 2 else ("text",)
-    table = task.table(split)
-    columns = [table[name].to_pylist() for name in ("idx", "text_a", "text_b")[: 1 + task.info.texts]]
-    for idx, *texts in zip(*columns, strict=True):
-        yield idx, dict(zip(names, texts, strict=True))
-
-
-def _texts(task: TaskOnDisk, split: str) -> Iterator[tuple[int, str]]:
-    if task.info.kind == "values":
-        raise UserError(f"task {task.info.name} has values: an LLM is asked for classes or tags")
-    for idx, parts in _columns(task, split):
-        yield idx, "\n\n".join(parts.values())
 
 
 def _content(answer: Mapping[str, Any], path: Path, place: str) -> str:

@@ -24,12 +24,9 @@ class _Hashed:
 
 
 def overlap_warnings(splits: Mapping[str, Split]) -> list[str]:
-    """Return which texts the splits share, with counts, one line each.
+    """Return which texts the splits share, by split, with counts, one line each.
 
-    Texts are compared without regard to the number of spaces, and not in any other way.
-
-    Args:
-        splits: by name; ``train`` is one of them. Labels of ``test`` and ``unlabelled`` are not looked at.
+    Texts are compared without regard to the number of spaces. Labels of ``test`` and ``unlabelled`` are not looked at.
 
     Example:
         >>> train = ([("a",), ("b",)], [0, 1])

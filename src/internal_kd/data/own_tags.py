@@ -7,6 +7,7 @@ learned from the training file; one that only another split has is refused unles
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 from internal_kd.data.answer_tags import TEXTS, TOKENS
 from internal_kd.data.examples import NO_CLASS, Examples, FetchedTask, own_task
 from internal_kd.data.hub import files_of_splits
-from internal_kd.data.repairs import DROPS, Repairs
+from internal_kd.data.repairs import Repairs
 from internal_kd.data.sentences import Sentence, read_sentences
 from internal_kd.data.tables import columns_of, shown
 from internal_kd.data.word_tables import ENDINGS
@@ -48,7 +49,7 @@ def fetch_own_tags(data: Data) -> FetchedTask:
         read["train"], read["dev"] = divided(read["train"], entry.split)
     labels = _labels(data, read, types)
     splits = {split: tagged_examples(sentences, labels) for split, sentences in read.items()}
-    splits = {split: _with_dropped(examples, repairs.get(split)) for split, examples in splits.items()}
+    splits |= {split: replace(splits[split], dropped=found.dropped) for split, found in repairs.items()}
     return own_task(data, labels, splits, texts=1, warnings=_warnings(read, repairs))
 
 
@@ -94,8 +95,8 @@ def divided(sentences: list[Sentence], how: SplitParams) -> tuple[list[Sentence]
         if len(in_dev) >= how.dev * len(sentences):
             break
         in_dev |= set(groups[names[place]])
-    parts = [[s for number, s in enumerate(sentences) if (number in in_dev) == dev] for dev in (False, True)]
-    return parts[0], parts[1]
+    train, dev = ([s for n, s in enumerate(sentences) if (n in in_dev) == is_dev] for is_dev in (False, True))
+    return train, dev
 
 
 def _group(sentence: Sentence, by: str) -> str:
@@ -109,10 +110,7 @@ def _group(sentence: Sentence, by: str) -> str:
 
 
 def _labels(data: Data, read: dict[str, list[Sentence]], types: Sequence[str] | None) -> tuple[str, ...]:
-    found = {
-        split: {tag[2:] for sentence in sentences for tag in sentence.tags or () if tag != "O"}
-        for split, sentences in read.items()
-    }
+    found = {split: _types(sentences) for split, sentences in read.items()}
     for split, names in found.items():
         if not names and not split.startswith("test"):
             raise UserError(f"tasks.{data.name}: {split} has no entity: every tag is O; give sentences with entities")
@@ -128,16 +126,13 @@ def _labels(data: Data, read: dict[str, list[Sentence]], types: Sequence[str] | 
     return tag_names(known)
 
 
-def _with_dropped(examples: Examples, repairs: Repairs | None) -> Examples:
-    counts = {} if repairs is None else {rule: count for rule, count in repairs.counts.items() if rule in DROPS}
-    return Examples(examples.table, counts)
+def _types(sentences: Sequence[Sentence]) -> set[str]:
+    return {tag[2:] for sentence in sentences for tag in sentence.tags or () if tag != "O"}
 
 
 def _warnings(read: dict[str, list[Sentence]], repairs: dict[str, Repairs]) -> list[str]:
     lines = [f"{split}: {line}" for split, found in repairs.items() for line in found.lines()]
-    trained = {tag[2:] for sentence in read["train"] for tag in sentence.tags or () if tag != "O"}
     for split, sentences in read.items():
-        missing = sorted({tag[2:] for one in sentences for tag in one.tags or () if tag != "O"} - trained)
-        if missing:
+        if missing := sorted(_types(sentences) - _types(read["train"])):
             lines.append(f"{split}: no training sentence has the type {shown(map(repr, missing), 4)}")
     return lines

@@ -38,7 +38,6 @@ RULES = {
     "JSON in a code block": "taken out of it",
 }
 ALWAYS = frozenset({"I- without B-", "BILOU letters", "sentence without tokens"})
-DROPS = frozenset(rule for rule, does in RULES.items() if does == "left out")
 EXAMPLES = 10
 
 
@@ -66,13 +65,18 @@ class Repairs:
         Raises:
             UserError: repairs were not asked for, and the rule changes a meaning.
         """
-        shown = f"{place}: {' '.join(found.split())[:80]}"
+        shown = " ".join(found.split())
         if not (self.asked or rule in ALWAYS):
-            raise UserError(f"{self.path} {place}: {rule} ({' '.join(found.split())[:60]!r}); {self.way_out}")
+            raise UserError(f"{self.path} {place}: {rule} ({shown[:60]!r}); {self.way_out}")
         self.counts[rule] += 1
         kept = self.examples.setdefault(rule, [])
         if len(kept) < EXAMPLES:
-            kept.append(shown)
+            kept.append(f"{place}: {shown[:80]}")
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How often each rule was applied that leaves something out."""
+        return {rule: count for rule, count in self.counts.items() if RULES[rule] == "left out"}
 
     def lines(self) -> list[str]:
         """Return what was repaired, one line for each rule, most frequent first."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -29,6 +30,7 @@ from internal_kd.tasks.tags import Span, split_tag, tags_of_spans, to_bio
 Occurrences = Literal["all", "first"]
 # A run of letters and digits, or of other marks: where a text is cut into words.
 _WORD = re.compile(r"\w+|[^\w\s]+")
+_LISTS = (list, tuple, np.ndarray)
 _TYPE_KEYS = ("type", "label", "tag", "entity_group", "entity")
 
 
@@ -72,15 +74,16 @@ def read_sentences(
     if path.suffix.lower() in ENDINGS:
         found = _of_table(path, text, label, types, repairs, labelled)
     elif path.suffix.lower() in (".jsonl", ".parquet"):
-        found = _of_rows(path, text, label, types, repairs, labelled, occurrences)
+        names = _names_in(path, label) if labelled else None
+        found = SentenceRows(path, text, label if labelled else None, types, repairs, occurrences, names).read()
     else:
         raise UserError(f"{path}: tags are read from {', '.join(ENDINGS)}, .jsonl or .parquet; convert or rename it")
     sentences = []
     for sentence in found:
-        if not sentence.tokens:
+        if sentence.tokens:
+            sentences.append(sentence)
+        else:
             repairs.note("sentence without tokens", sentence.place, sentence.text)
-            continue
-        sentences.append(sentence)
     return sentences
 
 
@@ -107,67 +110,133 @@ def _of_table(
         yield Sentence(" ".join(tokens), tokens, tags, place)
 
 
-def _of_rows(
-    path: Path,
-    text: str,
-    label: str,
-    types: Sequence[str] | None,
-    repairs: Repairs,
-    labelled: bool,
-    occurrences: Occurrences,
-) -> Iterator[Sentence]:
-    if labelled and label not in (found := columns_of(path)):
-        raise UserError(f"{path}: no column {label!r}; it has {shown(found)}")
-    names = _names_in(path, label) if labelled else None
-    for place, values in rows_of(path, [text, *([label] if labelled else [])]):
-        answer = values[1] if labelled else None
-        one = sentence_of(values[0], answer, path, place, text, label, types, repairs, names, occurrences)
-        if one is not None:
-            yield one
+@dataclass(frozen=True)
+class SentenceRows:
+    """Rows of a file as sentences: tokens with tags, or a text with spans or entities.
 
-
-def sentence_of(
-    content: Any,
-    answer: Any,
-    path: Path,
-    place: str,
-    text: str = "text",
-    label: str = "label",
-    types: Sequence[str] | None = None,
-    repairs: Repairs | None = None,
-    names: Sequence[str] | None = None,
-    occurrences: Occurrences = "all",
-) -> Sentence | None:
-    """Return one row as a sentence: tokens with tags, or a text with spans or entities; ``answer`` None: no tags.
-
-    None for a row that is left out.
-
-    Raises:
-        UserError: it is neither, or something would have to be repaired.
+    Attributes:
+        text, label: their columns; no ``label`` where there are no tags.
+        names: what the file calls tags that are numbers.
     """
-    repairs = repairs or Repairs(path)
-    if isinstance(content, str):
-        own = unicode_value(content, path, place, text)
+
+    path: Path
+    text: str
+    label: str | None
+    types: Sequence[str] | None
+    repairs: Repairs
+    occurrences: Occurrences = "all"
+    names: Sequence[str] | None = None
+
+    def read(self) -> Iterator[Sentence]:
+        """Yield the sentences of the file; errors as ``read_sentences``."""
+        if self.label and self.label not in (found := columns_of(self.path)):
+            raise UserError(f"{self.path}: no column {self.label!r}; it has {shown(found)}")
+        for place, values in rows_of(self.path, [self.text, *([self.label] if self.label else [])]):
+            if sentence := self.sentence(values[0], values[1] if self.label else None, place):
+                yield sentence
+
+    def sentence(self, content: Any, answer: Any, place: str) -> Sentence | None:
+        """Return a row as a sentence, without tags if ``answer`` is None; None for a row that is left out.
+
+        Raises:
+            UserError: it is neither tokens nor a text, or something would have to be repaired.
+        """
+        if isinstance(content, str):
+            return self._of_text(unicode_value(content, self.path, place, self.text), answer, place)
+        if isinstance(content, _LISTS):
+            return self._of_tokens(content, answer, place)
+        raise UserError(
+            f"{self.path} {place}: column {self.text!r} is {named_type(content)}; give a text or a list of tokens"
+        )
+
+    def _of_text(self, text: str, answer: Any, place: str) -> Sentence:
         if answer is None:
-            return Sentence(own, [own[a:b] for a, b in words_of(own)], None, place)
-        spans = _entities(own, answer, path, place, label, types, repairs, occurrences)
-        return _cut(own, spans, place)
-    if not isinstance(content, list | tuple | np.ndarray):
-        raise UserError(f"{path} {place}: column {text!r} is {named_type(content)}; give a text or a list of tokens")
-    tokens = [text_value(token, path, place, text).strip() for token in content]
-    if answer is None:
+            return Sentence(text, [text[a:b] for a, b in words_of(text)], None, place)
+        return _cut(text, self._entities(text, answer, place), place)
+
+    def _of_tokens(self, content: Iterable[Any], answer: Any, place: str) -> Sentence | None:
+        tokens = [text_value(token, self.path, place, self.text).strip() for token in content]
         tags = None
-    else:
-        given = _tag_list(answer, path, place, label, names)
-        if len(given) != len(tokens):
-            repairs.note("tokens and tags differ in number", place, f"{len(tokens)} tokens, {len(given)} tags")
-            return None
-        tags = [_of_types(tag, types, place, repairs) for tag in given]
-    kept = [number for number, token in enumerate(tokens) if token]
-    tokens = [tokens[number] for number in kept]
-    if tags is not None:
-        tags = _bio([tags[number] for number in kept], place, repairs)
-    return Sentence(" ".join(tokens), tokens, tags, place)
+        if answer is not None:
+            if not isinstance(answer, _LISTS):
+                raise UserError(
+                    f"{self.path} {place}: column {self.label!r} is {named_type(answer)}, not a list of tags; for one "
+                    "label a text set kind: classes"
+                )
+            if len(answer) != len(tokens):
+                numbers = f"{len(tokens)} tokens, {len(answer)} tags"
+                self.repairs.note("tokens and tags differ in number", place, numbers)
+                return None
+            given = [self._tag(tag, place) for tag, token in zip(answer, tokens, strict=True) if token]
+            tags = _bio(given, place, self.repairs)
+        tokens = [token for token in tokens if token]
+        return Sentence(" ".join(tokens), tokens, tags, place)
+
+    def _tag(self, tag: Any, place: str) -> str:
+        if isinstance(tag, int | np.integer) and not isinstance(tag, bool):
+            if self.names is None or not 0 <= tag < len(self.names):
+                raise UserError(
+                    f"{self.path} {place}: tag {tag} is a number that the file does not name; give its name"
+                )
+            tag = self.names[int(tag)]
+        if not isinstance(tag, str):
+            raise UserError(f"{self.path} {place}: a tag is {named_type(tag)}; give texts such as 'B-person'")
+        parts = split_tag(tag.strip())
+        if self.types is None or parts is None or not parts[1] or parts[1] in self.types:
+            return tag.strip()
+        self.repairs.note("unknown type", place, tag)
+        return "O"
+
+    def _entities(self, text: str, answer: Any, place: str) -> list[Span]:
+        if not isinstance(answer, _LISTS):
+            raise UserError(
+                f"{self.path} {place}: column {self.label!r} is {named_type(answer)}; give a list of spans or "
+                "entities, or for one label a text set kind: classes"
+            )
+        spans: list[Span] = []
+        for entry in answer:
+            if not isinstance(entry, Mapping):
+                raise UserError(
+                    f"{self.path} {place}: an entity is {named_type(entry)}; give start, end and type, or text and type"
+                )
+            if (name := self._type(entry, place)) is not None:
+                spans += [(start, end, name) for start, end in self._places(text, entry, name, place)]
+        return _without_overlaps(text, spans, place, self.repairs)
+
+    def _type(self, entry: Mapping[str, Any], place: str) -> str | None:
+        """Return an entity's type as the task spells it, None for one that the task does not have."""
+        name = next((str(entry[key]).strip() for key in _TYPE_KEYS if entry.get(key)), "")
+        name = name.partition("-")[2] if split_tag(name) and name != "O" else name
+        if not name:
+            raise UserError(f"{self.path} {place}: an entity has no type; give `type`")
+        if self.types is None or name in self.types:
+            return name
+        same = next((known for known in self.types if known.casefold() == name.casefold()), None)
+        if same is None:
+            self.repairs.note("unknown type", place, f"{name} {entry.get('text', '')}")
+        return same
+
+    def _places(self, text: str, entry: Mapping[str, Any], name: str, place: str) -> list[tuple[int, int]]:
+        """Return where an entity is: as given, or wherever its own text is found."""
+        start, end = entry.get("start"), entry.get("end")
+        if start is not None and end is not None:
+            whole = isinstance(start, int | np.integer) and isinstance(end, int | np.integer)
+            if not whole or not 0 <= start < end <= len(text):
+                self.repairs.note("span leaves the text", place, f"{start} to {end} of {len(text)}")
+                return []
+            inner = text[start:end]
+            start += len(inner) - len(inner.lstrip())
+            return [(int(start), int(start + len(inner.strip())))] if inner.strip() else []
+        named = entry.get("text")
+        if not isinstance(named, str) or not named.strip():
+            raise UserError(f"{self.path} {place}: an entity has neither start and end nor a text")
+        found = _found(text, named.strip())
+        if not found and (found := _found(text.casefold(), named.strip().casefold())):
+            self.repairs.note("entity in other capitals", place, named)
+        if not found:
+            self.repairs.note("entity not in the text", place, f"{named} ({name})")
+        found = [(a, b) for a, b in found if b <= len(text)]
+        return found[:1] if self.occurrences == "first" else found
 
 
 def _bio(tags: Sequence[str], place: str, repairs: Repairs) -> list[str]:
@@ -182,32 +251,6 @@ def _bio(tags: Sequence[str], place: str, repairs: Repairs) -> list[str]:
     return made
 
 
-def _tag_list(answer: Any, path: Path, place: str, label: str, names: Sequence[str] | None) -> list[str]:
-    if not isinstance(answer, list | tuple | np.ndarray):
-        raise UserError(
-            f"{path} {place}: column {label!r} is {named_type(answer)}, not a list of tags; for one label a text set "
-            "kind: classes"
-        )
-    tags = []
-    for tag in answer:
-        if isinstance(tag, int | np.integer) and not isinstance(tag, bool):
-            if names is None or not 0 <= tag < len(names):
-                raise UserError(f"{path} {place}: tag {tag} is a number that the file does not name; give its name")
-            tag = names[int(tag)]
-        if not isinstance(tag, str):
-            raise UserError(f"{path} {place}: a tag is {named_type(tag)}; give texts such as 'B-person'")
-        tags.append(tag.strip())
-    return tags
-
-
-def _of_types(tag: str, types: Sequence[str] | None, place: str, repairs: Repairs) -> str:
-    parts = split_tag(tag)
-    if types is None or parts is None or not parts[1] or parts[1] in types:
-        return tag
-    repairs.note("unknown type", place, tag)
-    return "O"
-
-
 def _names_in(path: Path, label: str) -> list[str] | None:
     """The names of a Parquet column's numbers, as `datasets` writes them beside the schema."""
     if path.suffix.lower() != ".parquet":
@@ -220,67 +263,6 @@ def _names_in(path: Path, label: str) -> list[str] | None:
         return list((column.get("feature") or column)["names"])
     except (KeyError, ValueError, TypeError, AttributeError, OSError):
         return None
-
-
-# Spans and entities.
-
-
-def _entities(
-    text: str,
-    answer: Any,
-    path: Path,
-    place: str,
-    label: str,
-    types: Sequence[str] | None,
-    repairs: Repairs,
-    occurrences: Occurrences,
-) -> list[Span]:
-    if not isinstance(answer, list | tuple | np.ndarray):
-        raise UserError(
-            f"{path} {place}: column {label!r} is {named_type(answer)}; give a list of spans or entities, or for one "
-            "label a text set kind: classes"
-        )
-    spans: list[Span] = []
-    for entry in answer:
-        if not isinstance(entry, Mapping):
-            raise UserError(
-                f"{path} {place}: an entity is {named_type(entry)}; give start, end and type, or text and type"
-            )
-        name = next((str(entry[key]).strip() for key in _TYPE_KEYS if entry.get(key)), "")
-        name = name.partition("-")[2] if split_tag(name) and name != "O" else name
-        if not name:
-            raise UserError(f"{path} {place}: an entity has no type; give `type`")
-        if types is not None and name not in types:
-            same = [known for known in types if known.casefold() == name.casefold()]
-            if not same:
-                repairs.note("unknown type", place, f"{name} {entry.get('text', '')}")
-                continue
-            name = same[0]
-        spans += _placed(text, entry, name, path, place, repairs, occurrences)
-    return _without_overlaps(text, spans, place, repairs)
-
-
-def _placed(
-    text: str, entry: Mapping[str, Any], name: str, path: Path, place: str, repairs: Repairs, occurrences: Occurrences
-) -> list[Span]:
-    start, end = entry.get("start"), entry.get("end")
-    if start is not None and end is not None:
-        whole = isinstance(start, int | np.integer) and isinstance(end, int | np.integer)
-        if not whole or not 0 <= start < end <= len(text):
-            repairs.note("span leaves the text", place, f"{start} to {end} of {len(text)}")
-            return []
-        inner = text[start:end]
-        start += len(inner) - len(inner.lstrip())
-        return [(int(start), int(start + len(inner.strip())), name)] if inner.strip() else []
-    named = entry.get("text")
-    if not isinstance(named, str) or not named.strip():
-        raise UserError(f"{path} {place}: an entity has neither start and end nor a text")
-    found = _found(text, named.strip())
-    if not found and (found := _found(text.casefold(), named.strip().casefold())):
-        repairs.note("entity in other capitals", place, named)
-    if not found:
-        repairs.note("entity not in the text", place, f"{named} ({name})")
-    return [(a, b, name) for a, b in (found[:1] if occurrences == "first" else found) if b <= len(text)]
 
 
 def _found(text: str, named: str) -> list[tuple[int, int]]:
@@ -298,8 +280,7 @@ def _without_overlaps(text: str, spans: list[Span], place: str, repairs: Repairs
         if other is None:
             kept.append(span)
         else:
-            both = f"{text[other[0] : other[1]]} / {text[span[0] : span[1]]}"
-            repairs.note("spans overlap", place, both)
+            repairs.note("spans overlap", place, f"{text[other[0] : other[1]]} / {text[span[0] : span[1]]}")
     return sorted(kept)
 
 

@@ -117,12 +117,6 @@ def _opened(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n")
 
 
-def _positions(path: Path, header: list[str], columns: Sequence[str]) -> list[int]:
-    names = [name.strip() for name in header]
-    _check_columns(path, names, columns, way_out="; its first line should name the columns")
-    return [names.index(column) for column in columns]
-
-
 def _check_first_line(path: Path, columns: Sequence[str], separator: str) -> None:
     """Refuse a file whose first line shows that it is empty or separated otherwise.
 
@@ -152,40 +146,26 @@ def _check_first_line(path: Path, columns: Sequence[str], separator: str) -> Non
             raise UserError(f"{path} is separated by {_SEPARATORS[other]}, not {_SEPARATORS[separator]}: {way_out}")
 
 
-def _check_width(path: Path, place: str, found: int, header: int, separator: str) -> None:
-    if found != header:
-        way_out = "quote or remove what separates" if separator == "," else "remove the tab or line end inside a text"
-        fields = "1 field" if found == 1 else f"{found} fields"
-        raise UserError(f"{path} {place} has {fields}, its header {header}: {way_out}")
-
-
-class _Lines:
-    """The lines of a file, the last of which can be looked at again."""
-
-    def __init__(self, handle: TextIO) -> None:
-        self._handle = handle
-        self.last = ""
-
-    def __iter__(self) -> Iterator[str]:
-        for line in self._handle:
-            self.last = line
-            yield line
-
-
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the line that each record ends in, and its fields; the first is the header."""
     csv.field_size_limit(2**31 - 1)
     with _opened(path) as handle:
-        lines = _Lines(handle)
-        reader = csv.reader(lines, strict=True)
-        done = 0
+        last = ""
+
+        def lines() -> Iterator[str]:
+            nonlocal last
+            for line in handle:
+                last = line
+                yield line
+
+        reader, done = csv.reader(lines(), strict=True), 0
         try:
             for fields in reader:
                 yield reader.line_num, fields
                 done = reader.line_num
         except csv.Error as error:
-            if "\r" in lines.last.removesuffix("\n").removesuffix("\r") and '"' not in lines.last:
-                raise _carriage_return(path, reader.line_num, lines.last, "quote the text, or replace it") from None
+            if "\r" in last.removesuffix("\n").removesuffix("\r") and '"' not in last:
+                raise _carriage_return(path, reader.line_num, last, "quote the text, or replace it") from None
             if "end of data" in str(error):
                 raise UserError(f"{path}: a quotation mark opened in line {done + 1} is never closed: fix it") from None
             way_out = 'inside quotes, a quotation mark is written twice ("")'
@@ -216,13 +196,16 @@ def _separated(
 ) -> Iterator[Row]:
     _check_first_line(path, [*columns, *optional], separator)
     reading = records(path)
-    header = next(reading, (0, []))[1]
-    positions = _positions(path, header, [*columns, *optional])
+    names = [name.strip() for name in next(reading, (0, []))[1]]
+    _check_columns(path, names, [*columns, *optional], way_out="; its first line should name the columns")
+    positions = [names.index(column) for column in (*columns, *optional)]
     for number, fields in reading:
+        if any(fields) and len(fields) != len(names):
+            way_out = "quote or remove what separates" if separator == "," else "remove the tab or line end in a text"
+            has = "1 field" if len(fields) == 1 else f"{len(fields)} fields"
+            raise UserError(f"{path} line {number} has {has}, its header {len(names)}: {way_out}")
         if any(fields):  # spreadsheets end in rows of separators alone
-            place = f"line {number}"
-            _check_width(path, place, len(fields), len(header), separator)
-            yield place, tuple(fields[position] for position in positions)
+            yield f"line {number}", tuple(fields[position] for position in positions)
 
 
 def _header(records: Callable[[Path], Iterator[tuple[int, list[str]]]], separator: str, path: Path) -> tuple[str, ...]:

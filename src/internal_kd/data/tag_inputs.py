@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
-from internal_kd.data.inputs_writing import CHUNK, GrowingArray
+from internal_kd.data.inputs_writing import CHUNK, SplitWriter
 from internal_kd.data.tokenizers import EncoderTokenizer
-from internal_kd.errors import UserError
 from internal_kd.learners.rows import NO_ROW
 from internal_kd.tasks.tags import window_id
 
@@ -31,7 +30,7 @@ class Window(NamedTuple):
     """Token ids and types of a window, and the number of the word that each token stands for, -1 for others."""
 
     ids: list[int]
-    types: list[int]
+    type_ids: list[int]
     words: np.ndarray
 
 
@@ -39,17 +38,13 @@ def write_tagged_split(folder: Path, split: str, parquet: Path, encoder: Encoder
     """Tokenise one split of a task of tags into ``folder``; inputs.py has the arrays.
 
     Returns:
-        Number of windows (rows), sentences, sentences in several windows, words and tokens, the longest length, and
-        whether token types were kept.
+        Its entry of the manifest: a row is a window; also numbers of sentences, of those in several windows, of words.
 
     Raises:
         UserError: the tokenizer makes ids that the encoder has no embedding for.
     """
-    dtypes = {"idx": "<i8", "labels": "<i8", "words": "<i4", "ids": "<i4", "types": "|u1", "offsets": "<i8"}
-    arrays = {name: GrowingArray(folder / f"{split}.{name}.npy", dtype) for name, dtype in dtypes.items()}
-    arrays["offsets"].append([0])
-    facts = {"sentences": 0, "in_windows": 0, "words": 0, "longest": 0}
-    any_type = False
+    writer = SplitWriter(folder, split, encoder, {"idx": "<i8", "labels": "<i8", "words": "<i4"})
+    facts = {"sentences": 0, "in_windows": 0, "words": 0}
     encoder.tokenizer.enable_truncation(encoder.max_length, stride=encoder.max_length // 4)
     for idx, text, words, labels in _sentences(parquet):
         windows = windows_of(encoder.tokenizer, text, words)
@@ -58,25 +53,8 @@ def write_tagged_split(folder: Path, split: str, parquet: Path, encoder: Encoder
         facts["words"] += len(words)
         tags = np.array([*labels, NO_ROW])  # the last one is for tokens of no word
         for number, window in enumerate(windows):
-            if max(window.ids) >= encoder.vocabulary:
-                raise UserError(
-                    f"the tokenizer makes id {max(window.ids)}, but the encoder has {encoder.vocabulary} embeddings: "
-                    "tokenizer and weights do not belong together"
-                )
-            arrays["idx"].append([window_id(idx, number)])
-            arrays["labels"].append(tags[window.words])
-            arrays["words"].append(window.words)
-            arrays["ids"].append(window.ids)
-            arrays["types"].append(window.types)
-            arrays["offsets"].append([arrays["ids"].length])
-            any_type = any_type or any(window.types)
-            facts["longest"] = max(facts["longest"], len(window.ids))
-    for array in arrays.values():
-        array.close()
-    if not (any_type and encoder.uses_types):  # the encoder's own default is zeros
-        arrays["types"].path.unlink()
-    rows, tokens = arrays["idx"].length, arrays["ids"].length
-    return {"rows": rows, "tokens": tokens, **facts, "token_type_ids": any_type and encoder.uses_types}
+            writer.add([window], idx=[window_id(idx, number)], labels=tags[window.words], words=window.words)
+    return {**writer.close(), **facts}
 
 
 def places_of(text: str, words: Sequence[str]) -> list[int]:

@@ -46,16 +46,11 @@ class EncoderTokenizer:
 
 
 def load_tokenizer(folder: Path, name: str, max_length: int) -> EncoderTokenizer:
-    """Load a fetched encoder's tokenizer.
-
-    Args:
-        folder: with the tokenizer and ``config.json``.
-        name: the encoder's, for error lines.
-        max_length: to truncate to, special tokens included.
+    """Load a fetched encoder's tokenizer, set to truncate to ``max_length``, special tokens included.
 
     Raises:
         UserError: there is no tokenizer that can be read, it has no padding token, or ``max_length`` is more than the
-            encoder has positions for.
+            encoder has positions for. The line names the encoder, ``name``.
     """
     config = read_config(folder)
     auto = _read(folder, name)

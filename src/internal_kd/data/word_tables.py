@@ -37,17 +37,13 @@ def read_table(
 ) -> Iterator[list[Word]]:
     """Yield the sentences of a table of words.
 
-    Args:
-        path: the file.
-        columns: of word and tag, from 0, or from -1 backwards; None: the last is the tag, the rest the word.
-        types: the types of entities, where they are known.
-        repairs: counts what was repaired.
-        labelled: whether there are tags to be read.
+    ``columns`` are those of word and tag, from 0, or from -1 backwards; None: the last is the tag, the rest the word.
+    ``types`` are the types of entities, where they are known; ``labelled`` says whether there are tags to be read.
 
     Raises:
         UserError: the file cannot be read, a line has too few columns, or something would have to be repaired.
     """
-    known = set(types) if types is not None else _types_in(path)
+    table = _Table(columns, set(types) if types is not None else _types_in(path), repairs, labelled)
     words: list[Word] = []
     for number, line in _lines(path):
         if not line.strip():
@@ -57,8 +53,7 @@ def read_table(
         elif not line.startswith("-DOCSTART-") and not (line.startswith("# ") and "\t" not in line and " " in line[2:]):
             place = f"line {number}"
             unicode_value(line, path, place, "the line")
-            found = _fields(line, columns, place, repairs, labelled)
-            words += _words(found, known, place, repairs, words[-1].tag if words else None, labelled)
+            words += table.words(line, place, words[-1].tag if words else None)
     if words:
         yield words
 
@@ -78,74 +73,75 @@ def _types_in(path: Path) -> set[str]:
     return {part[1] for part in parts if part is not None and part[1]}
 
 
-def _fields(
-    line: str, columns: tuple[int, int] | None, place: str, repairs: Repairs, labelled: bool
-) -> tuple[str, str | None]:
-    """Return the words of a line and its tag, "" if there is none."""
-    # A word of gold data stays as it is.
-    if repairs.asked and (clean := _INVISIBLE.sub("", line)) != line:
-        repairs.note("zero-width character", place, line)
-        line = clean
-    fields = [part.strip() for part in line.split("\t")] if "\t" in line else line.split()
-    if columns is not None:
-        word, tag = columns
+class _Table(NamedTuple):
+    """How the lines of a table are read; ``known`` are the types of entities."""
+
+    columns: tuple[int, int] | None
+    known: set[str]
+    repairs: Repairs
+    labelled: bool
+
+    def words(self, line: str, place: str, before: str | None) -> list[Word]:
+        """Return the words of a line; ``before`` is the tag of the last one, None where a sentence begins."""
+        # A word of gold data stays as it is.
+        if self.repairs.asked and (clean := _INVISIBLE.sub("", line)) != line:
+            self.repairs.note("zero-width character", place, line)
+            line = clean
+        fields = [part.strip() for part in line.split("\t")] if "\t" in line else line.split()
+        if self.columns is not None:
+            text, tag = self._chosen(fields, place)
+        else:
+            text, tag = self._parted(" ".join(fields), line, place) if self.labelled else (" ".join(fields), "")
+        if not self.labelled:
+            return [Word(word, None, place) for word in text.split()]
+        if tag and split_tag(tag) is None and tag not in self.known:
+            if len(f"{text} {tag}".split()) > 2:
+                self.repairs.note("heading", place, f"{text} {tag}")
+                return []
+            text, tag = f"{text} {tag}", ""
+        if not tag:
+            self.repairs.note("no tag", place, text)
+            tag = OUTSIDE
+        tag = self._known(tag, place, before)
+        words = text.split()
+        if len(words) > 1:
+            self.repairs.note("several words in a line", place, f"{text} {tag}")
+        rest = f"I-{tag[2:]}" if tag != OUTSIDE else tag
+        return [Word(word, tag if number == 0 else rest, place) for number, word in enumerate(words)]
+
+    def _chosen(self, fields: Sequence[str], place: str) -> tuple[str, str]:
+        assert self.columns is not None
+        word, tag = self.columns
         try:
-            return fields[word], fields[tag] if labelled else None
+            return fields[word], fields[tag] if self.labelled else ""
         except IndexError:
             raise UserError(
-                f"{repairs.path} {place}: {len(fields)} columns, and {word} and {tag} are asked for (from 0)"
+                f"{self.repairs.path} {place}: {len(fields)} columns, and {word} and {tag} are asked for (from 0)"
             ) from None
-    if not labelled:
-        return " ".join(fields), None
-    found = " ".join(fields)
-    head, _, tail = found.rpartition(" ")
-    if unwrapped := _BRACKETS.fullmatch(tail):
-        repairs.note("brackets around a tag", place, line)
-        tail = unwrapped[1]
-    if head:
-        return head, tail
-    if glued := _GLUED.fullmatch(found):
-        repairs.note("tag glued to the word", place, line)
-        return glued[1], glued[2]
-    return found, ""
 
+    def _parted(self, found: str, line: str, place: str) -> tuple[str, str]:
+        """Return the words of a line and its tag, "" if there is none."""
+        head, _, tail = found.rpartition(" ")
+        if unwrapped := _BRACKETS.fullmatch(tail):
+            self.repairs.note("brackets around a tag", place, line)
+            tail = unwrapped[1]
+        if head:
+            return head, tail
+        if glued := _GLUED.fullmatch(found):
+            self.repairs.note("tag glued to the word", place, line)
+            return glued[1], glued[2]
+        return found, ""
 
-def _words(
-    fields: tuple[str, str | None], known: set[str], place: str, repairs: Repairs, before: str | None, labelled: bool
-) -> list[Word]:
-    text, tag = fields
-    if not labelled:
-        return [Word(word, None, place) for word in text.split()]
-    assert tag is not None
-    if tag and split_tag(tag) is None and tag not in known:
-        if len(f"{text} {tag}".split()) > 2:
-            repairs.note("heading", place, f"{text} {tag}")
-            return []
-        text, tag = f"{text} {tag}", ""
-    if not tag:
-        repairs.note("no tag", place, text)
-        tag = OUTSIDE
-    tag = _known(tag, known, place, repairs, before)
-    words = text.split()
-    if len(words) > 1:
-        repairs.note("several words in a line", place, f"{text} {tag}")
-    rest = f"I-{tag[2:]}" if tag != OUTSIDE else tag
-    return [Word(word, tag if number == 0 else rest, place) for number, word in enumerate(words)]
-
-
-def _known(tag: str, known: set[str], place: str, repairs: Repairs, before: str | None) -> str:
-    """Return a tag of a known type."""
-    parts = split_tag(tag)
-    if parts is None:
-        repairs.note("type without B- or I-", place, tag)
-        goes_on = before is not None and before != OUTSIDE and before[2:] == tag
-        return f"{'I' if goes_on else 'B'}-{tag}"
-    letter, name = parts
-    if letter == OUTSIDE or name in known:
-        return tag
-    begun = [entry for entry in known if entry.startswith(name)]
-    if len(begun) == 1:
-        repairs.note("type cut short", place, tag)
-        return f"{letter}-{begun[0]}"
-    repairs.note("unknown type", place, tag)
-    return OUTSIDE
+    def _known(self, tag: str, place: str, before: str | None) -> str:
+        """Return a tag of a known type."""
+        parts = split_tag(tag)
+        if parts is None:
+            self.repairs.note("type without B- or I-", place, tag)
+            goes_on = before is not None and before != OUTSIDE and before[2:] == tag
+            return f"{'I' if goes_on else 'B'}-{tag}"
+        letter, name = parts
+        if letter == OUTSIDE or name in self.known:
+            return tag
+        begun = [entry for entry in self.known if entry.startswith(name)]
+        self.repairs.note("type cut short" if len(begun) == 1 else "unknown type", place, tag)
+        return f"{letter}-{begun[0]}" if len(begun) == 1 else OUTSIDE

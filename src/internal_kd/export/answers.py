@@ -6,13 +6,12 @@ methods:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from internal_kd.errors import UserError
-from internal_kd.files import replacing
+from internal_kd.files import check_json_lines, write_json_lines
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import WEIGHTS, is_complete
 from internal_kd.tasks.tags import word_id
@@ -26,20 +25,12 @@ if TYPE_CHECKING:
 def export_answers(run: Run, path: Path, *, form: Literal["logits", "probabilities"] = "logits") -> int:
     """Write what a run answers to every example of train and, if the task has such texts, of unlabelled.
 
-    One JSON object per line: ``idx``, the text (``text``, or ``text_a`` and ``text_b``), and an object by class name;
-    for a task of values a number, ``value``; for tags ``tokens`` and an object with a list for each tag. Logits are
-    exactly those that ``record_answers`` records.
-
-    Args:
-        run: with weights; a teacher, a student, or a model that was fine-tuned elsewhere.
-        path: the file, ending in .jsonl.
-        form: what stands for a class: ``logits`` or ``probabilities``; a task of values has neither.
-
-    Returns:
-        The number of lines.
+    One JSON object per line, whose number is returned: ``idx``, the text (``text``, or ``text_a`` and ``text_b``), and
+    an object by class name, logits or their softmax (``form``); for a task of values a number, ``value``; for tags
+    ``tokens`` and an object with a list for each tag. Logits are exactly those that ``record_answers`` records.
 
     Raises:
-        UserError: the run or its weights are missing, or the file has another ending.
+        UserError: the run or its weights are missing, or ``path`` does not end in .jsonl.
 
     Example:
         >>> export_answers(run, Path("answers.jsonl"))  # doctest: +SKIP
@@ -56,8 +47,7 @@ def export_answers(run: Run, path: Path, *, form: Literal["logits", "probabiliti
     from internal_kd.steps.encode import encode_task
     from internal_kd.steps.record import open_network, teacher_hardware
 
-    if path.suffix != ".jsonl":
-        raise UserError(f"{path}: answers are written as JSON Lines; give a name that ends in .jsonl")
+    check_json_lines(path)
     if not (run.folder / WEIGHTS).is_file():
         raise UserError(
             f"{run.folder / WEIGHTS} is missing; `internal-kd make {run.fingerprint}` or `dvc pull` brings it"
@@ -75,50 +65,33 @@ def export_answers(run: Run, path: Path, *, form: Literal["logits", "probabiliti
         lines = _tagged_lines(task, rows[order], logits[order], form)
     else:
         lines = _lines(task, dict(zip(rows.tolist(), logits, strict=True)), form)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        count = 0
-        for line in lines:
-            file.write(line)
-            count += 1
-    return count
+    return write_json_lines(path, lines)
 
 
-def _lines(task: TaskOnDisk, answers: dict[int, np.ndarray], form: str) -> Iterator[str]:
+def _lines(task: TaskOnDisk, answers: dict[int, np.ndarray], form: str) -> Iterator[dict[str, Any]]:
     info = task.info
     names = ("text_a", "text_b") if info.texts == 2 else ("text",)
-    for split in ("train", "unlabelled"):
-        if split not in info.rows:
-            continue
-        table = task.table(split)
-        columns = [table[column].to_pylist() for column in ("idx", "text_a", "text_b")[: 1 + info.texts]]
-        for example, *texts in zip(*columns, strict=True):
-            row = answers[example]
-            line = {"idx": example, **dict(zip(names, texts, strict=True))}
-            if info.labels:
-                line[form] = dict(zip(info.labels, _numbers(row, form), strict=True))
-            else:
-                line["value"] = _numbers(row, "logits")[0]
-            yield json.dumps(line, ensure_ascii=False) + "\n"
+    for idx, texts in task.texts(task.training):
+        line = {"idx": idx, **dict(zip(names, texts, strict=True))}
+        if info.labels:
+            yield {**line, form: dict(zip(info.labels, _numbers(answers[idx], form), strict=True))}
+        else:
+            yield {**line, "value": _numbers(answers[idx], "logits")[0]}
 
 
-def _tagged_lines(task: TaskOnDisk, rows: np.ndarray, logits: np.ndarray, form: str) -> Iterator[str]:
+def _tagged_lines(task: TaskOnDisk, rows: np.ndarray, logits: np.ndarray, form: str) -> Iterator[dict[str, Any]]:
     import numpy as np
 
-    from internal_kd.data.answers_file import sentences_of
-
-    sentences, names = sentences_of(task), task.info.labels
-    for idx, tokens in zip(sentences.idx, sentences.tokens, strict=True):
+    for idx, tokens in zip(*task.columns(("idx", "tokens"), task.training), strict=True):
         words = np.searchsorted(rows, word_id(np.full(len(tokens), idx), np.arange(len(tokens))))
         numbers = zip(*(_numbers(row, form) for row in logits[words]), strict=True)
-        line = {"tokens": tokens, form: dict(zip(names, map(list, numbers), strict=True))}
-        yield json.dumps(line, ensure_ascii=False) + "\n"
+        yield {"tokens": tokens, form: dict(zip(task.info.labels, map(list, numbers), strict=True))}
 
 
 def _numbers(row: np.ndarray, form: str) -> list[float]:
     """Return logits or their softmax with as many digits as fp32 has."""
-    import numpy as np
+    from scipy.special import softmax
 
     if form == "probabilities":
-        shares = np.exp(row - row.max())
-        row = (shares / shares.sum()).astype(np.float32)
+        row = softmax(row)
     return [float(str(number)) for number in row]

@@ -13,24 +13,12 @@ import yaml
 
 from internal_kd.distillation.curricula import Schedule
 from internal_kd.export.card_header import NOT_STATED, header, model_name
-from internal_kd.export.facts import ONNX, ONNX_INT8, TORCH, ExportFacts, ScoreLine
+from internal_kd.export.facts import ExportFacts, ScoreLine
 from internal_kd.export.model_folder import Agreement, is_encoder
-from internal_kd.export.onnx import EXTRA, FP32, INT8
+from internal_kd.export.onnx import EXTRA
 from internal_kd.export.words import settings_of, start_text, teacher_text
 from internal_kd.plan.runs import Run
-from internal_kd.report.words import (
-    DASH,
-    count,
-    interval,
-    is_better,
-    is_share,
-    joined,
-    metric_title,
-    millions,
-    seeds_of,
-    shown,
-    with_spread,
-)
+from internal_kd.report import words
 from internal_kd.tasks.tags import types_of
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -89,63 +77,39 @@ READS = {
 def values_of(facts: ExportFacts) -> dict[str, Any]:
     """Return everything that the template names."""
     run, choice, record, info = facts.run, facts.choice, facts.record, facts.task.info
-    compared = len(choice.compared)
-    on_dev = (compared > 1 and not choice.method_given) or choice.rule == "dev"
     return {
+        "facts": facts,
+        "run": run,
+        "choice": choice,
+        "record": record,
+        "task": info,
+        "words": words,
         "header": _AsItIs(header(facts)),
         "name": model_name(run),
-        "layers": count(run.depth, "layer") if run.depth else "unknown depth",
         "plain": is_encoder(run),
         "model_type": facts.encoder["model_type"] if is_encoder(run) else run.method.learner.kind,
         "reads": READS[run.inputs.form],
-        "scored_on": info.scored_on,
-        "encoder_size": millions(record["encoder_parameters"]),
-        "total_size": millions(record["total_parameters"]),
         "does": _does(facts),
-        "task": info,
         "taught": teacher_text(run),
         "finished": run.method.learner.kind == "finished",
         "example": _AsItIs('{"text": "...", "text_pair": "..."}' if info.texts == 2 else '"..."'),
-        "stride": run.inputs.max_length // 4,
-        "entities": facts.entities,
-        "max_length": run.inputs.max_length,
-        "choice": choice,
-        "run": run,
         "row": choice.candidates[0].name,
-        "metric": metric_title(choice.metric),
-        "candidates": choice.candidates,
-        "compared": compared,
-        "tied": joined(choice.tied),
-        "unfinished": "; ".join(choice.unfinished),
-        "seeds": len(choice.values),
-        "value": shown(choice.metric, choice.values[run.seed]),
-        "mean": shown(choice.metric, choice.mean),
-        "precision": record["precision"],
+        "compared": (compared := len(choice.compared)),
         "scores": [_score_cells(line, len(choice.cell.runs)) for line in facts.lines],
-        "shares": all(is_share(line.column.name) for line in facts.lines),
+        "shares": all(words.is_share(line.column.name) for line in facts.lines),
         "dev_sets": _dev_sets(facts),
-        "second_dev": "dev_mismatched" in info.rows,
         "limits": limits(facts),
-        "chosen_on_dev": on_dev,
-        "sha256": facts.task.sha256,
+        "chosen_on_dev": (compared > 1 and not choice.method_given) or choice.rule == "dev",
         "trained_on": _trained_on(run),
-        "encoder": facts.encoder,
         "licence": (run.encoder.encoder.licence if run.encoder else "") or NOT_STATED,
-        "teacher_fingerprints": _AsItIs(joined(f"`{teacher.fingerprint}`" for teacher in run.teachers)),
+        "teacher_fingerprints": _AsItIs(words.joined(f"`{teacher.fingerprint}`" for teacher in run.teachers)),
         "start": start_text(run),
         "losses": _losses(run),
         "curriculum": _curriculum(run),
         "settings": _AsItIs(yaml.safe_dump(settings_of(run), sort_keys=False, allow_unicode=True, width=100).rstrip()),
-        "record": record,
-        "as_predicted": facts.as_predicted,
         "same_class": lambda found: _same_class(facts, found),
-        "latency": facts.latency,
-        "machine": facts.machine,
-        "versions": facts.versions,
-        "onnx": facts.onnx,
         "extra": EXTRA,
         "formats": _formats(facts),
-        "format_metrics": [metric_title(metric) for metric in facts.scores[TORCH]],
         "commit": _commit(facts),
         "package_versions": ", ".join(f"{name} {number}" for name, number in record["versions"].items()),
     }
@@ -160,39 +124,39 @@ def limits(facts: ExportFacts) -> list[str]:
             f"It predicts {what} for all {facts.as_predicted.examples} dev examples: it has learned nothing useful."
         )
     for who, value in (("It scores", main.model), ("The mean of its row is", main.mean)):
-        if value is None or main.majority is None or is_better(main.column.name, value - main.majority):
+        if value is None or main.majority is None or words.is_better(main.column.name, value - main.majority):
             continue
         floor = "the mean" if info.kind == "values" else "the majority class"
         name = main.column.name
         found.append(
-            f"{who} {shown(name, value)} ({metric_title(name)}), no better than always predicting {floor}, "
-            f"{shown(name, main.majority)}."
+            f"{who} {words.shown(name, value)} ({words.metric_title(name)}), no better than always predicting {floor}, "
+            f"{words.shown(name, main.majority)}."
         )
     if main.model is None:
-        found.append(f"Its {metric_title(main.column.name)} is not defined on the dev set.")
+        found.append(f"Its {words.metric_title(main.column.name)} is not defined on the dev set.")
     return found
 
 
 def _does(facts: ExportFacts) -> str:
     info = facts.task.info
     if info.kind == "tags":
-        return f"finds {joined(types_of(info.labels))} in texts"
+        return f"finds {words.joined(types_of(info.labels))} in texts"
     what = {0: "images", 1: "texts"}.get(info.texts, "pairs of texts")
     if not info.labels:
         return f"rates {what}"
-    labels = joined(info.labels[:20]) if len(info.labels) <= 20 else f"{len(info.labels)} classes"
+    labels = words.joined(info.labels[:20]) if len(info.labels) <= 20 else f"{len(info.labels)} classes"
     return f"sorts {what} into {labels}"
 
 
 def _score_cells(line: ScoreLine, planned: int) -> dict[str, str]:
     name = line.column.name
     return {
-        "metric": metric_title(name),
-        "model": shown(name, line.model),
-        "mean": f"{with_spread(name, line.mean, line.std)} ({seeds_of(line.seeds, planned)})",
-        "interval": interval(name, line.low, line.high, line.seeds),
-        "teacher": shown(name, line.teacher),
-        "majority": shown(name, line.majority),
+        "metric": words.metric_title(name),
+        "model": words.shown(name, line.model),
+        "mean": f"{words.with_spread(name, line.mean, line.std)} ({words.seeds_of(line.seeds, planned)})",
+        "interval": words.interval(name, line.low, line.high, line.seeds),
+        "teacher": words.shown(name, line.teacher),
+        "majority": words.shown(name, line.majority),
     }
 
 
@@ -225,11 +189,13 @@ def _losses(run: Run) -> str:
 def _curriculum(run: Run) -> str:
     settings = run.method.settings
     if not isinstance(settings.course, str):
-        return count(len(settings.course), "phase")
+        return words.count(len(settings.course), "phase")
     if settings.course == "all":
         return "all terms in every epoch"
     when = "at all times" if settings.classification == "always" else "after the last layer"
-    return f"{settings.course}, at most {count(settings.epochs_per_layer, 'epoch')} per layer, classification {when}"
+    return (
+        f"{settings.course}, at most {words.count(settings.epochs_per_layer, 'epoch')} per layer, classification {when}"
+    )
 
 
 def _same_class(facts: ExportFacts, found: Agreement) -> str:
@@ -239,14 +205,13 @@ def _same_class(facts: ExportFacts, found: Agreement) -> str:
 
 
 def _formats(facts: ExportFacts) -> list[dict[str, Any]]:
-    sizes = {TORCH: sum(size for name, size in facts.sizes.items() if name.startswith("model/"))}
-    if facts.onnx is not None:
-        sizes |= {ONNX: facts.sizes[f"onnx/{FP32}"], ONNX_INT8: facts.sizes[f"onnx/{INT8}"]}
     return [
         {
             "name": name,
-            "megabytes": f"{sizes[name] / 1e6:.1f}",
-            "scores": [shown(metric, value, 2) if value is not None else DASH for metric, value in values.items()],
+            "megabytes": f"{facts.sizes[name] / 1e6:.1f}",
+            "scores": [
+                words.shown(metric, value, 2) if value is not None else words.DASH for metric, value in values.items()
+            ],
         }
         for name, values in facts.scores.items()
     ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from math import isclose
 from typing import Any, NamedTuple
 
 from internal_kd.errors import UserError, nearest
@@ -15,14 +15,14 @@ from internal_kd.plan.store import WEIGHTS, problem_with, read_record
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import Cell, cells_of, point_text
 from internal_kd.report.words import metric_title
-from internal_kd.statistics import mean_over_seeds, std_over_seeds
+from internal_kd.statistics import mean_over_seeds
 from internal_kd.tasks.info import ScoreColumn, TaskInfo
 from internal_kd.tasks.metrics import METRICS
 
 # Learners of a plugin have a format of their own.
 EXPORTABLE = ("encoder", "finished", "mlp", "cnn", "soft_tree", "pair")
-# Means that differ by less are equal: sums of the same numbers in another order.
-_EQUAL = 1e-12
+# Digits of means that count: others differ by the order in which the same numbers are summed.
+_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -83,18 +83,13 @@ class Choice:
     @property
     def tied(self) -> tuple[str, ...]:
         """The other rows with the same mean as the chosen one."""
-        first = self.candidates[0]
-        return tuple(c.name for c in self.compared[1:] if first.mean is not None and _equal(c.mean, first.mean))
+        digits = {"rel_tol": 0, "abs_tol": 10**-_DIGITS}
+        return tuple(c.name for c in self.compared[1:] if isclose(c.mean or 0, self.mean or 0, **digits))
 
     @property
     def mean(self) -> float | None:
         """Mean over seeds of the chosen row."""
         return self.candidates[0].mean
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation over seeds; None for one seed, or where a score is not defined."""
-        return std_over_seeds(list(self.values.values()))
 
     @property
     def unfinished(self) -> tuple[str, ...]:
@@ -108,26 +103,6 @@ class _Finished(NamedTuple):
     run: Run
     record: Mapping[str, Any]
     score: float | None
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row that may be exported, with its finished runs."""
-
-    cell: Cell
-    finished: tuple[_Finished, ...]
-
-    @cached_property
-    def candidate(self) -> Candidate:
-        mean = mean_over_seeds([one.score for one in self.finished])
-        parameters = next((one.record.get("encoder_parameters") for one in self.finished), None)
-        return Candidate(name_of(self.cell), mean, len(self.finished), len(self.cell.runs), parameters)
-
-    def rank(self, sign: float) -> tuple[float, ...]:
-        """Return what rows are sorted by; sorting is stable, so the order of the tables decides at last."""
-        if self.candidate.mean is None:
-            return (1.0, -self.candidate.seeds)
-        return (0.0, -sign * round(self.candidate.mean, 12), self.candidate.parameters or 0)
 
 
 class Undefined(UserError):
@@ -151,27 +126,27 @@ def choose(study: Study, task: str, info: TaskInfo, request: Request = BEST) -> 
     cells = _candidates(study, task, request)
     main = info.columns[0]
     sign = 1.0 if METRICS[main.metric].higher_is_better else -1.0
-    rows = [_Row(cell, tuple(_finished(cell, info, main))) for cell in cells]
-    rows.sort(key=lambda row: row.rank(sign))
-    best = rows[0]
+    rows = [_candidate(cell, info, main) for cell in cells]
+    rows.sort(key=lambda row: _rank(row[0], sign))  # stable, so the order of the tables decides at last
+    best, cell, finished = rows[0]
     given = request.method is not None or request.run is not None
-    if not best.finished:
+    if not finished:
         raise UserError(f"{task}: no run that could be exported is finished; `internal-kd run` trains them")
-    if best.candidate.mean is None and not given:
-        raise Undefined(_why_undefined(study, task, info, best.finished[0].run))
-    asked_for = [one for one in best.finished if one.run.fingerprint.startswith(request.run or "")]
+    if best.mean is None and not given:
+        raise Undefined(_why_undefined(study, task, info, finished[0].run))
+    asked_for = [one for one in finished if one.run.fingerprint.startswith(request.run or "")]
     if not asked_for:
         raise UserError(f"{task}: run {request.run} is not finished; `internal-kd make {request.run}` trains it")
     kept = [one for one in asked_for if (one.run.folder / WEIGHTS).is_file()]
     if not kept:
-        raise UserError(_why_no_weights(study, task, best.candidate.name, best.cell.runs[0]))
+        raise UserError(_why_no_weights(study, task, best.name, cell.runs[0]))
     chosen, rule = _seed(kept, main.metric, sign)
     return Choice(
         run=chosen.run,
-        cell=best.cell,
+        cell=cell,
         metric=main.name,
-        candidates=tuple(row.candidate for row in rows),
-        values={one.run.seed: one.score for one in best.finished},
+        candidates=tuple(candidate for candidate, _, _ in rows),
+        values={one.run.seed: one.score for one in finished},
         kept=tuple(one.run.seed for one in kept),
         rule="run" if request.run is not None else rule,
         method_given=given,
@@ -187,13 +162,8 @@ def _candidates(study: Study, task: str, request: Request) -> list[Cell]:
     """Return the rows that may be exported: those asked for, or every student."""
     cells = [cell for cell in cells_of(study) if cell.task == task]
     if request.run is not None:
-        found = [cell for cell in cells for run in cell.runs if run.fingerprint.startswith(request.run)]
-        if len(found) != 1:
-            what = "more than one run" if found else "no run"
-            raise UserError(
-                f"{task}: {what} has a fingerprint that begins with {request.run!r}; `internal-kd runs` lists them"
-            )
-        return _exportable(found, task)
+        run = study.run_beginning(request.run)
+        return _exportable([cell for cell in cells if run in cell.runs], task)
     if request.method is not None:
         if request.method not in study.methods:
             known = list(study.methods)
@@ -228,15 +198,18 @@ def _exportable(cells: list[Cell], task: str) -> list[Cell]:
     raise UserError(f"{task}: the study has no student to export; name a method")
 
 
-def _finished(cell: Cell, info: TaskInfo, main: ScoreColumn) -> Iterator[_Finished]:
-    for run in cell.runs:
-        if problem_with(run) is None:
-            record = read_record(run)
-            yield _Finished(run, record, score_of(run, record, info, main))
+def _candidate(cell: Cell, info: TaskInfo, main: ScoreColumn) -> tuple[Candidate, Cell, list[_Finished]]:
+    runs = [(run, read_record(run)) for run in cell.runs if problem_with(run) is None]
+    finished = [_Finished(run, record, score_of(run, record, info, main)) for run, record in runs]
+    mean = mean_over_seeds([one.score for one in finished])
+    parameters = next((one.record.get("encoder_parameters") for one in finished), None)
+    return Candidate(name_of(cell), mean, len(finished), len(cell.runs), parameters), cell, finished
 
 
-def _equal(one: float | None, other: float | None) -> bool:
-    return one is not None and other is not None and abs(one - other) <= _EQUAL
+def _rank(candidate: Candidate, sign: float) -> tuple[float, ...]:
+    if candidate.mean is None:
+        return (1.0, -candidate.seeds)
+    return (0.0, -sign * round(candidate.mean, _DIGITS), candidate.parameters or 0)
 
 
 def _seed(kept: Sequence[_Finished], metric: str, sign: float) -> tuple[_Finished, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from internal_kd.export.folders import (
     MARKER,
     export_folder,
     export_path,
-    is_same_run,
+    is_current,
     made_from,
     not_made,
     read_export,
@@ -64,9 +64,6 @@ from internal_kd.report.timing import machine_name, versions_of
 from internal_kd.steps.encode import encode_task
 from internal_kd.tasks.kinds import KINDS
 
-if TYPE_CHECKING:
-    pass
-
 # Of timing, for each batch size; at least 5 rounds are made, whatever they take.
 SECONDS = 5.0
 _EXPORTED = ("model", "onnx", "submission")
@@ -82,7 +79,7 @@ def export_students(
     to: Path | None = None,
     say: Callable[[str], object] = print,
 ) -> list[Path]:
-    """Export one run of a task, or of every task, to ``results/<study>/export/<task>/``.
+    """Export one run of a task, or of every task, to ``results/<study>/export/<task>/``; return every ``export.json``.
 
     Without anything asked for it is the best student. An export that is complete and what would be made now is left
     alone. Without the packages for ONNX everything else is made. What is wrong with one task does not keep the others
@@ -91,22 +88,15 @@ def export_students(
     Args:
         study: whose runs.
         task: one task; all of them if None.
-        method: the method to export, a teacher included; the best student's if None.
+        method: the method to export, a teacher included.
         run: the fingerprint of the run to export, or its beginning.
         point: values of varied keys, such as ``{"learner.layers": "3"}``.
         to: another folder for the export of one task.
         say: takes one line at a time; what needs attention begins with ``warning:``.
 
-    Returns:
-        The ``export.json`` of every exported task.
-
     Raises:
         UserError: no such task, method or run; no run or no weights; an exported model does not give the logits that
             were recorded after its training. If several tasks are exported, when the others are done.
-
-    Example:
-        >>> export_students(study, task="rte", method="stacked")  # doctest: +SKIP
-        [PosixPath('results/paper/export/rte/export.json')]
     """
     names = _tasks(study, task, run)
     if to is not None and len(names) != 1:
@@ -138,15 +128,9 @@ def export_students(
 def _tasks(study: Study, task: str | None, run: str | None) -> tuple[str, ...]:
     if task is not None and task not in study.tasks:
         raise UserError(f"unknown task {task!r}; the study has {', '.join(study.tasks)}")
-    if task is not None or run is None:
-        return (task,) if task is not None else tuple(study.tasks)
-    found = {planned.task for planned in study.runs if planned.fingerprint.startswith(run)}
-    if len(found) != 1:
-        what = "more than one run" if found else "no run"
-        raise UserError(
-            f"{what} of {study.name} has a fingerprint that begins with {run!r}; `internal-kd runs` lists them"
-        )
-    return tuple(found)
+    if task is not None:
+        return (task,)
+    return tuple(study.tasks) if run is None else (study.run_beginning(run).task,)
 
 
 def _export_task(study: Study, name: str, request: Request, path: Path, say: Callable[[str], object]) -> None:
@@ -191,7 +175,7 @@ def _fill(study: Study, choice: Choice, task: TaskOnDisk, folder: Path) -> Expor
     model = exported_caller(run, folder / "model")
     gpu, cpu = choose_hardware("fp32"), Hardware(torch.device("cpu"), "fp32")
     gpu.place(model.module)
-    logits = {TORCH: _predict(model, dev, gpu)}
+    logits, sizes = {TORCH: _predict(model, dev, gpu)}, {TORCH: _size(folder / "model")}
     as_predicted = _check_as_predicted(run, dev, logits[TORCH])
     _write_submission(run, data, model, gpu, folder / "submission")
     cpu.place(model.module)
@@ -203,16 +187,13 @@ def _fill(study: Study, choice: Choice, task: TaskOnDisk, folder: Path) -> Expor
         else:
             write_small_onnx(open_network(folder / "model"), folder / "onnx")  # type: ignore[arg-type]
         for name, file in ((ONNX, FP32), (ONNX_INT8, INT8)):
-            graph = open_onnx(folder / "onnx" / file, threads=torch.get_num_threads())
-            logits[name] = _predict(graph.caller(), dev, cpu)
-            sessions[name] = open_onnx(folder / "onnx" / file, threads=1)
+            path = folder / "onnx" / file
+            logits[name] = _predict(open_onnx(path, threads=torch.get_num_threads()).caller(), dev, cpu)
+            sessions[name], sizes[name] = open_onnx(path, threads=1), path.stat().st_size
     everything = np.arange(len(dev))
     rows, labels = rows_of(dev, everything), labels_of(dev, everything)
     predictions = {name: Predictions(rows, labels, found) for name, found in logits.items()}
-    scores = {
-        name: {metric: defined_score(found, info, metric) for metric in info.metrics}
-        for name, found in predictions.items()
-    }
+    scores = {name: {m: defined_score(found, info, m) for m in info.metrics} for name, found in predictions.items()}
     return ExportFacts(
         study=study,
         choice=choice,
@@ -220,7 +201,7 @@ def _fill(study: Study, choice: Choice, task: TaskOnDisk, folder: Path) -> Expor
         record=read_record(run),
         encoder=read_mapping(run.encoder.marker) if run.encoder else {},
         as_predicted=as_predicted,
-        sizes=_sizes(folder),
+        sizes=sizes,
         scores=scores,
         lines=score_lines(choice, task, scores[TORCH]),
         entities=entity_scores(predictions[TORCH], info),
@@ -272,9 +253,8 @@ def _time(run: Run, model: Caller, graphs: Mapping[str, OnnxModel], dev: Example
     return time_contestants({name: (ask, dev) for name, ask in asked.items()}, seconds=SECONDS)
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {file.relative_to(folder).as_posix(): file.stat().st_size for file in files}
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _write_submission(run: Run, data: EncodedTask, model: Caller, hardware: Hardware, folder: Path) -> None:
@@ -296,7 +276,7 @@ def _pack(study: Study, made: list[Path], say: Callable[[str], Any]) -> None:
     for task in study.tasks:
         path = export_path(study, task)
         found = sorted((path.parent / "submission").glob("*.tsv"))
-        if found and (path in made or is_same_run(study, task)):
+        if found and (path in made or is_current(study, task, or_other_packages=True)):
             files = {file.name: file for file in found} | files
         elif found:
             left_out.append(task)

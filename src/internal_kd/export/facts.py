@@ -68,7 +68,7 @@ class ExportFacts:
         record: its run.json.
         encoder: its encoder's manifest.
         as_predicted: its logits in fp32 compared with the recorded predictions.
-        sizes: bytes of the folder's files but for the card, by path.
+        sizes: bytes by format.
         scores: on the dev set, by format and metric.
         lines: every column of scores.
         predicts: how many classes, or different values, it predicts on the dev set.
@@ -146,10 +146,7 @@ class ExportFacts:
 def score_lines(choice: Choice, task: TaskOnDisk, computed: Mapping[str, float | None]) -> tuple[ScoreLine, ...]:
     """Return every column of scores of an exported run.
 
-    Args:
-        choice: the run and its row.
-        task: its examples.
-        computed: its dev scores, as the exported folder computes; a second dev set has its recorded score.
+    ``computed`` are its dev scores, as the exported folder computes; a second dev set has its recorded score.
     """
     info = task.info
     runs = [run for run in choice.cell.runs if run.seed in choice.values]

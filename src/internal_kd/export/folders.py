@@ -78,20 +78,16 @@ def read_export(path: Path) -> dict[str, Any] | None:
     return found if CARD not in files or (path.parent / CARD).is_file() else None
 
 
-def is_current(study: Study, task: str) -> bool:
-    """Whether a task's export is complete and of the run that would be exported now, made as it would be made now."""
-    found = read_export(export_path(study, task))
-    return found is not None and found["made_from"] == _would_be_made_from(study, task)
+def is_current(study: Study, task: str, *, or_other_packages: bool = False) -> bool:
+    """Whether a task's export is complete and of the run that would be exported now, made as it would be made now.
 
-
-def is_same_run(study: Study, task: str) -> bool:
-    """Whether a task's export is complete and of the best run, with or without ONNX files."""
+    With ``or_other_packages`` it may have been made by other versions, or without ONNX files.
+    """
     found, current = read_export(export_path(study, task)), _would_be_made_from(study, task)
-    return (
-        found is not None
-        and current is not None
-        and _without_packages(found["made_from"]) == _without_packages(current)
-    )
+    if found is None or current is None:
+        return False
+    ignored = {"packages"} if or_other_packages else set()
+    return all(found["made_from"].get(key) == current.get(key) for key in {*found["made_from"], *current} - ignored)
 
 
 def _would_be_made_from(study: Study, task: str) -> dict[str, Any] | None:
@@ -104,10 +100,6 @@ def _would_be_made_from(study: Study, task: str) -> dict[str, Any] | None:
         return not_made(str(problem))
     except UserError:
         return None
-
-
-def _without_packages(origin: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in origin.items() if key != "packages"}
 
 
 def _version(package: str) -> str | None:

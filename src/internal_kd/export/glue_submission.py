@@ -31,12 +31,8 @@ def submission_files(glue: str | None, info: TaskInfo) -> dict[str, str]:
 def submission_text(glue: str, idx: Sequence[int] | np.ndarray, logits: np.ndarray) -> str:
     """Return a file's content: header ``index  prediction``, then one line per example, by its number.
 
-    RTE, QNLI and MNLI take words, the other classifications the number of the class, STS-B a score from 0 to 5.
-
-    Args:
-        glue: name of the task in the table of GLUE tasks.
-        idx: the examples' own numbers, (examples,); if they are not 0, 1, 2, ..., their order counts.
-        logits: (examples, outputs).
+    RTE, QNLI and MNLI take words, the other classifications the number of the class, STS-B a score from 0 to 5. ``idx``
+    are the examples' own numbers, (examples,), whose order counts; logits (examples, outputs).
     """
     task = GLUE[glue]
     order = np.argsort(np.asarray(idx), kind="stable")

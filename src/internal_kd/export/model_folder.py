@@ -65,10 +65,7 @@ def agreement(one: np.ndarray, other: np.ndarray, share: float | None) -> Agreem
 def write_model_folder(run: Run, info: TaskInfo, folder: Path) -> None:
     """Write configuration with the names of the classes, weights as safetensors, and of texts the tokenizer.
 
-    Args:
-        run: with weights. Learned projections are no part of them: they belong to the loss.
-        info: the task's facts.
-        folder: where to.
+    Learned projections are no part of them: they belong to the loss.
 
     Raises:
         UserError: the weights or the encoder's tokenizer cannot be read.
@@ -146,11 +143,6 @@ class Caller:
         return {("logits", 0): by_row(self._call({name: batch[name] for name in INPUTS if name in batch}), batch)}
 
 
-def plain_caller(model: PreTrainedModel) -> Caller:
-    """Return how a model that transformers alone has loaded is called."""
-    return Caller(lambda batch: model(**batch).logits, model)
-
-
 def is_encoder(run: Run) -> bool:
     """Whether a run's model is one that plain transformers opens."""
     return run.method.learner.starts_from != "nothing"
@@ -159,7 +151,8 @@ def is_encoder(run: Run) -> bool:
 def exported_caller(run: Run, folder: Path) -> Caller:
     """Return how the model in an exported folder is called, or in a run's own."""
     if is_encoder(run):
-        return plain_caller(load_exported(folder))
+        model = load_exported(folder)
+        return Caller(lambda batch: model(**batch).logits, model)
     network = open_network(folder)
     return Caller(lambda batch: network.read(batch)["logits", 0], network.module)
 
@@ -167,13 +160,7 @@ def exported_caller(run: Run, folder: Path) -> Caller:
 def check_tokenizer(folder: Path, texts: pd.DataFrame, split: EncodedExamples) -> bool:
     """Compare the exported tokenizer with the token ids that the run was trained and scored on.
 
-    Args:
-        folder: the exported one.
-        texts: the split's examples.
-        split: the same as token ids.
-
-    Returns:
-        Whether the model takes token types.
+    ``texts`` are a split's examples and ``split`` the same as token ids. Returns whether the model takes token types.
 
     Raises:
         UserError: a text becomes other tokens.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ import numpy as np
 from internal_kd.export.model_folder import Caller
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PreTrainedModel
 
     from internal_kd.learners.small_networks import SmallNetwork
@@ -44,7 +44,6 @@ def missing_packages() -> tuple[str, ...]:
 class OnnxModel:
     """An ONNX graph that is ready to answer, on so many threads."""
 
-    path: Path
     session: Any
 
     def answer(self, batch: Mapping[str, Tensor]) -> np.ndarray:
@@ -72,61 +71,15 @@ def open_onnx(path: Path, *, threads: int) -> OnnxModel:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return OnnxModel(path, onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
+    return OnnxModel(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
 
 
 def write_onnx(model: PreTrainedModel, folder: Path, *, uses_types: bool) -> None:
     """Write ``model.onnx`` and ``model-int8.onnx``; batch and length stay free in both.
 
     The second has the weights of matrix products and embeddings as int8 and quantises activations as they come
-    (dynamic quantisation of ONNX Runtime).
-
-    Args:
-        model: with eager attention, whose graph is the plainest.
-        folder: where to.
-        uses_types: whether the model takes token types.
+    (dynamic quantisation of ONNX Runtime). The plainest graph is that of eager attention.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with _quiet():
-        _export(model, folder / FP32, uses_types)
-        quantize_dynamic(folder / FP32, folder / INT8, weight_type=QuantType.QInt8)
-
-
-def write_small_onnx(network: SmallNetwork, folder: Path) -> None:
-    """Write the same of a perceptron, a convolutional network or a soft tree; convolutions stay in fp32.
-
-    Args:
-        network: in eval mode.
-        folder: where to.
-    """
-    import torch
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    from internal_kd.learners.small_networks import TAKES
-
-    form, size = network.inputs.form, network.inputs.size
-    given: tuple[Tensor, ...] = (torch.zeros(2, *size),)
-    if form == "pixels":
-        given = (torch.zeros(2, *size, dtype=torch.uint8),)
-    elif form == "tokens":
-        given = (torch.ones(2, 7, dtype=torch.int64), torch.ones(2, 7, dtype=torch.int64))
-    names = list(TAKES[form])
-    free = {name: {0: "batch", **({1: "tokens"} if form == "tokens" else {})} for name in [*names, "logits"]}
-    free["logits"] = {0: "batch"}
-    folder.mkdir(parents=True, exist_ok=True)
-    with _quiet():
-        torch.onnx.export(
-            network.module, given, folder / FP32, input_names=names, output_names=["logits"], dynamic_axes=free,
-            dynamo=False,
-        )  # fmt: skip
-        quantize_dynamic(
-            folder / FP32, folder / INT8, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
-        )
-
-
-def _export(model: PreTrainedModel, path: Path, uses_types: bool) -> None:
     import torch
 
     class Logits(torch.nn.Module):
@@ -136,23 +89,48 @@ def _export(model: PreTrainedModel, path: Path, uses_types: bool) -> None:
             super().__init__()
             self.model = model
 
-        def forward(
-            self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
-        ) -> torch.Tensor:
+        def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
             types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
             return self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits
 
     ids = torch.arange(2 * 7).reshape(2, 7) % model.config.vocab_size
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
-    names = ["input_ids", "attention_mask"] + (["token_type_ids"] if uses_types else [])
-    given = (ids, mask, torch.zeros_like(ids))[: len(names)]
+    given = {"input_ids": ids, "attention_mask": mask}
+    given |= {"token_type_ids": torch.zeros_like(ids)} if uses_types else {}
     of_tokens = type(model).__name__.endswith("ForTokenClassification")
-    free = {name: {0: "batch", 1: "tokens"} for name in [*names, *(["logits"] if of_tokens else [])]}
-    free = {"logits": {0: "batch"}, **free}
-    torch.onnx.export(
-        Logits().eval(), given, path, input_names=names, output_names=["logits"], dynamic_axes=free, dynamo=False
-    )
+    _write(Logits().eval(), given, folder, by_token=[*given, *(["logits"] if of_tokens else [])])
+
+
+def write_small_onnx(network: SmallNetwork, folder: Path) -> None:
+    """Write the same of a perceptron, a convolutional network or a soft tree; convolutions stay in fp32."""
+    import torch
+
+    from internal_kd.learners.small_networks import TAKES
+
+    form, size = network.inputs.form, (2, *network.inputs.size)
+    example = {
+        "pixels": torch.zeros(size, dtype=torch.uint8), "tokens": torch.ones(2, 7, dtype=torch.int64)
+    }.get(form, torch.zeros(size))  # fmt: skip
+    given = {name: example.clone() for name in TAKES[form]}
+    _write(network.module, given, folder, by_token=[*given] if form == "tokens" else [], only=["MatMul", "Gemm"])
+
+
+def _write(
+    module: nn.Module, given: dict[str, Tensor], folder: Path, *, by_token: Sequence[str], only: list[str] | None = None
+) -> None:
+    """Write both graphs of a module; ``by_token`` have an axis of tokens, ``only`` these operations become int8."""
+    import torch
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    free = {name: {0: "batch", **({1: "tokens"} if name in by_token else {})} for name in (*given, "logits")}
+    folder.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        torch.onnx.export(
+            module, tuple(given.values()), folder / FP32, input_names=list(given), output_names=["logits"],
+            dynamic_axes=free, dynamo=False,
+        )  # fmt: skip
+        quantize_dynamic(folder / FP32, folder / INT8, weight_type=QuantType.QInt8, op_types_to_quantize=only)
 
 
 @contextmanager

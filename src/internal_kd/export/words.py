@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from internal_kd.errors import UserError
-from internal_kd.params.method import MethodParams, TrainingParams
+from internal_kd.params.method import MethodParams
 from internal_kd.plan.artefacts import Encoder
 from internal_kd.plan.identity import plain
 from internal_kd.plan.runs import Answers, AnswersFile, Run
@@ -42,7 +42,8 @@ def _answering(part: Answers) -> str:
     if isinstance(part.of, Encoder):
         return f"the pre-trained encoder {part.of.name} itself"
     if len(part.of) == 1:
-        return run_text(part.of[0]) + _itself_taught(part.of[0])
+        taught = teacher_text(part.of[0])
+        return run_text(part.of[0]) + (f" (itself taught by {taught})" if taught else "")
     from internal_kd.steps.record import choose_teacher
 
     row = f"{part.of[0].method.id} {part.of[0].method.title}"
@@ -52,11 +53,6 @@ def _answering(part: Answers) -> str:
     except UserError:  # pulled without its teachers
         chosen = None
     return best + (f", seed {chosen.seed}" if chosen else "")
-
-
-def _itself_taught(run: Run) -> str:
-    taught = teacher_text(run)
-    return f" (itself taught by {taught})" if taught else ""
 
 
 def start_text(run: Run) -> str:
@@ -80,17 +76,7 @@ def start_text(run: Run) -> str:
 def settings_of(run: Run) -> dict[str, Any]:
     """Return everything that a run's method sets and that has an effect, defaults included, as plain values."""
     method, settings = run.method, run.method.settings
-    used = [*TrainingParams.model_fields, "max_length", "select"]
-    if settings.optimizer != "sgd":
-        used.remove("momentum")
-    if method.layer_terms:
-        used.append("layer_map")
-    if any("temperature" in objective.settings for objective in method.objectives.values()):
-        used.append("temperature")
-    if settings.curriculum != "all":
-        used += ["curriculum", "classification", "epochs_per_layer", "cosine_threshold"]
-    if method.learner.kind == "finished":
-        used = ["max_length"]
+    used = ["max_length"] if method.learner.kind == "finished" else [*method.used, "max_length", "select"]
     values = {name: getattr(settings, name) for name in MethodParams.model_fields if name in used}
     learner: Any = method.learner
     dumped = learner.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -25,7 +25,7 @@ from internal_kd.generator.entailment import ENTAILMENT
 from internal_kd.generator.grammar import Example, Grammar, Phenomenon, Text
 from internal_kd.registry import Registry
 
-__all__ = ["GRAMMARS", "RECIPE", "Example", "Grammar", "Phenomenon", "generate", "grammar_of"]
+__all__ = ["GRAMMARS", "RECIPE", "Example", "Grammar", "Phenomenon", "check_sizes", "generate", "grammar_of"]
 
 # Raise when the generated examples change: it is part of the fingerprint of every generated task.
 RECIPE = 2
@@ -44,15 +44,7 @@ def generate(
     than the grammar is sure to have.
     """
     rules = grammar_of(grammar, phenomena)
-    for split, size in (("train", train), ("dev", dev)):
-        if size < 1:
-            raise UserError(f"{split} size {size} of the generated {grammar} task is below 1; ask for at least 1")
-    if (total := train + dev + unlabelled) > rules.capacity:
-        summed = "train + dev + unlabelled" if unlabelled else "train + dev"
-        raise UserError(
-            f"{summed} = {total} examples of the generated {grammar} task are more than its largest possible "
-            f"size, {rules.capacity}; ask for fewer"
-        )
+    check_sizes(rules, train, dev, unlabelled)
     rng, of_more = Random(seed), Random(f"unlabelled {seed}")
     drawn: dict[str, list[tuple[Text, int, str]]] = {"train": [], "dev": [], "unlabelled": []}
     cells = len(rules.phenomena) * 2
@@ -80,6 +72,19 @@ def generate(
         for split, examples in drawn.items()
         if examples
     }
+
+
+def check_sizes(grammar: Grammar, train: int, dev: int, unlabelled: int = 0) -> None:
+    """Refuse a split without examples, and more examples than a grammar is sure to have, by UserError."""
+    sizes = {"train": train, "dev": dev, **({"unlabelled": unlabelled} if unlabelled else {})}
+    for split, size in sizes.items():
+        if size < 1:
+            raise UserError(f"{split} size {size} of the generated {grammar.name} task is below 1; ask for at least 1")
+    if (total := sum(sizes.values())) > grammar.capacity:
+        raise UserError(
+            f"{' + '.join(f'{split} {size}' for split, size in sizes.items())} = {total} examples are more than the "
+            f"{grammar.capacity} that {grammar.name} is sure to have; ask for fewer"
+        )
 
 
 def grammar_of(name: str, phenomena: Sequence[str] | None = None) -> Grammar:

@@ -136,17 +136,13 @@ class FilesEntry(TaskCommon, OnHub):
         return {split: path for split, path in given.items() if path is not None}
 
     @model_validator(mode="after")
-    def _columns_and_classes_differ(self) -> FilesEntry:
+    def _is_consistent(self) -> FilesEntry:
         for field in ("text", "metrics", "labels"):
             names = [str(name) for name in getattr(self, field) or ()]
             if repeated := next((name for name in names if names.count(name) > 1), None):
                 raise ValueError(f"`{field}` names {repeated!r} twice")
         if self.label in self.text:
             raise ValueError(f"column {self.label!r} is the label and among `text`: a model would read the answer")
-        return self
-
-    @model_validator(mode="after")
-    def _metrics_suit_the_kind(self) -> FilesEntry:
         for metric in self.metrics:
             if METRICS[metric].kind != self.kind:
                 raise ValueError(f"metric {metric!r} does not suit a task of {self.kind}")
@@ -154,10 +150,6 @@ class FilesEntry(TaskCommon, OnHub):
             raise ValueError("a task of `values` has no `labels`")
         if self.kind == "classes" and self.labels and len(self.labels) < 2:
             raise ValueError("`labels` lists one class; a task has two or more")
-        return self
-
-    @model_validator(mode="after")
-    def _tags_have_what_is_theirs(self) -> FilesEntry:
         if (self.dev is None) == (self.split is None):
             raise ValueError("give one of `dev` and `split`: what scores are on")
         for name, default in (("split", None), ("cleaned", False)):

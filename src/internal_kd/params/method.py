@@ -51,22 +51,17 @@ class TrainingParams(Frozen):
 
 
 def _full_or_part(value: Any) -> Any:
-    if value is None or value == "full" or isinstance(value, bool):
+    if value == "full" or isinstance(value, bool) or not isinstance(value, str | int | float):
         return value
-    if isinstance(value, int) or (isinstance(value, str) and value.isdigit()):
-        if int(value) < 1:
-            raise ValueError("should be `full`, a number of examples, or a share between 0 and 1")
-        return int(value)
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return value
-    if isinstance(value, float) and 0 < value < 1:
+    try:
+        number = int(value) if isinstance(value, int) or str(value).isdigit() else float(value)
+    except ValueError:
         return value
-    if isinstance(value, float) and value != 1.0:
-        raise ValueError("should be `full`, a number of examples, or a share between 0 and 1")
-    return "full" if value == 1.0 else value
+    if isinstance(number, float) and number == 1.0:
+        return "full"
+    if number >= 1 if isinstance(number, int) else 0 < number < 1:
+        return number
+    raise ValueError("should be `full`, a number of examples, or a share between 0 and 1")
 
 
 class ScoutParams(Frozen):
@@ -177,15 +172,8 @@ class TeacherParams(Frozen):
 
     @model_validator(mode="after")
     def _names_one_source(self) -> TeacherParams:
-        sources = {
-            "of": self.of,
-            "folder": self.folder,
-            "hub": self.hub,
-            "answers": self.answers,
-            "encoder": self.encoder,
-            "average": self.average,
-        }
-        given = [name for name, value in sources.items() if value]
+        sources = ("of", "folder", "hub", "answers", "encoder", "average")
+        given = [name for name in sources if getattr(self, name)]
         if len(given) > 1:
             raise ValueError(f"names {' and '.join(f'`{name}`' for name in given)}: give one of them")
         if not given:

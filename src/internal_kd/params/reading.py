@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -189,9 +190,11 @@ def _check_structure(values: Mapping[str, Any], origin: str) -> None:
     look(values, ())
 
 
+def read_merged(files: Iterable[Path | str]) -> dict[str, Any]:
+    """Read YAML files, each laid over those before it; errors as ``read_yaml``."""
+    return reduce(merge, map(read_yaml, files), {})
+
+
 def load_params(path: Path | str = "params.yaml", overlays: Sequence[Path | str] = ()) -> Params:
     """Read ``path``, lay the overlays over it in order, and check the result."""
-    values = read_yaml(path)
-    for overlay in overlays:
-        values = merge(values, read_yaml(overlay))
-    return parse_params(values, " + ".join(str(p) for p in (path, *overlays)))
+    return parse_params(read_merged((path, *overlays)), " + ".join(map(str, (path, *overlays))))

@@ -26,6 +26,7 @@ from internal_kd.plugins import PLUGIN
 
 # Mappings in which a later layer replaces the earlier one whole: half of a teacher is not a teacher.
 WHOLE = ("teacher", "weights", "curriculum")
+_NOTHING = object()
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,20 @@ class Method:
         size = "" if keep == "full" else f"-n{keep}"
         return f"{self.learner.short_name}{size}"
 
+    @property
+    def used(self) -> list[str]:
+        """The settings of its training that have an effect."""
+        settings, used = self.settings, [*TrainingParams.model_fields]
+        if settings.optimizer != "sgd":
+            used.remove("momentum")
+        if self.layer_terms:
+            used.append("layer_map")
+        used += [name for entry in self.objectives.values() for name in entry.settings if name not in used]
+        if isinstance(settings.curriculum, Phases):
+            return [name for name in used if name != "epochs"] + ["curriculum"]  # phases have epochs of their own
+        climbing = ["curriculum", "classification", "epochs_per_layer", "cosine_threshold"]
+        return used if settings.curriculum == "all" else used + climbing
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Exactly what determines a training beside its inputs: a setting counts if it is used and not its default."""
@@ -91,17 +106,7 @@ class Method:
             # Nothing is trained; recordings are made in this precision.
             precision = {} if settings.precision == default.precision else {"precision": settings.precision}
             return {**precision, "learner": self.learner.identity()}
-        used = [*TrainingParams.model_fields]
-        if settings.optimizer != "sgd":
-            used.remove("momentum")
-        if self.layer_terms:
-            used.append("layer_map")
-        used += [name for entry in self.objectives.values() for name in entry.settings if name not in used]
-        if isinstance(settings.curriculum, Phases):
-            used = [name for name in used if name != "epochs"] + ["curriculum"]  # phases have epochs of their own
-        elif settings.curriculum != "all":
-            used += ["curriculum", "classification", "epochs_per_layer", "cosine_threshold"]
-        chosen = {name: getattr(settings, name) for name in used}
+        chosen = {name: getattr(settings, name) for name in self.used}
         chosen = {name: value for name, value in chosen.items() if value != getattr(default, name)}
         select = settings.select.model_dump(exclude_defaults=True)
         if not settings.select.masked_copies:
@@ -159,15 +164,6 @@ def given_in(entry: MethodParams) -> dict[str, Any]:
     return entry.model_dump(exclude_unset=True, by_alias=True)
 
 
-def says(entry: Mapping[str, Any], path: str) -> bool:
-    """Whether an entry gives the key of a dotted path itself."""
-    for part in path.split("."):
-        if not isinstance(entry, Mapping) or part not in entry:
-            return False
-        entry = entry[part]
-    return True
-
-
 def at(path: str, value: Any) -> dict[str, Any]:
     """Return the mapping that a dotted path stands for: ``at("learner.layers", 3)`` is {learner: {layers: 3}}."""
     for part in reversed(path.split(".")):
@@ -175,24 +171,26 @@ def at(path: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def read_at(values: Mapping[str, Any], path: str) -> Any:
-    """Return the value at a dotted path, None if there is none."""
+def read_at(values: Mapping[str, Any], path: str, otherwise: Any = None) -> Any:
+    """Return the value at a dotted path, ``otherwise`` if there is none."""
     found: Any = values
     for part in path.split("."):
         if not isinstance(found, Mapping) or part not in found:
-            return None
+            return otherwise
         found = found[part]
     return found
 
 
-def resolve(name: str, layers: Iterable[Mapping[str, Any]], point: Mapping[str, Any], where: str) -> Method:
-    """Lay the layers over each other, lowest first, and return the method they make.
+def says(entry: Mapping[str, Any], path: str) -> bool:
+    """Whether an entry gives the key of a dotted path itself."""
+    return read_at(entry, path, _NOTHING) is not _NOTHING
 
-    Args:
-        name: the method's name.
-        layers: what ``given_in`` returned for defaults, entry and task.
-        point: the varied keys and this method's values for them.
-        where: the parameter that errors name, such as ``methods.soft``.
+
+def resolve(name: str, layers: Iterable[Mapping[str, Any]], point: Mapping[str, Any], where: str) -> Method:
+    """Lay the layers over each other, lowest first, and return the method they make; errors name ``where``.
+
+    ``layers`` are what ``given_in`` returned for defaults, entry and task; ``point`` has the varied keys and this
+    method's values for them.
 
     Raises:
         UserError: the whole does not make a method: no id, no terms, an unknown term, curriculum or learner.
@@ -213,20 +211,15 @@ def resolve(name: str, layers: Iterable[Mapping[str, Any]], point: Mapping[str, 
 
 
 def _check_terms(settings: MethodParams, weights: Mapping[str, Any], learner: Learner, where: str) -> None:
-    for term in (*settings.weights, *settings.options):
-        if term not in OBJECTIVES:
-            raise UserError(
-                f"{where}: unknown objective {term!r}{nearest(term, list(OBJECTIVES))}; known: {', '.join(OBJECTIVES)}"
-            )
+    with named(where):
+        for term in (*settings.weights, *settings.options):
+            OBJECTIVES[term]
     for term, options in settings.options.items():
         with named(f"{where}.options.{term}"):
             OBJECTIVES[term].with_options(options)
-    if isinstance(settings.curriculum, str) and settings.curriculum not in CURRICULA:
-        known = list(CURRICULA)
-        raise UserError(
-            f"{where}.curriculum: unknown curriculum {settings.curriculum!r}{nearest(settings.curriculum, known)}; "
-            f"known: {', '.join(known)}"
-        )
+    if isinstance(settings.curriculum, str):
+        with named(f"{where}.curriculum"):
+            CURRICULA[settings.curriculum]
     _check_select(settings.select, f"{where}.select")
     if learner.kind == "finished":
         return  # somebody trained it already

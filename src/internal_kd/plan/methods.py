@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError
-from internal_kd.learners.learner import Learner
 from internal_kd.params import Params
 from internal_kd.params.method import TeacherParams
 from internal_kd.params.resolve import WHOLE, Method, at, given_in, lay_over, read_at, resolve, says
@@ -71,8 +70,8 @@ class StudyMethods:
         """
         names = self._listened(task, method)
         scout = method.scout.of if method.scout else None
-        if scout and scout not in self.given:
-            raise UserError(refusals.unknown_method(scout, f"{method.name}.select.of", tuple(self.given)))
+        if scout:
+            refusals.check_method(scout, f"{method.name}.select.of", tuple(self.given))
         return (*names, scout) if scout and scout not in names else names
 
     def _listened(self, task: str, method: Method) -> tuple[str, ...]:
@@ -80,12 +79,10 @@ class StudyMethods:
         teacher = method.teacher
         names = () if teacher is None else self._names_of(teacher, method.name)
         for name in names:
-            if name not in self.given:
-                raise UserError(refusals.unknown_method(name, f"{method.name}.teacher", tuple(self.given)))
-        source = self.source_of(task, method)
-        if source and source not in self.given:
+            refusals.check_method(name, f"{method.name}.teacher", tuple(self.given))
+        if source := self.source_of(task, method):
             known = (*self.given, "encoder", "teacher", "random")
-            raise UserError(refusals.unknown_method(source, f"{method.name}.learner.start.from", known))
+            refusals.check_method(source, f"{method.name}.learner.start.from", known)
         return (*names, source) if source and source not in names else names
 
     def _names_of(self, teacher: TeacherParams, asked_by: str) -> tuple[str, ...]:
@@ -198,26 +195,16 @@ class StudyMethods:
     def seeds_of(self, task: str, name: str) -> tuple[int, ...]:
         """Return the seeds of a method: its own, else the study's; a finished model has one."""
         method = self.of(task, name, {})
-        if is_finished(method.learner):
+        if method.learner.kind == "finished":
             return (0,)
         return method.settings.seeds or self.params.study.seeds
 
 
-def model_name(teacher: TeacherParams) -> str:
-    """Return the name of the method that stands for a model that was fine-tuned elsewhere."""
-    return name_of_model(teacher.folder, teacher.hub)
-
-
-def name_of_model(folder: str | None, hub: str | None) -> str:
-    """Return a name for a model folder or hub id; of ``theirs/model``, as exports are laid out, it is ``theirs``."""
-    path = Path(folder or str(hub))
+def model_name(model: Any) -> str:
+    """Return the name of the method that stands for a model of a folder or the hub; ``theirs/model`` is ``theirs``."""
+    path = Path(model.folder or str(model.hub))
     given = path.parent.name if path.name == "model" else path.name
     return "".join(c if c.isalnum() or c in "_.-" else "_" for c in given) or "model"
-
-
-def is_finished(learner: Learner) -> bool:
-    """Whether it is a model that somebody trained already."""
-    return learner.kind == "finished"
 
 
 def _shown(value: Any) -> Any:

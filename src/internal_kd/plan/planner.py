@@ -15,11 +15,11 @@ from internal_kd.params import Params
 from internal_kd.params.data import EncoderParams
 from internal_kd.params.method import SelectParams
 from internal_kd.params.resolve import Method
-from internal_kd.plan import refusals
 from internal_kd.plan.artefacts import Encoder, Inputs
 from internal_kd.plan.identity import ContentHashes
-from internal_kd.plan.methods import StudyMethods, is_finished, model_name, name_of_model
+from internal_kd.plan.methods import StudyMethods, model_name
 from internal_kd.plan.recipes import RECIPES
+from internal_kd.plan.refusals import check_scout, no_held_out
 from internal_kd.plan.runs import Answers, AnswersFile, Ensemble, FirstWeights, Need, Run, ScoresFile
 from internal_kd.plan.sources import plan_data, plan_encoder, shape_of
 
@@ -84,13 +84,13 @@ class Planner:
             form = method.learner.form(self.data[task].images)
         if form == "pixels":
             return self._pixels(task)
-        if not is_finished(method.learner):
+        if method.learner.kind != "finished":
             return self._inputs(task, self.encoder, method.settings.max_length, form)
         return self._inputs(task, self._model(method.learner), _longest_of(self._model(method.learner), method))
 
     def _model(self, learner: Any) -> Encoder:
         """Return somebody's fine-tuned model as files with a tokenizer, like an encoder."""
-        name = name_of_model(learner.folder, learner.hub)
+        name = model_name(learner)
         key = repr((learner.folder, learner.hub, learner.revision))
         if key not in self.models:
             source = {"source": "folder", "path": learner.folder}
@@ -114,11 +114,12 @@ class Planner:
         for name in names:
             known = self.methods.seeds_of(task, name)
             if teacher.seed == "best":
-                refusals.check_held_out(self.methods.of(task, name, {}), len(known))
+                if len(known) > 1 and not self.methods.of(task, name, {}).settings.select.hold_out:
+                    raise no_held_out(name)
                 found.append((task, "run", name, known))
                 continue
             single = {"first": known[0], "same": seed}.get(str(teacher.seed), teacher.seed)
-            if is_finished(self.methods.of(task, name, {}).learner):
+            if self.methods.of(task, name, {}).learner.kind == "finished":
                 single = known[0]
             for number in teacher.seeds or (single,):
                 if number not in known:
@@ -163,7 +164,6 @@ class Planner:
             return parts[0] if parts else None
         teacher = method.teacher
         assert teacher is not None
-        refusals.check_ensemble(method, teacher)
         return Ensemble(parts, teacher.combine, teacher.internals)
 
     def _part(self, key: tuple[Any, ...], task: str, method: Method) -> Answers:
@@ -206,7 +206,7 @@ class Planner:
         if scout is None:
             return ()
         scouting, known = self.methods.of(task, scout.of, {}), self.methods.seeds_of(task, scout.of)
-        refusals.check_scout(method, scouting, known)
+        check_scout(method, scouting, known)
         return tuple(self._run(task, scouting, seed) for seed in scout.seeds or known)
 
     def _first(self, task: str, method: Method, seed: int) -> FirstWeights | None:
@@ -252,7 +252,7 @@ def _recorded_for(method: Method) -> SelectParams:
 def _longest(task: str, chosen: dict[tuple[str, str], list[Method]]) -> int:
     """Return how many tokens of a task's texts some method reads."""
     methods = [method for (of, _), points in chosen.items() if of == task for method in points]
-    return max((m.settings.max_length for m in methods if not is_finished(m.learner)), default=64)
+    return max((m.settings.max_length for m in methods if m.learner.kind != "finished"), default=64)
 
 
 def _longest_of(model: Encoder, method: Method) -> int:

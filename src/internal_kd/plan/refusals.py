@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 from internal_kd.distillation.curricula import stages_of
 from internal_kd.distillation.terms import compared_layers, terms_of
 from internal_kd.errors import UserError, named, nearest
-from internal_kd.generator import grammar_of
+from internal_kd.generator import check_sizes, grammar_of
 from internal_kd.learners.configs import positions_of
 from internal_kd.learners.finished import HEADS, FinishedModel, column_order
 from internal_kd.params.data import GeneratorEntry
-from internal_kd.params.method import TeacherParams
 from internal_kd.params.resolve import Method
 from internal_kd.plan.artefacts import Data, Encoder
 from internal_kd.plan.known import available_examples, known_labels, pairs_of, same_tokenizer, teacher_shape
-from internal_kd.plan.runs import AnswersFile, Run
+from internal_kd.plan.runs import AnswersFile, Ensemble, Run
 from internal_kd.plan.sources import config_of
 
 if TYPE_CHECKING:
@@ -27,11 +26,7 @@ PAPERS = Path("papers")
 
 
 def check_study(study: Study) -> None:
-    """Refuse a study that cannot work.
-
-    Raises:
-        UserError: see the checks below.
-    """
+    """Refuse a study that cannot work, by UserError."""
     _check_papers(study.params.analysis.papers or ())
     for name, inputs in study.tasks.items():
         _check_generated(name, inputs.data)
@@ -41,16 +36,12 @@ def check_study(study: Study) -> None:
         if key in seen:
             continue
         seen.add(key)  # other seeds differ in nothing that is checked here
+        given = study.params.methods.get(run.method.name)
         with named(f"methods.{run.method.name}"):
-            _check_length(run)
-            _check_examples(run)
-            _check_tags(run)
-            _check_augment(run)
-            _check_layers(study, run)
-            _check_answers(run)
-            _check_classes(run)
-            _check_copies(run)
-            _check_terms(run)
+            if given is not None and "layer_map" in given.model_fields_set:
+                _check_layers(run)
+            for check in _CHECKS:
+                check(run)
     _check_distinct(study)
     for which, rows in study.params.analysis.primary.items():
         for row in rows if isinstance(rows, list | tuple) else (rows,) if rows else ():
@@ -66,27 +57,19 @@ def _check_papers(names: tuple[str, ...]) -> None:
         )
 
 
-def unknown_method(name: str, where: str, known: tuple[str, ...]) -> str:
-    """Return the line for a teacher, or a source of first weights, that is not a method."""
-    return f"methods.{where}: {name!r} is not a method{nearest(name, list(known))}; known: {', '.join(known)}"
-
-
-def check_ensemble(method: Method, teacher: TeacherParams) -> None:
-    """Refuse layer terms for an ensemble, whose internals nobody can average."""
-    if method.layer_terms and teacher.internals == "none":
+def check_method(name: str, where: str, known: tuple[str, ...]) -> None:
+    """Refuse a teacher, or a source of first weights, that is not a method."""
+    if name not in known:
         raise UserError(
-            f"methods.{method.name}.teacher: {', '.join(method.layer_terms)} compare layers, and those of several "
-            "teachers have no mean; add `internals: first`, or leave the layer terms out"
+            f"methods.{where}: {name!r} is not a method{nearest(name, list(known))}; known: {', '.join(known)}"
         )
 
 
-def check_held_out(teacher: Method, seeds: int) -> None:
-    """Refuse to choose among a teacher's runs if they keep no examples aside to choose by."""
-    if seeds > 1 and not teacher.settings.select.hold_out:
-        raise UserError(
-            f"methods.{teacher.name}: has no held-out score, by which `seed: best` chooses; give it "
-            "`select: {hold_out: 0.1}`"
-        )
+def no_held_out(method: str) -> UserError:
+    """Return the refusal to choose among the runs of a method without a held-out score."""
+    return UserError(
+        f"methods.{method}: has no held-out score, by which `seed: best` chooses; give it `select: {{hold_out: 0.1}}`"
+    )
 
 
 def check_scout(method: Method, scout: Method, seeds: tuple[int, ...]) -> None:
@@ -109,19 +92,14 @@ def _check_generated(name: str, data: Data) -> None:
         return
     with named(f"tasks.{name}.phenomena"):
         grammar = grammar_of(entry.grammar, entry.phenomena)
-    if entry.train + entry.dev > grammar.capacity:
-        raise UserError(
-            f"tasks.{name}: train {entry.train} + dev {entry.dev} are more examples than the {grammar.capacity} that "
-            f"{entry.grammar} is sure to have; ask for fewer"
-        )
+    with named(f"tasks.{name}"):
+        check_sizes(grammar, entry.train, entry.dev, entry.unlabelled if isinstance(entry.unlabelled, int) else 0)
 
 
 def _check_length(run: Run) -> None:
-    config = config_of(run.encoder) if run.encoder else None
-    if config is None or run.encoder is None:
+    if run.encoder is None or (config := config_of(run.encoder)) is None:
         return
-    positions = positions_of(config)
-    if run.inputs.max_length > positions:
+    if run.inputs.max_length > (positions := positions_of(config)):
         raise UserError(
             f"max_length: {run.inputs.max_length} is more than the {positions} positions of {run.encoder.name}"
         )
@@ -176,10 +154,8 @@ def _check_augment(run: Run) -> None:
         )
 
 
-def _check_layers(study: Study, run: Run) -> None:
-    """Refuse a layer map for a learner without layers, where the method gives one itself."""
-    given = study.params.methods.get(run.method.name)
-    if given is not None and "layer_map" in given.model_fields_set and run.method.learner.starts_from == "nothing":
+def _check_layers(run: Run) -> None:
+    if run.method.learner.starts_from == "nothing":
         raise UserError(f"layer_map: a {run.method.learner.kind} has no layers to match; leave it out")
 
 
@@ -210,34 +186,34 @@ def _check_answers(run: Run) -> None:
     if teacher and teacher.control and run.inputs.data.kind != "classes":
         kind = run.inputs.data.kind
         raise UserError(f"teacher.control: is for answers about examples of one class each, and {run.task} has {kind}")
+    terms = ", ".join(run.method.layer_terms)
+    of_outputs = any(term.per == "output" and term.teacher for term in run.method.objectives.values())
+    if isinstance(run.answers, Ensemble) and terms and run.answers.internals == "none":
+        raise UserError(
+            f"teacher: {terms} compare layers, and those of several teachers have no mean; add `internals: first`, or "
+            "leave the layer terms out"
+        )
     for part in run.parts:
-        if isinstance(part.of, Encoder) and any(
-            term.per == "output" and term.teacher for term in run.method.objectives.values()
-        ):
+        if isinstance(part.of, Encoder) and of_outputs:
             raise UserError(
                 "teacher: a pre-trained encoder has no classes to answer; weigh layer terms, or name a method"
             )
-        if not run.method.layer_terms:
+        if not terms:
             continue
-        if not isinstance(part.of, Encoder | tuple):
-            raise UserError(
-                f"teacher: {', '.join(run.method.layer_terms)} compare layers, and a file of answers has none; weigh "
-                "`soft` or `hard` alone"
-            )
-        if isinstance(part.of, tuple) and part.of[0].method.learner.starts_from == "nothing":
-            raise UserError(
-                f"teacher: {', '.join(run.method.layer_terms)} compare layers, and a "
-                f"{part.of[0].method.learner.kind} has none; weigh `soft` or `hard` alone"
-            )
+        what = "file of answers" if isinstance(part.of, AnswersFile) else ""
+        if part.runs and part.runs[0].method.learner.starts_from == "nothing":
+            what = part.runs[0].method.learner.kind
+        if what:
+            raise UserError(f"teacher: {terms} compare layers, and a {what} has none; weigh `soft` or `hard` alone")
         if not same_tokenizer(part.inputs.encoder, run.encoder):
             raise UserError(
                 f"teacher: {part.who} reads texts with another tokenizer than {_name(run.encoder)}, so that only its "
-                f"logits can be compared; leave out {', '.join(run.method.layer_terms)}"
+                f"logits can be compared; leave out {terms}"
             )
         if part.inputs.max_length != run.inputs.max_length:
             raise UserError(
                 f"max_length: the student reads {run.inputs.max_length} tokens, {part.who} {part.inputs.max_length}; "
-                f"{', '.join(run.method.layer_terms)} compare tokens, so give both the same"
+                f"{terms} compare tokens, so give both the same"
             )
 
 
@@ -288,6 +264,12 @@ def _check_terms(run: Run) -> None:
             f"epochs: {settings.epochs} leave none for the last stage, since those before it take up to {climbing}; "
             "raise epochs or lower epochs_per_layer"
         )
+
+
+_CHECKS = (
+    _check_length, _check_examples, _check_tags, _check_augment, _check_answers, _check_classes, _check_copies,
+    _check_terms,
+)  # fmt: skip
 
 
 def _check_distinct(study: Study) -> None:

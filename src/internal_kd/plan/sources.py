@@ -57,12 +57,12 @@ def plan_data(params: Params, name: str, hashes: ContentHashes) -> Data:
             hub = params.data
         else:
             folder = Path(params.data.root) / (entry.folder or GLUE[glue].folder)
-            content = None if folder.is_dir() else _recall(TASKS, _name_of_task(entry, folder))
+            content = None if folder.is_dir() else _read(TASKS).get(_name_of_task(entry, folder))
             files = _glue_files(folder, glue, content)
     if isinstance(entry.unlabelled, str):
         files["unlabelled"] = Path(entry.unlabelled)
     if content is None and files and not any(path.exists() for path in files.values()):
-        content = _recall(TASKS, _name_of_task(entry, files[next(iter(files))].parent))
+        content = _read(TASKS).get(_name_of_task(entry, files[next(iter(files))].parent))
     if content is None:
         of = hashes.of_path if isinstance(entry, ImagesEntry) else hashes.of_file
         content = {split: of(path, f"tasks.{name}") for split, path in files.items()}
@@ -70,12 +70,7 @@ def plan_data(params: Params, name: str, hashes: ContentHashes) -> Data:
 
 
 def plan_encoder(encoder: EncoderParams, hashes: ContentHashes, where: str) -> Encoder:
-    """Work out which encoder, or which model that somebody fine-tuned, is meant.
-
-    Args:
-        encoder: its entry.
-        hashes: SHA-256 of local files.
-        where: the parameter that errors name: ``encoder`` or ``teacher``.
+    """Work out which encoder, or which fine-tuned model, is meant; errors name the parameter ``where``.
 
     Raises:
         UserError: the folder or package is not there and was never fetched, or has no configuration or no safetensors
@@ -87,7 +82,7 @@ def plan_encoder(encoder: EncoderParams, hashes: ContentHashes, where: str) -> E
     try:
         path = _encoder_path(encoder, where)
     except UserError:
-        if content := _recall(ENCODERS, _name_of_encoder(encoder)):
+        if content := _read(ENCODERS).get(_name_of_encoder(encoder)):
             return Encoder(recipe, encoder, content, Path(str(encoder.path or encoder.package)))
         raise
     found = sorted({file for pattern in ENCODER_FILES for file in path.glob(pattern)})
@@ -232,10 +227,6 @@ def _name_of_task(entry: TaskEntry, folder: Path) -> str:
     if isinstance(entry, ImagesEntry):
         return f"images {', '.join(entry.sources.values())}"
     return f"{entry.source} {folder}{more}"
-
-
-def _recall(memory: Path, name: str) -> Content | None:
-    return _read(memory).get(name)
 
 
 def _read(memory: Path) -> dict[str, Content]:

@@ -84,19 +84,11 @@ def is_complete(artefact: Artefact) -> bool:
 
 
 def verified_folder(artefact: Artefact, part: str = "") -> Path:
-    """Return a subfolder of an artefact once its files have been compared with their checksums.
-
-    Args:
-        artefact: what is about to be read.
-        part: the subfolder, such as ``model``; empty for all of it.
+    """Return a subfolder of an artefact, or all of it, once its files have been compared with their checksums.
 
     Raises:
         UserError: the record cannot be read.
         Damaged: a file is missing, or is not what was written.
-
-    Example:
-        >>> verified_folder(run, "model")  # doctest: +SKIP
-        PosixPath('results/runs/rte/teacher/all/seed1-0123456789ab/model')
     """
     record = read_mapping(artefact.marker)
     prefix = f"{part}/" if part else ""

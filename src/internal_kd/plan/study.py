@@ -77,6 +77,20 @@ class Study:
         near = nearest(text, [*self.methods, *numbers])
         raise UserError(f"{where}: {text!r} is not a row of the study{near}; its rows: {', '.join(self.methods)}")
 
+    def run_beginning(self, beginning: str) -> Run:
+        """Return the run whose fingerprint begins so.
+
+        Raises:
+            UserError: there is none, or more than one.
+        """
+        found = [run for run in self.runs if run.fingerprint.startswith(beginning)]
+        if len(found) == 1:
+            return found[0]
+        what = "more than one run" if found else "no run"
+        raise UserError(
+            f"{what} of {self.name} has a fingerprint that begins with {beginning!r}; `internal-kd runs` lists them"
+        )
+
     def as_yaml(self) -> str:
         """Return the parameters in one piece: alone, or laid over any params.yaml, they mean this study."""
         params = plain(self.params.model_dump(mode="json", exclude_unset=True, by_alias=True))

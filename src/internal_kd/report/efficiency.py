@@ -9,14 +9,15 @@ Science. Lower is better: 0 is a student without size that scores like its teach
 from __future__ import annotations
 
 from statistics import median
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from internal_kd.report.cells import Cell, counterpart, primary_rows
 from internal_kd.report.latency import BATCH, ONE, learner_key
 from internal_kd.report.results import StudyResults
 from internal_kd.report.study_frames import StudyFrames
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def cost_columns(results: StudyResults, cell: Cell, teacher: Cell | None, share: float | None) -> dict[str, Any]:
@@ -65,6 +66,8 @@ def _step_seconds(results: StudyResults, cell: Cell) -> float | None:
 
 def with_latency(frames: StudyFrames, lines: pd.DataFrame) -> pd.DataFrame:
     """Return a table's lines with latency_ms, speed_up, latency_batch_ms and machine, where they were measured here."""
+    import pandas as pd
+
     keys, latency = ["task", "method", *frames.study.axes], frames["latency"]
     learners = [cell.columns() | {"learner": learner_key(cell.method.learner)} for cell in frames.cells]
     lines = lines.merge(pd.DataFrame(learners, columns=[*keys, "learner"]), on=keys, how="left")

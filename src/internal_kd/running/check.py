@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from internal_kd.errors import UserError
@@ -54,7 +55,7 @@ def check(study: Study) -> Findings:
             found.warnings += data_warnings(data)
     for inputs in _of(study, Inputs):
         if inputs.fingerprint in usable and inputs.encoder is not None:
-            found.facts.append(_length_line(inputs, inputs.encoder))
+            found.facts.append(_length_line(inputs, inputs.encoder.name))
             found.warnings += length_warnings(inputs)
     _check_teachers(study, usable, found)
     _check_machine(study, needed, found)
@@ -86,13 +87,8 @@ def refuse_answers(study: Study) -> None:
 def warnings_of(study: Study) -> list[str]:
     """Return what is suspicious about the user's own data of a study, as far as they were fetched and encoded."""
     own = [data for data in _of(study, Data) if data.files and data.glue is None and not problem_with(data)]
-    lines = [line for data in own for line in data_warnings(data)]
-    return lines + [
-        line
-        for inputs in _of(study, Inputs)
-        if inputs.data in own and not problem_with(inputs)
-        for line in length_warnings(inputs)
-    ]
+    encoded = [inputs for inputs in _of(study, Inputs) if inputs.data in own and not problem_with(inputs)]
+    return [*chain(*map(data_warnings, own)), *chain(*map(length_warnings, encoded))]
 
 
 def data_warnings(data: Data) -> list[str]:
@@ -128,16 +124,15 @@ def _of(study: Study, kind: type[Any]) -> list[Any]:
 
 def _prepare(artefact: Artefact, study: Study, found: Findings) -> bool:
     """Make data, an encoder or token ids if that needs no network, and return whether they are there."""
-    if not isinstance(artefact, Data | Encoder | Inputs):
-        return False
-    if isinstance(artefact, Inputs) and artefact.form != "tokens":
+    if not isinstance(artefact, Data | Encoder | Inputs) or (
+        isinstance(artefact, Inputs) and artefact.form != "tokens"
+    ):
         return False  # the vectors of sentences take a model
     if not problem_with(artefact):
         return True
-    sources = artefact.reads().values() if isinstance(artefact, Inputs) else [artefact]
-    if any(_is_remote(source) and problem_with(source) for source in sources):
+    if _is_remote(artefact):
         return False
-    if isinstance(artefact, Inputs) and not all(_prepare(source, study, Findings()) for source in sources):
+    if isinstance(artefact, Inputs) and not all(_prepare(one, study, Findings()) for one in artefact.reads().values()):
         return False  # the source has said why
     try:
         make(artefact, study)
@@ -177,15 +172,13 @@ def _encoded(inputs: Inputs) -> Mapping[str, Any]:
     return read_mapping(inputs.marker)["splits"]["train"] if inputs.form == "tokens" else {}
 
 
-def _length_line(inputs: Inputs, encoder: Encoder) -> str:
+def _length_line(inputs: Inputs, encoder: str) -> str:
     train = _encoded(inputs)
-    if inputs.encoder is None:
-        return f"tasks.{inputs.task}: images of {'x'.join(map(str, read_mapping(inputs.marker)['size']))}"
     cut = f", {train['cut']} of {train['rows']} examples cut" if "cut" in train else ""
     if "in_windows" in train:  # sentences of tags are never cut
         cut = f", {train['in_windows']} of {train['sentences']} sentences in several windows"
     return (
-        f"tasks.{inputs.task}: {train['tokens'] / train['rows']:.0f} tokens on average in {encoder.name}, "
+        f"tasks.{inputs.task}: {train['tokens'] / train['rows']:.0f} tokens on average in {encoder}, "
         f"{train['longest']} at most, max_length {inputs.max_length}{cut}"
     )
 

@@ -27,6 +27,7 @@ from internal_kd.plan.known import known_rows
 from internal_kd.plan.runs import Answers, Run
 from internal_kd.plan.sources import config_of, shape_of
 from internal_kd.plan.study import Study
+from internal_kd.running.make import keeps_model
 
 FORWARD, STEP = 1, 3
 BYTES_PER_WEIGHT = 4  # fp32
@@ -146,22 +147,14 @@ def needed_disk(study: Study, needed: Sequence[Artefact]) -> str | None:
 
     Recordings count with every layer of what they may record, up to ``machine.disk_budget_gb`` each.
     """
-    runs = [artefact for artefact in needed if isinstance(artefact, Run)]
     recordings = [artefact for artefact in needed if isinstance(artefact, Answers)]
-    machine = study.params.machine
-    first = study.params.study.seeds[0]
-    kept = [
-        r
-        for r in runs
-        if r.teaches or machine.keep_models == "all" or (machine.keep_models == "first-seed" and r.seed == first)
-    ]
-    sizes = [model_bytes(run) for run in kept]
+    sizes = [model_bytes(run) for run in needed if isinstance(run, Run) and keeps_model(run, study)]
     parts = []
-    if kept:
+    if sizes:
         known = [size for size in sizes if size is not None]
         parts.append(f"{readable(sum(known))} of models" if len(known) == len(sizes) else "models of unknown size")
     if recordings:
-        recorded = sum(_recorded_bytes(answers, 1e9 * machine.disk_budget_gb) for answers in recordings)
+        recorded = sum(_recorded_bytes(answers, 1e9 * study.params.machine.disk_budget_gb) for answers in recordings)
         parts.append(f"up to {readable(recorded)} of recorded answers")
     if not parts:
         return None

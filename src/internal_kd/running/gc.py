@@ -157,7 +157,7 @@ def remove(path: Path) -> None:
 
 def size_of(path: Path) -> int:
     """Return the bytes of a file, or of all files below a folder."""
-    return sum(file.stat().st_size for file in _files(path))
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
 def _paths(root: Path, patterns: Iterable[str]) -> list[Path]:
@@ -178,7 +178,3 @@ def _behind_results() -> Iterator[tuple[Path, set[Path]]]:
     for path in sorted(RESULTS.glob("*/made_from.json")):
         with suppress(UserError, KeyError, AttributeError, TypeError):
             yield path.parent, {Path(folder) for folder in read_mapping(path)["runs"]}
-
-
-def _files(path: Path) -> Iterable[Path]:
-    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]

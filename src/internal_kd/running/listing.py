@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.running.status import state_of
 
@@ -35,16 +34,12 @@ def runs_of(study: Study) -> list[dict[str, Any]]:
 
 def table_of(study: Study) -> str:
     """Return the same as a table for people, teachers by name."""
-    named = {run.fingerprint: _short_name(run) for run in study.runs}
-    rows = []
+    named = {run.fingerprint: f"{run.method.name} s{run.seed}" for run in study.runs}
+    rows: list[tuple[str, ...]] = [COLUMNS]
     for run in runs_of(study):
-        taught_by = ", ".join(named.get(fingerprint, fingerprint) for fingerprint in run["teacher"]) or "-"
-        rows.append([str(run[column]) if column != "teacher" else taught_by for column in COLUMNS])
-    return "\n".join(_aligned([COLUMNS, *rows]))
-
-
-def _short_name(run: Run) -> str:
-    return f"{run.method.name} s{run.seed}"
+        taught_by = ", ".join(named[fingerprint] for fingerprint in run["teacher"]) or "-"
+        rows.append(tuple(str(run[column]) if column != "teacher" else taught_by for column in COLUMNS))
+    return "\n".join(_aligned(rows))
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:

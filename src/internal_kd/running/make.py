@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,7 @@ def make(artefact: Artefact, study: Study, options: str = "") -> bool:
     """Do the step that makes an artefact; return False if it is complete already.
 
     Only the two fetching steps may use a network. Steps that run a model hold a GPU, and every step holds the lock
-    ``lock_of``, by which others see that it is at work.
-
-    Args:
-        artefact: one of ``study.artefacts``.
-        study: whose ``machine`` section applies.
-        options: those that name the study on the command line, for the commands that errors print.
+    ``lock_of``, by which others see that it is at work. ``options`` name the study in the commands that errors print.
 
     Raises:
         UserError: an input is missing or broken, or another process is making this.
@@ -90,8 +85,13 @@ def _settings(artefact: Artefact, study: Study) -> dict[str, Any]:
         return {"machine": machine}
     if not isinstance(artefact, Run):
         return {}
-    kept = {"all": True, "first-seed": artefact.seed == study.params.study.seeds[0], "none": False}
-    return {"machine": machine, "keep_model": artefact.teaches or kept[machine.keep_models]}
+    return {"machine": machine, "keep_model": keeps_model(artefact, study)}
+
+
+def keeps_model(run: Run, study: Study) -> bool:
+    """Whether a run's weights are kept: those of runs that teach, and of others as the machine says."""
+    kept = {"all": True, "first-seed": run.seed == study.params.study.seeds[0], "none": False}
+    return run.teaches or kept[study.params.machine.keep_models]
 
 
 def find(study: Study, named: str) -> Artefact:
@@ -146,9 +146,8 @@ def problem_for_readers(artefact: Artefact) -> str | None:
 def to_make(runs: Iterable[Run], problem: Problem = problem_for_readers) -> dict[str, tuple[Artefact, str]]:
     """Return what has to be made for ``runs`` and what is wrong with each, by fingerprint.
 
-    Args:
-        runs: counted without asking for their own weights.
-        problem: of an artefact that others read; a cached one spares looking at a file twice.
+    The runs' own weights are not asked for. ``problem`` is that of an artefact that others read; a cached one spares
+    looking at a file twice.
     """
     found: dict[str, tuple[Artefact, str]] = {}
     waiting: list[Artefact] = []
@@ -188,10 +187,8 @@ def score_line(run: Run) -> str:
     metric, own = main_score(run)
     taught = []
     for teacher in run.teachers:
-        try:
+        with suppress(UserError):  # pulled without its teacher
             taught.append(main_score(teacher)[1])
-        except UserError:
-            continue  # pulled without its teacher
     line = f"{run.label}: {metric} {own}" if metric else f"{run.label}: finished"
     return f"{line}, {'teacher' if len(taught) == 1 else 'teachers'} {', '.join(taught)}" if taught else line
 

@@ -12,7 +12,7 @@ import yaml
 from internal_kd.checksums import sha256_text
 from internal_kd.errors import UserError
 from internal_kd.files import write_text
-from internal_kd.params import Params, merge, parse_params, read_yaml, with_nulls
+from internal_kd.params import Params, merge, parse_params, read_merged, read_yaml, with_nulls
 from internal_kd.plan.identity import WORK
 
 MAIN = Path("params.yaml")
@@ -37,13 +37,9 @@ def check_config_files(overlays: Iterable[Path | str] = ()) -> None:
 def read_given(configfiles: Sequence[Path], given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """Return the parameters that Snakemake was started with, and what they are called in errors.
 
-    Args:
-        configfiles: those of ``--configfile``, laid over params.yaml.
-        given: the values of ``--config``, laid over both.
+    The files of ``--configfile`` are laid over params.yaml, and the values of ``--config``, ``given``, over both.
     """
-    values: dict[str, Any] = {}
-    for file in (*((MAIN,) if MAIN.exists() or not configfiles else ()), *configfiles):
-        values = merge(values, read_yaml(file))
+    values = read_merged((*((MAIN,) if MAIN.exists() or not configfiles else ()), *configfiles))
     here = Path.cwd()
     files = [str(file.relative_to(here)) if file.is_relative_to(here) else str(file) for file in configfiles]
     return with_nulls(merge(values, given), given), " + ".join([str(MAIN), *files, *(["--config"] if given else [])])
@@ -68,9 +64,7 @@ def merged_text(params: str | Path, overlays: Sequence[str | Path]) -> str:
     Raises:
         UserError: a file cannot be read, or they do not describe a study together.
     """
-    values = read_yaml(params)
-    for overlay in overlays:
-        values = merge(values, read_yaml(overlay))
+    values = read_merged((params, *overlays))
     parse_params(values, " + ".join(map(str, [params, *overlays])))
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 

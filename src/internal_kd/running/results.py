@@ -8,7 +8,7 @@ the frames; the report, which is made last, takes it over (``record_results``).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -42,7 +42,7 @@ def what_decides(study: Study) -> dict[str, Any]:
     return {
         **_recipe(study),
         "tasks": {name: _sha256_or_none(inputs.data.marker) for name, inputs in study.tasks.items()},
-        "runs": {str(run.folder): _state(run.marker, problem_with(run)) for run in study.runs},
+        "runs": {str(run.folder): problem_with(run) or _sha256_or_none(run.marker) for run in study.runs},
     }
 
 
@@ -53,21 +53,17 @@ def recipe_key(study: Study) -> str:
 
 def recorded_key(study: Study) -> str:
     """Return one short word for what the results that are there were made from, empty if there are none."""
-    try:
+    with suppress(UserError):
         return _key(read_mapping(made_from_path(study)))
-    except UserError:
-        return ""
+    return ""
 
 
 def is_current(study: Study) -> bool:
     """Whether every output exists and was made from exactly the runs that are needed and there now."""
-    try:
-        recorded = read_mapping(made_from_path(study))
-    except UserError:
-        return False
-    return all(path.is_file() for paths in outputs(study).values() for path in paths) and recorded == what_decides(
-        study
-    )
+    there = all(path.is_file() for paths in outputs(study).values() for path in paths)
+    with suppress(UserError):
+        return there and read_mapping(made_from_path(study)) == what_decides(study)
+    return False
 
 
 @contextmanager
@@ -108,16 +104,8 @@ def _recipe(study: Study) -> dict[str, Any]:
 
 @cache
 def _source_code() -> str:
-    package = Path(__file__).parents[1]
-    return sha256_text("".join(sha256_file(path) for path in _files(package / name for name in MAKERS)))
-
-
-def _files(folders: Iterable[Path]) -> list[Path]:
-    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
-
-
-def _state(marker: Path, problem: str | None) -> str:
-    return problem or str(_sha256_or_none(marker))
+    found = sorted(path for name in MAKERS for path in (Path(__file__).parents[1] / name).rglob("*") if path.is_file())
+    return sha256_text("".join(sha256_file(path) for path in found if path.suffix != ".pyc"))
 
 
 def _sha256_or_none(path: Path) -> str | None:

@@ -26,7 +26,7 @@ from types import FrameType
 from typing import Any
 
 from internal_kd.errors import UserError
-from internal_kd.held import Hold, InUse, describe, held, take, wait_for
+from internal_kd.held import Hold, InUse, describe, held, wait_for
 from internal_kd.running.overlays import OVERLAY_FLAGS, OVERLAY_SETTINGS, spread_overlays
 from internal_kd.running.parameter_files import check_config_files
 from internal_kd.running.project import (
@@ -141,22 +141,15 @@ def _own_turn(no_wait: bool, progress: Progress) -> Iterator[Hold]:
     check_testable()
     with ExitStack() as locks:
         note = {"what": "internal-kd run"}
-        while True:
-            try:
-                locks.enter_context(held(RUN, note))
-                break
-            except InUse as error:
-                _refuse_or_announce(error, no_wait)
-                _wait(RUN, progress)
-        while True:
-            try:
-                hold = take(SNAKEMAKE, note)
-                break
-            except InUse as error:
-                # Nobody follows this Snakemake: it was started by hand, or the run that started it was killed.
-                _refuse_or_announce(error, no_wait)
-                _follow(error.note, progress)
-        locks.callback(hold.release)
+        # A Snakemake that nobody follows was started by hand, or the run that started it was killed.
+        for path, follow in ((RUN, _wait_for_run), (SNAKEMAKE, _follow)):
+            while True:
+                try:
+                    hold = locks.enter_context(held(path, note))
+                    break
+                except InUse as error:
+                    _refuse_or_announce(error, no_wait)
+                    follow(error.note, progress)
         yield hold
 
 
@@ -165,6 +158,10 @@ def _refuse_or_announce(error: InUse, no_wait: bool) -> None:
     if no_wait:
         raise UserError(f"{who} is at work in this folder: `internal-kd status` shows how far it is") from None
     _say(f"{who} is at work in this folder: waiting for its end (--no-wait: do not wait)")
+
+
+def _wait_for_run(note: Mapping[str, Any], progress: Progress) -> None:
+    _wait(RUN, progress)
 
 
 def _follow(note: Mapping[str, Any], progress: Progress) -> None:

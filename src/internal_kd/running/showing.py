@@ -24,9 +24,7 @@ POLL_SECONDS = 1.0
 def show_meanwhile(ended: Event, command: Sequence[str] = ()) -> None:
     """Until the event is set, keep a process that shows the study at work; returns at once where no server is named.
 
-    Args:
-        ended: set when the run has ended.
-        command: what publishes; ``internal-kd publish-runs`` by default.
+    ``command`` publishes; it is ``internal-kd publish-runs`` if empty.
     """
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         return

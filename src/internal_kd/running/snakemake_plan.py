@@ -36,11 +36,7 @@ from internal_kd.running.status import describe, look
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 WILDCARDS = {
-    "task": NAME_PATTERN,
-    "encoder": NAME_PATTERN,
-    "method": NAME_PATTERN,
-    "variant": NAME_PATTERN,
-    "shape": NAME_PATTERN,
+    **dict.fromkeys(("task", "encoder", "method", "variant", "shape"), NAME_PATTERN),
     "seed": r"[0-9]+",
     "needs": r"[0-9a-f]{8}",
     "fp": FINGERPRINT_PATTERN,
@@ -74,11 +70,6 @@ class Plan:
         """What is missing or broken among the study's runs and all that it takes to make them, by fingerprint."""
         return {fp: problem for fp, (_, problem) in to_make(self.study.runs, self._problem).items()}
 
-    @property
-    def broken(self) -> list[Artefact]:
-        """What is there, cannot be used as it is, and will be made again."""
-        return [self.study.artefacts[fp] for fp, problem in self.problems.items() if problem != "missing"]
-
     @cached_property
     def missing_runs(self) -> list[str]:
         """The markers of runs that are to be made; complete runs are read, not waited for."""
@@ -87,9 +78,8 @@ class Plan:
     @property
     def missing_teachers(self) -> list[str]:
         """Those of them that teach others."""
-        markers = (str(run.marker) for run in self.study.runs if run.fingerprint in self._teaching)
-        missing = set(self.missing_runs)
-        return [marker for marker in markers if marker in missing]
+        missing = (run for run in self.study.runs if run.fingerprint in self.problems)
+        return [str(run.marker) for run in missing if run.fingerprint in self._teaching]
 
     @property
     def missing_data(self) -> list[str]:
@@ -104,7 +94,9 @@ class Plan:
         return _with_signature(lambda wildcards: self._inputs(wildcards.fp))
 
     def _inputs(self, fp: str) -> list[str]:
-        artefact = self._artefact(fp)
+        if fp not in self.study.artefacts:
+            raise UserError(f"study {self.study.name!r} has nothing with the fingerprint {fp}")
+        artefact = self.study.artefacts[fp]
         # Something that no run is waiting for may be asked for too, by name.
         problem = self.problems.get(fp) or problem_with(artefact)
         if not problem:
@@ -167,10 +159,8 @@ class Plan:
     def publishing(self, announced: bool) -> list[str]:
         """Return ``published`` if MLflow is to be shown results: about to be made, or made here and not shown yet.
 
-        Results that came from elsewhere are not published, so that a fresh clone has nothing to do.
-
-        Args:
-            announced: whether an earlier start was to show this study and could not.
+        Results that came from elsewhere are not published, so that a fresh clone has nothing to do; ``announced`` are
+        those that an earlier start was to show and could not.
         """
         if announced or not self.results_are_current:
             return [self.published]
@@ -203,14 +193,13 @@ class Plan:
             lines.append(hint)
         if self.missing_runs:
             lines += [f"  warning: {line}" for line in warnings_of(self.study)]
-        for artefact in self.broken:
-            problem = self.problems[artefact.fingerprint]
+        for artefact, problem in ((self.study.artefacts[fp], problem) for fp, problem in self.problems.items()):
             if problem == WITHOUT_WEIGHTS:
                 lines.append(
                     f"  will be trained again for its weights: {artefact.folder}: {problem} (`dvc pull` first, if they "
                     "are kept elsewhere)"
                 )
-            elif not isinstance(artefact, Run):
+            elif problem != "missing" and not isinstance(artefact, Run):
                 lines.append(f"  broken, will be made again: {artefact.folder}: {problem}")
         return lines
 
@@ -259,10 +248,8 @@ class Plan:
     @cached_property
     def _rules(self) -> dict[str, str]:
         """The rule of every method."""
-        needed: dict[str, set[str]] = {}
-        for run in self.study.runs:
-            needed.setdefault(run.method.name, set()).add(run.rule)
-        return {name: next(rule for rule in RUN_RULES if rule in rules) for name, rules in needed.items()}
+        needed = sorted(self.study.runs, key=lambda run: RUN_RULES.index(run.rule), reverse=True)
+        return {run.method.name: run.rule for run in needed}
 
     @cached_property
     def _teaching(self) -> frozenset[str]:
@@ -276,30 +263,21 @@ class Plan:
     def _sources(self) -> list[Data | Encoder]:
         return [artefact for artefact in self.study.artefacts.values() if isinstance(artefact, Data | Encoder)]
 
-    def _problem(self, artefact: Artefact) -> str | None:
-        # Asked for every input of every job: each file is looked at once.
-        if artefact.fingerprint not in self._known_problems:
-            self._known_problems[artefact.fingerprint] = problem_for_readers(artefact)
-        return self._known_problems[artefact.fingerprint]
-
     @cached_property
-    def _known_problems(self) -> dict[str, str | None]:
-        return {}
+    def _problem(self) -> Callable[[Artefact], str | None]:
+        """What keeps others from reading an artefact, asked for every input of every job: each is looked at once."""
+        known: dict[str, str | None] = {}
 
-    def _artefact(self, fp: str) -> Artefact:
-        try:
-            return self.study.artefacts[fp]
-        except KeyError:
-            raise UserError(f"study {self.study.name!r} has nothing with the fingerprint {fp}") from None
+        def problem(artefact: Artefact) -> str | None:
+            if artefact.fingerprint not in known:
+                known[artefact.fingerprint] = problem_for_readers(artefact)
+            return known[artefact.fingerprint]
+
+        return problem
 
 
 def make_plan(configfiles: Sequence[Path], given: Mapping[str, Any], *, main_process: bool) -> Plan:
-    """Read the parameters that Snakemake was started with and plan their study.
-
-    Args:
-        configfiles: those of ``--configfile``, laid over params.yaml.
-        given: the values of ``--config``, laid over both.
-        main_process: as in ``Plan``.
+    """Read the parameters that Snakemake was started with, as ``read_given`` does, and plan their study.
 
     Raises:
         UserError: what is wrong with the parameters, in one line.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from internal_kd.running.forecast import Forecast, Measured, needed_disk, needed
 from internal_kd.running.make import lock_of, to_make
 
 # A training reports every few seconds; one on another machine that has been silent this long has ended.
-SILENCE = timedelta(minutes=15)
+SILENCE = 15 * 60.0
 # Of a training; before that its own pace is no measure.
 FIRST_SHARE = 0.05
 
@@ -120,8 +122,9 @@ def look(study: Study, before: StudyState | None = None) -> StudyState:
         problem = None if run.fingerprint in known else problem_with(run)
         if problem is None:
             done.append(run)
-            if run.fingerprint not in measured and (time := _measured(run)):
-                measured[run.fingerprint] = time
+            with suppress(UserError):
+                if run.fingerprint not in measured and (found := read_measured(read_record(run))):
+                    measured[run.fingerprint] = found
         elif at_work := running_run(run):
             running.append(at_work)
         elif problem == "missing":
@@ -134,10 +137,8 @@ def look(study: Study, before: StudyState | None = None) -> StudyState:
 def state_of(run: Run) -> str:
     """Return ``complete``, ``running``, ``missing`` or ``broken``."""
     problem = problem_with(run)
-    if problem is None:
-        return "complete"
-    if is_running(run):
-        return "running"
+    if problem is None or is_running(run):
+        return "running" if problem else "complete"
     return "missing" if problem == "missing" else "broken"
 
 
@@ -155,7 +156,7 @@ def is_running(run: Run) -> bool:
         return True
     try:
         elsewhere = untested(lock_of(run)) is not None
-        return elsewhere and datetime.now() - _time_of(progress_file(run.fingerprint)) < SILENCE
+        return elsewhere and time.time() - progress_file(run.fingerprint).stat().st_mtime < SILENCE
     except (UserError, OSError):
         return False  # ended meanwhile
 
@@ -201,9 +202,7 @@ def describe(state: StudyState) -> list[str]:
     lines += [f"  running: {running}" for running in state.running]
     lines += [f"  broken, will be trained again: {run.folder}: {problem}" for run, problem in state.broken]
     if not state.finished:
-        needed = [
-            artefact for artefact, _ in to_make(run for run in study.runs if run.fingerprint not in done).values()
-        ]
+        needed = [artefact for artefact, _ in to_make(state.waiting).values()]
         lines += [f"  making: {other.label}" for other in needed if not isinstance(other, Run) and is_at_work(other)]
         lines += [f"  {line}" for line in (needed_downloads(needed), needed_disk(study, needed)) if line]
     return lines
@@ -257,14 +256,3 @@ def summary(state: StudyState) -> str:
     if seconds is None:
         return f"{counts}; time left: known once a first run has finished"
     return f"{counts}; about {duration(seconds)} left" + ("" if state.running else ", one run at a time")
-
-
-def _measured(run: Run) -> Measured | None:
-    try:
-        return read_measured(read_record(run))
-    except UserError:
-        return None
-
-
-def _time_of(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.stat().st_mtime)

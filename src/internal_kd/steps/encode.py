@@ -64,7 +64,7 @@ def _verify_tokenizer(source: Encoder) -> None:
 
 def _pixels(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
     from internal_kd.data.dense import write_dense
-    from internal_kd.data.examples import images_of
+    from internal_kd.data.images import images_of
 
     splits, size = {}, []
     for split in task.info.rows:

@@ -21,15 +21,17 @@ def fetch_task(data: Data) -> None:
     """
     from dataclasses import replace
 
-    from internal_kd.data.examples import check_task, next_id, text_columns, with_split, with_unlabelled, write_task
+    from internal_kd.data.examples import check_task, more_texts, next_id, text_columns, with_unlabelled, write_task
     from internal_kd.data.own_files import read_texts
     from internal_kd.data.own_tags import read_untagged
 
     task = _read_source(data)
-    if "unlabelled" in data.files and isinstance(data.entry, FilesEntry) and task.info.kind == "tags":
-        task = with_split(task, read_untagged(data.files["unlabelled"], data.entry.text[0], next_id(task)))
-    elif "unlabelled" in data.files:
-        task = with_unlabelled(task, read_texts(data.files["unlabelled"], text_columns(data, task.info.texts)))
+    if path := data.files.get("unlabelled"):
+        if isinstance(data.entry, FilesEntry) and data.kind == "tags":
+            more = read_untagged(path, data.entry.text[0], next_id(task))
+        else:
+            more = more_texts(task, read_texts(path, text_columns(data, task.info.texts)))
+        task = with_unlabelled(task, more)
     check_task(task)
     task = replace(task, warnings=(*task.warnings, *_constant(task), *_overlaps(task)))
     write_task(data, task)

@@ -16,6 +16,7 @@ from internal_kd.learners.layers import layer_map
 from internal_kd.learners.learner import Shape, Wanted
 from internal_kd.params.study import MachineParams
 from internal_kd.plan.artefacts import Encoder
+from internal_kd.plan.refusals import no_held_out
 from internal_kd.plan.runs import Answers, AnswersFile, Run
 from internal_kd.plan.store import read_record, verified_folder
 from internal_kd.tasks.metrics import METRICS
@@ -71,10 +72,7 @@ def choose_teacher(answers: Answers) -> Run | None:
     def merit(run: Run) -> float:
         held_out = read_record(run).get("held_out")
         if not held_out or metric not in held_out:
-            raise UserError(
-                f"methods.{run.method.name}: has no held-out score, by which `seed: best` chooses; give it "
-                "`select: {hold_out: 0.1}`"
-            )
+            raise no_held_out(run.method.name)
         found = held_out[metric]
         if found is None:  # a constant, which has no correlation
             return -math.inf

@@ -69,11 +69,6 @@ class DevSet:
         peer = self._network.peer
         return DevSet(peer, self._data, self.info, self._hardware) if peer else None
 
-    def scores_on(self, examples: Examples) -> Scores:
-        """Return the scores on examples."""
-        rows, labels, logits = self._predicted(examples)
-        return self._scores_of(logits, labels, rows)
-
     def write_held_out(self, folder: Path, examples: Examples, positions: np.ndarray) -> Scores:
         """Write predictions_held_out.parquet, of the examples at some positions; return the scores on them."""
         rows, labels, logits = self._predicted(examples, positions)
@@ -119,15 +114,12 @@ class DevSet:
     def write(self, folder: Path, name: str = "predictions") -> Scores:
         """Write predictions.parquet, and one more file for a second dev set (MNLI); return the scores on the first."""
         scores: Scores = {}
-        for split in self._data.splits:
-            if split.startswith("dev"):
-                suffix = "" if split == "dev" else f"_{split}"
-                rows, labels, logits = self._predicted(self._data.split(split))
-                if split == "dev":
-                    scores = self._scores_of(logits, labels, rows)
-                _predictions(rows, labels, logits, self.info).to_parquet(
-                    folder / f"{name}{suffix}.parquet", index=False
-                )
+        for split in (split for split in self._data.splits if split.startswith("dev")):
+            rows, labels, logits = self._predicted(self._data.split(split))
+            file = folder / f"{name}{'' if split == 'dev' else f'_{split}'}.parquet"
+            _predictions(rows, labels, logits, self.info).to_parquet(file, index=False)
+            if split == "dev":
+                scores = self._scores_of(logits, labels, rows)
         return scores
 
 

@@ -201,10 +201,8 @@ def with_copies(
 ) -> tuple[Examples, list[np.ndarray]]:
     """Return the examples, masked copies included, and the positions of what is chosen of them.
 
-    Args:
-        examples: the originals.
-        inputs: whose tokenizer knows the mask token.
-        chosen: positions of originals, each with those of their copies that are chosen too.
+    ``chosen`` has positions of originals, each with those of their copies that are chosen too; the tokenizer of
+    ``inputs`` knows the mask token.
 
     Raises:
         UserError: there are to be copies, and the tokenizer has no mask token.

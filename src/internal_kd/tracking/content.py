@@ -40,18 +40,13 @@ class ExperimentContent:
     planned: frozenset[str]
 
 
-@dataclass(frozen=True)
-class StudyContent:
-    """Everything that a study has to show; ``live`` of its runs are not finished, ``missing`` have nothing to show."""
+def content_of(study: Study) -> tuple[list[ExperimentContent], int, int]:
+    """Return a study's tasks, how many of the runs shown are not finished, and how many have nothing to show.
 
-    experiments: tuple[ExperimentContent, ...]
-    live: int
-    missing: int
-
-
-def content_of(study: Study) -> StudyContent:
-    """Return what a study has to show: finished runs from their records, trainings at work from their progress."""
-    cells, experiments, live, missing = cells_of(study), [], 0, 0
+    Finished runs are shown from their records, trainings at work from their progress.
+    """
+    cells, live, missing = cells_of(study), 0, 0
+    experiments: list[ExperimentContent] = []
     for name in study.tasks:
         own = tuple(cell for cell in cells if cell.task == name)
         runs = [run for cell in own for run in cell.runs]
@@ -61,7 +56,7 @@ def content_of(study: Study) -> StudyContent:
         shown = [seed for method in experiments[-1].methods for seed in method.seeds]
         live += sum(seed.is_live for seed in shown)
         missing += len(runs) - len(shown)
-    return StudyContent(tuple(experiments), live, missing)
+    return experiments, live, missing
 
 
 def _info_of(study: Study, task: str) -> TaskInfo | None:
@@ -84,16 +79,13 @@ def _experiment(task: TaskRuns) -> ExperimentContent:
     title = task.info.title if task.info else task.name
     layer_terms = dict.fromkeys(term for cell in task.cells for term in cell.method.layer_terms)
     metrics = [column.name for column in task.columns] or ["score"]
+    lower_is_better = metrics[0] in METRICS and not METRICS[metrics[0]].higher_is_better
     tags = {
         "mlflow.note.content": f"{title} in the study {task.study.name}. Scores are on the dev set, means over seeds.",
-        **views(metrics, list(layer_terms), ascending=not _is_better_high(metrics[0])),
+        **views(metrics, list(layer_terms), ascending=lower_is_better),
         "mlflow.experiment.primaryMetric.name": metrics[0],
         MADE_BY: MAKER,
     }
     runs = [identity_of(run) for cell in task.cells for run in cell.runs]
     planned = frozenset([*map(cell_identity, task.cells), *runs])
     return ExperimentContent(experiment_name(task.study.name, task.name), tags, tuple(methods), planned)
-
-
-def _is_better_high(metric: str) -> bool:
-    return metric not in METRICS or METRICS[metric].higher_is_better

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from internal_kd.plan.study import Study
 from internal_kd.report.make import outputs, render
 from internal_kd.report.words import count
 from internal_kd.running.results import is_current
-from internal_kd.tracking.content import ExperimentContent, StudyContent, content_of
+from internal_kd.tracking.content import ExperimentContent, content_of
 from internal_kd.tracking.names import announce, experiment_name, links_of, remember_links, withdraw
 from internal_kd.tracking.shelf import Shelf
 from internal_kd.tracking.store import (
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SHOWN_FILES = (".md", ".csv", ".png", ".html")
-LOCK_SECONDS = 900.0
 # Between two looks at the progress of trainings.
 PAUSE = 15.0
 FIRST_PORT = 5000
@@ -75,10 +74,15 @@ class Published:
             lines.append(f"not here, not shown: {count(self.missing, 'run')}")
         if not self.files_are_current:
             lines.append("tables and figures are older than the runs: not shown; `internal-kd report` makes them again")
-        base, start = self._server()
-        if start:
+        base = self._address
+        if base is None:
+            port = os.environ.get("MLFLOW_PORT") or _free_port()
+            base = f"http://127.0.0.1:{port}"
+            start = f"mlflow ui --workers 1 --port {port} --backend-store-uri {self.uri}"
             lines.append(f"to look, start `{start}` and open")
-        return lines + [f"  {name}: {link}" for name, link in self._links(base).items()]
+        for name, number in self.experiments.items():
+            lines += [f"  {name}: {address(base, number)}", f"  {name}, curves: {address(base, number, CURVES)}"]
+        return lines
 
     def links_for_report(self) -> dict[str, str]:
         """Return the address of every experiment's results; a store without a server is taken to be at MLflow's port.
@@ -88,26 +92,10 @@ class Published:
         base = self._address or f"http://127.0.0.1:{os.environ.get('MLFLOW_PORT', FIRST_PORT)}"
         return {name: address(base, number) for name, number in self.experiments.items()}
 
-    def _links(self, base: str) -> dict[str, str]:
-        """Return the address of every experiment's results, and of its curves, below that of a server."""
-        found = {}
-        for name, number in self.experiments.items():
-            found[name] = address(base, number)
-            found[f"{name}, curves"] = address(base, number, CURVES)
-        return found
-
     @property
     def _address(self) -> str | None:
         """The server's, None for a store that has none."""
         return self.uri.partition("?")[0].rstrip("/") if self.uri.startswith("http") else None
-
-    def _server(self) -> tuple[str, str | None]:
-        """Return a server's address and, for a store that is not one, the command that starts it there."""
-        if self._address:
-            return self._address, None
-        port = os.environ.get("MLFLOW_PORT") or _free_port()
-        command = f"mlflow ui --workers 1 --port {port} --backend-store-uri {self.uri}"
-        return f"http://127.0.0.1:{port}", command
 
 
 def publish_runs(study: Study, *, follow: bool = False, say: Callable[[str], object] = print) -> Published:
@@ -158,14 +146,14 @@ def _publish_once(study: Study) -> Published:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    content = content_of(study)
+    experiments, live, missing = content_of(study)
     files = _files_of(study) if is_current(study) else None
-    done = Published(shown_uri(uri), live=content.live, missing=content.missing, files_are_current=files is not None)
+    done = Published(shown_uri(uri), live=live, missing=missing, files_are_current=files is not None)
     try:
-        client = open_store(uri, LOCK_SECONDS)
-        with alone(uri, "publish", LOCK_SECONDS):
+        client = open_store(uri)
+        with alone(uri, "publish"):
             follow_project(client, uri, experiment_name(study.name, ""))
-            _publish_study(client, study, content, files, done)
+            _publish_study(client, study, experiments, files, done)
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         reason = masked(" ".join(str(error).split()), uri)
         raise UserError(
@@ -178,11 +166,11 @@ def _publish_once(study: Study) -> Published:
 def _publish_study(
     client: MlflowClient,
     study: Study,
-    content: StudyContent,
+    experiments: Sequence[ExperimentContent],
     files: Mapping[str, tuple[Path, ...]] | None,
     done: Published,
 ) -> None:
-    shown = [one for one in content.experiments if one.methods or client.get_experiment_by_name(one.name)]
+    shown = [one for one in experiments if one.methods or client.get_experiment_by_name(one.name)]
     shelves = [Shelf(client, experiment_id(client, one.name)) for one in shown]
     done.experiments = {one.name: shelf.experiment for one, shelf in zip(shown, shelves, strict=True) if one.methods}
     # The report names the addresses, and is itself among the files that are shown.

@@ -23,7 +23,7 @@ from internal_kd.plan.store import read_history
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import Cell, teacher_of
 from internal_kd.report.scoring import score_share
-from internal_kd.report.words import seeds_of, with_spread
+from internal_kd.report.words import DASH, seeds_of, with_spread
 from internal_kd.running.status import is_running, progress_file
 from internal_kd.statistics import mean_over_seeds, std_over_seeds
 from internal_kd.tasks.info import ScoreColumn, TaskInfo
@@ -122,16 +122,15 @@ def finished_content(task: TaskRuns, cell: Cell, run: Run) -> RunContent:
     metrics = [point for line, at in _times(epochs, started) for point in epoch_points(line, at)]
     scores = {column.name: task.score(run, column) for column in task.columns}
     metrics += _points({**_rounded(scores), "majority": record.get("majority"), **_measured(record)}, finished)
-    kept = record["files"].get(MODEL)
+    kept, commit = record["files"].get(MODEL), record.get("git_commit")
     tags = {
         **_tags(task, cell, run),
-        "score": _score_text(task, [scores]),
+        "score": _score_text(task, list(scores.values())[:1]),
         "dvc.model": f"{run.folder}/model" if kept else "not kept",
         **({"model_sha256": kept["sha256"]} if kept else {}),
         **_provenance(record),
+        **({"mlflow.source.git.commit": commit} if commit else {}),
     }
-    if record.get("git_commit"):
-        tags["mlflow.source.git.commit"] = record["git_commit"]
     return RunContent(_name(cell, run), started, finished, _params(run), tuple(metrics), tags)
 
 
@@ -150,23 +149,20 @@ def live_content(task: TaskRuns, cell: Cell, run: Run) -> RunContent | None:
             started = updated = round(1000 * progress.with_suffix(".jsonl").stat().st_mtime)
     metrics = [point for line, at in _times(lines, started) for point in epoch_points(line, at)]
     last = {key.removeprefix("dev_"): value for line in lines for key, value in line.items() if key.startswith("dev_")}
-    shown = {column.name: last.get(column.metric) for column in task.columns if column.split == DEV}
-    tags = {**_tags(task, cell, run), "score": _score_text(task, [shown]), LIVE: "true"}
+    score = _score_text(task, [last.get(column.metric) for column in task.columns[:1]])
+    tags = {**_tags(task, cell, run), "score": score, LIVE: "true"}
     status = "RUNNING" if at_work else "KILLED"
     return RunContent(_name(cell, run), started, updated, _params(run), tuple(metrics), tags, status)
 
 
 def cell_content(task: TaskRuns, cell: Cell, seeds: Sequence[RunContent]) -> RunContent:
     """Return the aggregates of a row over its finished seeds, under the same names."""
-    runs = task.finished(cell)
-    scores = [{column.name: task.score(run, column) for column in task.columns} for run in runs]
+    scores = {column.name: task.scores(cell, column) for column in task.columns}
     values: dict[str, float | None] = {"seeds": float(len(seeds))}
-    for column in task.columns:
-        own = [each[column.name] for each in scores]
-        values |= _rounded({column.name: mean_over_seeds(own), f"{column.name}_std": std_over_seeds(own)})
-    values |= _rounded(
-        {f"{column.name}_teacher_share": _teacher_share(task, cell, column) for column in task.columns[:1]}
-    )
+    for name, own in scores.items():
+        values |= _rounded({name: mean_over_seeds(own), f"{name}_std": std_over_seeds(own)})
+    for column in task.columns[:1]:
+        values |= _rounded({f"{column.name}_teacher_share": _teacher_share(task, cell, column)})
     values |= {name: mean for name, mean in _means(seeds).items() if name not in values}
     finished = max(seed.finished for seed in seeds)
     params = {
@@ -178,11 +174,10 @@ def cell_content(task: TaskRuns, cell: Cell, seeds: Sequence[RunContent]) -> Run
         **_common_tags(task, cell, cell.runs[0]),
         IDENTITY: cell_identity(cell),
         "level": "method",
-        "score": _score_text(task, scores),
+        "score": _score_text(task, next(iter(scores.values()), [])),
         "seeds": seeds_of(len(seeds), len(cell.runs)),
         "fingerprints": " ".join(seed.tags["fingerprint"] for seed in seeds),
         "mlflow.source.name": "internal-kd publish-runs",
-        "mlflow.source.type": "LOCAL",
     }
     started = min(seed.started for seed in seeds)
     return RunContent(name_of(cell), started, finished, params, tuple(_points(values, finished)), tags)
@@ -202,7 +197,10 @@ def cell_identity(cell: Cell) -> str:
 
 def _common_tags(task: TaskRuns, cell: Cell, run: Run) -> dict[str, str]:
     who = {"teacher": run.answers.who} if run.answers is not None else {}
-    known = {MADE_BY: MAKER, "study": task.study.name, "id": cell.id, "title": cell.method.title, ROW: name_of(cell)}
+    known = {
+        MADE_BY: MAKER, "mlflow.source.type": "LOCAL", "study": task.study.name, "id": cell.id,
+        "title": cell.method.title, ROW: name_of(cell),
+    }  # fmt: skip
     return {**known, **coordinates(run), **who, **{f"vary.{axis}": value for axis, value in cell.point}}
 
 
@@ -220,7 +218,6 @@ def _tags(task: TaskRuns, cell: Cell, run: Run) -> dict[str, str]:
         **({"starts_from": start.fingerprint} if start is not None else {}),
         "dvc.folder": str(run.folder),
         "mlflow.source.name": "internal-kd make",
-        "mlflow.source.type": "LOCAL",
     }
 
 
@@ -244,13 +241,11 @@ def _provenance(record: Mapping[str, Any]) -> dict[str, str]:
 # Scores and other numbers
 
 
-def _score_text(task: TaskRuns, scores: Sequence[Mapping[str, float | None]]) -> str:
+def _score_text(task: TaskRuns, own: Sequence[float | None]) -> str:
     """Return the main score as people read it: ``89.6 ± 1.2`` over seeds, ``89.6`` for one run, else a dash."""
     if not task.columns:
-        return "–"
-    name = task.columns[0].name
-    own = [each.get(name) for each in scores]
-    return with_spread(name, mean_over_seeds(own), std_over_seeds(own))
+        return DASH
+    return with_spread(task.columns[0].name, mean_over_seeds(own), std_over_seeds(own))
 
 
 def _teacher_share(task: TaskRuns, cell: Cell, column: ScoreColumn) -> float | None:
@@ -267,14 +262,10 @@ def _rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def _measured(record: Mapping[str, Any]) -> dict[str, float]:
-    memory: Any = record.get("peak_memory")
-    found = {"peak_memory_gb": round(memory / GIGABYTE, 3)} if is_finite(memory) else {}
     digits = {"seconds": 1, "examples_per_second": 1, "encoder_parameters": 0, "total_parameters": 0}
-    for name, number in digits.items():
-        value: Any = record.get(name)
-        if is_finite(value):
-            found[name] = round(float(value), number)
-    return found
+    found = {name: round(float(record[name]), n) for name, n in digits.items() if is_finite(record.get(name))}
+    memory: Any = record.get("peak_memory")
+    return found | ({"peak_memory_gb": round(memory / GIGABYTE, 3)} if is_finite(memory) else {})
 
 
 def _means(seeds: Sequence[RunContent]) -> dict[str, float]:

@@ -72,10 +72,12 @@ class Shelf:
 
         What is planned and not finished here stays.
         """
-        gone = {run.info.run_id: identity for identity, run in self._all() if self._has_to_go(identity, run, planned)}
+        others = {run.info.run_id: identity for identity, run in self._all()}
+        others = {number: identity for number, identity in others.items() if number not in self.kept.values()}
+        gone = {number: name for number, name in others.items() if name in self.kept or name not in planned}
         for _, run in self._all():
             above = run.data.tags.get(PARENT, "")
-            away = run.info.run_id not in gone and run.info.run_id not in self.kept.values()
+            away = run.info.run_id in others and run.info.run_id not in gone
             # A seed finished elsewhere moves to its method's new run: below a deleted one nobody would see it.
             if away and (parent := self.kept.get(gone.get(above, ""))):
                 self.client.set_tag(run.info.run_id, PARENT, parent)
@@ -86,15 +88,13 @@ class Shelf:
     def _all(self) -> Iterator[tuple[str, Run]]:
         return ((identity, run) for identity, runs in self.known.items() for run in runs)
 
-    def _has_to_go(self, identity: str, run: Run, planned: frozenset[str]) -> bool:
-        replaced = identity in self.kept and run.info.run_id != self.kept[identity]
-        return replaced or identity not in planned
-
     def _create(self, content: RunContent) -> str:
+        from mlflow.entities import Param
+
         run = self.client.create_run(
             self.experiment, start_time=content.started, tags=content.tags, run_name=content.name
         )
-        self._log_params(run.info.run_id, content)
+        self.client.log_batch(run.info.run_id, params=[Param(*item) for item in content.params.items()])
         log_points(self.client, run.info.run_id, content.metrics)
         return run.info.run_id
 
@@ -117,11 +117,6 @@ class Shelf:
 
     def _losses(self, run: Run) -> list[tuple[int, float]]:
         return [(point.step, point.value) for point in self.client.get_metric_history(run.info.run_id, LOSS)]
-
-    def _log_params(self, run_id: str, content: RunContent) -> None:
-        from mlflow.entities import Param
-
-        self.client.log_batch(run_id, params=[Param(*item) for item in content.params.items()])
 
     def _attach(self, run_id: str, attached: str, files: Mapping[str, tuple[Path, ...]] | None) -> None:
         if files is None or _described(files) == attached:

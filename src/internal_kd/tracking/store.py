@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 DEFAULT_URI = "sqlite:///mlflow.db"
+LOCK_SECONDS = 900.0
 BATCH = 900  # MLflow takes 1,000 metrics at once
 # What the UI needs to show experiments as trainings, not as chats.
 TRAINING_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
@@ -103,17 +104,17 @@ def client_environment(uri: str, timeout: int, retries: int) -> dict[str, str]:
 
 
 @contextmanager
-def alone(uri: str, purpose: str, timeout: float) -> Iterator[None]:
+def alone(uri: str, purpose: str) -> Iterator[None]:
     """Hold a store's lock; it lies beside an SQLite database, else in work/, and is free when its holder has ended.
 
     Raises:
-        InUse: another process holds it for longer than ``timeout`` seconds.
+        InUse: another process holds it for longer than ``LOCK_SECONDS``.
     """
     database = database_of(uri)
     path = WORK / f"mlflow-{sha256_text(uri)[:8]}.{purpose}.lock"
     if database:
         path = database.with_name(f"{database.name}.{purpose}.lock")
-    end = time.monotonic() + timeout
+    end = time.monotonic() + LOCK_SECONDS
     while True:
         try:
             hold = take(path, {"what": f"internal-kd publish-runs ({purpose})"})
@@ -134,14 +135,14 @@ def database_of(uri: str) -> Path | None:
     return Path(match[1]) if match else None
 
 
-def open_store(uri: str, timeout: float) -> MlflowClient:
+def open_store(uri: str) -> MlflowClient:
     """Return a client of a store whose database exists; one process creates it, the others wait for that.
 
     Parallel first users of a missing database would drop each other's tables half-way.
     """
     from mlflow import MlflowClient
 
-    with alone(uri, "create", timeout):
+    with alone(uri, "create"):
         client = MlflowClient(without_password(uri))  # creates the tables already
         client.search_experiments(max_results=1)
     return client

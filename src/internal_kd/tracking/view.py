@@ -21,13 +21,9 @@ _WIDTHS |= dict.fromkeys(("params.`depth`", "params.`seed`", "tags.`id`", "tags.
 def views(metrics: Sequence[str], layer_terms: Sequence[str], *, ascending: bool = False) -> dict[str, str]:
     """Return the views of an experiment as its tags.
 
-    "Results" ranks the methods by the main metric; "Seeds" shows every training below its method, which MLflow does
-    only in the order of time; "Curves" draws the mean of every method's seeds by epoch.
-
-    Args:
-        metrics: the task's, the main one first.
-        layer_terms: the terms that are drawn, such as ``attention_kl``.
-        ascending: whether a lower score is better.
+    "Results" ranks the methods by the main metric, the first, ``ascending`` if a lower score is better; "Seeds" shows
+    every training below its method, which MLflow does only in the order of time; "Curves" draws the mean of every
+    method's seeds by epoch, that of ``layer_terms`` too.
     """
     main = metrics[0]
     spread = [column for metric in metrics for column in (metric, f"{metric}_std")]
