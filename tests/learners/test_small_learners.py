@@ -190,6 +190,16 @@ def test_real_examples_are_chosen_by_class_and_the_step_sizes_alone_are_trained(
     assert trained == ["raw_step_sizes"]
 
 
+def test_every_step_has_real_examples_of_its_own() -> None:
+    learner = {"kind": "distilled_set", "source": "nearest", "examples": 1, "steps": 2}
+    network = parse_learner({**learner, "network": {"kind": "mlp", "widths": [4]}}).build(
+        InputShape("sentences", (1,)), 2, seed=1
+    )
+    vectors, labels = torch.tensor([[0.0], [1.0], [5.0], [9.0]]), torch.tensor([0, 0, 0, 1])
+    network.begin(lambda: [{"sentences": vectors, "labels": labels}])
+    assert network.module.inputs.flatten().tolist() == [1.0, 0.0]
+
+
 def test_too_few_real_examples_of_a_class_are_refused() -> None:
     network = parse_learner(
         {"kind": "distilled_set", "source": "random", "examples": 4, "network": {"kind": "mlp", "widths": [4]}}

@@ -379,6 +379,19 @@ def test_what_cannot_work_is_refused_in_one_line(changes, keywords):
     assert "\n" not in str(refused.value)
 
 
+def test_real_examples_of_a_class_are_refused_where_there_are_values(project):
+    for name in ("a", "b"):
+        Path(f"{name}.csv").write_text("t,score\nA text.,0.5\nAnother one.,1.5\n")
+    own = {"source": "files", "kind": "values", "train": "a.csv", "dev": "b.csv", "text": ["t"], "label": "score"}
+    row = {"id": "9.0", "learner": {"kind": "distilled_set", "network": {"kind": "mlp"}, "source": "mean"}}
+    with pytest.raises(UserError, match=r"methods\.odd.*learner\.source.*values"):
+        plan(
+            tasks={"own": own},
+            study={"tasks": ["own"], "methods": ["odd"]},
+            methods={"odd": {**row, "teacher": "none", "weights": {"hard": 1}}},
+        )
+
+
 SCOUT = {"id": "8.0", "title": "Scout", "weights": {"hard": 1}, "teacher": "none"}
 
 

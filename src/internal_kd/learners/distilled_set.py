@@ -80,7 +80,7 @@ class DistilledSet(SmallModule):
         if self.source == "learned":
             return
         classes, slots = self.targets.shape[-1], self.targets.argmax(dim=-1).flatten()
-        means, most = self._means(batches, classes), -(-len(slots) // classes)
+        means, most = self._means(batches, classes), int(torch.bincount(slots).max())
         best = [(torch.empty(0), mean.new_empty(0, *mean.shape)) for mean in means]
         for given, labels in batches():
             features = self.features(*given)

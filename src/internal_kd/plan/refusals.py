@@ -125,6 +125,15 @@ def _check_examples(run: Run) -> None:
             )
 
 
+def _check_source(run: Run) -> None:
+    """Refuse to choose a distilled set's examples by class where there are no classes."""
+    source = getattr(run.method.learner, "source", "learned")
+    if source != "learned" and run.inputs.data.kind == "values":
+        raise UserError(
+            f"learner.source: {source} takes its examples by class, and {run.task} has values; use `learned`"
+        )
+
+
 def _check_tags(run: Run) -> None:
     """Refuse what has no meaning for a sentence of many labels."""
     if run.inputs.data.kind != "tags":
@@ -267,7 +276,7 @@ def _check_terms(run: Run) -> None:
 
 
 _CHECKS = (
-    _check_length, _check_examples, _check_tags, _check_augment, _check_answers, _check_classes, _check_copies,
+    _check_length, _check_examples, _check_source, _check_tags, _check_augment, _check_answers, _check_classes, _check_copies,
     _check_terms,
 )  # fmt: skip
 
