@@ -276,8 +276,8 @@ def _check_terms(run: Run) -> None:
 
 
 _CHECKS = (
-    _check_length, _check_examples, _check_source, _check_tags, _check_augment, _check_answers, _check_classes, _check_copies,
-    _check_terms,
+    _check_length, _check_examples, _check_source, _check_tags, _check_augment, _check_answers, _check_classes,
+    _check_copies, _check_terms,
 )  # fmt: skip
 
 
