@@ -47,11 +47,11 @@ CHANGES: dict[str, Any] = {
             "weights": {"soft": 1},
             "seeds": [1],
         },
-        # Hidden states of another width meet through a learned projection.
+        # Hidden states of another width meet through a learned projection; its blocks are cheap.
         "narrow": {
             "id": "4.5",
             "title": "Half as wide",
-            "learner": {"layers": 2, "width": 16, "heads": 2, "inner": 32},
+            "learner": {"layers": 2, "width": 16, "heads": 2, "inner": 32, "rank": 8, "groups": 2, "shared_keys": 2},
             "weights": {"soft": 1, "hidden_mse": 1},
             "seeds": [1],
         },

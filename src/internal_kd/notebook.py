@@ -87,6 +87,9 @@ def student_of(
     width: int | None = None,
     heads: int | None = None,
     inner: int | None = None,
+    rank: int | None = None,
+    groups: int | None = None,
+    shared_keys: int | None = None,
     seed: int = 0,
 ) -> PreTrainedModel:
     """Return a student cut out of a teacher, in eval mode; the teacher is not changed.
@@ -99,6 +102,7 @@ def student_of(
         width: of hidden states; the teacher's if None. What is kept is chosen by importance.
         heads: of attention, which have to divide the width; the teacher's if None.
         inner: neurons of the feed-forward part; in proportion to the width if None.
+        rank, groups, shared_keys: cheap blocks, as the encoder learner has them (docs/reference/learners.md).
         seed: of what is drawn.
 
     Raises:
@@ -108,7 +112,10 @@ def student_of(
         >>> student = student_of(teacher, layers=6, take=[2, 4, 6, 8, 10, 12])  # doctest: +SKIP
     """
     start = {"from": "random"} if take == "random" else {"from": "teacher", "layers": take}
-    sizes = {"layers": layers, "width": width, "heads": heads, "inner": inner}
+    sizes = {
+        "layers": layers, "width": width, "heads": heads, "inner": inner,
+        "rank": rank, "groups": groups, "shared_keys": shared_keys,
+    }  # fmt: skip
     learner = parse_learner(
         {**{name: size for name, size in sizes.items() if size is not None}, "start": start}, "student_of"
     )

@@ -96,6 +96,7 @@ TOKEN_LOSSES: dict[str, TokenLoss] = {
     "hidden_mse": TokenLoss(losses.hidden_mse, states, (8, 8)),
     "hidden_cosine": TokenLoss(losses.hidden_cosine, states, (8, 8)),
     "relation_kl": TokenLoss(partial(losses.relation_kl, heads=2), states, (8, 12)),
+    "token_energy": TokenLoss(losses.token_energy, states, (8, 12)),
     "word_distance": TokenLoss(part(losses.word_relation, 0), states, (8, 12)),
     "word_angle": TokenLoss(part(losses.word_relation, 1), states, (8, 12)),
     "word_angle_narrow": TokenLoss(part(losses.word_relation, 1, window=2), states, (8, 12)),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from loss_cases import mask_of
 
-from internal_kd.distillation.losses import cls_cosine, hidden_cosine, hidden_mse, patient_cls
+from internal_kd.distillation.losses import cls_cosine, hidden_cosine, hidden_mse, patient_cls, token_energy
 from internal_kd.errors import UserError
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -82,3 +82,18 @@ def test_what_does_not_fit_is_named(call, named: str) -> None:
     with pytest.raises(UserError) as error:
         call()
     assert named in str(error.value) and "\n" not in str(error.value)
+
+
+def test_token_energy_compares_how_large_each_state_is_among_its_text() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(2, 4, width, generator=generator) for width in (8, 6))
+    lengths = (4, 2)
+    expected = 0.0
+    for row, length in enumerate(lengths):
+        ours, theirs = (hidden[row, :length].square().sum(-1) for hidden in (student, teacher))
+        expected += (ours / ours.norm() - theirs / theirs.norm()).square().mean().item() / len(lengths)
+    mask = mask_of(list(lengths), 4)
+    assert token_energy(student, teacher, mask).item() == pytest.approx(expected, rel=1e-5)
+    assert token_energy(3 * teacher, teacher, mask).item() == pytest.approx(0.0, abs=1e-6)
+    with pytest.raises(UserError, match="tokens"):
+        token_energy(student, teacher[:, :3], mask)

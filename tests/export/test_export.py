@@ -85,13 +85,18 @@ def test_the_folder_has_nothing_of_this_machine_and_others_may_read_it(exported:
             assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask, path
 
 
-def test_learned_projections_are_not_exported(trained_copy: Trained, quick: None) -> None:
+@needs_onnx
+def test_projections_are_not_exported_and_cheap_blocks_are_multiplied_out(trained_copy: Trained, monkeypatch) -> None:
     from transformers import AutoModelForSequenceClassification
 
+    monkeypatch.setattr("internal_kd.export.export.SECONDS", 0.0)
     (path,) = export_students(trained_copy.study, task="judge", method="narrow", say=lambda line: None)
     model, info = AutoModelForSequenceClassification.from_pretrained(path.parent / "model", output_loading_info=True)
     assert not any(info.values()), "no weight too many or too few"
     assert model.config.hidden_size == 16
+    # That the folder answers as its run did, and the graph as the folder, the export itself requires.
+    assert "multiplied out" in (path.parent / "model/README.md").read_text()
+    assert json.loads(path.read_text())["onnx"] is not None
 
 
 @pytest.mark.parametrize("method", ["teacher", "soft"])

@@ -124,6 +124,8 @@ def cases() -> list[Any]:
         forms = {form: learner for way in ways for learner in [parse_learner(way)] for form in forms_of(learner)}
         for form, learner in forms.items():
             found += [pytest.param(Case(learner, form, kind), id=f"{name}-{form}-{kind}") for kind in KINDS]
+    cheap = parse_learner({"rank": 8, "groups": 2, "shared_keys": 2})
+    found += [pytest.param(Case(cheap, "tokens", "classes"), id="cheap blocks")]
     return found
 
 

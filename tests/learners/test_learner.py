@@ -49,6 +49,7 @@ def test_every_learner_is_frozen_hashable_and_names_its_kind(kind: str) -> None:
         ({"start": {"slice": "random"}}, {}),
         ({"width": 384, "start": {"slice": "random"}}, {"width": 384, "start": {"slice": "random"}}),
         ({"start": {"reinitialize": 2}}, {"start": {"reinitialize": 2}}),
+        ({"rank": 48, "groups": 1, "start": {"slice": "random"}}, {"rank": 48, "start": {"slice": "random"}}),
     ],
 )
 def test_the_identity_has_what_counts_and_is_not_a_default(values: dict, identity: dict) -> None:
@@ -117,6 +118,12 @@ def test_sizes_that_are_left_out_are_the_sources(values: dict, expected: tuple) 
         ({"layers": 2, "start": {"layers": [1, 13]}}, "start.layers"),
         ({"layers": 3, "start": {"layers": [1, 2]}}, "start.layers"),
         ({"layers": 3, "start": {"reinitialize": 4}}, "start.reinitialize"),
+        ({"rank": 800}, "rank 800"),
+        ({"rank": 96, "inner": 64}, "rank 96"),
+        ({"groups": 5}, "groups 5: do not divide width 768"),
+        ({"rank": 50, "groups": 4}, "groups 4: do not divide rank 50"),
+        ({"groups": 8, "inner": 1001}, "inner 1001"),
+        ({"shared_keys": 5}, "shared_keys 5"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_in_one_line(values: dict, named: str) -> None:

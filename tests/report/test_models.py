@@ -120,6 +120,8 @@ def test_every_learner_is_timed_against_the_teacher_and_everything_declared_is_m
     assert set(lines["layers"]) == {4, 2} and set(lines["batch"]) == {1, 32} and lines["learner"].nunique() == 3
     teachers = lines[lines["method"] == "teacher"]
     assert (teachers["speed_up"] == 1).all() and (lines["median_ms"] > 0).all()
+    of_task = lines[lines["task"] == "judge"].groupby("method")["multiply_adds"].first()
+    assert 0 < of_task["narrow"] < of_task["finetuned"] < of_task["teacher"]
     # What this machine has measured already is not measured again.
     before = (study.folder / "tables/latency.csv").read_text()
     measure_latency(study)

@@ -13,6 +13,7 @@ from internal_kd.distillation.arithmetic import (
     real_positions,
     require_same_shape,
     share_of_each,
+    unit_vectors,
     without_padding,
 )
 
@@ -68,3 +69,22 @@ def hidden_cosine(student_hidden: Tensor, teacher_hidden: Tensor, attention_mask
     shares = share_of_each(real.sum(-1), real)
     # On padding both sides are 0: distance 0.
     return (cosine_distance(student, teacher).sum(-1) * shares).sum()
+
+
+def token_energy(student_hidden: Tensor, teacher_hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """Squared error of how large each token's hidden state is among its text's, averaged over real tokens.
+
+    Hidden states: (batch, length, width); widths may differ. A token's energy is the sum of its squares over the width,
+    divided by the length of the vector of all real tokens' energies. attention_mask: (batch, length), nonzero for real
+    tokens.
+    Source: Zagoruyko and Komodakis 2017, Paying More Attention to Attention (arXiv 1612.03928), as in the code of
+    Crowley, Gray and Storkey 2018 (arXiv 1711.02613); tokens stand for positions, which is ours.
+    Raises UserError when batch or lengths differ or the mask does not fit.
+    """
+    require_same_shape("student and teacher tokens", student_hidden[..., 0], teacher_hidden[..., 0], dimensions=2)
+    real = real_positions(attention_mask, *student_hidden.shape[:2])
+    student, teacher = (
+        unit_vectors(without_padding(hidden, real).square().sum(-1))[0]
+        for hidden in (student_hidden, teacher_hidden.detach())
+    )
+    return ((student - teacher).square().sum(-1) * share_of_each(real.sum(-1), real)).sum()

@@ -29,7 +29,13 @@ from internal_kd.distillation.attention_losses import (
     attention_score_mse,
     attention_transfer,
 )
-from internal_kd.distillation.hidden_losses import cls_cosine, hidden_cosine, hidden_mse, patient_cls
+from internal_kd.distillation.hidden_losses import (
+    cls_cosine,
+    hidden_cosine,
+    hidden_mse,
+    patient_cls,
+    token_energy,
+)
 from internal_kd.distillation.mutual_losses import mutual, mutual_gated, mutual_shuffled, mutual_weighted
 from internal_kd.distillation.output_losses import (
     beta_smoothing,
@@ -66,6 +72,7 @@ __all__ = [
     "relation_kl",
     "rkd",
     "soft_label_loss",
+    "token_energy",
     "tree_balance",
     "tree_hard",
     "tree_soft",

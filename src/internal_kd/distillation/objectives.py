@@ -104,8 +104,9 @@ OBJECTIVES: Registry[Objective] = Registry(
         ),
         # DistilBERT
         "hidden_cosine": Objective(f"{_HIDDEN}:hidden_cosine", ("hidden",), "pair", layers="last", project=("hidden",)),
-        # Attention transfer
+        # Attention transfer, of attention and of hidden states
         "attention_transfer": Objective(f"{_ATTENTION}:attention_transfer", ("attention",), "pair"),
+        "token_energy": Objective(f"{_HIDDEN}:token_energy", ("hidden",), "pair"),
         # Decoupled Knowledge Distillation; DIST; Relational Knowledge Distillation
         "dkd": Objective(
             f"{_OUTPUTS}:dkd",

@@ -88,6 +88,7 @@ def values_of(facts: ExportFacts) -> dict[str, Any]:
         "name": model_name(run),
         "plain": is_encoder(run),
         "model_type": facts.encoder["model_type"] if is_encoder(run) else run.method.learner.kind,
+        "blocks": getattr(run.method.learner, "has_blocks", False),
         "reads": READS[run.inputs.form],
         "does": _does(facts),
         "taught": teacher_text(run),

@@ -37,8 +37,8 @@ from internal_kd.export.model_folder import (
     agreement,
     check_tokenizer,
     exported_caller,
+    graph_source,
     is_encoder,
-    load_exported,
     write_model_folder,
 )
 from internal_kd.export.onnx import (
@@ -183,7 +183,7 @@ def _fill(study: Study, choice: Choice, task: TaskOnDisk, folder: Path) -> Expor
     sessions = {}
     if not missing_packages():
         if is_encoder(run):
-            write_onnx(load_exported(folder / "model", "eager"), folder / "onnx", uses_types=uses_types)
+            write_onnx(graph_source(run, info, folder / "model"), folder / "onnx", uses_types=uses_types)
         else:
             write_small_onnx(open_network(folder / "model"), folder / "onnx")  # type: ignore[arg-type]
         for name, file in ((ONNX, FP32), (ONNX_INT8, INT8)):

@@ -65,12 +65,13 @@ def agreement(one: np.ndarray, other: np.ndarray, share: float | None) -> Agreem
 def write_model_folder(run: Run, info: TaskInfo, folder: Path) -> None:
     """Write configuration with the names of the classes, weights as safetensors, and of texts the tokenizer.
 
-    Learned projections are no part of them: they belong to the loss.
+    Cheap blocks are multiplied out: transformers knows none. Learned projections are left out: they belong to the loss.
 
     Raises:
         UserError: the weights or the encoder's tokenizer cannot be read.
         Damaged: they are not what was written.
     """
+    from internal_kd.learners.blocks import multiplied_out
     from internal_kd.learners.weights import load_classifier, load_finished, name_labels, save_classifier
 
     source = verified_folder(run, "model")
@@ -80,7 +81,7 @@ def write_model_folder(run: Run, info: TaskInfo, folder: Path) -> None:
             _tokenizer(run).save_pretrained(str(folder))
         return
     finished = run.method.learner.kind == "finished"
-    model = load_finished(source, info.outputs) if finished else load_classifier(source, info.outputs)
+    model = multiplied_out(load_finished(source, info.outputs) if finished else load_classifier(source, info.outputs))
     name_labels(model, info.labels or (VALUE_LABEL,))
     save_classifier(model, folder)
     _tokenizer(run).save_pretrained(str(folder))
@@ -124,6 +125,17 @@ def load_exported(folder: Path, attention: str = "sdpa") -> PreTrainedModel:
             attn_implementation=attention,
         )
     return model.eval()
+
+
+def graph_source(run: Run, info: TaskInfo, folder: Path) -> PreTrainedModel:
+    """Return the model that becomes an ONNX graph: the exported one, or with cheap blocks the run's own."""
+    from internal_kd.learners.weights import load_classifier
+
+    if not getattr(run.method.learner, "has_blocks", False):
+        return load_exported(folder, "eager")
+    model = load_classifier(verified_folder(run, "model"), info.outputs)
+    model.config._attn_implementation = "eager"
+    return model
 
 
 class Caller:

@@ -25,7 +25,8 @@ class Start(Frozen):
         from_: ``encoder`` (pre-trained), ``teacher`` (fine-tuned), ``random``, or a method's name: its run of the same
             task and seed. In params.yaml it is ``from``, and ``start: random`` is short for ``start: {from: random}``.
         layers: which of the source's layers: first, every_other, spread, last or a list.
-        slice: how what a narrower learner keeps is chosen, slices.py; ``random`` draws it from the seed.
+        slice: how what a narrower learner keeps is chosen, slices.py, and what cheap blocks begin as: as close to the
+            source as they can; ``random`` draws both from the seed.
         reinitialize: the top layers that are drawn again, and with them the pooler (Zhang et al. 2021).
     """
 
@@ -33,7 +34,9 @@ class Start(Frozen):
     layers: Literal["first", "every_other", "spread", "last"] | tuple[Count, ...] = Field(
         "first", description="which of the source's layers"
     )
-    slice: Literal["importance", "random"] = Field("importance", description="what a narrower learner keeps")
+    slice: Literal["importance", "random"] = Field(
+        "importance", description="what a narrower learner keeps, and what cheap blocks begin as"
+    )
     reinitialize: Whole = Field(0, description="top layers that are drawn again")
 
     @model_validator(mode="before")
@@ -58,6 +61,9 @@ class EncoderLearner(Frozen):
         width: of hidden states; None for the source's.
         heads: of attention; None for the source's. Has to divide the width.
         inner: neurons of the feed-forward part; None for the source's share of the width.
+        rank: of the feed-forward part's two maps; None for full rank. Cheap blocks: blocks.py.
+        groups: that its neurons are divided into, each with a part of the width or of the rank.
+        shared_keys: neighbouring layers that share one query and one key map.
         start: where first weights come from.
 
     Example:
@@ -70,6 +76,9 @@ class EncoderLearner(Frozen):
     width: Count | None = Field(None, description="of hidden states; the source's if left out")
     heads: Count | None = Field(None, description="of attention; the source's if left out")
     inner: Count | None = Field(None, description="neurons of the feed-forward part; in proportion if left out")
+    rank: Count | None = Field(None, description="of the feed-forward maps, each two thinner ones; full if left out")
+    groups: Count = Field(1, description="of neurons, each reading a part of the width, or of the rank")
+    shared_keys: Count = Field(1, description="neighbouring layers with the same queries and keys, such as 2")
     start: Start = Field(default_factory=Start, description="where first weights come from")
 
     @property
@@ -79,9 +88,16 @@ class EncoderLearner(Frozen):
 
     @property
     def short_name(self) -> str:
-        """Return its shape as a short text for paths and tables: ``L6``, ``L4x312``, ``all``."""
+        """Return its shape as a short text for paths and tables: ``L6``, ``L4x312``, ``all``, ``L6r48``."""
         layers = "all" if self.layers == "all" else f"L{self.layers}"
-        return layers + (f"x{self.width}" if self.width else "")
+        cheap = [("r", self.rank or 1), ("g", self.groups), ("k", self.shared_keys)]
+        sizes = "".join(f"{letter}{size}" for letter, size in cheap if size > 1)
+        return layers + (f"x{self.width}" if self.width else "") + sizes
+
+    @property
+    def has_blocks(self) -> bool:
+        """Return whether its layers are cheaper than those of a plain encoder of its sizes."""
+        return self.rank is not None or self.groups > 1 or self.shared_keys > 1
 
     @property
     def starts_from(self) -> str:
@@ -91,16 +107,19 @@ class EncoderLearner(Frozen):
     @property
     def draws(self) -> bool:
         """Return whether first weights, the head's left out, depend on the seed."""
-        narrower = not (self.width is self.heads is self.inner is None)
-        at_random = narrower and self.start.slice == "random"
+        at_random = (self.groups > 1 and self.rank is None) or (self._sliced and self.start.slice == "random")
         return self.start.from_ == "random" or at_random or self.start.reinitialize > 0
+
+    @property
+    def _sliced(self) -> bool:
+        return self.has_blocks or not (self.width is self.heads is self.inner is None)
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that are not defaults and have an effect."""
         values = self.model_dump(mode="json", exclude_defaults=True, by_alias=True)
         if self.start.from_ == "random":
             values["start"] = {"from": "random"}
-        elif self.width is self.heads is self.inner is None:
+        elif not self._sliced:
             values.get("start", {}).pop("slice", None)
         return {key: value for key, value in values.items() if value != {}}
 
@@ -126,11 +145,24 @@ class EncoderLearner(Frozen):
         shape = Shape(layers, width, heads, inner, source.family, source.hands_out)
         if width and heads and width % heads:
             raise UserError(f"width {width}: {heads} heads do not divide it")
+        self._require_blocks(shape)
         if self.start.from_ != "random":
             self._require_fit(source, shape)
         if layers is not None and self.start.reinitialize > layers:
             raise UserError(f"start.reinitialize {self.start.reinitialize}: the learner has {layers} layers")
         return shape
+
+    def _require_blocks(self, shape: Shape) -> None:
+        """Refuse cheap blocks that do not divide a network, or are not cheaper."""
+        largest = min(size for size in (shape.width, shape.inner, 10**9) if size)
+        if self.rank and self.rank > largest:
+            raise UserError(f"rank {self.rank}: is more than the {largest} that the smaller side of a map has")
+        divided = {"rank": self.rank} if self.rank else {"width": shape.width}
+        for name, size in {**divided, "inner": shape.inner}.items():
+            if size and size % self.groups:
+                raise UserError(f"groups {self.groups}: do not divide {name} {size}")
+        if shape.layers and shape.layers % self.shared_keys:
+            raise UserError(f"shared_keys {self.shared_keys}: do not divide the {shape.layers} layers")
 
     def _require_fit(self, source: Shape, shape: Shape) -> None:
         """Refuse what cannot be cut out of a source."""
@@ -169,12 +201,13 @@ class EncoderLearner(Frozen):
             >>> learner = EncoderLearner(layers=6, start={"from": "encoder", "layers": "every_other"})
             >>> network = learner.build(Path("data/encoders/bert"), 2, seed=1)  # doctest: +SKIP
         """
+        from internal_kd.learners.blocks import Blocks, closest, drawn, install, multiplied_out
         from internal_kd.learners.capture import network_of
         from internal_kd.learners.configs import shape_of_config
         from internal_kd.learners.slices import cut_student, drawn_student
-        from internal_kd.learners.weights import name_labels
+        from internal_kd.learners.weights import name_labels, seeded
 
-        model = self._source(source, outputs, seed, kind)
+        model = multiplied_out(self._source(source, outputs, seed, kind))
         full = shape_of_config(model.config.to_dict(), str(source) if isinstance(source, Path) else "this model")
         shape = self.shape(full)
         if self.start.from_ == "random":
@@ -190,6 +223,10 @@ class EncoderLearner(Frozen):
                 reinitialize=self.start.reinitialize,
                 seed=seed,
             )
+        if self.has_blocks:
+            at_random = "random" in (self.start.from_, self.start.slice)
+            with seeded(seed):
+                install(student, Blocks(self.rank, self.groups, self.shared_keys), drawn if at_random else closest)
         name_labels(student, labels)
         return network_of(student)
 

@@ -22,6 +22,7 @@ from transformers import (
 from transformers.utils import logging
 
 from internal_kd.errors import UserError
+from internal_kd.learners.blocks import blocks_of, with_blocks
 from internal_kd.learners.configs import read_config, shape_of_config
 from internal_kd.learners.families import family_of
 
@@ -111,6 +112,15 @@ def classifier_class(kind: str) -> Any:
     return AutoModelForTokenClassification if kind == "tags" else AutoModelForSequenceClassification
 
 
+def class_for(config: PreTrainedConfig, kind: str) -> Any:
+    """Return the class that a folder's weights are loaded into: transformers' own, or the same with cheap blocks."""
+    general, blocks = classifier_class(kind), blocks_of(config)
+    if blocks is None:
+        return general
+    with torch.device("meta"):
+        return with_blocks(type(general.from_config(config)), blocks)
+
+
 def stored_kind(folder: Path | str) -> str:
     """Return "tags" for a folder with a token classifier, else "classes"."""
     names = read_config(Path(folder)).get("architectures") or ()
@@ -173,7 +183,7 @@ def _from_pretrained(
         raise UserError(f"{folder / WEIGHTS} does not exist; weights are read from safetensors files only")
     try:
         with quiet(), seeded(seed):
-            return classifier_class(kind).from_pretrained(
+            return class_for(config, kind).from_pretrained(
                 folder,
                 config=config,
                 # Stated, because the default is whatever was stored, and some encoders are stored in fp16.

@@ -65,14 +65,15 @@ def _step_seconds(results: StudyResults, cell: Cell) -> float | None:
 
 
 def with_latency(frames: StudyFrames, lines: pd.DataFrame) -> pd.DataFrame:
-    """Return a table's lines with latency_ms, speed_up, latency_batch_ms and machine, where they were measured here."""
+    """Return a table's lines with what was measured here: multiply-adds, latencies, the speed-up, the machine."""
     import pandas as pd
 
     keys, latency = ["task", "method", *frames.study.axes], frames["latency"]
     learners = [cell.columns() | {"learner": learner_key(cell.method.learner)} for cell in frames.cells]
     lines = lines.merge(pd.DataFrame(learners, columns=[*keys, "learner"]), on=keys, how="left")
+    same = {name: name for name in ("speed_up", "machine", "multiply_adds")}
     for batch, columns in (
-        (ONE, {"median_ms": "latency_ms", "speed_up": "speed_up", "machine": "machine"}),
+        (ONE, {"median_ms": "latency_ms", **same}),
         (BATCH, {"median_ms": "latency_batch_ms"}),
     ):
         timed = latency[latency["batch"] == batch][["task", "learner", *columns]].rename(columns=columns)

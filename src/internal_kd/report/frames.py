@@ -32,8 +32,8 @@ _TEXTS = (
 _COUNTS = (
     "baseline_seeds batch both_right both_wrong column count depth dev dev_examples encoder_parameters epoch epochs "
     "errors_after errors_before errors_unseen_after errors_unseen_before examples_of_class filters head heads idx k "
-    "labels layer layers leaves leaves_used members only_student_right only_teacher_right planned rounds row seed "
-    "seeds seeds_differing seeds_needed student_layer tasks teacher_layer teacher_mistakes threads tokens "
+    "labels layer layers leaves leaves_used members multiply_adds only_student_right only_teacher_right planned rounds "
+    "row seed seeds seeds_differing seeds_needed student_layer tasks teacher_layer teacher_mistakes threads tokens "
     "total_parameters train"
 )
 TYPES = {
@@ -140,10 +140,11 @@ SCHEMAS: dict[str, dict[str, str]] = {
     ),
     # Some maps with their tokens; ``probabilities``: query after query.
     "attention_maps": _columns("task idx model title layer head kl tokens:object probabilities fingerprint"),
-    # Of measure_latency: a forward pass over dev examples, for every learner; ``tokens``: their median length.
+    # Of measure_latency: a forward pass over dev examples, for every learner; ``tokens``: their median length;
+    # ``multiply_adds``: of products with weights, for the example of median length.
     "latency": _columns(
-        "task learner layers tokens batch rounds median_ms low_ms high_ms speed_up threads precision machine versions "
-        "method title"
+        "task learner layers tokens batch rounds multiply_adds median_ms low_ms high_ms speed_up threads precision "
+        "machine versions method title"
     ),
 }
 

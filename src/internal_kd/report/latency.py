@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from internal_kd.learners.learner import Network
 
 # Raised when the same study on the same machine would be measured differently.
-RECIPE = 4
+RECIPE = 5
 REMEMBERED = WORK / "latency"
 # Examples in a forward pass: one as it comes, and a batch.
 ONE, BATCH = 1, 32
@@ -79,8 +79,8 @@ def measure_latencies(study: Study, *, again: bool = False) -> pd.DataFrame:
 
 
 def _config_folder(study: Study) -> Path | None:
-    """Return where the encoder's configuration lies: its own folder, or the model of a run with all layers."""
-    whole = (run for run in study.runs if getattr(run.method.learner, "layers", None) == "all")
+    """Return where the encoder's configuration lies: its own folder, or the model of a run of the encoder's sizes."""
+    whole = (run for run in study.runs if run.encoder and run.method.learner.identity().keys() <= {"start"})
     encoders = [(inputs.encoder, "") for inputs in study.tasks.values() if inputs.encoder]
     for artefact, part in (*encoders[:1], *((run, "model/") for run in whole)):
         with suppress(UserError):  # not here, or damaged: another one has the same
@@ -102,11 +102,22 @@ def _measure(runs: Mapping[str, Run], config: Path | None) -> list[dict[str, Any
             continue
         if network is not None:
             networks[key], readers[key] = network, (network.read, dev)
+    multiply_adds = {key: _multiply_adds(network, readers[key][1]) for key, network in networks.items()}
     return [
         {"learner": line.contestant, "layers": networks[line.contestant].layers, "batch": line.batch,
-         "tokens": line.tokens, **asdict(line.timing)}
+         "tokens": line.tokens, "multiply_adds": multiply_adds[line.contestant], **asdict(line.timing)}
         for line in time_contestants(readers, seconds=SECONDS)
     ]  # fmt: skip
+
+
+def _multiply_adds(network: Network, examples: Examples) -> int:
+    """Return those of products with weights, for an example of median length; attention's own products are left out."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    middle = np.argsort(examples.lengths, kind="stable")[len(examples) // 2]
+    with one_thread(), FlopCounterMode(display=False) as counter:
+        network.read(examples.batch(np.array([middle])))
+    return int(counter.get_total_flops()) // 2
 
 
 def _drawn(run: Run, config: Path | None) -> Network | None:

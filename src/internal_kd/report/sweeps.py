@@ -35,6 +35,7 @@ def pareto_front(points: Iterable[tuple[float, float]]) -> list[tuple[float, flo
 
 COSTS = {
     "encoder_parameters": "parameters, millions (no embeddings)",
+    "multiply_adds": "multiply-adds of one example, millions",
     "latency_ms": "milliseconds for one example",
     "training_seconds": "training, seconds",
 }
@@ -48,6 +49,7 @@ def cost_points(frames: StudyFrames) -> pd.DataFrame:
     both = both.assign(
         score=both["mean"] * both["metric"].map(scale_of),
         encoder_parameters=both["encoder_parameters"].astype("float64") / 1e6,
+        multiply_adds=both["multiply_adds"].astype("float64") / 1e6,
     )
     grouped = both.groupby(["id", "method", *study.axes], sort=False)
     means = grouped[["score", *COSTS]].agg(lambda values: values.mean(skipna=False)).reset_index()
@@ -55,7 +57,7 @@ def cost_points(frames: StudyFrames) -> pd.DataFrame:
 
 
 def cost(frames: StudyFrames) -> Figure:
-    """Draw score against parameters, latency and training time; a grey line joins what nothing cheaper beats."""
+    """Draw score against each of `COSTS`; a grey line joins what nothing cheaper beats."""
     points = cost_points(frames)
     shown = [name for name in COSTS if (points[name].notna() & points["score"].notna()).any()]
     if not shown:

@@ -228,6 +228,7 @@ def efficiency_table(frames: StudyFrames) -> Shown:
     alpha = frames.study.params.analysis.distillation_alpha
     note = NOTES["efficiency"].format(alpha=alpha, rest=1 - alpha)
     if lines["latency_ms"].notna().any():
+        columns |= {"multiply-adds": lambda line: millions(value_or_none(line["multiply_adds"]))}
         columns |= {"ms, 1 example": "latency_ms:.1f", "faster": "speed_up:.1f×", "ms, 32": "latency_batch_ms:.0f"}
         note += NOTES["latency"].format(machines="; ".join(sorted(lines["machine"].dropna().unique())))
     return build(frames, "efficiency", lines, columns, note)
