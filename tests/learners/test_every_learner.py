@@ -39,7 +39,7 @@ SMALL["soft_tree"] = {"depth": 3}
 SMALL["pair"] = {"of": [{"kind": "mlp", "widths": [8], "dropout": 0.2}, {"kind": "mlp", "widths": [4]}]}
 SMALL["text_cnn"] = {"filters": 2, "spans": [2, 3], "dropout": 0.2}
 SMALL["distilled_set"] = {"network": {"kind": "mlp", "widths": [8]}, "examples": 4}
-TRAINED = [kind for kind in LEARNERS if kind != "finished"]
+TRAINED = [kind for kind in LEARNERS if kind not in ("finished", "specialist")]
 
 
 class Drawn:

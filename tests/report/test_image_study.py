@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from scipy.special import expit, softmax
 
 from internal_kd.data.inputs import EncodedTask
+from internal_kd.errors import UserError
 from internal_kd.files import read_json
 from internal_kd.learners.pair import PEER_PREDICTIONS
 from internal_kd.params import merge, parse_params, read_yaml
@@ -30,7 +31,7 @@ VALUES = {
     "study": {
         "name": "images",
         "tasks": ["digits"],
-        "methods": ["teacher", "hard", "without_b", "ensemble", "tree", "pair", "set"],
+        "methods": ["teacher", "hard", "without_b", "ensemble", "tree", "pair", "set", "distilled"],
         "seeds": [1, 2],
     },
     "tasks": {
@@ -74,6 +75,22 @@ VALUES = {
             "learner": {"kind": "pair", "of": [{"kind": "mlp", "widths": [16]}, {"kind": "mlp", "widths": [4]}]},
             "teacher": "none",
             "weights": {"hard": 1, "mutual": 1},
+        },
+        "general": {"id": "9.0", "teacher": "none", "weights": {"hard": 1}, "select": {"hold_out": 0.25}, "epochs": 1},
+        **{
+            f"special_{number}": {
+                "id": f"9.{number}",
+                "learner": {"kind": "specialist", "of": "general", "clusters": 2, "size": 2, "number": number},
+                "teacher": "none",
+                "weights": {"hard": 1},
+                "select": {"hold_out": 0.25},
+            }
+            for number in (1, 2)
+        },
+        "distilled": {
+            "id": "9.3",
+            "teacher": {"of": ["general", "special_1", "special_2"], "seed": "same", "combine": "specialists"},
+            "weights": {"soft": 1},
         },
     },
 }
@@ -197,6 +214,42 @@ def test_both_of_a_pair_are_scored_and_the_first_stands_for_the_run(study: Study
         )
         assert line["agreement"] == pytest.approx(100 * (first.argmax(1) == second.argmax(1)).mean())
         assert 0 < line["agreement_at_first"] <= 100
+
+
+def test_specialists_start_from_the_generalist_of_their_seed_and_teach_with_it(study: Study) -> None:
+    for run in (run for run in study.runs if run.method.learner.kind == "specialist"):
+        assert run.first is not None and run.first.source is run.first
+        assert (run.first.source.method.name, run.first.source.seed) == ("general", run.seed)
+        assert len(read_json(run.marker)["subset"]) == 2
+    lines = read_frame(study, "specialists")
+    assert set(lines["method"]) == {"distilled"} and set(lines["seed"]) == {1, 2}
+    for _, line in lines.iterrows():
+        assert line["right_after"] - line["right_before"] == line["newly_right"] - line["newly_wrong"]
+    own = lines[lines["seed"] == 1]
+    whole = own[own["coverage"] == "all"]
+    covered = own[~own["coverage"].isin(["all", "conditional"])]
+    assert covered["dev_examples"].sum() == whole["dev_examples"].item() == 48
+    scores = read_frame(study, "scores").query("method == 'general' and metric == 'accuracy' and seed == 1")
+    assert whole["right_before"].item() == round(48 * scores["value"].item())
+
+
+@pytest.mark.parametrize(
+    ("method", "values", "named"),
+    [
+        ("general", {"select": {"hold_out": 0}}, "hold_out"),
+        ("special_1", {"learner": {"kind": "specialist", "of": "tree"}}, "soft_tree"),
+        ("distilled", {"teacher": {"of": ["special_1", "general"], "combine": "specialists"}}, "combine"),
+        ("distilled", {"teacher": {"of": ["general", "hard"], "combine": "specialists"}}, "combine"),
+        ("hard", {"weights": {"hard": 1, "mutual": 1}}, "peer_logits"),
+        ("pair", {"learner": {"kind": "pair", "of": [{"kind": "mlp"}, {"layers": 2}]}}, "encoder"),
+        ("pair", {"teacher": {"average": 0.9}, "weights": {"hard": 1, "soft": 1}}, "average"),
+    ],
+)
+def test_pairs_and_specialists_that_cannot_be_are_refused(
+    study: Study, method: str, values: dict[str, object], named: str
+) -> None:
+    with pytest.raises(UserError, match=named):
+        plan_study(parse_params(merge(merge(read_yaml(ROOT / "params.yaml"), VALUES), {"methods": {method: values}})))
 
 
 def test_trees_are_described_and_pictured(study: Study) -> None:

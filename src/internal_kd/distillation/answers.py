@@ -14,11 +14,12 @@ from internal_kd.distillation.batches import Batch
 from internal_kd.distillation.declarations import KINDS
 from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.recording import RecordingReader, as_recorded, stored
+from internal_kd.distillation.specialists import combined
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import Captured, Network, Wanted
 from internal_kd.learners.rows import row_ids
 
-Combine = Literal["mean_probabilities", "mean_logits"]
+Combine = Literal["mean_probabilities", "mean_logits", "specialists"]
 _LOGITS = ("logits", 0)
 
 
@@ -94,15 +95,23 @@ class Mean:
     Args:
         members: at least one.
         combine: the mean of their probabilities, handed out as logits log(p), or of their logits; for one column
-            (values) both are the mean of the values.
+            (values) both are the mean of the values. Or ``specialists``, as specialists.py has it.
         internals: the member (from 0) that hands out everything but logits; None: internals are refused, since layers
             of models that were trained apart do not correspond.
+        subsets: of a generalist and its specialists, the classes of each; None for the generalist.
     """
 
-    def __init__(self, members: Sequence[Answers], combine: Combine, internals: int | None = None) -> None:
+    def __init__(
+        self,
+        members: Sequence[Answers],
+        combine: Combine,
+        internals: int | None = None,
+        subsets: Sequence[Sequence[int] | None] = (),
+    ) -> None:
         if not members:
             raise UserError("teacher: an ensemble of no member answers nothing; name at least one")
         self._members, self._combine, self._internals = list(members), combine, internals
+        self._subsets = subsets
 
     def answers(self, batch: Batch, wanted: Wanted) -> Captured:
         """Return the combined logits and one member's internals."""
@@ -123,8 +132,11 @@ class Mean:
                 every.append(answered.pop(_LOGITS).float())
             found |= answered
         if every:
-            found[_LOGITS] = mean_answer(torch.stack(every), self._combine)
+            found[_LOGITS] = self._combined(torch.stack(every))
         return found
+
+    def _combined(self, logits: Tensor) -> Tensor:
+        return combined(logits, self._subsets) if self._combine == "specialists" else mean_answer(logits, self._combine)
 
 
 def mean_answer(logits: Tensor, combine: Combine) -> Tensor:

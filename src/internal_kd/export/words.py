@@ -11,7 +11,7 @@ from internal_kd.plan.identity import plain
 from internal_kd.plan.runs import Answers, AnswersFile, Run
 from internal_kd.report.words import count, joined
 
-COMBINED = {"mean_probabilities": "probabilities", "mean_logits": "logits"}
+COMBINED = {"mean_probabilities": "the mean probabilities", "mean_logits": "the mean logits"}
 
 
 def run_text(run: Run) -> str:
@@ -32,8 +32,8 @@ def teacher_text(run: Run) -> str:
     members = [_answering(part) for part in run.parts]
     if len(members) == 1:
         return members[0]
-    combined = COMBINED.get(str(getattr(run.answers, "combine", "")), "answers")
-    return f"the mean {combined} of {count(len(members), 'teacher')}: {joined(members)}"
+    combined = COMBINED.get(str(getattr(run.answers, "combine", "")), "the answers")
+    return f"{combined} of {count(len(members), 'teacher')}: {joined(members)}"
 
 
 def _answering(part: Answers) -> str:
@@ -64,6 +64,8 @@ def start_text(run: Run) -> str:
         return "random"
     if run.first is None:
         return f"all layers of the pre-trained encoder {run.reader.name}"
+    if isinstance(run.first, Run):
+        return run_text(run.first)
     if learner.starts_from == "random":
         return "random, in the encoder's shape"
     source = f"the pre-trained encoder {run.reader.name}" if run.first.source is None else run_text(run.first.source)

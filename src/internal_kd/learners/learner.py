@@ -35,6 +35,7 @@ from internal_kd.messages import refusal
 from internal_kd.registry import Registry, resolve
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
 Wanted: TypeAlias = frozenset[tuple[str, int]]
@@ -74,6 +75,7 @@ LEARNERS: Registry[str] = Registry(
         "soft_tree": "internal_kd.learners.small:SoftTreeLearner",
         "distilled_set": "internal_kd.learners.small:DistilledSetLearner",
         "pair": "internal_kd.learners.pair:PairLearner",
+        "specialist": "internal_kd.learners.specialist:SpecialistLearner",
     },
 )
 
@@ -140,6 +142,7 @@ class Network(ABC):
         turns: how often a batch is computed and the optimizer steps, each time for other weights.
         turn: whose turn it is, from 0.
         peer: the second network of a pair.
+        subset: numbers of the classes of a specialist.
     """
 
     module: nn.Module
@@ -150,6 +153,7 @@ class Network(ABC):
     turns: int = 1
     turn: int = 0
     peer: Network | None = None
+    subset: tuple[int, ...] | None = None
 
     @property
     def parts(self) -> tuple[nn.Module, ...]:
@@ -187,6 +191,10 @@ class Network(ABC):
 
     def begin(self, batches: Callable[[], Iterable[Mapping[str, Tensor]]]) -> None:  # noqa: B027
         """See the training examples, batch by batch and as often as it calls, before training; most do not look."""
+
+    def choose(self, positions: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+        """Return which training examples it is trained on, by their positions and labels: all, but for specialists."""
+        return positions
 
     def constrain(self) -> None:  # noqa: B027
         """Put weights back into their limits after a step; most networks have none."""

@@ -6,7 +6,7 @@ this module imports no torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -168,6 +168,11 @@ class PairNetwork(Network):
             with torch.no_grad():
                 found["peer_logits", 0] = other.read(batch)["logits", 0]
         return found
+
+    def begin(self, batches: Callable[[], Iterable[Mapping[str, Tensor]]]) -> None:
+        """Let both see the training examples, as `Network.begin` describes."""
+        self.first.begin(batches)
+        self.peer.begin(batches)
 
     def constrain(self) -> None:
         """Put the weights of both back into their limits."""

@@ -139,8 +139,10 @@ class TeacherParams(Frozen):
         "first", description="which of its runs; `same`: the student's own seed; `best`: by the held-out examples"
     )
     seeds: Annotated[tuple[Seed, ...], AfterValidator(unique)] = Field((), description="several: an ensemble")
-    combine: Literal["mean_probabilities", "mean_logits"] = Field(
-        "mean_probabilities", description="how the answers of an ensemble become one"
+    combine: Literal["mean_probabilities", "mean_logits", "specialists"] = Field(
+        "mean_probabilities",
+        description="how the answers of an ensemble become one; specialists: of a generalist, named first, and its "
+        "specialists",
     )
     internals: Literal["none", "first"] = Field(
         "none", description="first: an ensemble's first member hands out its own"

@@ -236,6 +236,8 @@ def _check_terms(settings: MethodParams, weights: Mapping[str, Any], learner: Le
         which = "average" if settings.teacher.average else "control"
         raise UserError(f"{where}.teacher.{which}: answers with logits alone; leave {', '.join(layered)} out")
     asking = [name for name in weights if OBJECTIVES[name].teacher]
+    if asking and settings.teacher and settings.teacher.average and learner.kind == "pair":
+        raise UserError(f"{where}.teacher.average: a pair has two sets of weights; weigh `mutual`, or name a teacher")
     if asking and settings.teacher is None:
         raise UserError(f"{where}.teacher: {', '.join(asking)} compare with a teacher, and none is named")
 

@@ -19,7 +19,7 @@ from internal_kd.plan.artefacts import Encoder, Inputs
 from internal_kd.plan.identity import ContentHashes
 from internal_kd.plan.methods import StudyMethods, model_name
 from internal_kd.plan.recipes import RECIPES
-from internal_kd.plan.refusals import check_scout, no_held_out
+from internal_kd.plan.refusals import check_generalist, check_scout, check_specialists, no_held_out
 from internal_kd.plan.runs import Answers, AnswersFile, Ensemble, FirstWeights, Need, Run, ScoresFile
 from internal_kd.plan.sources import plan_data, plan_encoder, shape_of
 
@@ -80,6 +80,8 @@ class Planner:
         return Inputs(RECIPES["encode_task"], self.data[task], None, form="pixels")
 
     def _inputs_of(self, task: str, method: Method) -> Inputs:
+        if method.learner.kind == "specialist":
+            return self._inputs_of(task, self.methods.of(task, method.learner.starts_from, {}))
         with named(f"methods.{method.name}.learner"):
             form = method.learner.form(self.data[task].images)
         if form == "pixels":
@@ -164,6 +166,8 @@ class Planner:
             return parts[0] if parts else None
         teacher = method.teacher
         assert teacher is not None
+        if teacher.combine == "specialists":
+            check_specialists(method, [part.runs[0].method.learner.kind if part.runs else "" for part in parts])
         return Ensemble(parts, teacher.combine, teacher.internals)
 
     def _part(self, key: tuple[Any, ...], task: str, method: Method) -> Answers:
@@ -209,7 +213,7 @@ class Planner:
         check_scout(method, scouting, known)
         return tuple(self._run(task, scouting, seed) for seed in scout.seeds or known)
 
-    def _first(self, task: str, method: Method, seed: int) -> FirstWeights | None:
+    def _first(self, task: str, method: Method, seed: int) -> FirstWeights | Run | None:
         learner = method.learner
         if learner.kind in ("finished", "pair") or learner.starts_from == "nothing" or not learner.identity():
             return None
@@ -217,6 +221,9 @@ class Planner:
         source = None
         if name is not None:
             start = self.methods.of(task, name, {}).learner
+            if learner.kind == "specialist":
+                check_generalist(self.methods.of(task, name, {}), method, self.data[task])
+                return self._run(task, self.methods.of(task, name, {}), self._source_seed(task, method, name, seed))
             if start.starts_from == "nothing":
                 raise UserError(
                     f"methods.{method.name}.learner.start.from: {name!r} is a {start.kind}, which has no layers to "

@@ -72,6 +72,34 @@ def no_held_out(method: str) -> UserError:
     )
 
 
+def check_specialists(method: Method, kinds: list[str]) -> None:
+    """Refuse a combination of a generalist and its specialists that are not these."""
+    if kinds[0] in ("", "specialist") or set(kinds[1:]) != {"specialist"}:
+        raise UserError(
+            f"methods.{method.name}.teacher.combine: specialists answer together with their generalist; name it first "
+            "in `of`, and methods with `learner: {kind: specialist, ...}` after it"
+        )
+
+
+def check_generalist(generalist: Method, specialist: Method, data: Data) -> None:
+    """Refuse a specialist whose generalist, or whose task, has no classes that could be grouped."""
+    where, kind = f"methods.{specialist.name}.learner", generalist.learner.kind
+    if data.kind != "classes":
+        raise UserError(f"{where}.kind: a specialist has some of the classes, and {data.name} has {data.kind}")
+    if kind not in ("encoder", "mlp", "cnn"):
+        raise UserError(
+            f"{where}.of: {generalist.name!r} is a {kind}; name a method that trains an encoder, mlp or cnn"
+        )
+    if not generalist.settings.select.hold_out:
+        raise UserError(
+            f"{where}.of: {generalist.name!r} keeps no examples aside, by which its classes are grouped; give it "
+            "`select: {hold_out: 0.1}`"
+        )
+    labels, size = known_labels(data), getattr(specialist.learner, "size", 0)
+    if labels is not None and size >= len(labels):
+        raise UserError(f"{where}.size: {size} of {len(labels)} classes leave none for the dustbin class; name fewer")
+
+
 def check_scout(method: Method, scout: Method, seeds: tuple[int, ...]) -> None:
     """Refuse scores by runs that do not exist, by models that were never trained here, or of epochs that never come."""
     asked, where = method.scout, f"methods.{method.name}.select.of"

@@ -116,13 +116,14 @@ class Ensemble:
     """Several teachers whose answers are combined while a student trains; each is recorded alone."""
 
     parts: tuple[Answers, ...]
-    combine: Literal["mean_probabilities", "mean_logits"]
+    combine: Literal["mean_probabilities", "mean_logits", "specialists"]
     internals: str
 
     @property
     def who(self) -> str:
         """Who answers, for people."""
-        return f"the mean of {', '.join(part.who for part in self.parts)}"
+        how = "the combination" if self.combine == "specialists" else "the mean"
+        return f"{how} of {', '.join(part.who for part in self.parts)}"
 
 
 @dataclass(frozen=True)
@@ -157,16 +158,16 @@ class FirstWeights(Artefact):
 class Run(Artefact):
     """A training, or a finished model taken as it is: a learner, its examples, its terms and whom it listens to.
 
-    ``first`` is None if the learner starts from the encoder as it is; ``answers`` is None if no term asks a teacher.
-    ``scored_by`` are the scouts, or the file, whose scores choose its examples. ``shape`` is that of its network, as
-    far as it is known before the encoder is fetched; ``teaches`` says that others listen to it, so that its weights are
-    needed, ``scouts`` that its predictions on the training set are. None of these three counts: they follow from the
-    rest, or change no number.
+    ``first`` is None if the learner starts from the encoder as it is, and a run if it starts from that run as it is;
+    ``answers`` is None if no term asks a teacher. ``scored_by`` are the scouts, or the file, whose scores choose its
+    examples. ``shape`` is that of its network, as far as it is known before the encoder is fetched; ``teaches`` says
+    that others listen to it, so that its weights are needed, ``scouts`` that its predictions on the training set are.
+    None of these three counts: they follow from the rest, or change no number.
     """
 
     method: Method
     inputs: Inputs
-    first: FirstWeights | None
+    first: FirstWeights | Run | None
     answers: Answers | Ensemble | None
     seed: int
     scored_by: tuple[Run, ...] | ScoresFile = ()
@@ -213,6 +214,11 @@ class Run(Artefact):
         if self.answers is None:
             return ()
         return self.answers.parts if isinstance(self.answers, Ensemble) else (self.answers,)
+
+    @property
+    def source(self) -> Run:
+        """The run that a learner starts from which takes this one as it is."""
+        return self
 
     @property
     def teachers(self) -> tuple[Run, ...]:

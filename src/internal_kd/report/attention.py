@@ -126,7 +126,7 @@ def _subjects(study: Study, task: str) -> list[RowAttention]:
 def _before(subjects: Sequence[RowAttention]) -> list[RowAttention]:
     """Return the first weights of the first student whose layers are matched: what its training began with."""
     for subject in subjects:
-        if subject.pairs and subject.run.first is not None:
+        if subject.pairs and isinstance(subject.run.first, FirstWeights):
             first = subject.run.first
             problem = _obstacle(subject.teacher) or ("" if is_complete(first) else "its weights are not here")
             return [replace(subject, first=first, problem=problem)]

@@ -115,6 +115,13 @@ SCHEMAS: dict[str, dict[str, str]] = {
         "task metric ROW AXES seed first second mean together first_alone_right second_alone_right agreement_at_first "
         "agreement"
     ),
+    # Of every run that specialists teach: what they and their generalist answer together, by how many specialists have
+    # the example's class, of ``all``, and ``conditional``; ``gain`` in points, ``relative_gain`` in percent of what the
+    # generalist gets right, ``p`` by McNemar's test.
+    "specialists": _columns(
+        "task ROW AXES seed coverage:str dev_examples right_before:Int64 right_after:Int64 newly_right:Int64 "
+        "newly_wrong:Int64 gain relative_gain p"
+    ),
     # One line per soft tree whose weights are here; shares in percent. ``readings_agree``: its most probable leaf and
     # the mean of all leaves give one class.
     "trees": _columns(

@@ -80,6 +80,7 @@ def evaluate(study: Study) -> Path:
     from internal_kd.report.paper_setting import papers_of, published_lines
     from internal_kd.report.peers import peer_lines
     from internal_kd.report.results import StudyResults
+    from internal_kd.report.specialists import specialist_lines
     from internal_kd.report.trees import tree_lines
 
     results = StudyResults.read(study)
@@ -107,6 +108,7 @@ def evaluate(study: Study) -> Path:
         "bias_shifts": shifts.shift_lines(results),
         "ensembles": shifts.ensemble_lines(results),
         "peers": peer_lines(results),
+        "specialists": specialist_lines(results),
         **tree_lines(results),
         "distilled_examples": distilled_lines(results),
     }

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from internal_kd.learners.specialist import HELD_OUT
 from internal_kd.plan.runs import Ensemble, Run
 from internal_kd.report.results import FinishedRun, StudyResults
 from internal_kd.report.scoring import Lines
@@ -21,7 +22,6 @@ from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import score
 
 Array = np.ndarray
-HELD_OUT = "predictions_held_out.parquet"
 
 
 def shift_lines(results: StudyResults) -> Lines:
@@ -92,10 +92,11 @@ def ensemble_lines(results: StudyResults) -> Lines:
         main = task.info.columns[0]
         for done in results.finished(cell):
             members = [results.finished_runs.get(run.fingerprint) for run in done.run.teachers]
-            if not isinstance(done.run.answers, Ensemble) or None in members:
+            answers = done.run.answers
+            if not isinstance(answers, Ensemble) or answers.combine == "specialists" or None in members:
                 continue
             logits = np.stack([member.logits["dev"] for member in members if member])
-            together = combined(logits, done.run.answers.combine if task.info.labels else "mean_logits")
+            together = combined(logits, answers.combine if task.info.labels else "mean_logits")
             classes, labels = len(task.info.labels) or None, task.labels()
             values = [
                 float(score(labels, KINDS[task.info.kind].predicted(each), main.metric, classes))

@@ -208,6 +208,7 @@ def write_run(
             "started": job.clock.started.isoformat(),
             "finished": datetime.now(UTC).isoformat(),
             "scores": scores,
+            **({"subset": list(network.subset)} if network.subset else {}),
             **({"peer_scores": peer.write(staged, PEER_PREDICTIONS)} if peer else {}),
             "held_out": dev.write_held_out(staged, *held_out) if aside and held_out else None,
             "majority": dev.majority(),

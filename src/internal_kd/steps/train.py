@@ -17,7 +17,7 @@ from internal_kd.params.method import SelectParams
 from internal_kd.params.study import MachineParams
 from internal_kd.plan.artefacts import Inputs
 from internal_kd.plan.runs import Answers, AnswersFile, Ensemble, FirstWeights, Run
-from internal_kd.plan.store import verified_folder, verifier
+from internal_kd.plan.store import read_record, verified_folder, verifier
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +72,7 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
 
     from internal_kd.data.inputs import EncodedTask
     from internal_kd.distillation.averaging import Averaged
-    from internal_kd.distillation.batches import answered_by
+    from internal_kd.distillation.batches import answered_by, labels_of
     from internal_kd.distillation.controls import Controlled
     from internal_kd.distillation.hardware import choose_hardware
     from internal_kd.distillation.loop import train
@@ -109,6 +109,8 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
             positions = positions[answered_by(examples, reader.row_ids)[positions]]
     else:
         positions = positions[originals.labelled[positions]]
+    if network.subset:
+        positions = network.choose(positions, labels_of(examples, positions), run.seed)
     if not len(positions):
         raise UserError(f"{run.label}: no training example has an answer")
 
@@ -228,6 +230,9 @@ def _network(run: Run, info: TaskInfo) -> Network:
         from internal_kd.data.inputs import input_shape
 
         return run.method.learner.build(input_shape(run.inputs), info.outputs, run.seed, labels=info.labels)
+    if isinstance(run.first, Run):
+        learner, source = run.method.learner, verified_folder(run.first)
+        return learner.build(source, info.outputs, run.seed, labels=info.labels, kind=info.kind)
     if run.first is None:
         assert run.encoder is not None
         learner, source = run.method.learner, verified_folder(run.encoder)
@@ -303,7 +308,8 @@ def _answers(
     ]
     if ensemble is None:
         return members[0], recorded
-    return Mean(members, ensemble.combine, internals=0 if ensemble.internals == "first" else None), recorded
+    subsets = [read_record(part.runs[0]).get("subset") if part.runs else None for part in run.parts]
+    return Mean(members, ensemble.combine, 0 if ensemble.internals == "first" else None, subsets), recorded
 
 
 def _recorded(part: Answers, reader: RecordingReader, wanted: Wanted, info: TaskInfo, hardware: Hardware) -> Answering:
