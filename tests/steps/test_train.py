@@ -507,7 +507,9 @@ def test_scores_come_from_a_file_too_and_those_of_other_examples_are_refused(pro
 
 
 def test_a_class_that_scores_leave_empty_is_refused_or_said(project, monkeypatch, capsys):
-    labels = pd.read_parquet(next(project.glob("data/tasks/judge-*/train.parquet")))
+    inputs = run_of(plan(**PRUNED), "scout").inputs
+    make(inputs)
+    labels = pd.read_parquet(inputs.data.folder / "train.parquet")
     pd.DataFrame({"idx": labels["idx"], "score": labels["label"]}).to_csv(project / "one.csv", index=False)
     select = {"by": "one.csv", "of": None, "keep": 8, "empty_classes": "refuse"}
     with pytest.raises(UserError, match="empty_classes"):
