@@ -13,7 +13,7 @@ from internal_kd.distillation.declarations import KINDS
 from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.distillation.recording import recording_bytes
 from internal_kd.distillation.terms import Term, asked_of_teacher, compared_layers, terms_of
-from internal_kd.learners.learner import OF_TREES, Shape
+from internal_kd.learners.learner import OF_PAIRS, OF_TREES, Shape
 
 BASE = "soft"  # what every objective is added to
 IN_A_ROW = 3
@@ -29,7 +29,7 @@ class Recorded:
 
 def names() -> tuple[str, ...]:
     """Return every objective that encoders have, plain soft labels first."""
-    of_encoders = [name for name in OBJECTIVES if not OF_TREES & {*OBJECTIVES[name].reads}]
+    of_encoders = [name for name in OBJECTIVES if not (OF_TREES | OF_PAIRS) & {*OBJECTIVES[name].reads}]
     return (BASE, *(name for name in of_encoders if name != BASE))
 
 

@@ -122,8 +122,10 @@ class _PacedLoss(DistillationLoss):
 class _Given(LengthBuckets):
     """The benchmark's batches in place of a random order; each epoch the next list."""
 
-    def __init__(self, epochs: list[list[list[int]]], lengths: np.ndarray, batch_size: int, seed: int) -> None:
-        super().__init__(lengths, batch_size, seed)
+    def __init__(
+        self, epochs: list[list[list[int]]], lengths: np.ndarray, batch_size: int, seed: int, steps: int | None = None
+    ) -> None:
+        super().__init__(lengths, batch_size, seed, steps)
         self._epochs = epochs
 
     def __len__(self) -> int:

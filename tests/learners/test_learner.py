@@ -25,11 +25,15 @@ def test_the_kind_chooses_the_class_and_encoder_is_the_default() -> None:
     assert parse_learner({"kind": "finished"}) == FinishedModel()
 
 
+NEEDED = {"pair": {"of": ({"kind": "mlp"}, {"kind": "cnn"})}, "specialist": {"of": "teacher"}}
+
+
 @pytest.mark.parametrize("kind", list(LEARNERS))
 def test_every_learner_is_frozen_hashable_and_names_its_kind(kind: str) -> None:
-    learner = parse_learner({"kind": kind})
+    given = {"kind": kind, **NEEDED.get(kind, {})}
+    learner = parse_learner(given)
     assert isinstance(learner, resolve(LEARNERS[kind])) and learner.kind == kind
-    assert hash(learner) == hash(parse_learner({"kind": kind}))
+    assert hash(learner) == hash(parse_learner(given))
     assert learner.hands_out >= {"logits"}
     with pytest.raises(ValueError):
         learner.kind = "other"  # type: ignore[misc]

@@ -102,7 +102,7 @@ def test_word_vectors_are_the_encoders_input_embeddings_with_zeros_after_the_tex
 def test_a_distilled_text_is_told_by_the_nearest_words(study: Study) -> None:
     lines = distilled_lines(StudyResults.read(study))
     assert {line["method"] for line in lines} == {"distilled"} and [line["example"] for line in lines] == [0, 1]
-    assert all(len(line["words"].split()) > 1 and line["pixels"] is None and len(line["labels"]) == 2 for line in lines)
+    assert all(len(line["words"].split()) > 1 and line["image"] is None and len(line["answer"]) == 2 for line in lines)
 
 
 def test_an_explanation_reads_as_words(study: Study) -> None:

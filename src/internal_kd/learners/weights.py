@@ -118,7 +118,7 @@ def class_for(config: PreTrainedConfig, kind: str) -> Any:
     if blocks is None:
         return general
     with torch.device("meta"):
-        return with_blocks(type(general.from_config(config)), blocks)
+        return with_blocks(type(general.from_config(config, trust_remote_code=False)), blocks)
 
 
 def stored_kind(folder: Path | str) -> str:

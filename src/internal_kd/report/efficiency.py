@@ -45,10 +45,21 @@ def cost_columns(results: StudyResults, cell: Cell, teacher: Cell | None, share:
     alpha, encoder = results.study.params.analysis.distillation_alpha, shares.get("encoder_share")
     return {
         **sizes, **shares, "training_seconds": _median(results, cell, "seconds"), "step_seconds": seconds,
-        "distillation_score": None if encoder is None or share is None else alpha * encoder + (1 - alpha) * (1 - share),
+        "distillation_score": None if encoder is None or share is None else distillation_score(encoder, share, alpha),
         "step_share": seconds / of_baseline if seconds and of_baseline else None,
         "recorded_bytes": own[0].get("recorded_bytes") if own and cell.is_student else None,
     }  # fmt: skip
+
+
+def distillation_score(size: float, score: float, alpha: float) -> float:
+    """Return the survey's score of a student (Alkhulaifi et al. 2021): lower is better, below 0 where it wins.
+
+    Args:
+        size: its share of the teacher's size.
+        score: its share of the teacher's score.
+        alpha: how much size counts against score, 0 to 1.
+    """
+    return alpha * size + (1 - alpha) * (1 - score)
 
 
 def _median(results: StudyResults, cell: Cell, name: str) -> float | None:

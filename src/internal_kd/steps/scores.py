@@ -49,7 +49,9 @@ class TrainingPredictions:
         """Write all epochs as one table: idx, label, epoch, logit_0, ..."""
         import pandas as pd
 
-        logits = np.concatenate([np.load(self._folder / f"{epoch + 1}.npy") for epoch in range(epochs)])
+        logits = np.concatenate(
+            [np.load(self._folder / f"{epoch}.npy", allow_pickle=False) for epoch in range(1, epochs + 1)]
+        )
         columns = {
             "idx": np.tile(np.asarray(self._examples.idx)[self._labelled], epochs),
             "label": np.tile(np.asarray(self._examples.labels)[self._labelled], epochs),
