@@ -132,9 +132,10 @@ def _kill_on_the_way(study: Study, environment: dict[str, str]) -> tuple[str, ..
 
 
 def _untimed(table: Path) -> list[dict[str, str]]:
-    """Return a table's rows without what depends on the moment."""
+    """Return a table's rows without what depends on the moment: seconds, and the share of two numbers of seconds."""
     with table.open() as handle:
-        return [{k: v for k, v in row.items() if "seconds" not in k} for row in csv.DictReader(handle)]
+        rows = list(csv.DictReader(handle))
+    return [{k: v for k, v in row.items() if "seconds" not in k and k != "step_share"} for row in rows]
 
 
 def _students(study: Study) -> list[Run]:
