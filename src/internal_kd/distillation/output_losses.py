@@ -93,7 +93,7 @@ def confidence_penalty(student_logits: Tensor, beta: float) -> Tensor:
 
 
 def beta_smoothing(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, a: float) -> Tensor:
-    """Cross-entropy with b * gold label + (1 - b) / (classes - 1) * all others, b drawn anew for every example.
+    """Cross-entropy with b * gold label + (1 - b) / (classes - 1) * all others, with a new b for every example.
 
     The draws of Beta(a, 1) are sorted: the k-th smallest goes to the example whose gold label has the k-th smallest
     probability by the teacher; nothing else of it is read. Logits: (batch, classes); labels: (batch,) class numbers.

@@ -16,8 +16,8 @@ def combined(logits: Tensor, subsets: Sequence[Sequence[int] | None], steps: int
 
     A specialist is active for an example if its subset has the generalist's most probable class; in its term q's
     probabilities of all other classes are added up. There is no closed form. q is the maximum-likelihood estimate from
-    answers of which some name a group of classes only, so that expectation-maximisation finds it: every step divides a
-    specialist's dustbin among its classes as q has them. The objective is convex in q and falls with every step.
+    answers, some of which name only a group of classes, so expectation-maximisation finds it: every step divides a
+    specialist's dustbin among its classes in proportion to q. The objective is convex in q and falls with every step.
 
     Args:
         logits: (M, B, C), the generalist's first; a specialist's are equal outside of its subset.

@@ -133,7 +133,7 @@ class PairLearner(Frozen):
 
 
 class PairNetwork(Network):
-    """Two networks, of which one learns at a time; in eval mode it is the first.
+    """Two networks that take turns to learn; in eval mode it is the first.
 
     ``peer_logits`` are the other's logits in the mode it is in, without a gradient.
     """

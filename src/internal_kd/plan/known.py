@@ -58,8 +58,8 @@ def available_examples(run: Run) -> int | None:
 def same_tokenizer(one: Encoder | None, other: Encoder | None) -> bool:
     """Whether two encoders have the same vocabulary, as a model fine-tuned elsewhere has its encoder's.
 
-    Files are no guide: whoever saves a tokenizer writes them anew. True while a vocabulary is not here; training
-    compares the whole tokenizers.
+    File checksums do not help, because saving a tokenizer rewrites its files. True if a vocabulary is not available;
+    training compares the complete tokenizers.
     """
     if one is None or other is None:
         return one is other

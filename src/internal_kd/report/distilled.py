@@ -37,13 +37,13 @@ def _examples(run: Run, module: Any, labels: tuple[str, ...]) -> Lines:
     for step, (examples, answers) in enumerate(zip(inputs, targets, strict=True)):
         words = _nearest_words(run, examples) if run.inputs.form == "embeddings" else [""] * len(examples)
         for number, (example, answer) in enumerate(zip(examples, answers, strict=True)):
-            told = {"label": _told(answer, labels), "answer": answer.tolist(), "words": words[number]}
+            shown = {"label": _label_text(answer, labels), "answer": answer.tolist(), "words": words[number]}
             image = example.mean(axis=0).tolist() if example.ndim == 3 else None
-            lines.append({"step": step, "example": number, "image": image, **told})
+            lines.append({"step": step, "example": number, "image": image, **shown})
     return lines
 
 
-def _told(answer: Array, labels: tuple[str, ...]) -> str:
+def _label_text(answer: Array, labels: tuple[str, ...]) -> str:
     """Return the classes that matter in a label, the largest first: ``3 0.92, 8 -0.15``."""
     order = np.argsort(-np.abs(answer))[:3]
     kept = [c for c in order if abs(answer[c]) > 0.05 * abs(answer[order[0]])]
