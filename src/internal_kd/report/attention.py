@@ -38,7 +38,7 @@ Array = np.ndarray
 
 # Enough for means over a thousand attention rows a head to stand still, and seconds of work for a small encoder.
 EXAMPLES = 64
-SHOWN_EXAMPLES = SHOWN_HEADS = 2
+SHOWN_EXAMPLES, SHOWN_HEADS = 1, 2
 # Tokens of an example that shows something and can be read: of single texts, and of pairs.
 LENGTHS = {1: (8, 14), 2: (12, 24)}
 LONGEST = 32

@@ -105,7 +105,7 @@ def map_figure(frames: StudyFrames, task: str) -> Figure:
             axis.set_title(f"{title.split(' ')[0]} minus teacher\nhead {head}", fontsize=8)
         for number, axis in enumerate(row):
             axis.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=7)
-            axis.set_yticks(range(len(tokens)), tokens if number == 0 else [""] * len(tokens), fontsize=7)
+            axis.set_yticks(range(len(tokens)) if number == 0 else [], tokens if number == 0 else [], fontsize=7)
             _plain(axis)
     return figure
 
