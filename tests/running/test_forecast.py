@@ -116,6 +116,9 @@ def test_recordings_take_their_layers_and_at_most_their_budget(study: Study) -> 
     # 64 examples of about 12 tokens: 2 logits; of each of 4 layers 4 heads of attention and a [CLS] state of 32.
     most = 2 * TRAIN * (2 + 4 * 4 * LENGTH**2 * forecasting.SPREAD + 4 * 32)
     assert f"up to {readable(most)} of recorded answers" in str(needed_disk(study, needed(study)))
+    write_overlay(Path(), defaults={"select": {"keep": 16}})
+    chosen = most * 16 / TRAIN
+    assert f"up to {readable(chosen)} of recorded answers" in str(needed_disk(plan_here(), needed(plan_here())))
     write_overlay(Path(), machine={"disk_budget_gb": 1e-6})
     assert "up to 1.0 kB of recorded answers" in str(needed_disk(plan_here(), needed(plan_here())))
 

@@ -22,6 +22,7 @@ from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping
 from internal_kd.learners.learner import Shape
+from internal_kd.params.method import SelectParams
 from internal_kd.plan.artefacts import Artefact, Data, Encoder, Inputs
 from internal_kd.plan.known import known_rows
 from internal_kd.plan.runs import Answers, Run
@@ -91,12 +92,17 @@ class Forecast:
             return None
         rows, length = size
         settings, depth = run.method.settings, run.depth or ASSUMED_LAYERS
-        keep = settings.select.keep
-        examples = rows if keep == "full" else min(rows, keep if isinstance(keep, int) else round(keep * rows))
-        examples *= 1 + settings.select.masked_copies
+        examples = _seen(settings.select, rows)
         if settings.steps_per_epoch:
             examples = settings.steps_per_epoch * settings.batch_size
         return length * examples * (STEP * _layers_computed(run, depth) + FORWARD * depth)
+
+
+def _seen(select: SelectParams, rows: int) -> int:
+    """Return how many of a task's training examples a method sees, copies included."""
+    keep = select.keep
+    kept = rows if keep == "full" else min(rows, keep if isinstance(keep, int) else round(keep * rows))
+    return kept * (1 + select.masked_copies)
 
 
 def _alike(run: Run) -> list[tuple[Any, ...]]:
@@ -197,8 +203,11 @@ def _recorded_bytes(answers: Answers, budget: float) -> float:
         * ((shape.layers or 0) if KINDS[kind].by_layer else 1)
         for kind in stored
     )
-    copies = max((need.select.masked_copies for need in answers.needs), default=0)
-    return min(budget, rows * (1 + copies) * each)
+    selects = {need.select for need in answers.needs}
+    copies = max((select.masked_copies for select in selects), default=0)
+    # At most: what one method sees, others may see too.
+    seen = min(rows * (1 + copies), sum(_seen(select, rows) for select in selects))
+    return min(budget, seen * each)
 
 
 def readable(size: float) -> str:
