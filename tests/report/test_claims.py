@@ -310,5 +310,6 @@ def test_a_study_names_its_papers_or_gets_those_about_its_tasks_and_rows(measure
     assert judge_study(analysis={"papers": "someone"}).params.analysis.papers == ("someone",)
     with pytest.raises(UserError, match=r"analysis\.papers: .*'someone'"):
         judge_study(analysis={"papers": ["some-one"]})
-    with pytest.raises(UserError, match=r"analysis\.papers"):
-        read_papers(["other"])
+    Path("papers").rename("elsewhere")
+    with pytest.raises(UserError, match=r"analysis\.papers: .*none"):
+        judge_study(analysis={"papers": ["someone"]})

@@ -25,6 +25,7 @@ FINGERPRINT_PATTERN = f"[0-9a-f]{{{FINGERPRINT_LENGTH}}}"
 DATA = Path("data")
 RUNS = Path("results/runs")
 RESULTS = Path("results")
+PAPERS = Path("papers")
 WORK = Path("work")
 
 

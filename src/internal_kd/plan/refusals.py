@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.distillation.curricula import stages_of
@@ -14,15 +13,13 @@ from internal_kd.learners.finished import HEADS, FinishedModel, column_order
 from internal_kd.params.data import GeneratorEntry
 from internal_kd.params.resolve import Method
 from internal_kd.plan.artefacts import Data, Encoder
+from internal_kd.plan.identity import PAPERS
 from internal_kd.plan.known import available_examples, known_labels, pairs_of, same_tokenizer, teacher_shape
 from internal_kd.plan.runs import AnswersFile, Ensemble, Run
 from internal_kd.plan.sources import config_of
 
 if TYPE_CHECKING:
     from internal_kd.plan.study import Study
-
-# Claims of papers, which the report judges.
-PAPERS = Path("papers")
 
 
 def check_study(study: Study) -> None:
@@ -50,10 +47,10 @@ def check_study(study: Study) -> None:
 
 def _check_papers(names: tuple[str, ...]) -> None:
     known = sorted(path.stem for path in PAPERS.glob("*.yaml"))
-    if known and (unknown := [name for name in names if name not in known]):
+    if unknown := [name for name in names if name not in known]:
         raise UserError(
             f"analysis.papers: {PAPERS / unknown[0]}.yaml does not exist{nearest(unknown[0], known)}; known papers: "
-            f"{', '.join(known)}"
+            f"{', '.join(known) or 'none'}"
         )
 
 

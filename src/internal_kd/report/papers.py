@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from internal_kd.errors import UserError, nearest
+from internal_kd.errors import UserError
 from internal_kd.fields import Frozen, Number, Share, Text
 from internal_kd.params.reading import read_yaml
-from internal_kd.plan.refusals import PAPERS
+from internal_kd.plan.identity import PAPERS
 
 Status = Literal["paper", "repo", "secondary"]
 Scope = Literal["dev set", "new examples"]
@@ -206,11 +206,8 @@ def read_papers(names: Sequence[str] | None = None, folder: Path = PAPERS) -> di
     Raises:
         UserError: a file is missing, has an unknown key or a wrong value.
     """
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
-    for name in names or ():
-        if name not in known:
-            raise UserError(f"analysis.papers: {folder / name}.yaml does not exist{nearest(name, known)}")
-    return {name: _read_paper(folder / f"{name}.yaml") for name in (known if names is None else names)}
+    chosen = sorted(path.stem for path in folder.glob("*.yaml")) if names is None else names
+    return {name: _read_paper(folder / f"{name}.yaml") for name in chosen}
 
 
 def _read_paper(path: Path) -> Paper:

@@ -17,14 +17,13 @@ from typing import Any
 from internal_kd.checksums import sha256_file, sha256_text
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping, remove, write_json
-from internal_kd.plan.identity import WORK
+from internal_kd.plan.identity import PAPERS, WORK
 from internal_kd.plan.store import problem_with
 from internal_kd.plan.study import Study
 from internal_kd.report.make import outputs
 
 # What decides the numbers and the looks of results, below the package's folder.
 MAKERS = ("report", "statistics", "tasks")
-CLAIMS = Path("papers")
 
 
 def made_from_path(study: Study) -> Path:
@@ -96,7 +95,7 @@ def _recipe(study: Study) -> dict[str, Any]:
     return {
         "study": study.name,
         "parameters": sha256_text(json.dumps(params, sort_keys=True)),
-        "claims": {str(path): sha256_file(path) for path in sorted(CLAIMS.glob("*.yaml"))},
+        "claims": {str(path): sha256_file(path) for path in sorted(PAPERS.glob("*.yaml"))},
         "source": _source_code(),
         "plugins": {path: _sha256_or_none(Path(path)) for path in study.params.plugins},
     }
