@@ -64,6 +64,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         model.config.id2label = dict(enumerate(classes.get(name, ("LABEL_0", "LABEL_1"))))
         model.save_pretrained(folder / name)
         (folder / name / "tokenizer.json").write_text("{}")
+    (folder / "papers").symlink_to(ROOT / "papers")
     (folder / "glue/QQP-10k").mkdir(parents=True)
     for split in ("train", "dev"):
         (folder / f"glue/QQP-10k/{split}.tsv").write_text("question1\tquestion2\tis_duplicate\na\tb\t0\n")
