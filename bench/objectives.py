@@ -11,7 +11,7 @@ from bench.workload import Workload
 from internal_kd.distillation.curricula import Stage
 from internal_kd.distillation.declarations import KINDS
 from internal_kd.distillation.objectives import OBJECTIVES
-from internal_kd.distillation.recording import recording_bytes
+from internal_kd.distillation.recording_size import recording_bytes
 from internal_kd.distillation.terms import Term, asked_of_teacher, compared_layers, terms_of
 from internal_kd.learners.learner import OF_PAIRS, OF_TREES, Shape
 

@@ -38,7 +38,7 @@ from internal_kd.tasks.kinds import KINDS
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from internal_kd.data.inputs import EncodedExamples
+    from internal_kd.data.ragged import EncodedExamples
 
 _INTERNAL = {"soft": 1.0, "attention_kl": 1.0, "cls_cosine": 1.0}
 # The rows of the paper's main table, as in params.yaml.
@@ -51,11 +51,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "progressive": {"weights": _INTERNAL, "curriculum": "progressive"},
     "stacked": {"weights": _INTERNAL, "curriculum": "stacked"},
     "stacked_soft": {"weights": _INTERNAL, "curriculum": "stacked", "classification": "always"},
-    "stacked_soft_hard": {
-        "weights": {**_INTERNAL, "hard": 0.1},
-        "curriculum": "stacked",
-        "classification": "always",
-    },
+    "stacked_soft_hard": {"weights": {**_INTERNAL, "hard": 0.1}, "curriculum": "stacked", "classification": "always"},
 }
 
 

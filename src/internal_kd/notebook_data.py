@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from internal_kd.data.inputs import EncodedExamples, Ragged, TaggedExamples
+from internal_kd.data.ragged import EncodedExamples, Ragged, TaggedExamples
 from internal_kd.data.repairs import Repairs
 from internal_kd.data.sentences import SentenceRows
 from internal_kd.data.tag_inputs import Window, windows_of

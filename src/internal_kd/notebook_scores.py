@@ -17,7 +17,7 @@ from internal_kd.tasks.tags import tag_names
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from internal_kd.data.inputs import EncodedExamples
+    from internal_kd.data.ragged import EncodedExamples
 
 
 def numbers_of(model: PreTrainedModel) -> dict[str, int]:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from internal_kd.checksums import Damaged, publish
-from internal_kd.data.inputs import EncodedExamples, EncodedTask
+from internal_kd.data.inputs import EncodedTask
 from internal_kd.data.inputs_writing import GrowingArray
+from internal_kd.data.ragged import EncodedExamples
 from internal_kd.errors import UserError
 from internal_kd.files import staging_folder
 from internal_kd.tasks.info import TaskInfo

@@ -11,8 +11,9 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from internal_kd.checksums import publish
-from internal_kd.data.inputs import EncodedTask, TaggedExamples
+from internal_kd.data.inputs import EncodedTask
 from internal_kd.data.own_tags import tagged_examples
+from internal_kd.data.ragged import TaggedExamples
 from internal_kd.data.sentences import Sentence
 from internal_kd.data.tag_inputs import places_of, write_tagged_split
 from internal_kd.data.tokenizers import EncoderTokenizer

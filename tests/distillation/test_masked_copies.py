@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from internal_kd.data.inputs import EncodedExamples, Ragged
+from internal_kd.data.ragged import EncodedExamples, Ragged
 from internal_kd.distillation.masked_copies import WithMaskedCopies, copies_of
 
 CLS, SEP, PAD, MASK = 1, 2, 0, 3

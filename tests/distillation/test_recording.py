@@ -13,16 +13,8 @@ from tiny_training import CPU, TinyExamples, tiny_teacher
 from internal_kd.distillation.answers import Live, Recorded
 from internal_kd.distillation.declarations import KINDS
 from internal_kd.distillation.hardware import Hardware
-from internal_kd.distillation.recording import (
-    RecordingReader,
-    RecordingWriter,
-    affordable,
-    as_recorded,
-    bytes_of,
-    file_name,
-    recording_bytes,
-    stored,
-)
+from internal_kd.distillation.recording import RecordingReader, RecordingWriter, as_recorded, file_name
+from internal_kd.distillation.recording_size import affordable, bytes_of, recording_bytes, stored
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import OF_PAIRS, OF_TREES, Wanted
 

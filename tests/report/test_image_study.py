@@ -165,7 +165,7 @@ def shifted(logits: np.ndarray, amount: float) -> np.ndarray:
 
 
 def test_the_omitted_class_was_never_trained_on(study: Study) -> None:
-    from internal_kd.steps.train import training_positions
+    from internal_kd.steps.training_examples import training_positions
 
     run = run_of(study, "digits", "without_b")
     examples = EncodedTask.of(run.inputs).training()

@@ -13,7 +13,8 @@ from torch import Tensor
 from internal_kd.distillation.batches import Batch
 from internal_kd.distillation.declarations import KINDS
 from internal_kd.distillation.hardware import Hardware
-from internal_kd.distillation.recording import RecordingReader, as_recorded, stored
+from internal_kd.distillation.recording import RecordingReader, as_recorded
+from internal_kd.distillation.recording_size import stored
 from internal_kd.distillation.specialists import combined
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import Captured, Network, Wanted

@@ -9,7 +9,8 @@ import numpy as np
 from internal_kd.distillation.answers import Live
 from internal_kd.distillation.batches import Examples, rows_of
 from internal_kd.distillation.hardware import Hardware, in_micro_batches
-from internal_kd.distillation.recording import RecordingWriter, Sizes
+from internal_kd.distillation.recording import RecordingWriter
+from internal_kd.distillation.recording_size import Sizes
 from internal_kd.learners.learner import Network, Wanted
 from internal_kd.learners.rows import row_ids
 

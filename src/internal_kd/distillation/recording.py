@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,56 +29,17 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from internal_kd.distillation.declarations import KINDS
+from internal_kd.distillation.recording_size import Sizes, stored, token_counts
 from internal_kd.errors import UserError
 from internal_kd.learners.learner import Captured, Wanted
 
 # fp16 ends at 65504; a log-probability below the lower limit stands for a probability of 0 in any precision.
 LIMIT = 60000.0
 
-Sizes = Mapping[str, int]
-
 
 def as_recorded(kind: str, tensor: Tensor) -> Tensor:
     """Return a tensor as the disk keeps it, whether it goes there or not."""
     return tensor.float() if kind == "logits" else tensor.clamp(-LIMIT, LIMIT).to(torch.float16)
-
-
-def stored(wanted: Wanted) -> Wanted:
-    """Return what is stored for what is read: scores are made of attention and attention_lse."""
-    return frozenset((part, layer) for kind, layer in wanted for part in (KINDS[kind].made_of or (kind,)))
-
-
-def bytes_of(kind: str, lengths: np.ndarray, sizes: Sizes) -> int:
-    """Return the bytes that one layer of a kind takes for examples of these lengths.
-
-    Args:
-        kind: of ``KINDS``.
-        lengths: tokens of each example, (N,).
-        sizes: of the axes: classes, width, heads, inner.
-    """
-    fixed = math.prod(sizes[axis] for axis in KINDS[kind].axes if axis != "tokens")
-    return fixed * int(_token_counts(kind, lengths).sum()) * (4 if kind == "logits" else 2)
-
-
-def recording_bytes(wanted: Wanted, lengths: np.ndarray, sizes: Sizes) -> int:
-    """Return the bytes that a recording of ``wanted`` takes."""
-    return sum(bytes_of(kind, lengths, sizes) for kind, _ in stored(wanted))
-
-
-def affordable(wanted: Wanted, lengths: np.ndarray, sizes: Sizes, budget_gb: float) -> Wanted:
-    """Return what fits into the disk budget, from the top layer down; the rest is computed while training.
-
-    To compute a layer everything below it is computed too, so the highest layers are worth most, and of one layer
-    what takes fewest bytes. What has no value for each token is small: it is always kept and not counted.
-    """
-    ranked = sorted(stored(wanted), key=lambda one: (-one[1], bytes_of(one[0], lengths, sizes), one[0]))
-    kept, taken, budget = set(), 0, budget_gb * 1e9
-    for kind, layer in ranked:
-        if KINDS[kind].per_token:
-            taken += bytes_of(kind, lengths, sizes)
-        if taken <= budget or not KINDS[kind].per_token:
-            kept.add((kind, layer))
-    return frozenset(kept)
 
 
 class RecordingWriter:
@@ -318,9 +279,5 @@ def _real(kind: str, length: int) -> tuple[slice, ...]:
     return tuple(slice(length if axis == "tokens" else None) for axis in KINDS[kind].axes)
 
 
-def _token_counts(kind: str, lengths: np.ndarray) -> np.ndarray:
-    return np.asarray(lengths).astype(np.int64) ** KINDS[kind].axes.count("tokens")
-
-
 def _offsets(kind: str, lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(_token_counts(kind, lengths))])
+    return np.concatenate([[0], np.cumsum(token_counts(kind, lengths))])

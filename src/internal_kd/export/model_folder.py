@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from internal_kd.checksums import verified
-from internal_kd.data.inputs import EncodedExamples, TaggedExamples
+from internal_kd.data.ragged import EncodedExamples, TaggedExamples
 from internal_kd.data.tokenizers import load_tokenizer
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping

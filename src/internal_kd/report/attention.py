@@ -29,7 +29,7 @@ from internal_kd.statistics import mean_of
 if TYPE_CHECKING:
     import pandas as pd
 
-    from internal_kd.data.inputs import EncodedExamples
+    from internal_kd.data.ragged import EncodedExamples
     from internal_kd.distillation.attention_maps import Distance
     from internal_kd.learners.learner import Network
     from internal_kd.tasks.info import TaskInfo

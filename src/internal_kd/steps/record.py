@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from internal_kd.data.dense import DenseExamples
-    from internal_kd.data.inputs import EncodedExamples, EncodedTask
+    from internal_kd.data.inputs import EncodedTask
+    from internal_kd.data.ragged import EncodedExamples
     from internal_kd.distillation.batches import Examples
     from internal_kd.distillation.hardware import Hardware
-    from internal_kd.distillation.recording import Sizes
+    from internal_kd.distillation.recording_size import Sizes
     from internal_kd.learners.learner import Network
     from internal_kd.tasks.info import TaskInfo
 
@@ -168,7 +169,7 @@ def _record_network(answers: Answers, teacher: Run | None, data: EncodedTask, ma
 
     from internal_kd.data.examples import manifest_of
     from internal_kd.distillation.record_network import record_network, sizes_of
-    from internal_kd.distillation.recording import affordable, recording_bytes
+    from internal_kd.distillation.recording_size import affordable, recording_bytes
 
     hardware, info = teacher_hardware(teacher), data.info
     network = open_network(teacher, answers.inputs.encoder, info)
@@ -202,7 +203,7 @@ def _examples(
     """Return all examples, masked copies included, and the positions of those that a student of the study reads."""
     import numpy as np
 
-    from internal_kd.steps.train import training_positions, with_copies
+    from internal_kd.steps.training_examples import training_positions, with_copies
 
     chosen = [
         (training_positions(originals, select, labels)[0], copies_of(select.masked_copies, select.masked_share))
@@ -213,7 +214,7 @@ def _examples(
 
 
 def _announce(wanted: Wanted, kept: Wanted, lengths: np.ndarray, sizes: Sizes, budget_gb: float) -> None:
-    from internal_kd.distillation.recording import recording_bytes, stored
+    from internal_kd.distillation.recording_size import recording_bytes, stored
 
     size = f"{recording_bytes(wanted, lengths, sizes) / 1e9:.2f} GB for {len(lengths)} examples"
     left = len(stored(wanted)) - len(kept)
