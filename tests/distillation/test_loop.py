@@ -327,6 +327,8 @@ def work(rank, folder):
     hardware = choose_hardware("fp32")
     assert hardware.world == 2
     student, teacher = tiny_student(hidden_dropout=0.0, attention_dropout=0.0), tiny_teacher()
+    student.module.classifier.weight.data.mul_(1 - rank)
+    hardware.agree(student.module)
     terms = tiny_terms({**INTERNAL, "hard": 0.5}, student, teacher)
     examples = TinyExamples(41, unlabelled=20)
     loss = DistillationLoss(student, terms, Live(teacher, CPU), hardware)

@@ -99,6 +99,28 @@ def test_projections_are_not_exported_and_cheap_blocks_are_multiplied_out(traine
     assert json.loads(path.read_text())["onnx"] is not None
 
 
+@needs_onnx
+def test_a_sub_network_is_scored_without_training_exported_and_started_from(trained_copy: Trained, monkeypatch) -> None:
+    monkeypatch.setattr("internal_kd.export.export.SECONDS", 0.0)
+    methods = {
+        "wide": {"id": "5.0", "learner": {"kind": "adaptive", "widths": [1, 0.5], "depths": [1, 0.5]},
+                 "weights": {"soft": 1, "hidden_mse": 1}, "epochs": 1},
+        "part": {"id": "5.1", "learner": {"kind": "subnetwork", "of": "wide", "width": 0.5, "depth": 0.5}},
+        "tuned": {"id": "5.2", "learner": {"layers": "all", "kept_heads": 2, "start": "part"}, "weights": {"hard": 1},
+                  "epochs": 1},
+    }  # fmt: skip
+    study = plan_trained(study={"methods": [*methods], "tasks": ["judge"], "seeds": [1]}, methods=methods)
+    for run in study.runs:
+        make(run)
+    whole, part, tuned = (read_record(run_of(study, "judge", name)) for name in methods)
+    assert part["epochs"] == 0 and part["scores"]["accuracy"] is not None
+    assert part["encoder_parameters"] == tuned["encoder_parameters"] < whole["encoder_parameters"] / 2
+    # That the folder answers as the run was scored, and the graph as the folder, the export itself requires.
+    (path,) = export_students(study, task="judge", method="part", say=lambda line: None)
+    card = (path.parent / "model/README.md").read_text()
+    assert "width 0.5 and depth 0.5 of 5.0 wide" in card and "distilled from" in card and "soft × 1" in card
+
+
 @pytest.mark.parametrize("method", ["teacher", "soft"])
 def test_an_exported_folder_teaches_again_and_scores_the_same(trained_copy: Trained, method: str, quick: None) -> None:
     (path,) = export_students(

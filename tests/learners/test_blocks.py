@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from internal_kd.errors import UserError
 from internal_kd.learners.blocks import multiplied_out
 from internal_kd.learners.families import FAMILIES, encoder_layers, layer_parts
 from internal_kd.learners.learner import Network, parse_learner
@@ -19,6 +20,7 @@ CHEAP: list[dict[str, Any]] = [
     {"groups": 4},
     {"rank": 16, "groups": 4, "inner": 32},
     {"shared_keys": 2},
+    {"kept_heads": 1, "shared_keys": 2},
     {"rank": 8, "shared_keys": 4, "start": {"from": "teacher", "slice": "random"}},
 ]
 
@@ -77,6 +79,19 @@ def test_shared_keys_and_queries_are_one_map_and_count_once() -> None:
     of_first = layer_parts(source, "query")[0]
     for layer in (1, 2):  # each layer's own, though the map is one
         assert torch.allclose(captured["queries", layer], of_first(states["hidden", layer - 1]), atol=1e-5)
+
+
+def test_the_most_important_heads_are_left_and_as_many_weights_as_they_have() -> None:
+    source = tiny_classifier()
+    with torch.no_grad():
+        for output in layer_parts(source, "attention_output"):
+            output.weight[:, :16] = 0  # what the first two of four heads write
+    network = build(source, kept_heads=2)
+    assert torch.allclose(logits(network), source(**tiny_batch([6, 2])).logits, atol=1e-5)
+    saved = build(source).count_parameters().encoder - network.count_parameters().encoder
+    assert saved == 4 * (4 * 32 * 16 + 3 * 16)  # four maps of four layers, biases but the output's
+    with pytest.raises(UserError, match="kept_heads"):
+        build(source, kept_heads=5)
 
 
 def test_a_rank_begins_with_the_best_approximation() -> None:

@@ -38,8 +38,9 @@ SMALL = {"mlp": {"widths": [8], "dropout": 0.2, "max_norm": 1.0}, "cnn": {"chann
 SMALL["soft_tree"] = {"depth": 3}
 SMALL["pair"] = {"of": [{"kind": "mlp", "widths": [8], "dropout": 0.2}, {"kind": "mlp", "widths": [4]}]}
 SMALL["text_cnn"] = {"filters": 2, "spans": [2, 3], "dropout": 0.2}
+SMALL["adaptive"] = {"widths": [1, 0.5], "depths": [1, 0.5]}
 SMALL["distilled_set"] = {"network": {"kind": "mlp", "widths": [8]}, "examples": 4}
-TRAINED = [kind for kind in LEARNERS if kind not in ("finished", "specialist")]
+TRAINED = [kind for kind in LEARNERS if kind not in ("finished", "specialist", "subnetwork")]
 
 
 class Drawn:
@@ -82,7 +83,7 @@ class Case:
         return KINDS[self.kind].outputs(("a", "b", "c"))
 
     def build(self, seed: int = 1) -> Network:
-        source = tiny_classifier(labels=self.outputs) if self.learner.kind == "encoder" else None
+        source = tiny_classifier(labels=self.outputs) if self.learner.kind in ("encoder", "adaptive") else None
         return self.learner.build(source or InputShape(self.form, SIZES[self.form]), self.outputs, seed)
 
     def weights(self) -> dict[str, float]:
@@ -124,7 +125,7 @@ def cases() -> list[Any]:
         forms = {form: learner for way in ways for learner in [parse_learner(way)] for form in forms_of(learner)}
         for form, learner in forms.items():
             found += [pytest.param(Case(learner, form, kind), id=f"{name}-{form}-{kind}") for kind in KINDS]
-    cheap = parse_learner({"rank": 8, "groups": 2, "shared_keys": 2})
+    cheap = parse_learner({"rank": 8, "groups": 2, "shared_keys": 2, "kept_heads": 3})
     found += [pytest.param(Case(cheap, "tokens", "classes"), id="cheap blocks")]
     return found
 

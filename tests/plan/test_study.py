@@ -379,6 +379,69 @@ def test_what_cannot_work_is_refused_in_one_line(changes, keywords):
     assert "\n" not in str(refused.value)
 
 
+ADAPTIVE: dict[str, Any] = {
+    "wide": {
+        "id": "5.0",
+        "learner": {"kind": "adaptive", "widths": [1, 0.5], "depths": [1, 0.5]},
+        "weights": {"soft": 1},
+    },
+    "part": {"id": "5.1", "learner": {"kind": "subnetwork", "of": "wide", "width": 0.5, "depth": 0.5}},
+}
+
+
+def test_a_sub_network_is_a_row_of_its_run_and_moves_with_it() -> None:
+    changes = {"study": {"methods": ["wide", "part"]}, "defaults": {"weights": {"hard": 1}}}
+    study = plan(methods=ADAPTIVE, **changes)
+    whole, parts = ([run for run in study.runs if run.method.name == name] for name in ("wide", "part"))
+    assert [run.first for run in parts] == whole and [run.seed for run in parts] == [1, 2]
+    assert all(run.answers is None and run.inputs == whole[0].inputs for run in parts)
+    assert [(run.shape.layers, run.shape.inner) for run in (whole[0], parts[0])] == [(4, 64), (2, 32)]
+    assert whole[0].teaches and not parts[0].method.weights
+    slower = plan(methods=merge(ADAPTIVE, {"wide": {"learning_rate": 1e-4, "seeds": [2]}}), **changes)
+    moved = [run for run in slower.runs if run.method.name == "part"]
+    assert [run.seed for run in moved] == [2] and moved[0].fingerprint != parts[1].fingerprint
+
+
+def test_what_starts_from_a_sub_network_has_its_depth() -> None:
+    tuned = {"id": "5.2", "learner": {"layers": "all", "kept_heads": 2, "start": "part"}, "layer_map": [2, 4],
+             "weights": {"soft": 1, "hidden_mse": 1}}  # fmt: skip
+    study = plan(methods={**ADAPTIVE, "tuned": tuned}, study={"methods": ["tuned"]})
+    run = next(run for run in study.runs if run.method.name == "tuned")
+    assert run.depth == 2 and 2 in {need.layers for need in run.parts[0].needs}
+
+
+def part(**learner: Any) -> dict[str, Any]:
+    return {"part": {"learner": {"kind": "subnetwork", **learner}}}
+
+
+def wide(**learner: Any) -> dict[str, Any]:
+    return {"wide": {"learner": {"kind": "adaptive", **learner}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "keywords"),
+    [
+        (part(width=0.75), ["methods.part.learner.width", "0.75", "1, 0.5"]),
+        (part(depth=0.75), ["methods.part.learner.depth", "0.75", "1, 0.5"]),
+        (part(width=1, depth=1), ["methods.part.learner", "'wide'"]),
+        (part(of="soft"), ["methods.part.learner.of", "'soft'", "'encoder'", "adaptive"]),
+        (part(of="encoder"), ["methods.part.learner.of", "'encoder'"]),
+        (part(of="wie"), ["methods.part", "'wie'", "did you mean 'wide'"]),
+        (wide(widths=[1, 0.1]), ["methods.wide.learner", "width 0.1", "4 heads"]),
+        (wide(depths=[1, 0.5, 0.55]), ["methods.wide.learner", "depths", "0.55", "0.5"]),
+        ({"wide": {"weights": {"soft": 1, "attention_kl": 1}}}, ["methods.wide", "attention_kl", "adaptive"]),
+        ({"twin": {**ADAPTIVE["part"], "id": "5.2"}}, ["'part' and 'twin' would train the same model"]),
+    ],
+)
+def test_sub_networks_that_cannot_be_are_refused_in_one_line(changes: dict[str, Any], keywords: list[str]) -> None:
+    methods = merge(ADAPTIVE, changes)
+    with pytest.raises(UserError) as refused:
+        plan(methods=methods, study={"methods": ["teacher", "soft", *methods]})
+    for keyword in keywords:
+        assert keyword in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 def test_real_examples_of_a_class_are_refused_where_there_are_values(project):
     for name in ("a", "b"):
         Path(f"{name}.csv").write_text("t,score\nA text.,0.5\nAnother one.,1.5\n")

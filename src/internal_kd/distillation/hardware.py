@@ -52,6 +52,11 @@ class Hardware:
         """Move a module's weights to the device."""
         module.to(self.device)
 
+    def agree(self, module: torch.nn.Module) -> None:
+        """Give all processes the weights of the first, where each computed its own and may have rounded otherwise."""
+        for weight in module.state_dict().values() if self.world > 1 else ():
+            torch.distributed.broadcast(weight, 0)
+
     def peak_memory(self) -> int:
         """Return the most bytes held since the hardware was chosen: on the GPU if there is one, else in memory."""
         if self.device.type == "cuda":

@@ -214,18 +214,24 @@ class _Loop:
         return total
 
     def compute_gradients(self, batch: Batch, stage: Stage) -> torch.Tensor:
-        """Return the loss of a batch, computed part by part; its terms are counted once all parts are done."""
+        """Return the loss of a batch, computed part by part; its terms are counted once all parts are done.
+
+        A network of several sub-networks computes every part with each, and the loss is their sum.
+        """
         own = self.hardware.rank + self.hardware.world * self.network.turn
         torch.manual_seed(_step_seed(self.seed, self.step, own))
         total = torch.zeros((), device=self.hardware.device)
         done = []
         for part in parts_of(batch, self.micro_batch_size, rank=self.hardware.rank, world=self.hardware.world):
-            terms = self.loss.compute(part.to(self.hardware.device), stage, self.step / self.steps)
-            if terms.total.requires_grad:
-                terms.total.backward()
-            terms.total = terms.total.detach()
-            total += terms.total
-            done.append(terms)
+            placed = part.to(self.hardware.device)
+            for number in range(self.network.passes):
+                self.network.current = number
+                terms = self.loss.compute(placed, stage, self.step / self.steps)
+                if terms.total.requires_grad:
+                    terms.total.backward()
+                terms.total = terms.total.detach()
+                total += terms.total
+                done.append(terms)
         for terms in done:
             self.sums.add(terms)
         return total

@@ -77,6 +77,8 @@ READS = {
 def values_of(facts: ExportFacts) -> dict[str, Any]:
     """Return everything that the template names."""
     run, choice, record, info = facts.run, facts.choice, facts.record, facts.task.info
+    # A part of a run is what was trained as a whole.
+    trained = run.first if run.method.learner.kind == "subnetwork" and isinstance(run.first, Run) else run
     return {
         "facts": facts,
         "run": run,
@@ -91,7 +93,7 @@ def values_of(facts: ExportFacts) -> dict[str, Any]:
         "blocks": getattr(run.method.learner, "has_blocks", False),
         "reads": READS[run.inputs.form],
         "does": _does(facts),
-        "taught": teacher_text(run),
+        "taught": teacher_text(trained),
         "finished": run.method.learner.kind == "finished",
         "example": _AsItIs('{"text": "...", "text_pair": "..."}' if info.texts == 2 else '"..."'),
         "row": choice.candidates[0].name,
@@ -101,13 +103,15 @@ def values_of(facts: ExportFacts) -> dict[str, Any]:
         "dev_sets": _dev_sets(facts),
         "limits": limits(facts),
         "chosen_on_dev": (compared > 1 and not choice.method_given) or choice.rule == "dev",
-        "trained_on": _trained_on(run),
+        "trained_on": _trained_on(trained),
         "licence": (run.encoder.encoder.licence if run.encoder else "") or NOT_STATED,
-        "teacher_fingerprints": _AsItIs(words.joined(f"`{teacher.fingerprint}`" for teacher in run.teachers)),
+        "teacher_fingerprints": _AsItIs(words.joined(f"`{teacher.fingerprint}`" for teacher in trained.teachers)),
         "start": start_text(run),
-        "losses": _losses(run),
-        "curriculum": _curriculum(run),
-        "settings": _AsItIs(yaml.safe_dump(settings_of(run), sort_keys=False, allow_unicode=True, width=100).rstrip()),
+        "losses": _losses(trained),
+        "curriculum": _curriculum(trained),
+        "settings": _AsItIs(
+            yaml.safe_dump(settings_of(trained), sort_keys=False, allow_unicode=True, width=100).rstrip()
+        ),
         "same_class": lambda found: _same_class(facts, found),
         "extra": EXTRA,
         "formats": _formats(facts),

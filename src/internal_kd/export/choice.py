@@ -20,7 +20,7 @@ from internal_kd.tasks.info import ScoreColumn, TaskInfo
 from internal_kd.tasks.metrics import METRICS
 
 # Learners of a plugin have a format of their own.
-EXPORTABLE = ("encoder", "finished", "mlp", "cnn", "soft_tree", "pair")
+EXPORTABLE = ("encoder", "finished", "mlp", "cnn", "soft_tree", "pair", "adaptive", "subnetwork")
 # Digits of means that count: others differ by the order in which the same numbers are summed.
 _DIGITS = 12
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from internal_kd.errors import UserError
+from internal_kd.learners.learner import UNTRAINED
 from internal_kd.params.method import MethodParams
 from internal_kd.plan.artefacts import Encoder
 from internal_kd.plan.identity import plain
@@ -65,7 +66,8 @@ def start_text(run: Run) -> str:
     if run.first is None:
         return f"all layers of the pre-trained encoder {run.reader.name}"
     if isinstance(run.first, Run):
-        return run_text(run.first)
+        part = f"width {learner.width:g} and depth {learner.depth:g} of " if learner.kind == "subnetwork" else ""
+        return f"{part}{run_text(run.first)}"
     if learner.starts_from == "random":
         return "random, in the encoder's shape"
     source = f"the pre-trained encoder {run.reader.name}" if run.first.source is None else run_text(run.first.source)
@@ -78,7 +80,7 @@ def start_text(run: Run) -> str:
 def settings_of(run: Run) -> dict[str, Any]:
     """Return everything that a run's method sets and that has an effect, defaults included, as plain values."""
     method, settings = run.method, run.method.settings
-    used = ["max_length"] if method.learner.kind == "finished" else [*method.used, "max_length", "select"]
+    used = ["max_length"] if method.learner.kind in UNTRAINED else [*method.used, "max_length", "select"]
     values = {name: getattr(settings, name) for name in MethodParams.model_fields if name in used}
     learner: Any = method.learner
     dumped = learner.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,8 +1,8 @@
-"""Cheap blocks: a layer's feed-forward maps of low rank or in groups, and queries and keys that layers share.
+"""Cheap blocks: feed-forward maps of low rank or in groups, queries and keys that layers share, heads left out.
 
-Layers keep their number, width and heads, so that every objective stays defined (Crowley, Gray and Storkey 2018,
-Moonshine, arXiv 1711.02613, whose convolutions are linear maps here). With D the width, I the inner neurons, r the rank
-and g the groups:
+Layers keep their number and width (Crowley, Gray and Storkey 2018, Moonshine, arXiv 1711.02613, whose convolutions are
+linear maps here). Only ``kept_heads``, some of a layer's heads, each as wide as before, leaves attention's own kinds
+without a counterpart. With D the width, I the inner neurons, r the rank and g the groups:
 
 | | first map | second map | weights |
 |---|---|---|---|
@@ -18,7 +18,8 @@ questions of TREC-6): half of the neurons, chosen by importance, keep 0.82, a qu
 rank 192 in 4 groups with half of the neurons 0.68, keys shared by two layers 0.79. Drawn maps keep 0.55 (rank 96) and
 0.58 (4 groups); the source's weights cut into 4 groups, each neuron where it reads most, keep 0.37, less than drawn.
 
-All of these are linear maps, so a finished model can be multiplied out into a plain one that computes the same.
+All of these are linear maps, so a finished model can be multiplied out into a plain one that computes the same; in it
+heads that were left out are zeros.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from internal_kd.learners.families import encoder_layers, family_of
+from internal_kd.learners.families import Family, encoder_layers, family_of
 
 # Where a model's config names its blocks; transformers itself does not read it.
 KEY = "cheap_blocks"
@@ -46,6 +47,7 @@ class Blocks:
     rank: int | None = None
     groups: int = 1
     shared_keys: int = 1
+    kept_heads: int | None = None
 
     @property
     def cheaper_forward(self) -> bool:
@@ -154,13 +156,54 @@ def _factored(weight: Tensor, groups: int, rank: int) -> tuple[Tensor, Tensor]:
     return torch.cat(wide), torch.stack(grouped)
 
 
+def head_importance(query: Tensor, key: Tensor, value: Tensor, written: Tensor, heads: int) -> Tensor:
+    """Return |W_query^T W_key| * |W_output W_value| of every head, (H,): how selective it is, times how much it writes.
+
+    All maps are (H * d, D), that of the output transposed.
+    """
+
+    def norms(first: Tensor, second: Tensor) -> Tensor:
+        """Return the Frobenius norms of first^T second, head by head."""
+        first, second = first.unflatten(0, (heads, -1)), second.unflatten(0, (heads, -1))
+        return (first.transpose(1, 2) @ second).flatten(1).norm(dim=1)
+
+    return norms(query, key) * norms(written, value)
+
+
+def _keep_heads(layer: nn.Module, family: Family, heads: int, kept: int, chosen: bool) -> None:
+    """Leave the most important heads of a layer, or the first ones where they are not to be ``chosen``."""
+    paths = (family.query, family.key, family.value, family.attention_output)
+    maps = [cast("nn.Linear", layer.get_submodule(path)) for path in paths]
+    rows: Tensor | slice = slice(kept * (maps[0].out_features // heads))
+    if chosen:
+        query, key, value, output = (found.weight.detach() for found in maps)
+        importance = head_importance(query, key, value, output.T, heads)
+        places = importance.sort(descending=True, stable=True).indices[:kept].sort().values
+        rows = torch.arange(len(query), device=query.device).view(heads, -1)[places].flatten()
+    for found in maps[:3]:
+        keep_part(found, rows=rows)
+    keep_part(maps[3], columns=rows)
+
+
+def keep_part(linear: nn.Linear, *, rows: Tensor | slice | None = None, columns: Tensor | slice | None = None) -> None:
+    """Make a linear map smaller, in place: some of its rows, with their biases, or of its columns."""
+    weight, bias = linear.weight.detach(), linear.bias.detach()
+    if rows is not None:
+        weight, bias = weight[rows], bias[rows]
+    if columns is not None:
+        weight = weight[:, columns]
+    linear.weight, linear.bias = nn.Parameter(weight.clone()), nn.Parameter(bias.clone())
+    linear.out_features, linear.in_features = weight.shape
+
+
 def install(model: PreTrainedModel, blocks: Blocks, make: Make = closest) -> PreTrainedModel:
     """Replace what ``blocks`` names in every layer of a plain model, in place; its config remembers it.
 
     Args:
         model: plain, of a supported family.
         blocks: sizes that fit it.
-        make: the replaced maps' first weights: `closest`, or `drawn` from torch's random state.
+        make: the replaced maps' first weights: `closest`, or `drawn` from torch's random state. Of heads `closest`
+            keeps the most important ones, `drawn` the first.
     """
     family = family_of(model.config.model_type)
     layers = list(encoder_layers(model))
@@ -170,6 +213,9 @@ def install(model: PreTrainedModel, blocks: Blocks, make: Make = closest) -> Pre
             of_first, of_second = make(first.weight, second.weight, blocks)
         layer.set_submodule(family.inner, Product(of_first, first.bias.detach()))
         layer.set_submodule(family.output, Product(of_second, second.bias.detach()))
+    for layer in layers if blocks.kept_heads else ():
+        heads = getattr(model.config, family.heads)
+        _keep_heads(layer, family, heads, blocks.kept_heads or heads, chosen=make is closest)
     for number, layer in enumerate(layers):
         if number % blocks.shared_keys:
             owner = layers[number - number % blocks.shared_keys]
@@ -203,6 +249,21 @@ def multiplied_out(model: PreTrainedModel) -> PreTrainedModel:
     for name, module in list(copied.named_modules()):
         if isinstance(module, Product | Shared):
             copied.set_submodule(name, module.multiplied_out())
+    if blocks_of(model.config).kept_heads:  # type: ignore[union-attr]
+        for path in ("query", "key", "value", "attention_output"):
+            _fill_with_zeros(copied, path)
     delattr(copied.config, KEY)
     copied.__class__ = getattr(type(copied), "plain", type(copied))
     return copied.train(model.training)
+
+
+def _fill_with_zeros(model: PreTrainedModel, part: str) -> None:
+    """Make one map of every layer as large as all heads have it; those that were left out are zeros."""
+    family = family_of(model.config.model_type)
+    path, width = getattr(family, part), getattr(model.config, family.width)
+    for layer in encoder_layers(model):
+        found = cast("nn.Linear", layer.get_submodule(path))
+        weight, bias = torch.zeros(width, width), torch.zeros(width)
+        weight[: found.out_features, : found.in_features] = found.weight.detach()
+        bias[: found.out_features] = found.bias.detach()
+        layer.set_submodule(path, _linear(weight, bias))

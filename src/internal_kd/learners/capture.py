@@ -163,11 +163,15 @@ class EncoderNetwork(ClassifierNetwork):
         inputs = self._inputs_of(batch, wanted)
         with _our_attention(self.module.config):
             if wanted == LOGITS:
-                return {("logits", 0): by_row(self.module(**inputs).logits, batch)}
+                return {("logits", 0): by_row(self.compute(inputs).logits, batch)}
             captured = self._capture(inputs, wanted - LOGITS, whole=bool(wanted & LOGITS))
         if ("logits", 0) in captured:
             captured["logits", 0] = by_row(captured["logits", 0], batch)
         return captured
+
+    def compute(self, inputs: Mapping[str, Tensor]) -> Any:
+        """Return what the module gives for its inputs."""
+        return self.module(**inputs)
 
     def _capture(self, inputs: dict[str, Tensor], inside: Wanted, whole: bool) -> Captured:
         if self.module.training and self.module.is_activation_checkpointing:
@@ -187,7 +191,7 @@ class EncoderNetwork(ClassifierNetwork):
                 kinds = {kind for kind, at in inside if at == layer}
                 self._hook(stack, layer, kinds, keep)
             with suppress(_Stopped):
-                output = self.module(**inputs)
+                output = self.compute(inputs)
         if missing := sorted(inside - captured.keys()):
             asked = ", ".join(f"{kind} of layer {layer}" for kind, layer in missing)
             raise UserError(f"{asked} was not computed by the forward pass of {type(self.module).__name__}")

@@ -81,14 +81,13 @@ class DistilledSet(SmallModule):
             return
         classes, slots = self.targets.shape[-1], self.targets.argmax(dim=-1).flatten()
         means, most = self._means(batches, classes), int(torch.bincount(slots).max())
-        best = [(torch.empty(0), mean.new_empty(0, *mean.shape)) for mean in means]
+        best = [(mean.new_empty(0), mean.new_empty(0, *mean.shape)) for mean in means]
         for given, labels in batches():
             features = self.features(*given)
             for number, (scores, kept) in enumerate(best):
                 own = features[labels == number]
-                lower = (
-                    (own - means[number]).flatten(1).norm(dim=1) if self.source == "nearest" else torch.rand(len(own))
-                )
+                near = self.source == "nearest"
+                lower = (own - means[number]).flatten(1).norm(dim=1) if near else torch.rand(len(own)).to(own.device)
                 scores, kept = torch.cat([scores, lower]), torch.cat([kept, own])
                 first = scores.argsort()[:most]
                 best[number] = scores[first], kept[first]

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from internal_kd.errors import UserError, nearest
 from internal_kd.fields import Count, Frozen, Name, Whole
 from internal_kd.learners.layers import choose_layers
-from internal_kd.learners.learner import EVERYTHING, Form, InputShape, Network, Shape
+from internal_kd.learners.learner import EVERYTHING, RANKED, STATES, Form, InputShape, Network, Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -64,6 +64,7 @@ class EncoderLearner(Frozen):
         rank: of the feed-forward part's two maps; None for full rank. Cheap blocks: blocks.py.
         groups: that its neurons are divided into, each with a part of the width or of the rank.
         shared_keys: neighbouring layers that share one query and one key map.
+        kept_heads: heads of attention that are left, each as wide as the source's; None for all.
         start: where first weights come from.
 
     Example:
@@ -79,25 +80,26 @@ class EncoderLearner(Frozen):
     rank: Count | None = Field(None, description="of the feed-forward maps, each two thinner ones; full if left out")
     groups: Count = Field(1, description="of neurons, each reading a part of the width, or of the rank")
     shared_keys: Count = Field(1, description="neighbouring layers with the same queries and keys, such as 2")
+    kept_heads: Count | None = Field(None, description="heads that are left, each as wide as before; all if left out")
     start: Start = Field(default_factory=Start, description="where first weights come from")
 
     @property
     def hands_out(self) -> frozenset[str]:
-        """Return the kinds that objectives may read: all of them."""
-        return EVERYTHING
+        """Return the kinds that objectives may read: all; without some heads, logits and states."""
+        return EVERYTHING if self.kept_heads is None else STATES
 
     @property
     def short_name(self) -> str:
         """Return its shape as a short text for paths and tables: ``L6``, ``L4x312``, ``all``, ``L6r48``."""
         layers = "all" if self.layers == "all" else f"L{self.layers}"
-        cheap = [("r", self.rank or 1), ("g", self.groups), ("k", self.shared_keys)]
+        cheap = [("r", self.rank or 1), ("g", self.groups), ("k", self.shared_keys), ("h", self.kept_heads or 1)]
         sizes = "".join(f"{letter}{size}" for letter, size in cheap if size > 1)
         return layers + (f"x{self.width}" if self.width else "") + sizes
 
     @property
     def has_blocks(self) -> bool:
         """Return whether its layers are cheaper than those of a plain encoder of its sizes."""
-        return self.rank is not None or self.groups > 1 or self.shared_keys > 1
+        return self.rank is not None or self.groups > 1 or self.shared_keys > 1 or self.kept_heads is not None
 
     @property
     def starts_from(self) -> str:
@@ -142,7 +144,7 @@ class EncoderLearner(Frozen):
         inner = self.inner or source.inner
         if self.inner is None and source.inner and width and source.width:
             inner = max(1, source.inner * width // source.width)
-        shape = Shape(layers, width, heads, inner, source.family, source.hands_out)
+        shape = Shape(layers, width, heads, inner, source.family, self.hands_out)
         if width and heads and width % heads:
             raise UserError(f"width {width}: {heads} heads do not divide it")
         self._require_blocks(shape)
@@ -161,6 +163,8 @@ class EncoderLearner(Frozen):
         for name, size in {**divided, "inner": shape.inner}.items():
             if size and size % self.groups:
                 raise UserError(f"groups {self.groups}: do not divide {name} {size}")
+        if self.kept_heads and shape.heads and self.kept_heads > shape.heads:
+            raise UserError(f"kept_heads {self.kept_heads}: is more than the {shape.heads} heads that there are")
         if shape.layers and shape.layers % self.shared_keys:
             raise UserError(f"shared_keys {self.shared_keys}: do not divide the {shape.layers} layers")
 
@@ -202,7 +206,6 @@ class EncoderLearner(Frozen):
             >>> network = learner.build(Path("data/encoders/bert"), 2, seed=1)  # doctest: +SKIP
         """
         from internal_kd.learners.blocks import Blocks, closest, drawn, install, multiplied_out
-        from internal_kd.learners.capture import network_of
         from internal_kd.learners.configs import shape_of_config
         from internal_kd.learners.slices import cut_student, drawn_student
         from internal_kd.learners.weights import name_labels, seeded
@@ -225,10 +228,18 @@ class EncoderLearner(Frozen):
             )
         if self.has_blocks:
             at_random = "random" in (self.start.from_, self.start.slice)
+            blocks = Blocks(self.rank, self.groups, self.shared_keys, self.kept_heads)
             with seeded(seed):
-                install(student, Blocks(self.rank, self.groups, self.shared_keys), drawn if at_random else closest)
+                install(student, blocks, drawn if at_random else closest)
         name_labels(student, labels)
-        return network_of(student)
+        return self.network(student)
+
+    def network(self, model: PreTrainedModel) -> Network:
+        """Return the network of a model with first weights."""
+        from internal_kd.learners.capture import network_of
+
+        vars(model.config).pop(RANKED, None)  # what an adaptive source noted about itself
+        return network_of(model)
 
     def _source(
         self, source: Path | nn.Module | InputShape | None, outputs: int, seed: int, kind: str

@@ -63,6 +63,12 @@ LOWEST = {
 OF_TREES = frozenset({"path_log_likelihood", "imbalance"})
 OF_PAIRS = frozenset({"peer_logits"})
 EVERYTHING = frozenset(LOWEST) - OF_TREES - OF_PAIRS
+# What does not depend on the number of heads.
+STATES = frozenset({"logits", "cls", "hidden"})
+# Learners whose runs train nothing: a model that was made elsewhere, and a part of a finished run.
+UNTRAINED = frozenset({"finished", "subnetwork"})
+# Where the config of an adaptive encoder has its widths and depths; its heads and neurons are ranked then.
+RANKED = "adaptive"
 
 LEARNERS: Registry[str] = Registry(
     "kind of learner",
@@ -76,6 +82,8 @@ LEARNERS: Registry[str] = Registry(
         "distilled_set": "internal_kd.learners.small:DistilledSetLearner",
         "pair": "internal_kd.learners.pair:PairLearner",
         "specialist": "internal_kd.learners.specialist:SpecialistLearner",
+        "adaptive": "internal_kd.learners.adaptive:AdaptiveLearner",
+        "subnetwork": "internal_kd.learners.adaptive:SubnetworkLearner",
     },
 )
 
@@ -141,6 +149,9 @@ class Network(ABC):
         hands_out: the kinds that `read` can return.
         turns: how often a batch is computed and the optimizer steps, each time for other weights.
         turn: whose turn it is, from 0.
+        passes: how often a batch is computed before the optimizer steps, each time by another part of the weights;
+            gradients add up.
+        current: which of these passes it is, from 0.
         peer: the second network of a pair.
         subset: numbers of the classes of a specialist.
     """
@@ -152,6 +163,8 @@ class Network(ABC):
     hands_out: frozenset[str]
     turns: int = 1
     turn: int = 0
+    passes: int = 1
+    current: int = 0
     peer: Network | None = None
     subset: tuple[int, ...] | None = None
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from internal_kd.errors import UserError
+from internal_kd.learners.blocks import head_importance
 from internal_kd.learners.families import Family, family_of, layers_path
 from internal_kd.learners.learner import Shape
 from internal_kd.learners.weights import seeded
@@ -205,13 +206,7 @@ class _Cut:
         )
         query, key, value = (each[:, self.residual] for each in (query, key, value))
         written = output[self.residual].T  # (H * d, D), as the others
-
-        def per_head(first: Tensor, second: Tensor) -> Tensor:
-            """Return the Frobenius norms of first^T second, head by head; shape (H,)."""
-            first, second = first.unflatten(0, (heads, -1)), second.unflatten(0, (heads, -1))
-            return (first.transpose(1, 2) @ second).flatten(1).norm(dim=1)
-
-        chosen = self._top(per_head(query, key) * per_head(written, value), kept_heads)
+        chosen = self._top(head_importance(query, key, value, written, heads), kept_heads)
         head_width = width // kept_heads
         query_key = self._inside(chosen, query.norm(dim=1) * key.norm(dim=1), head_width)
         of_value = self._inside(chosen, value.norm(dim=1) * written.norm(dim=1), head_width)

@@ -19,7 +19,7 @@ from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.distillation.selectors import SCORES, SELECTORS
 from internal_kd.distillation.source_hash import source_hash
 from internal_kd.errors import UserError, named, nearest
-from internal_kd.learners.learner import LEARNERS, Learner, parse_learner
+from internal_kd.learners.learner import LEARNERS, UNTRAINED, Learner, parse_learner
 from internal_kd.messages import refusal
 from internal_kd.params.method import MethodParams, Phases, ScoutParams, SelectParams, TeacherParams, TrainingParams
 from internal_kd.plugins import PLUGIN
@@ -56,7 +56,7 @@ class Method:
     @property
     def scout(self) -> ScoutParams | None:
         """Whose predictions score the training examples, None if none are asked for."""
-        return self.settings.select.of
+        return None if self.learner.kind in UNTRAINED else self.settings.select.of
 
     @cached_property
     def objectives(self) -> dict[str, Objective]:
@@ -102,7 +102,7 @@ class Method:
     def identity(self) -> dict[str, Any]:
         """Exactly what determines a training beside its inputs: a setting counts if it is used and not its default."""
         settings, default = self.settings, MethodParams()
-        if self.learner.kind == "finished":
+        if self.learner.kind in UNTRAINED:
             # Nothing is trained; recordings are made in this precision.
             precision = {} if settings.precision == default.precision else {"precision": settings.precision}
             return {**precision, "learner": self.learner.identity()}
@@ -205,7 +205,8 @@ def resolve(name: str, layers: Iterable[Mapping[str, Any]], point: Mapping[str, 
     if settings.id is None:
         raise UserError(f"{where}.id: is missing; give the row a number, such as '3.0'")
     learner = parse_learner(settings.learner, f"{where}.learner")
-    weights = {term: weight for term, weight in settings.weights.items() if weight != 0}
+    trained = learner.kind not in UNTRAINED
+    weights = {term: weight for term, weight in settings.weights.items() if weight != 0 and trained}
     _check_terms(settings, weights, learner, where)
     return Method(name, settings.id, settings.title or name, learner, weights, settings, dict(point))
 
@@ -221,8 +222,8 @@ def _check_terms(settings: MethodParams, weights: Mapping[str, Any], learner: Le
         with named(f"{where}.curriculum"):
             CURRICULA[settings.curriculum]
     _check_select(settings.select, f"{where}.select")
-    if learner.kind == "finished":
-        return  # somebody trained it already
+    if learner.kind in UNTRAINED:
+        return
     if not weights:
         raise UserError(f"{where}.weights: no term has a weight above 0; give one, such as {{hard: 1}}")
     layered = [name for name in weights if OBJECTIVES[name].per != "output"]

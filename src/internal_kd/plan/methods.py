@@ -193,10 +193,12 @@ class StudyMethods:
         return self._known[key]
 
     def seeds_of(self, task: str, name: str) -> tuple[int, ...]:
-        """Return the seeds of a method: its own, else the study's; a finished model has one."""
+        """Return the seeds of a method: its own, else the study's; a finished model has one, a part its run's."""
         method = self.of(task, name, {})
         if method.learner.kind == "finished":
             return (0,)
+        if method.learner.kind == "subnetwork" and (source := self.source_of(task, method)) and source != name:
+            return self.seeds_of(task, source)
         return method.settings.seeds or self.params.study.seeds
 
 

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError, named
+from internal_kd.learners.adaptive import share_of
 from internal_kd.learners.configs import own_max_length
 from internal_kd.learners.learner import Form, Shape
 from internal_kd.params import Params
 from internal_kd.params.data import EncoderParams
 from internal_kd.params.method import SelectParams
 from internal_kd.params.resolve import Method
-from internal_kd.plan.artefacts import Encoder, Inputs
+from internal_kd.plan.artefacts import Data, Encoder, Inputs
 from internal_kd.plan.identity import ContentHashes
 from internal_kd.plan.methods import StudyMethods, model_name
 from internal_kd.plan.recipes import RECIPES
-from internal_kd.plan.refusals import check_generalist, check_scout, check_specialists, no_held_out
+from internal_kd.plan.refusals import check_adaptive, check_generalist, check_scout, check_specialists, no_held_out
 from internal_kd.plan.runs import Answers, AnswersFile, Ensemble, FirstWeights, Need, Run, ScoresFile
 from internal_kd.plan.sources import plan_data, plan_encoder, shape_of
 
+# Learners that are made of a run as it is, and what is refused of the two methods.
+OF_RUNS: dict[str, Callable[[Method, Method, Data], None]] = {
+    "specialist": check_generalist,
+    "subnetwork": check_adaptive,
+}
 # Who answers a run, in plain words: task, kind ("run", "file", "encoder") and which.
 Key = tuple[Any, ...]
 
@@ -76,12 +83,20 @@ class Planner:
             self.inputs[key] = Inputs(RECIPES["encode_task"], self.data[task], encoder, max_length, form)
         return self.inputs[key]
 
+    def _whole(self, task: str, method: Method) -> Method:
+        """Return the method whose run a learner is a part or a copy of."""
+        name = self.methods.source_of(task, method)
+        if name is None:
+            of = method.learner.starts_from
+            raise UserError(f"methods.{method.name}.learner.of: {of!r} is not a run; name the method that trains it")
+        return self.methods.of(task, name, {})
+
     def _pixels(self, task: str) -> Inputs:
         return Inputs(RECIPES["encode_task"], self.data[task], None, form="pixels")
 
     def _inputs_of(self, task: str, method: Method) -> Inputs:
-        if method.learner.kind == "specialist":
-            return self._inputs_of(task, self.methods.of(task, method.learner.starts_from, {}))
+        if method.learner.kind in OF_RUNS:
+            return self._inputs_of(task, self._whole(task, method))
         with named(f"methods.{method.name}.learner"):
             form = method.learner.form(self.data[task].images)
         if form == "pixels":
@@ -154,10 +169,14 @@ class Planner:
 
     def _layers(self, task: str, method: Method) -> int | str | None:
         """Return a learner's depth as far as its entry says; `all` is that of the run that it starts from."""
-        layers = getattr(method.learner, "layers", None)
+        layers, depth = getattr(method.learner, "layers", None), 1.0
         while layers == "all" and (source := self.methods.source_of(task, method)):
             method = self.methods.of(task, source, {})
             layers = getattr(method.learner, "layers", "all")
+            depth = getattr(method.learner, "depth", depth)
+        if layers == "all" and depth < 1:  # from a sub-network
+            whole = shape_of(self.encoder).layers
+            return share_of(depth, whole) if whole else layers
         return layers
 
     def _answers(self, task: str, method: Method, seed: int) -> Answers | Ensemble | None:
@@ -221,9 +240,9 @@ class Planner:
         source = None
         if name is not None:
             start = self.methods.of(task, name, {}).learner
-            if learner.kind == "specialist":
-                check_generalist(self.methods.of(task, name, {}), method, self.data[task])
-                return self._run(task, self.methods.of(task, name, {}), self._source_seed(task, method, name, seed))
+            if learner.kind in OF_RUNS:
+                OF_RUNS[learner.kind](self._whole(task, method), method, self.data[task])
+                return self._run(task, self._whole(task, method), self._source_seed(task, method, name, seed))
             if start.starts_from == "nothing":
                 raise UserError(
                     f"methods.{method.name}.learner.start.from: {name!r} is a {start.kind}, which has no layers to "

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from internal_kd.errors import UserError, named, nearest
 from internal_kd.generator import check_sizes, grammar_of
+from internal_kd.learners.adaptive import AdaptiveLearner, SubnetworkLearner
+from internal_kd.learners.learner import UNTRAINED
 from internal_kd.params.data import GeneratorEntry
 from internal_kd.params.resolve import Method
 from internal_kd.plan.artefacts import Data
@@ -93,14 +95,29 @@ def check_generalist(generalist: Method, specialist: Method, data: Data) -> None
         raise UserError(f"{where}.size: {size} of {len(labels)} classes leave none for the dustbin class; name fewer")
 
 
+def check_adaptive(whole: Method, part: Method, data: Data) -> None:
+    """Refuse a sub-network of a run that was not trained at its width and depth."""
+    where, learner, own = f"methods.{part.name}.learner", whole.learner, part.learner
+    if not isinstance(learner, AdaptiveLearner):
+        raise UserError(
+            f"{where}.of: {whole.name!r} has a learner of kind {learner.kind!r}; name a method with "
+            "`learner: {kind: adaptive, ...}`"
+        )
+    assert isinstance(own, SubnetworkLearner)
+    for name, share, shares in (("width", own.width, learner.widths), ("depth", own.depth, learner.depths)):
+        if share not in shares:
+            known = ", ".join(f"{one:g}" for one in shares)
+            raise UserError(f"{where}.{name}: {share:g} was never trained; {whole.name!r} has {name}s {known}")
+    if own.width == own.depth == 1:
+        raise UserError(f"{where}: width 1 and depth 1 are the row {whole.name!r} itself; leave this one out")
+
+
 def check_scout(method: Method, scout: Method, seeds: tuple[int, ...]) -> None:
     """Refuse scores by runs that do not exist, by models that were never trained here, or of epochs that never come."""
     asked, where = method.scout, f"methods.{method.name}.select.of"
     assert asked is not None
-    if scout.learner.kind == "finished":
-        raise UserError(
-            f"{where}: {scout.name!r} was trained elsewhere and has no epochs; name a method that is trained"
-        )
+    if scout.learner.kind in UNTRAINED:
+        raise UserError(f"{where}: {scout.name!r} is not trained here, so it has no epochs; name a method that is")
     if unknown := [seed for seed in asked.seeds if seed not in seeds]:
         raise UserError(f"{where}: {scout.name!r} has no seed {unknown[0]}; its seeds are {', '.join(map(str, seeds))}")
     if isinstance(scout.settings.curriculum, str) and asked.epoch and asked.epoch > scout.settings.epochs:

@@ -7,6 +7,7 @@ from internal_kd.distillation.terms import compared_layers, terms_of
 from internal_kd.errors import UserError, nearest
 from internal_kd.learners.configs import positions_of
 from internal_kd.learners.finished import HEADS, FinishedModel, column_order
+from internal_kd.learners.learner import UNTRAINED
 from internal_kd.plan.artefacts import Encoder
 from internal_kd.plan.known import available_examples, known_labels, pairs_of, same_tokenizer, teacher_shape
 from internal_kd.plan.runs import AnswersFile, Ensemble, Run
@@ -89,7 +90,7 @@ def _check_augment(run: Run) -> None:
 
 
 def _check_copies(run: Run) -> None:
-    if not run.method.settings.select.masked_copies or run.method.learner.kind == "finished":
+    if not run.method.settings.select.masked_copies or run.method.learner.kind in UNTRAINED:
         return
     asks = [name for name, term in run.method.objectives.items() if term.teacher]
     if not asks or not run.parts:
@@ -166,7 +167,10 @@ def _check_terms(run: Run) -> None:
     for term, objective in method.objectives.items():
         missing = [kind for kind in objective.kinds if kind not in student.hands_out]
         if missing:
-            raise UserError(f"weights.{term}: reads {missing[0]!r}, which a {method.learner.kind} does not hand out")
+            raise UserError(
+                f"weights.{term}: reads {missing[0]!r}, which a learner of this kind ({method.learner.kind}) does not "
+                f"hand out; it has {', '.join(sorted(student.hands_out))}"
+            )
     path = "path_log_likelihood"
     if path in student.hands_out and not any(path in objective.kinds for objective in method.objectives.values()):
         raise UserError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from internal_kd.learners.learner import UNTRAINED
 from internal_kd.report.cells import Cell, counterpart, primary_rows
 from internal_kd.report.latency import BATCH, ONE, learner_key
 from internal_kd.report.results import StudyResults
@@ -44,7 +45,8 @@ def cost_columns(results: StudyResults, cell: Cell, teacher: Cell | None, share:
     seconds, of_baseline = _step_seconds(results, cell), _step_seconds(results, other) if other and same else None
     alpha, encoder = results.study.params.analysis.distillation_alpha, shares.get("encoder_share")
     return {
-        **sizes, **shares, "training_seconds": _median(results, cell, "seconds"), "step_seconds": seconds,
+        **sizes, **shares, "step_seconds": seconds,
+        "training_seconds": None if cell.method.learner.kind in UNTRAINED else _median(results, cell, "seconds"),
         "distillation_score": None if encoder is None or share is None else distillation_score(encoder, share, alpha),
         "step_share": seconds / of_baseline if seconds and of_baseline else None,
         "recorded_bytes": own[0].get("recorded_bytes") if own and cell.is_student else None,

@@ -18,6 +18,7 @@ import numpy as np
 from internal_kd.checksums import Damaged, sha256_text, verified
 from internal_kd.errors import UserError
 from internal_kd.files import read_json, read_mapping, write_json
+from internal_kd.learners.adaptive import SubnetworkLearner
 from internal_kd.learners.learner import Learner
 from internal_kd.learners.pair import PairLearner
 from internal_kd.plan.identity import WORK
@@ -129,6 +130,9 @@ def _drawn(run: Run, config: Path | None) -> Network | None:
 
     learner: Any = run.method.learner
     learner = learner.of[0] if isinstance(learner, PairLearner) else learner
+    if isinstance(learner, SubnetworkLearner):
+        whole = _drawn(run.first, config) if isinstance(run.first, Run) else None
+        return learner.taken_from(whole) if whole else None
     if "start" in getattr(type(learner), "model_fields", {}):
         learner = learner.model_copy(update={"start": type(learner).model_validate({"start": "random"}).start})
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from internal_kd.checksums import publish
 from internal_kd.distillation.curricula import CurriculumState, stages_of
@@ -12,16 +12,19 @@ from internal_kd.distillation.terms import Term, asked_of_teacher, compared_laye
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping, staging_folder
 from internal_kd.learners.layers import Pairs, layer_map
-from internal_kd.learners.learner import Shape, Wanted
+from internal_kd.learners.learner import UNTRAINED, Shape, Wanted
 from internal_kd.params.study import MachineParams
 from internal_kd.plan.runs import Answers, AnswersFile, Ensemble, FirstWeights, Run
 from internal_kd.plan.store import read_record, verified_folder, verifier
 
 if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from internal_kd.data.inputs import EncodedTask
     from internal_kd.distillation.answers import Answers as Answering
+    from internal_kd.distillation.batches import Examples
     from internal_kd.distillation.hardware import Hardware
     from internal_kd.distillation.history import Line
     from internal_kd.distillation.recording import RecordingReader
@@ -84,7 +87,7 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
     _check_tokens(run, data)
     network = _network(run, info)
     dev = DevSet(network, data, info, hardware)
-    if run.method.learner.kind == "finished":
+    if run.method.learner.kind in UNTRAINED:
         hardware.place(network.module)
         write_run(run, network, dev, hardware, None, job, keep_model=keep_model)
         return
@@ -92,10 +95,10 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
     positions, held_out = training_positions(originals, settings.select, info.labels, scores)
     predictions = TrainingPredictions(run, network, originals, hardware) if run.scouts else None
     labelled = positions[originals.labelled[positions]]
+    hardware.place(network.module)
     with seeded(run.seed):
-        network.begin(
-            lambda: (originals.batch(labelled[at : at + _AT_ONCE]) for at in range(0, len(labelled), _AT_ONCE))
-        )
+        network.begin(lambda: _in_parts(originals, labelled, hardware))
+    hardware.agree(network.module)
     copies = copies_of(settings.select.masked_copies, settings.select.masked_share)
     examples, (positions,) = with_copies(originals, run.inputs, [(positions, copies)])
     terms = _terms(run, network, info)
@@ -145,23 +148,29 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
 
 
 def _network(run: Run, info: TaskInfo) -> Network:
-    if run.method.learner.starts_from == "nothing":
+    learner: Any = run.method.learner
+    network: Network
+    if learner.starts_from == "nothing":
         from internal_kd.data.inputs import input_shape
 
-        return run.method.learner.build(input_shape(run.inputs), info.outputs, run.seed, labels=info.labels)
-    if isinstance(run.first, Run):
-        learner, source = run.method.learner, verified_folder(run.first)
-        return learner.build(source, info.outputs, run.seed, labels=info.labels, kind=info.kind)
-    if run.first is None:
-        assert run.encoder is not None
-        learner, source = run.method.learner, verified_folder(run.encoder)
-        return learner.build(source, info.outputs, run.seed, labels=info.labels, kind=info.kind)
-    from internal_kd.learners.capture import network_of
-    from internal_kd.learners.weights import load_classifier, name_labels
+        network = learner.build(input_shape(run.inputs), info.outputs, run.seed, labels=info.labels)
+    elif not isinstance(run.first, FirstWeights):
+        source = verified_folder(run.first or run.reader)
+        network = learner.build(source, info.outputs, run.seed, labels=info.labels, kind=info.kind)
+    else:
+        from internal_kd.learners.weights import load_classifier, name_labels
 
-    model = load_classifier(verified_folder(run.first, "model"), info.outputs, seed=run.seed, kind=info.kind)
-    name_labels(model, info.labels)
-    return network_of(model)
+        model = load_classifier(verified_folder(run.first, "model"), info.outputs, seed=run.seed, kind=info.kind)
+        name_labels(model, info.labels)
+        network = learner.network(model)
+    return network
+
+
+def _in_parts(examples: Examples, positions: np.ndarray, hardware: Hardware) -> Iterator[dict[str, Tensor]]:
+    """Yield examples on the device, some at a time."""
+    for at in range(0, len(positions), _AT_ONCE):
+        batch = examples.batch(positions[at : at + _AT_ONCE])
+        yield {name: values.to(hardware.device) for name, values in batch.items()}
 
 
 def _terms(run: Run, network: Network, info: TaskInfo) -> tuple[Term, ...]:
