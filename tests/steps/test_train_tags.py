@@ -27,6 +27,7 @@ from internal_kd.params.study import MachineParams
 from internal_kd.plan.runs import Run
 from internal_kd.plan.study import Study
 from internal_kd.report.comparing import QUARTERS, calibration_lines, compare_with_teachers, fidelity_lines
+from internal_kd.report.make import make_report, map_attention, measure_latency
 from internal_kd.report.results import StudyResults
 from internal_kd.report.scoring import class_lines
 from internal_kd.steps.train import train_run
@@ -119,6 +120,18 @@ def test_internal_terms_learn_from_recorded_windows_and_a_report_has_each_type()
     gold = np.concatenate([[NAMES.index(tag) for tag in tags] for _, tags in sentences("dev")])
     accuracies = {line["method"]: line["accuracy"] for line in calibration_lines(results)}
     assert accuracies["internal"] == pytest.approx((ours.argmax(1) == gold).mean())
+
+
+def test_a_study_of_tags_has_every_table_and_a_page():
+    study = plan(study={"methods": ["teacher", "soft", "internal"]})
+    for run in study.runs:
+        make(run)
+    measure_latency(study)
+    map_attention(study)
+    page = make_report(study).read_text()
+    latency, near = (pd.read_csv(study.folder / f"tables/{name}.csv") for name in ("latency", "attention_means"))
+    assert len(latency) == 4 and (latency["median_ms"] > 0).all() and (latency["multiply_adds"] > 0).all()
+    assert near.loc[near["method"] == "internal", "kl"].notna().all() and "FIRST" in page
 
 
 def in_every_form() -> dict[str, str]:

@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 
     from internal_kd.distillation.batches import Batch, Examples
     from internal_kd.learners.learner import Network
+    from internal_kd.tasks.info import TaskInfo
 
 # Raised when the same study on the same machine would be measured differently.
-RECIPE = 5
+RECIPE = 6
 REMEMBERED = WORK / "latency"
 # Examples in a forward pass: one as it comes, and a batch.
 ONE, BATCH = 1, 32
@@ -97,7 +98,8 @@ def _measure(runs: Mapping[str, Run], config: Path | None) -> list[dict[str, Any
     networks, readers = {}, {}
     for key, run in runs.items():
         try:
-            network, dev = _drawn(run, config), EncodedTask.of(run.inputs).split("dev")
+            data = EncodedTask.of(run.inputs)
+            network, dev = _drawn(run, config, data.info), data.split("dev")
         except Damaged as damaged:
             print(f"warning: {damaged}", file=sys.stderr, flush=True)
             continue
@@ -121,7 +123,7 @@ def _multiply_adds(network: Network, examples: Examples) -> int:
     return int(counter.get_total_flops()) // 2
 
 
-def _drawn(run: Run, config: Path | None) -> Network | None:
+def _drawn(run: Run, config: Path | None, info: TaskInfo) -> Network | None:
     """Return a network of a run's learner with random weights; of a pair the first, which its runs predict with.
 
     None for what cannot be drawn, as a finished model.
@@ -131,14 +133,13 @@ def _drawn(run: Run, config: Path | None) -> Network | None:
     learner: Any = run.method.learner
     learner = learner.of[0] if isinstance(learner, PairLearner) else learner
     if isinstance(learner, SubnetworkLearner):
-        whole = _drawn(run.first, config) if isinstance(run.first, Run) else None
+        whole = _drawn(run.first, config, info) if isinstance(run.first, Run) else None
         return learner.taken_from(whole) if whole else None
     if "start" in getattr(type(learner), "model_fields", {}):
         learner = learner.model_copy(update={"start": type(learner).model_validate({"start": "random"}).start})
+    source = input_shape(run.inputs) if learner.starts_from == "nothing" else config
     try:
-        if learner.starts_from == "nothing":
-            return learner.build(input_shape(run.inputs), 2, seed=0)
-        return learner.build(config, 2, seed=0) if config else None
+        return learner.build(source, info.outputs, seed=0, kind=info.kind) if source else None
     except (UserError, KeyError):
         return None
 
