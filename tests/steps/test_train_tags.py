@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from internal_kd.files import read_json
 from internal_kd.generator import generate
 from internal_kd.params import merge
 from internal_kd.params.study import MachineParams
-from internal_kd.plan.runs import Run
+from internal_kd.plan.runs import Ensemble, Run
 from internal_kd.plan.study import Study
 from internal_kd.report.comparing import QUARTERS, calibration_lines, compare_with_teachers, fidelity_lines
+from internal_kd.report.ensembles import ensemble_lines
 from internal_kd.report.make import make_report, map_attention, measure_latency
 from internal_kd.report.results import StudyResults
 from internal_kd.report.scoring import class_lines
@@ -132,6 +134,19 @@ def test_a_study_of_tags_has_every_table_and_a_page():
     latency, near = (pd.read_csv(study.folder / f"tables/{name}.csv") for name in ("latency", "attention_means"))
     assert len(latency) == 4 and (latency["median_ms"] > 0).all() and (latency["multiply_adds"] > 0).all()
     assert near.loc[near["method"] == "internal", "kl"].notna().all() and "FIRST" in page
+
+
+def test_taggers_that_teach_together_are_scored_by_entities():
+    study = plan(study={"methods": ["teacher", "soft"]})
+    run, teacher = run_of(study, "soft"), run_of(study, "teacher")
+    make(run)
+    results = StudyResults.read(study)
+    alone, ours = (results.values[one.fingerprint, "span_f1"] for one in (teacher, run))
+    twice = replace(run, answers=Ensemble((run.parts[0],) * 2, "mean_probabilities", "none"))
+    results.finished_runs[run.fingerprint] = replace(results.finished_runs[run.fingerprint], run=twice)
+    (line,) = ensemble_lines(results)
+    assert [line[name] for name in ("alone", "together", "score")] == pytest.approx([alone, alone, ours])
+    assert line["members"] == 2 and line["metric"] == "span_f1"
 
 
 def in_every_form() -> dict[str, str]:

@@ -60,10 +60,8 @@ def answer_of(frames: StudyFrames) -> dict[str, Any] | None:
     best = likely.loc[gains.idxmax()]
     metric, pooled = str(best["metric"]), "tasks" in best
     seeds = 2 if pooled else int(min(best["seeds"], best["baseline_seeds"]))
-    between, lead = (
-        interval(metric, best["low"], best["high"], seeds, difference=True),
-        shown(metric, abs(best["difference"])),
-    )
+    between = interval(metric, best["low"], best["high"], seeds, difference=True)
+    lead = shown(metric, abs(best["difference"]))
     point = joined(f"{axis_title(axis)} = {value}" for axis, value in shown_point(frames.cells).items())
     methods, tasks = asked["method"].nunique(), len(frames.study.tasks)
     several = f"{methods} such methods"

@@ -38,7 +38,7 @@ Array = np.ndarray
 
 # Enough for means over a thousand attention rows a head to stand still, and seconds of work for a small encoder.
 EXAMPLES = 64
-SHOWN_EXAMPLES, SHOWN_HEADS = 1, 2
+SHOWN_HEADS = 2
 # Tokens of an example that shows something and can be read: of single texts, and of pairs.
 LENGTHS = {1: (8, 14), 2: (12, 24)}
 LONGEST = 32
@@ -175,10 +175,11 @@ def _measure(teacher: Run, subjects: list[RowAttention]) -> tuple[list[RowAttent
         return [replace(one, problem=one.problem or str(damaged)) for one in subjects], []
     positions = np.sort(np.random.default_rng(0).permutation(len(examples))[:EXAMPLES])
     shown = _readable(examples, positions, data.info.texts)
+    maps_of = [] if shown is None else [shown]
     students = [Student(partial(subject.load, data.info), subject.pairs) for subject in ready]
     network = partial(teacher.method.learner.load, weights, data.info.outputs)
     # fp32 whatever the models were trained in: the same numbers on every machine, but for rounding.
-    found = iter(measure_distances(network, students, examples, positions, shown, choose_hardware("fp32")))
+    found = iter(measure_distances(network, students, examples, positions, maps_of, choose_hardware("fp32")))
     measured = []
     for subject in subjects:
         distance = subject.problem or next(found)
@@ -187,13 +188,13 @@ def _measure(teacher: Run, subjects: list[RowAttention]) -> tuple[list[RowAttent
     return measured, _map_lines(teacher.reader, measured, examples, positions, shown)
 
 
-def _readable(examples: EncodedExamples, positions: Array, texts: int) -> list[int]:
-    """Return which of the measured positions are shown: the lowest ids of a readable length, else the nearest to it."""
+def _readable(examples: EncodedExamples, positions: Array, texts: int) -> int | None:
+    """Return which of the measured positions is shown: the lowest id of a readable length, else the nearest to it."""
     low, high = LENGTHS[texts]
     lengths = examples.lengths[positions]
     off = np.maximum(low - lengths, 0) + np.maximum(lengths - high, 0)
-    order = np.lexsort((np.asarray(examples.idx)[positions], off))
-    return [int(positions[at]) for at in order[:SHOWN_EXAMPLES] if lengths[at] <= LONGEST]
+    best = np.lexsort((np.asarray(examples.idx)[positions], off))[0]
+    return int(positions[best]) if lengths[best] <= LONGEST else None
 
 
 # From distances to lines
@@ -235,11 +236,7 @@ def _mean_lines(subjects: Sequence[RowAttention]) -> Lines:
 
 
 def _map_lines(
-    encoder: Encoder,
-    subjects: Sequence[RowAttention],
-    examples: EncodedExamples,
-    positions: Array,
-    shown: Sequence[int],
+    encoder: Encoder, subjects: Sequence[RowAttention], examples: EncodedExamples, positions: Array, shown: int | None
 ) -> Lines:
     """Return maps of the heads of the top matched layer in which the first student shown is furthest off."""
     students = [one for one in subjects if one.distance and not one.first]
@@ -251,36 +248,24 @@ def _map_lines(
     ]
     internal = next((one for one in matched if one.cell.id == INTERNAL), next(iter(matched), None))
     chosen = [one for one in (standard, internal) if one] or students[:1]
-    if not chosen or not shown:
+    if not chosen or shown is None:
         return []
-    texts = _token_texts(encoder, [examples.ids(position).tolist() for position in shown])
-    first, rows, lines = chosen[0], {int(position): row for row, position in enumerate(positions)}, []
-    assert first.distance is not None
-    heads = np.argsort(-first.distance.kl[:, -1].mean(0), kind="stable")[:SHOWN_HEADS].tolist()
-    for position, tokens in zip(shown, texts, strict=True):
-        for head in heads:
-            common = {"task": first.cell.task, "idx": int(examples.idx[position]), "head": head + 1, "tokens": tokens}
-            own, taught = first.pairs[-1]
-            names: list[dict[str, Any]] = [
-                {"model": "teacher", "title": "Teacher", "layer": taught, "fingerprint": first.teacher.fingerprint}
-            ]
-            maps = [first.distance.teacher_maps[position][head]]
-            for one in chosen:
-                assert one.distance is not None
-                names.append(
-                    {"model": "student", "title": one.cell.name, "layer": own, "fingerprint": one.fingerprint,
-                     "kl": float(one.distance.kl[rows[position], -1, head])}
-                )  # fmt: skip
-                maps.append(one.distance.maps[position][head])
-            lines += [
-                common | name | {"probabilities": values.ravel().tolist()}
-                for name, values in zip(names, maps, strict=True)
-            ]
-    return lines
-
-
-def _token_texts(encoder: Encoder, ids: Sequence[list[int]]) -> list[list[str]]:
     from internal_kd.data.tokenizers import load_tokenizer, token_texts
 
-    tokenizer = load_tokenizer(encoder.folder, encoder.name, max(map(len, ids))).tokenizer
-    return [token_texts(tokenizer, example) for example in ids]
+    ids = examples.ids(shown).tolist()
+    tokens = token_texts(load_tokenizer(encoder.folder, encoder.name, len(ids)).tokenizer, ids)
+    first, row = chosen[0], int(np.flatnonzero(positions == shown)[0])
+    own, taught = first.pairs[-1]
+    lines: Lines = []
+    assert first.distance is not None
+    for head in np.argsort(-first.distance.kl[:, -1].mean(0), kind="stable")[:SHOWN_HEADS].tolist():
+        named = {"task": first.cell.task, "idx": int(examples.idx[shown]), "head": head + 1, "tokens": tokens}
+        probabilities = first.distance.teacher_maps[shown][head].ravel().tolist()
+        teacher = {"model": "teacher", "title": "Teacher", "layer": taught, "fingerprint": first.teacher.fingerprint}
+        lines.append(named | teacher | {"probabilities": probabilities})
+        for one in chosen:
+            assert one.distance is not None
+            student = {"model": "student", "title": one.cell.name, "layer": own, "fingerprint": one.fingerprint}
+            numbers = {"kl": float(one.distance.kl[row, -1, head])}
+            lines.append(named | student | numbers | {"probabilities": one.distance.maps[shown][head].ravel().tolist()})
+    return lines

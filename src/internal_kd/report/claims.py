@@ -21,7 +21,7 @@ from internal_kd.report.measures import Measured, Measures, combined
 from internal_kd.report.paper_setting import Difference, PaperSetting
 from internal_kd.report.papers import Better, Claim, Correlation, Order, Paper, Ratio, Row, Trend, Within, rows_of
 from internal_kd.report.scoring import Lines
-from internal_kd.report.words import axis_title, joined, p_text
+from internal_kd.report.words import axis_title, estimate_text, joined, number_text, p_text
 from internal_kd.statistics import Estimate, holm
 from internal_kd.statistics.compare import Scope
 from internal_kd.statistics.estimate import mean_of_independent
@@ -160,7 +160,7 @@ def _better(judge: Judge, task: str) -> Found:
         return None
     leads = [judge.lead(ours, base) for _, ours, base in pairs]
     lead, (row, best, _) = max(zip(leads, pairs, strict=True), key=lambda one: one[0].value)
-    text = f"{'highest ' if len(pairs) > 1 else ''}{_label(best, row)}, {_with_interval(lead, sign=True)}"
+    text = f"{'highest ' if len(pairs) > 1 else ''}{_label(best, row)}, {estimate_text(lead, sign=True)}"
     signs = [_every_seed(judge, ours.cell, base.cell) for _, ours, base in pairs]
     return list(zip(leads, signs, strict=True)), text
 
@@ -179,7 +179,7 @@ def _order(judge: Judge, task: str) -> Found:
     found = [one for group in rule.rows if (one := judge.best(task, group))]
     if len(found) < len(rule.rows):
         return None
-    text = " > ".join(f"{one.cell.id} {_text(one.value)}" for one in found)
+    text = " > ".join(f"{one.cell.id} {number_text(one.value)}" for one in found)
     return [(judge.lead(higher, lower), 0) for higher, lower in pairwise(found)], text
 
 
@@ -190,7 +190,7 @@ def _within(judge: Judge, task: str) -> Found:
     if best is None:
         return None
     estimate = judge.combined((1, best))
-    return _placed(estimate, rule.low, rule.high), f"{_label(best)}, {_with_interval(estimate)}"
+    return _placed(estimate, rule.low, rule.high), f"{_label(best)}, {estimate_text(estimate)}"
 
 
 def _ratio(judge: Judge, task: str) -> Found:
@@ -223,8 +223,8 @@ def _trend(judge: Judge, task: str) -> Found:
     slope = places * (len(points) - 1) / (places @ places)
     change = judge.combined(*((w * s, one) for s, parts in zip(slope, points, strict=True) for w, one in parts))
     at_points = [judge.combined(*parts) for parts in points]
-    told = " → ".join(_text(one.value, sign=bool(rule.than)) for one in at_points)
-    text = f"{joined(map(point_text, values), 'to')}: {told}, a change of {_with_interval(change, sign=True)}"
+    told = " → ".join(number_text(one.value, sign=bool(rule.than)) for one in at_points)
+    text = f"{joined(map(point_text, values), 'to')}: {told}, a change of {estimate_text(change, sign=True)}"
     return _moved(judge, points, at_points[-1], change), text
 
 
@@ -277,34 +277,14 @@ def _correlation(judge: Judge, task: str) -> Found:
     found = spearmanr(*zip(*pairs, strict=True))
     sign = 1 if rule.sign == "positive" else -1
     verdict = REPRODUCED if sign * found.statistic > 0 else CONTRADICTED
-    text = f"rank correlation {_text(found.statistic)} over {len(pairs)} runs, p {p_text(found.pvalue)}"
+    text = f"rank correlation {number_text(found.statistic)} over {len(pairs)} runs, p {p_text(found.pvalue)}"
     return verdict if found.pvalue < judge.alpha else NOT_SHOWN, text
 
 
 FINDINGS: dict[str, Callable[[Judge, str], Found]] = {
-    "better": _better,
-    "within": _within,
-    "ratio": _ratio,
-    "order": _order,
-    "trend": _trend,
+    "better": _better, "within": _within, "ratio": _ratio, "order": _order, "trend": _trend,
     "correlation": _correlation,
-}
-
-
-# Numbers in words
-
-
-def _text(value: float, *, sign: bool = False) -> str:
-    digits = 1 if abs(value) >= 1 or value == 0 else 3
-    text = f"{value:{'+' if sign else ''},.{digits}f}"
-    return (text.lstrip("+-") if not text.strip("+-0.,") else text).replace("-", "−")
-
-
-def _with_interval(estimate: Estimate, *, sign: bool = False) -> str:
-    """Return an estimate with its interval: ``+3.2 (−0.3 to +6.6)``."""
-    low, high = estimate.interval()
-    value = _text(estimate.value, sign=sign)
-    return value if isnan(low) or low == high else f"{value} ({_text(low, sign=sign)} to {_text(high, sign=sign)})"
+}  # fmt: skip
 
 
 def _placed(estimate: Estimate, low: float, high: float) -> str:

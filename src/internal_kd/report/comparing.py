@@ -52,7 +52,8 @@ class Compared:
 
 def compare_cells(results: StudyResults) -> list[Compared]:
     """Return every comparison of a study: its question, and rows against the baselines of the appendix."""
-    margin = _margin(results)
+    # In points; two equal methods are never shown to be so within 0.
+    margin = max(results.study.params.analysis.margin / 100, 1e-9)
     rows, baseline = primary_rows(results.study)
     found = []
     for cell, column in results.scored_cells():
@@ -68,11 +69,6 @@ def compare_cells(results: StudyResults) -> list[Compared]:
             compared = lead(theirs, ours, margin) if theirs and ours else None
             found.append(Compared(cell, other, column, PRIMARY if is_main else SECONDARY, compared))
     return found
-
-
-def _margin(results: StudyResults) -> float:
-    # In points; two equal methods are never shown to be so within 0.
-    return max(results.study.params.analysis.margin / 100, 1e-9)
 
 
 def comparison_lines(results: StudyResults, compared: Iterable[Compared]) -> Lines:
@@ -157,13 +153,9 @@ def pooled_lines(results: StudyResults, compared: Iterable[Compared]) -> Lines:
     for scope, title in SCOPES.items():
         ps = holm([_p(result, scope) for _, result in found])
         for (one, result), p in zip(found, ps, strict=True):
-            named = {
-                "baseline": one.baseline.method.name,
-                "baseline_id": one.baseline.id,
-                "scope": title,
-                "tasks": tasks,
-            }
-            lines.append(one.cell.columns() | named | _in_scope(result, scope, p, alpha))
+            other = {"baseline": one.baseline.method.name, "baseline_id": one.baseline.id}
+            named = one.cell.columns() | other | {"scope": title, "tasks": tasks}
+            lines.append(named | _in_scope(result, scope, p, alpha))
     return lines
 
 

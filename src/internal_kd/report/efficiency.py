@@ -3,7 +3,8 @@
     DS = alpha * size_student / size_teacher + (1 - alpha) * (1 - score_student / score_teacher)
 
 Alkhulaifi, Alsahli and Ahmad 2021, "Knowledge distillation in deep learning and its applications", PeerJ Computer
-Science. Lower is better: 0 is a student without size that scores like its teacher, and the teacher itself has alpha.
+Science. Lower is better: 0 is a student without size that scores like its teacher, the teacher itself has alpha (0 to
+1), and below 0 a student wins.
 """
 
 from __future__ import annotations
@@ -54,13 +55,7 @@ def cost_columns(results: StudyResults, cell: Cell, teacher: Cell | None, share:
 
 
 def distillation_score(size: float, score: float, alpha: float) -> float:
-    """Return the survey's score of a student (Alkhulaifi et al. 2021): lower is better, below 0 where it wins.
-
-    Args:
-        size: its share of the teacher's size.
-        score: its share of the teacher's score.
-        alpha: how much size counts against score, 0 to 1.
-    """
+    """Return DS, as above, of shares of the teacher's size and score."""
     return alpha * size + (1 - alpha) * (1 - score)
 
 

@@ -73,14 +73,13 @@ def figures_of(study: Study) -> dict[str, Callable[[StudyFrames], Any]]:
 
 def evaluate(study: Study) -> Path:
     """Read every finished run once and write all tables; returns the path of ``tables/main.csv``."""
-    from internal_kd.report import comparing, scoring, shifts
+    from internal_kd.report import comparing, ensembles, scoring
     from internal_kd.report.claims import claim_lines
     from internal_kd.report.distilled import distilled_lines
     from internal_kd.report.measures import Measures
     from internal_kd.report.paper_setting import papers_of, published_lines
-    from internal_kd.report.peers import peer_lines
     from internal_kd.report.results import StudyResults
-    from internal_kd.report.specialists import specialist_lines
+    from internal_kd.report.shifts import shift_lines
     from internal_kd.report.trees import tree_lines
 
     results = StudyResults.read(study)
@@ -105,10 +104,10 @@ def evaluate(study: Study) -> Path:
         "curves": scoring.curve_lines(results),
         "warnings": scoring.warning_lines(results),
         "published": published_lines(results, papers),
-        "bias_shifts": shifts.shift_lines(results),
-        "ensembles": shifts.ensemble_lines(results),
-        "peers": peer_lines(results),
-        "specialists": specialist_lines(results),
+        "bias_shifts": shift_lines(results),
+        "ensembles": ensembles.ensemble_lines(results),
+        "peers": ensembles.peer_lines(results),
+        "specialists": ensembles.specialist_lines(results),
         **tree_lines(results),
         "distilled_examples": distilled_lines(results),
     }
@@ -163,15 +162,7 @@ def plot(study: Study) -> Path:
 
 
 def render(study: Study, mlflow: Mapping[str, str] | None = None) -> Path:
-    """Write ``report.html`` from frames and figures; returns its path.
-
-    Args:
-        study: what is reported.
-        mlflow: addresses of the study's experiments in MLflow by name, for the last line.
-
-    Raises:
-        UserError: ``evaluate`` or ``plot`` have not run.
-    """
+    """Write ``report.html``, as `render_page` returns it; returns its path."""
     from internal_kd.report.page import render_page
 
     path = study.folder / "report.html"

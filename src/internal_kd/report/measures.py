@@ -134,7 +134,7 @@ class Measures:
         if where:
             chosen = _chosen(task, column.split, where)
             labels, predicted = task.labels(column.split)[chosen], self.results.predicted(cell, column.split)[:, chosen]
-            mean = mean_score(labels, predicted, column.metric, classes=len(task.info.labels) or None)
+            mean = mean_score(labels, predicted, column.metric, classes=task.classes)
         else:
             mean = self.results.mean(cell, column)  # type: ignore[assignment]
         if mean is None or np.isnan(mean.mean):

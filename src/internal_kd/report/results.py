@@ -45,7 +45,21 @@ class TaskExamples:
 
     def labels(self, split: str = "dev") -> Array:
         """Return the gold labels, (N,); of tags (N, longest), padded with -1."""
-        return KINDS[self.info.kind].by_example(self.row_ids(split), self.row_labels(split))
+        return KINDS[self.info.kind].by_example(self.row_ids[split], self.row_labels(split))
+
+    def answers(self, logits: Array, split: str = "dev") -> Array:
+        """Return what logits (rows, C) predict, as ``labels`` has it."""
+        kind = KINDS[self.info.kind]
+        return kind.by_example(self.row_ids[split], kind.predicted(logits))
+
+    def score(self, answers: Array, column: ScoreColumn) -> float:
+        """Return the score of answers under a column, NaN where the metric is not defined."""
+        return float(score(self.labels(column.split), answers, column.metric, self.classes))
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes or tags, None for values."""
+        return len(self.info.labels) or None
 
     def row_labels(self, split: str = "dev") -> Array:
         """Return the gold label of every row of logits, (N,), of tags of every word."""
@@ -60,30 +74,30 @@ class TaskExamples:
         words["token"] = words.groupby("idx").cumcount()
         return words
 
-    def row_ids(self, split: str = "dev") -> Array:
-        """Return the ids of the rows of logits, ascending."""
-        rows = self.rows(split)
-        return word_id(rows["idx"].to_numpy(), rows["token"].to_numpy()) if "token" in rows else rows["idx"].to_numpy()
+    @cached_property
+    def row_ids(self) -> dict[str, Array]:
+        """The ids of the rows of logits by split, ascending."""
+        found = {}
+        for split in self.dev:
+            rows = self.rows(split)
+            idx = rows["idx"].to_numpy()
+            found[split] = word_id(idx, rows["token"].to_numpy()) if "token" in rows else idx
+        return found
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A complete run: its record, its logits by dev set in the order of the task's rows, its history.
-
-    Logits are (N, C), of tags (words, C) with their ids in ``rows``.
-    """
+    """A complete run: its record, its logits by dev set in the order of the task's rows, its history."""
 
     run: Run
+    task: TaskExamples
     record: dict[str, Any]
     logits: dict[str, Array]
     history: tuple[dict[str, Any], ...]
-    kind: str
-    rows: dict[str, Array] = field(default_factory=dict)
 
     def predicted(self, split: str = "dev") -> Array:
         """Return predicted classes or values, (N,); of tags (N, longest), padded with -1."""
-        kind = KINDS[self.kind]
-        return kind.by_example(self.rows.get(split, self.logits[split]), kind.predicted(self.logits[split]))
+        return self.task.answers(self.logits[split], split)
 
 
 @dataclass(frozen=True)
@@ -106,7 +120,13 @@ class StudyResults:
     def read(cls, study: Study) -> StudyResults:
         """Read every run of a study; one that is missing, damaged or about other examples becomes a named problem."""
         tasks = {name: read_task(inputs.data) for name, inputs in study.tasks.items()}
-        return cls(study, tasks, *read_runs(study, tasks))
+        finished, problems = {}, {}
+        for run in study.runs:
+            try:
+                finished[run.fingerprint] = _read_run(run, tasks[run.task])
+            except _Problem as problem:
+                problems[run.fingerprint] = str(problem)
+        return cls(study, tasks, finished, problems)
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -120,6 +140,15 @@ class StudyResults:
     def finished(self, cell: Cell) -> tuple[FinishedRun, ...]:
         """Return a cell's finished runs, one a seed."""
         return self._done(cell.runs)
+
+    def each(self) -> Iterator[tuple[Cell, FinishedRun]]:
+        """Yield every finished run with its cell, in the order of the tables."""
+        return ((cell, done) for cell in self.cells for done in self.finished(cell))
+
+    def teachers(self, run: Run) -> tuple[FinishedRun, ...]:
+        """Return the finished runs that a run listens to, none unless all of them are finished."""
+        found = self._done(run.teachers)
+        return found if len(found) == len(run.teachers) else ()
 
     def predicted(self, cell: Cell, split: str = "dev") -> Array:
         """Return predictions of a cell's finished runs, (seeds, examples)."""
@@ -141,10 +170,9 @@ class StudyResults:
         """Every finished run's score by fingerprint and column; None where the metric is not defined."""
         found: dict[tuple[str, str], float | None] = {}
         for run in self.finished_runs.values():
-            task = self.tasks[run.run.task]
-            for name, metric, split in task.info.columns:
-                value = score(task.labels(split), run.predicted(split), metric, _classes(task))
-                found[run.run.fingerprint, name] = float(value) if np.isfinite(value) else None
+            for column in run.task.info.columns:
+                value = run.task.score(run.predicted(column.split), column)
+                found[run.run.fingerprint, column.name] = value if np.isfinite(value) else None
         return found
 
     def scores(self, cell: Cell, name: str) -> list[float | None]:
@@ -157,7 +185,7 @@ class StudyResults:
         if key not in self.means and self.finished(cell):
             task = self.task(cell)
             labels, predicted = task.labels(column.split), self.predicted(cell, column.split)
-            self.means[key] = mean_score(labels, predicted, column.metric, classes=_classes(task))
+            self.means[key] = mean_score(labels, predicted, column.metric, classes=task.classes)
         return self.means.get(key)
 
     def scored_cells(self) -> Iterator[tuple[Cell, ScoreColumn]]:
@@ -171,32 +199,17 @@ class StudyResults:
         """By task and column: the score of always predicting the dev set's most frequent class, or its mean."""
         found: dict[tuple[str, str], float | None] = {}
         for task in self.tasks.values():
-            for name, metric, split in task.info.columns if task.dev else ():
-                labels = task.labels(split)
+            for column in task.info.columns if task.dev else ():
+                labels = task.labels(column.split)
                 known = labels[labels >= 0] if labels.ndim > 1 else labels
                 constant = labels.mean() if task.info.kind == "values" else np.bincount(known).argmax()
-                value = score(labels, np.full(labels.shape, constant), metric, _classes(task))
+                value = task.score(np.full(labels.shape, constant), column)
                 # A constant has no correlation with anything.
-                found[task.info.name, name] = float(value) if np.isfinite(value) else 0.0
+                found[task.info.name, column.name] = value if np.isfinite(value) else 0.0
         return found
 
 
-def _classes(task: TaskExamples) -> int | None:
-    return len(task.info.labels) or None
-
-
 # Reading
-
-
-def read_runs(study: Study, tasks: dict[str, TaskExamples]) -> tuple[dict[str, FinishedRun], dict[str, str]]:
-    """Read every run; return finished runs, and what is wrong with others in words, by fingerprint."""
-    finished, problems = {}, {}
-    for run in study.runs:
-        try:
-            finished[run.fingerprint] = _read_run(run, tasks[run.task])
-        except _Problem as problem:
-            problems[run.fingerprint] = str(problem)
-    return finished, problems
 
 
 def read_task(data: Data) -> TaskExamples:
@@ -240,8 +253,7 @@ def _read_run(run: Run, task: TaskExamples) -> FinishedRun:
         if name not in record["files"]:
             raise _Problem(f"run.json does not list {name}")
         logits[split] = read_logits(run.folder / name, task.rows(split), task.info)
-    history, rows = read_history(run.folder / "history.jsonl"), {split: task.row_ids(split) for split in task.dev}
-    return FinishedRun(run, record, logits, tuple(history), task.info.kind, rows)
+    return FinishedRun(run, task, record, logits, tuple(read_history(run.folder / "history.jsonl")))
 
 
 def read_logits(path: Path, dev: pd.DataFrame, info: TaskInfo) -> Array:

@@ -195,13 +195,12 @@ def disagreement_lines(results: StudyResults) -> Lines:
 def curve_lines(results: StudyResults) -> Lines:
     """Return the histories: dev scores and layer terms, one line per run, epoch and quantity."""
     lines = []
-    for cell in results.cells:
-        wanted = (f"dev_{results.task(cell).info.metrics[0]}", *cell.method.weights)
-        for done in results.finished(cell):
-            for entry in done.history:
-                for quantity in (name for name in wanted if isinstance(entry.get(name), int | float)):
-                    own = {"seed": done.run.seed, "epoch": entry.get("epoch"), "stage": entry.get("stage")}
-                    lines.append(cell.columns() | own | {"quantity": quantity, "value": entry[quantity]})
+    for cell, done in results.each():
+        wanted = (f"dev_{done.task.info.metrics[0]}", *cell.method.weights)
+        for entry in done.history:
+            for quantity in (name for name in wanted if isinstance(entry.get(name), int | float)):
+                own = {"seed": done.run.seed, "epoch": entry.get("epoch"), "stage": entry.get("stage")}
+                lines.append(cell.columns() | own | {"quantity": quantity, "value": entry[quantity]})
     return lines
 
 
@@ -217,7 +216,9 @@ def warning_lines(results: StudyResults) -> Lines:
         task, classes = results.task(cell), results.task(cell).info.kind == "classes"
         name, floor = task.info.columns[0].name, "the majority class" if classes else "a constant"
         runs = list(zip(results.finished(cell), results.scores(cell, name), strict=True))
-        same = [run.run.seed for run, _ in runs if len(np.unique(KINDS[run.kind].predicted(run.logits["dev"]))) == 1]
+        same = [
+            run.run.seed for run, _ in runs if len(np.unique(KINDS[task.info.kind].predicted(run.logits["dev"]))) == 1
+        ]
         below = [
             (run.run, value)
             for run, value in runs

@@ -1,4 +1,4 @@
-"""Tables of Hinton et al. 2015: classes that a student never saw and the shift of their biases, and ensembles.
+"""The table bias_shifts (Hinton et al. 2015): classes that a student never saw, and the shift of their biases.
 
 A row that leaves classes out (``select.classes``, ``select.drop_classes``) may know them all the same, from its
 teacher's soft targets, and only its biases are wrong. One amount is added to the biases of all unseen classes: to say 7
@@ -14,12 +14,10 @@ import numpy as np
 import pandas as pd
 
 from internal_kd.learners.specialist import HELD_OUT
-from internal_kd.plan.runs import Ensemble, Run
+from internal_kd.plan.runs import Run
 from internal_kd.report.results import FinishedRun, StudyResults
 from internal_kd.report.scoring import Lines
 from internal_kd.statistics.bias_shift import best_shift, shifted_predictions
-from internal_kd.tasks.kinds import KINDS
-from internal_kd.tasks.metrics import score
 
 Array = np.ndarray
 
@@ -78,44 +76,3 @@ def _shares(predicted: Array, labels: Array, unseen: tuple[int, ...]) -> dict[st
         "unseen_of_errors": 100 * float(wrong[of_unseen].sum() / max(1, wrong.sum())),
         "unseen_right": 100 * float((~wrong)[of_unseen].mean()),
     }
-
-
-def ensemble_lines(results: StudyResults) -> Lines:
-    """Return the table ensembles: of every run taught by several, how much of what they gain together it keeps.
-
-    ``alone`` is the mean score of the teachers, ``together`` that of their combined answers. ``kept`` is
-    (score - alone) / (together - alone), in percent.
-    """
-    lines = []
-    for cell in results.cells:
-        task = results.task(cell)
-        main = task.info.columns[0]
-        for done in results.finished(cell):
-            members = [results.finished_runs.get(run.fingerprint) for run in done.run.teachers]
-            answers = done.run.answers
-            if not isinstance(answers, Ensemble) or answers.combine == "specialists" or None in members:
-                continue
-            logits = np.stack([member.logits["dev"] for member in members if member])
-            together = combined(logits, answers.combine if task.info.labels else "mean_logits")
-            classes, labels = len(task.info.labels) or None, task.labels()
-            values = [
-                float(score(labels, KINDS[task.info.kind].predicted(each), main.metric, classes))
-                for each in (*logits, together, done.logits["dev"])
-            ]
-            alone, gain = float(np.mean(values[:-2])), values[-2] - float(np.mean(values[:-2]))
-            lines.append(
-                cell.columns()
-                | {"metric": main.name, "seed": done.run.seed, "members": len(members), "alone": alone}
-                | {"together": values[-2], "score": values[-1]}
-                | {"kept": 100 * (values[-1] - alone) / gain if gain else None}
-            )
-    return lines
-
-
-def combined(logits: Array, combine: str) -> Array:
-    """Return the answers (N, C) of members (M, N, C), as their student hears them."""
-    if combine == "mean_logits":
-        return logits.mean(axis=0)
-    from scipy.special import softmax
-
-    return softmax(logits, axis=-1).mean(axis=0)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from internal_kd.tasks.metrics import METRICS
+
+if TYPE_CHECKING:
+    from internal_kd.statistics import Estimate
 
 DASH = "–"
 NAMES = {
@@ -92,6 +96,22 @@ def interval(name: str, low: float | None, high: float | None, seeds: int, *, di
         return f"not estimable from {count(seeds, 'seed')}"
     low, high = max(low, least), min(high, most)
     return f"{shown(name, low, sign=difference)} to {shown(name, high, sign=difference)}"
+
+
+def number_text(value: float, *, sign: bool = False) -> str:
+    """Return a number of any size: ``1,203.4``, ``+0.031``."""
+    digits = 1 if abs(value) >= 1 or value == 0 else 3
+    text = f"{value:{'+' if sign else ''},.{digits}f}"
+    return (text.lstrip("+-") if not text.strip("+-0.,") else text).replace("-", "−")
+
+
+def estimate_text(estimate: Estimate, *, sign: bool = False) -> str:
+    """Return an estimate with its interval: ``+3.2 (−0.3 to +6.6)``."""
+    low, high = estimate.interval()
+    value = number_text(estimate.value, sign=sign)
+    if math.isnan(low) or low == high:
+        return value
+    return f"{value} ({number_text(low, sign=sign)} to {number_text(high, sign=sign)})"
 
 
 def bounds_of(name: str, *, difference: bool = False) -> tuple[float, float]:
