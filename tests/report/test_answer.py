@@ -123,7 +123,7 @@ def test_a_row_below_the_majority_class_is_said(report):
     made_runs.write_study(study, {"teacher": 0.9, "soft": 0.8, "stacked": 0.4})
     report(study)
     assert re.search(
-        r"3.5 Stacked \(SID\) is no better than the majority class \((40|39).\d, majority 5\d", first_lines(study)
+        r"3.5 Stacked \(SID\) is no better than the majority class \((40|39).\d, majority class 5\d", first_lines(study)
     )
 
 

@@ -134,6 +134,7 @@ def test_a_study_of_tags_has_every_table_and_a_page():
     latency, near = (pd.read_csv(study.folder / f"tables/{name}.csv") for name in ("latency", "attention_means"))
     assert len(latency) == 4 and (latency["median_ms"] > 0).all() and (latency["multiply_adds"] > 0).all()
     assert near.loc[near["method"] == "internal", "kl"].notna().all() and "FIRST" in page
+    assert "| Most frequent tag |" in (study.folder / "tables/main.md").read_text()
 
 
 def test_taggers_that_teach_together_are_scored_by_entities():

@@ -213,12 +213,10 @@ def warning_lines(results: StudyResults) -> Lines:
     lines: Lines = []
     listened = {teacher.fingerprint for run in results.study.runs for teacher in run.teachers}
     for cell in results.cells:
-        task, classes = results.task(cell), results.task(cell).info.kind == "classes"
-        name, floor = task.info.columns[0].name, "the majority class" if classes else "a constant"
+        task, kind = results.task(cell), KINDS[results.task(cell).info.kind]
+        name, floor = task.info.columns[0].name, f"the {kind.constant}"
         runs = list(zip(results.finished(cell), results.scores(cell, name), strict=True))
-        same = [
-            run.run.seed for run, _ in runs if len(np.unique(KINDS[task.info.kind].predicted(run.logits["dev"]))) == 1
-        ]
+        same = [run.run.seed for run, _ in runs if len(np.unique(kind.predicted(run.logits["dev"]))) == 1]
         below = [
             (run.run, value)
             for run, value in runs
@@ -228,11 +226,10 @@ def warning_lines(results: StudyResults) -> Lines:
         found = []
         if same:
             predict = "predicts" if len(same) == 1 else "predict"
-            what = "one class" if classes else "one value"
-            found.append(("one answer", same, f"collapsed: {_seeds(same)} {predict} {what} for everything."))
+            found.append(("one answer", same, f"collapsed: {_seeds(same)} {predict} one {kind.answer} for everything."))
         seeds, values = [run.seed for run, _ in teaching or below], [value for _, value in teaching or runs]
         constant = shown(name, results.majority.get((cell.task, name)))
-        scores = f"({shown(name, mean_over_seeds(values))}, {'majority' if classes else 'constant'} {constant})"
+        scores = f"({shown(name, mean_over_seeds(values))}, {kind.constant} {constant})"
         if teaching:
             text = f"is a teacher no better than {floor} {scores}: students cannot learn the task from it."
             found.append(("weak teacher", seeds, text))
@@ -241,8 +238,8 @@ def warning_lines(results: StudyResults) -> Lines:
             found.append(("collapsed", seeds, text))
         elif below:
             found.append(("majority", seeds, f"is no better than {floor} {scores}."))
-        for kind, of, text in found:
-            lines.append(cell.columns() | {"kind": kind, "seeds": ", ".join(map(str, of)), "text": text})
+        for about, of, text in found:
+            lines.append(cell.columns() | {"kind": about, "seeds": ", ".join(map(str, of)), "text": text})
     return lines
 
 

@@ -24,13 +24,12 @@ from internal_kd.report.words import (
     shown,
     with_spread,
 )
+from internal_kd.tasks.kinds import KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Line = Mapping[str, Any]
-# What a model that ignores its input answers.
-CONSTANT = {"classes": "majority class", "values": "mean of the labels"}
 NEW, SAME = "new examples", "dev set"
 NOTES = {
     "main": "Dev scores × 100, mean ± standard deviation over seeds.",
@@ -96,8 +95,7 @@ def main_table(frames: StudyFrames, main: pd.DataFrame | None = None, *, all_met
     if any("undefined" in line.values() for line in lines):
         note += " Undefined: the correlation of predictions, or of labels, that are all equal."
     table = build(frames, "main", lines, columns, note, head=("method",))
-    kinds = set(frames["tasks"]["kind"])
-    title = " or ".join(CONSTANT[kind] for kind in CONSTANT if kind in kinds).capitalize()
+    title = " or ".join(dict.fromkeys(KINDS[kind].constant for kind in frames["tasks"]["kind"])).capitalize()
     majority = (title, *(constant.get(name, "") for name in table.header[1:]))
     teachers = {run.method.name for run in frames.study.runs if run.teaches and run.answers is None}
     fixed = len(table.header) - len(columns) + named

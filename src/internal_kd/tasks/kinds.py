@@ -32,6 +32,8 @@ class TaskKind:
         default_metrics: from the class names to the metrics of a task that names none, main metric first.
         named_labels: whether a task of this kind names its labels.
         row: what one row of logits is about.
+        answer: what is predicted of it, for people.
+        constant: the best answer that is the same for all, for people.
     """
 
     title: str
@@ -40,6 +42,8 @@ class TaskKind:
     outputs: Callable[[tuple[str, ...]], int]
     predicted: Callable[[np.ndarray], np.ndarray]
     default_metrics: Callable[[tuple[str, ...]], tuple[str, ...]]
+    answer: str
+    constant: str
     by_example: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda rows, values: values
     named_labels: bool = True
     row: Literal["example", "token"] = "example"
@@ -67,6 +71,8 @@ KINDS: Registry[TaskKind] = Registry(
             outputs=len,
             predicted=_highest,
             default_metrics=_metrics_of_classes,
+            answer="class",
+            constant="majority class",
         ),
         "values": TaskKind(
             title="regression",
@@ -75,6 +81,8 @@ KINDS: Registry[TaskKind] = Registry(
             outputs=lambda labels: 1,
             predicted=_only_column,
             default_metrics=lambda labels: ("pearson", "spearman"),
+            answer="value",
+            constant="mean of the labels",
             named_labels=False,
         ),
         # Numbers of tags, in the order of tags.tag_names.
@@ -85,6 +93,8 @@ KINDS: Registry[TaskKind] = Registry(
             outputs=len,
             predicted=_highest,
             default_metrics=lambda labels: ("span_f1", "macro_span_f1", "span_precision", "span_recall"),
+            answer="tag",
+            constant="most frequent tag",
             by_example=by_sentence,
             row="token",
         ),
