@@ -1,6 +1,8 @@
 """docs/notebook.ipynb runs from top to bottom; here with a tiny random encoder and a few examples."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,33 @@ def test_a_tagger_without_names_of_tags_is_refused(encoder: Path) -> None:
         Distiller(None, BertForTokenClassification(BertConfig.from_pretrained(encoder)), method="finetuned")
     with pytest.raises(UserError, match="classes and the student's tags"):
         Distiller(tiny_classifier(labels=5), tagger(encoder), method="soft")
+
+
+# What `pip install .` does not bring.
+OF_THE_PIPELINE = ("snakemake", "dvc", "mlflow", "datasets", "pandas", "pyarrow", "matplotlib", "PIL", "sklearn")
+SCRIPT = """
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[2].split()))
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+from internal_kd import Distiller, compare, student_of
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+rows = [{"text": "a b c", "words": ["a", "b"], "label": n % 2, "tags": ["B-PER", "O"]} for n in range(8)]
+for kind, column, target in (
+    (AutoModelForSequenceClassification, "text", "label"), (AutoModelForTokenClassification, "words", "tags")
+):
+    teacher = kind.from_pretrained(sys.argv[1], num_labels=3, ignore_mismatched_sizes=True)
+    teacher.config.id2label = {0: "O", 1: "B-PER", 2: "I-PER"}
+    kd = Distiller(teacher, student_of(teacher, layers=2), weights={"soft": 1, "hidden_mse": 1})
+    found = kd.train(rows, rows, tokenizer=tokenizer, text=column, label=target, max_length=8, epochs=1)
+    both = [found.predictions] * 2
+    assert compare(found.labels, both, both, metric=next(iter(found.scores))).difference == 0
+"""
+
+
+def test_a_notebook_needs_nothing_of_the_pipeline(encoder: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(encoder), " ".join(OF_THE_PIPELINE)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_notebook_is_kept_without_outputs() -> None:

@@ -119,3 +119,9 @@ def test_what_cannot_be_scored_is_refused(metric, labels, predicted, named):
     with pytest.raises(UserError) as refusal:
         score(labels, predicted, metric)
     assert named in str(refusal.value)
+
+
+@pytest.mark.parametrize(("metric", "labels"), [("accuracy", [[0, 1], [1, -1]]), ("mse", [[0.0]]), ("span_f1", [0, 1])])
+def test_labels_of_another_kind_of_task_are_refused_by_their_shape(metric, labels):
+    with pytest.raises(UserError, match=f"{metric}: labels of shape"):
+        score(labels, labels, metric)

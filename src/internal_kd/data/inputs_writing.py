@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from internal_kd.data.tokenizers import EncoderTokenizer
 from internal_kd.errors import UserError
@@ -112,6 +111,8 @@ def write_split(folder: Path, split: str, parquet: Path, encoder: EncoderTokeniz
 
 def _chunks(parquet: Path) -> Iterator[tuple[np.ndarray, np.ndarray, list[Any]]]:
     """Yield ids, labels and texts (pairs as tuples) of up to CHUNK rows."""
+    import pyarrow.parquet as pq
+
     with pq.ParquetFile(parquet) as file:
         pairs = "text_b" in file.schema_arrow.names
         for batch in file.iter_batches(CHUNK):

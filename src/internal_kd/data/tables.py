@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any, TextIO
 
 from internal_kd.data.cells import TO_UTF8, shown
 from internal_kd.data.file_kinds import check_file_kind
 from internal_kd.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Where a row is ("line 7" of a text file, "row 6" of Parquet) and its values, in the order of the columns asked for.
 Row = tuple[str, tuple[Any, ...]]
@@ -85,6 +85,8 @@ def _kind_of(path: Path) -> tuple[_Columns, _Rows]:
 
 @contextmanager
 def _in_one_line(path: Path) -> Iterator[None]:
+    import pyarrow as pa
+
     try:
         yield
     except UnicodeDecodeError as error:
@@ -265,6 +267,8 @@ def _keys(path: Path) -> tuple[str, ...]:
 
 
 def _parquet(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
+    import pyarrow.parquet as pq
+
     columns = [*columns, *optional]
     with pq.ParquetFile(path) as file:
         _check_columns(path, file.schema_arrow.names, columns)
@@ -276,6 +280,8 @@ def _parquet(path: Path, columns: Sequence[str], optional: Sequence[str]) -> Ite
 
 
 def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[Any]:
+    import pyarrow as pa
+
     try:
         values: list[Any] = batch.column(name).to_pylist()
     except (pa.ArrowException, OverflowError, ValueError, ImportError) as error:
@@ -287,6 +293,8 @@ def _column(path: Path, batch: pa.RecordBatch, name: str) -> list[Any]:
 
 
 def _parquet_names(path: Path) -> tuple[str, ...]:
+    import pyarrow.parquet as pq
+
     with pq.ParquetFile(path) as file:
         return tuple(file.schema_arrow.names)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from internal_kd.data.inputs_writing import CHUNK, SplitWriter
 from internal_kd.data.tokenizers import EncoderTokenizer
@@ -73,6 +72,8 @@ def places_of(text: str, words: Sequence[str]) -> list[int]:
 
 
 def _sentences(parquet: Path) -> Iterator[tuple[int, str, list[str], list[int]]]:
+    import pyarrow.parquet as pq
+
     with pq.ParquetFile(parquet) as file:
         for batch in file.iter_batches(CHUNK):
             columns = (batch[name].to_pylist() for name in ("idx", "text_a", "tokens", "label"))

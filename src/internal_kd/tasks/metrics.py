@@ -93,6 +93,9 @@ def checked(metric: str, labels: Any, predicted: Any) -> tuple[Array, Array]:
 
     kind = METRICS[metric].kind
     arrays = {"labels": np.asarray(labels), "predictions": np.asarray(predicted)}
+    if arrays["labels"].ndim != (2 if kind == "tags" else 1):
+        ours = "sentences of tags, (sentences, longest)" if kind == "tags" else "(examples,); tags have span_f1"
+        raise UserError(f"{metric}: labels of shape {arrays['labels'].shape}; give {ours}")
     for what, array in arrays.items():
         if not array.size:
             raise UserError(f"{metric}: the {what} are empty")
@@ -109,8 +112,6 @@ def checked(metric: str, labels: Any, predicted: Any) -> tuple[Array, Array]:
         if kind == "classes" and array.min() < 0:
             raise UserError(f"{metric}: the {what} contain {array.min():g}; class numbers start at 0")
     labels, predicted = arrays["labels"], arrays["predictions"]
-    if kind == "tags" and labels.ndim != 2:
-        raise UserError(f"{metric}: labels of shape {labels.shape}; give sentences of tags, (sentences, longest)")
     if predicted.shape[-labels.ndim :] != labels.shape:
         raise UserError(f"{metric}: labels of shape {labels.shape} and predictions of shape {predicted.shape}")
     return labels, predicted
