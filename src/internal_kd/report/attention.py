@@ -1,6 +1,6 @@
 """map_attention: how near the students' attention is to their teachers', and some of the maps to look at.
 
-Makes the frames attention (a line per head), attention_means and attention_maps (maps of a few dev examples with their
+Makes the frames attention (a line per head), attention_means and attention_maps (of one dev example a task, with its
 tokens). Weights are optional in a run's folder (machine.keep_models, a partial pull): what cannot be measured without
 them is named in the tables, and nothing fails.
 """
