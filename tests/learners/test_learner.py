@@ -25,7 +25,11 @@ def test_the_kind_chooses_the_class_and_encoder_is_the_default() -> None:
     assert parse_learner({"kind": "finished"}) == FinishedModel()
 
 
-NEEDED = {"pair": {"of": ({"kind": "mlp"}, {"kind": "cnn"})}, "specialist": {"of": "teacher"}}
+NEEDED = {
+    "pair": {"of": ({"kind": "mlp"}, {"kind": "cnn"})},
+    "specialist": {"of": "teacher"},
+    "subnetwork": {"of": "adaptive"},
+}
 
 
 @pytest.mark.parametrize("kind", list(LEARNERS))
