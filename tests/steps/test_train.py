@@ -153,10 +153,11 @@ def test_a_smaller_training_set_is_all_that_is_recorded():
 def test_scores_of_epochs_may_be_left_out_and_nothing_else_changes():
     changes = {"defaults": {"select": {"keep": 30}}, "methods": {"teacher": {"select": {"keep": "full"}}}}
     run = made(plan(**changes), "soft")
-    before, weights = read_json(run.marker)["scores"], (run.folder / "model/model.safetensors").read_bytes()
+    scores, kept = read_json(run.marker)["scores"], ("model/model.safetensors", "predictions.parquet")
+    before = [(run.folder / name).read_bytes() for name in kept]
     train_run(run, MachineParams(score_epochs=False))
-    assert read_json(run.marker)["scores"] == before
-    assert (run.folder / "model/model.safetensors").read_bytes() == weights
+    assert read_json(run.marker)["scores"] == scores
+    assert [(run.folder / name).read_bytes() for name in kept] == before
     assert not [key for line in history(run) for key in line if key.startswith("dev_")]
 
 

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from internal_kd.checksums import publish, sha256_file
 from internal_kd.distillation.batches import labels_of, rows_of
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from internal_kd.steps.scores import TrainingPredictions
 
 Scores = dict[str, float | None]
+Predicted: TypeAlias = "tuple[np.ndarray, np.ndarray, np.ndarray]"  # ids, labels and logits
 
 
 class DevSet:
@@ -45,6 +46,7 @@ class DevSet:
     def __init__(self, network: Network, data: EncodedTask, info: TaskInfo, hardware: Hardware) -> None:
         """Keep what scoring needs; ``network`` may still be training."""
         self._network, self._data, self.info, self._hardware = network, data, info, hardware
+        self._last: Predicted | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -57,7 +59,7 @@ class DevSet:
         Of a pair also ``agreement``, the share of the rows that both answer alike.
         """
         dev, kind, peer = self._data.split("dev"), KINDS[self.info.kind], self.of_peer()
-        rows, labels, logits = self._predicted(dev)
+        rows, labels, logits = self._last = self._predicted(dev)
         scores = self._scores_of(logits, labels, rows)
         if peer and self.info.labels:
             same = kind.predicted(logits) == kind.predicted(peer._predicted(dev)[2])
@@ -75,9 +77,7 @@ class DevSet:
         _predictions(rows, labels, logits, self.info).to_parquet(folder / "predictions_held_out.parquet", index=False)
         return self._scores_of(logits, labels, rows)
 
-    def _predicted(
-        self, examples: Examples, positions: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _predicted(self, examples: Examples, positions: np.ndarray | None = None) -> Predicted:
         """Return ids, labels and logits of the rows of some examples, or of all."""
         import numpy as np
 
@@ -111,11 +111,15 @@ class DevSet:
         value = score(labels, np.full_like(labels, constant), self.metrics[0], self.info.outputs)
         return value if math.isfinite(value) else 0.0
 
-    def write(self, folder: Path, name: str = "predictions") -> Scores:
-        """Write predictions.parquet, and one more file for a second dev set (MNLI); return the scores on the first."""
+    def write(self, folder: Path, name: str = "predictions", *, trained_on: bool = True) -> Scores:
+        """Write predictions.parquet, and one more file for a second dev set (MNLI); return the scores on the first.
+
+        Unless the network was ``trained_on`` since it was scored last, those predictions are the ones that are written.
+        """
         scores: Scores = {}
         for split in (split for split in self._data.splits if split.startswith("dev")):
-            rows, labels, logits = self._predicted(self._data.split(split))
+            known = self._last if split == "dev" and not trained_on else None
+            rows, labels, logits = known or self._predicted(self._data.split(split))
             file = folder / f"{name}{'' if split == 'dev' else f'_{split}'}.parquet"
             _predictions(rows, labels, logits, self.info).to_parquet(file, index=False)
             if split == "dev":
@@ -178,8 +182,9 @@ def write_run(
     with staging_folder(run.folder) as staged:
         if keep_model:
             network.save(staged / "model")
-        scores, peer = dev.write(staged), dev.of_peer()
         history = result.history if result else []
+        scored = any(history[-1].get(f"dev_{metric}") is not None for metric in dev.metrics) if history else False
+        scores, peer = dev.write(staged, trained_on=not scored), dev.of_peer()
         write_text(staged / "history.jsonl", _lines(history))
         if predictions is not None:
             predictions.write(staged, len(history))
