@@ -243,7 +243,7 @@ GLUE_ROWS = {
 
 
 def read_glue(folder: Path, task: str, train: bytes) -> FetchedTask | str:
-    place = folder / GLUE[task].folder
+    place = folder / GLUE[task].title
     place.mkdir(exist_ok=True)
     (place / "train.tsv").write_bytes(train)
     (place / "dev.tsv").write_text("\n".join(GLUE_ROWS[task]) + "\n")

@@ -21,7 +21,7 @@ MNLI_ROWS = "0\tA.\tB.\tneutral\n1\tC.\tD.\tcontradiction\n"
 
 
 def read(project: Path, task: str, files: dict[str, str | bytes]) -> FetchedTask:
-    folder = project / "glue" / GLUE[task].folder
+    folder = project / "glue" / GLUE[task].title
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         data = content if isinstance(content, bytes) else content.encode()

@@ -85,11 +85,10 @@ def test_a_deep_tree_with_hard_decisions_stays_finite() -> None:
     assert torch.isfinite(leaves).all() and torch.allclose(leaves.logsumexp(1), torch.zeros(3), atol=1e-3)
 
 
-def test_it_predicts_by_its_most_probable_leaf_and_the_mean_is_a_distribution() -> None:
+def test_it_predicts_by_its_most_probable_leaf() -> None:
     network, given = tree(), torch.randn(6, 4)
     leaves = network.paths(given)[1].argmax(1)
     assert torch.equal(network(given), network.head()[leaves])
-    assert torch.allclose(network.mean_of_leaves(given).exp().sum(1), torch.ones(6), atol=1e-5)
 
 
 def test_even_gates_cost_the_least_and_the_penalty_halves_with_each_level() -> None:

@@ -48,9 +48,6 @@ class Command:
 COMMANDS: dict[str, Command] = {}
 
 
-option = Option
-
-
 def command(*options: Option, example: str, reads: str = "", writes: str = "") -> Callable[..., Any]:
     """Make a function the command of its name."""
 
@@ -62,10 +59,10 @@ def command(*options: Option, example: str, reads: str = "", writes: str = "") -
     return add
 
 
-PARAMS = option("--params", metavar="FILE", help="the study (default: params.yaml)")
-OVERLAY = option(*OVERLAY_FLAGS, **OVERLAY_SETTINGS)
+PARAMS = Option("--params", metavar="FILE", help="the study (default: params.yaml)")
+OVERLAY = Option(*OVERLAY_FLAGS, **OVERLAY_SETTINGS)
 STUDY = (PARAMS, OVERLAY)
-LOG = option("--log", metavar="FILE", help="write everything there, and on the terminal only what came out of it")
+LOG = Option("--log", metavar="FILE", help="write everything there, and on the terminal only what came out of it")
 
 
 def study_of(options: Options, *, or_last: bool = False) -> Study:

@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from internal_kd.command_line.commands import STUDY, Options, command, option, study_of
+from internal_kd.command_line.commands import STUDY, Option, Options, command, study_of
 from internal_kd.errors import UserError
 
 if TYPE_CHECKING:
     from internal_kd.data.examples import TaskOnDisk
     from internal_kd.plan.artefacts import Data
 
-TASK = option("--task", metavar="NAME", help="a task of the study; its only one if left out")
+TASK = Option("--task", metavar="NAME", help="a task of the study; its only one if left out")
 
 
 @command(
-    option("file", metavar="FILE", help="a file of answers"),
+    Option("file", metavar="FILE", help="a file of answers"),
     *STUDY, TASK,
-    option("--occurrences", choices=("all", "first"), default="all", help="which places of a named entity"),
+    Option("--occurrences", choices=("all", "first"), default="all", help="which places of a named entity"),
     example="internal-kd check-answers data/llm.jsonl --task species",
     reads="FILE, the task's data, which is fetched if it is not here", writes="nothing",
 )  # fmt: skip
@@ -32,12 +32,12 @@ def check_answers(options: Options) -> int:
 
 
 @command(
-    option("file", metavar="FILE", help="written as JSON Lines: a name that ends in .jsonl"),
+    Option("file", metavar="FILE", help="written as JSON Lines: a name that ends in .jsonl"),
     *STUDY, TASK,
-    option("--split", default="unlabelled", help="whose texts: unlabelled, train, dev"),
-    option("--model", required=True, metavar="NAME", help="the model as the server knows it"),
-    option("--prompt", metavar="FILE", help="a prompt of your own with {labels} and {text}"),
-    option("--votes", type=int, default=1, metavar="N", help="requests for each text; their shares are soft labels"),
+    Option("--split", default="unlabelled", help="whose texts: unlabelled, train, dev"),
+    Option("--model", required=True, metavar="NAME", help="the model as the server knows it"),
+    Option("--prompt", metavar="FILE", help="a prompt of your own with {labels} and {text}"),
+    Option("--votes", type=int, default=1, metavar="N", help="requests for each text; their shares are soft labels"),
     example="internal-kd llm-requests requests.jsonl --task species --model my-model",
     reads="the task's data", writes="FILE, a request for every text as OpenAI-compatible servers take it",
 )  # fmt: skip
@@ -54,8 +54,8 @@ def llm_requests(options: Options) -> int:
 
 
 @command(
-    option("responses", metavar="RESPONSES", help="what the server gave: JSON Lines with custom_id"),
-    option("file", metavar="FILE", help="written as JSON Lines"),
+    Option("responses", metavar="RESPONSES", help="what the server gave: JSON Lines with custom_id"),
+    Option("file", metavar="FILE", help="written as JSON Lines"),
     *STUDY, TASK,
     example="internal-kd llm-answers responses.jsonl data/llm.jsonl --task species",
     reads="RESPONSES, the task's data", writes="FILE, for `teacher: {answers: FILE}`",

@@ -10,11 +10,11 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import Any
 
-from internal_kd.command_line.commands import LOG, STUDY, Options, as_typed, command, option, output_in, study_of
+from internal_kd.command_line.commands import LOG, STUDY, Option, Options, as_typed, command, output_in, study_of
 
 
 @command(
-    option(
+    Option(
         "arguments", nargs=argparse.REMAINDER, metavar="SNAKEMAKE-ARGUMENT",
         help="passed on to snakemake, except --overlay FILE and --no-wait; without --cores, all cores are used; more "
         "arguments may be in the environment variable INTERNAL_KD_RUN",
@@ -44,8 +44,8 @@ def run(options: Options) -> int:
 
 @command(
     *STUDY,
-    option("--watch", type=float, metavar="SECONDS", help="show it again and again until all runs are done"),
-    option("--json", action="store_true", help="print it as JSON"),
+    Option("--watch", type=float, metavar="SECONDS", help="show it again and again until all runs are done"),
+    Option("--json", action="store_true", help="print it as JSON"),
     example="internal-kd status --overlay config/demo.yaml --watch 30",
     reads="run.json of every run, work/progress/; works while the pipeline runs",
 )
@@ -80,7 +80,7 @@ def status(options: Options) -> int:
 
 @command(
     *STUDY,
-    option("--json", action="store_true", help="print a list of objects"),
+    Option("--json", action="store_true", help="print a list of objects"),
     example="internal-kd runs --overlay config/demo.yaml --json",
     reads="params.yaml, run.json of every run",
 )
@@ -96,7 +96,7 @@ def runs(options: Options) -> int:
 
 
 @command(
-    option("what", metavar="FINGERPRINT|FOLDER", help="a fingerprint, the beginning of one, or a folder of the study"),
+    Option("what", metavar="FINGERPRINT|FOLDER", help="a fingerprint, the beginning of one, or a folder of the study"),
     *STUDY,
     LOG,
     example="internal-kd make 4f2a91c07d3e --overlay config/demo.yaml",

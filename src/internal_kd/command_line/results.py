@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from internal_kd.command_line.commands import (
     LOG,
     STUDY,
+    Option,
     Options,
     as_typed,
     command,
-    option,
     output_in,
     study_of,
     study_offline,
@@ -27,8 +27,8 @@ RESULTS = "results/<study>/"
 
 @command(
     *STUDY,
-    option("--page", action="store_true", help="the page alone, from tables and figures that are there"),
-    option(
+    Option("--page", action="store_true", help="the page alone, from tables and figures that are there"),
+    Option(
         "--compare", nargs=2, metavar=("A", "B"),
         help="print what moved from A to B instead: studies, commits, or <commit>:<study>",
     ),
@@ -102,7 +102,7 @@ def map_attention(options: Options) -> int:
 
 @command(
     *STUDY,
-    option("--again", action="store_true", help="also if this machine has measured it already"),
+    Option("--again", action="store_true", help="also if this machine has measured it already"),
     example="internal-kd measure-latency --again",
     reads="the encoder's configuration, the lengths of dev examples", writes=f"{RESULTS}tables/latency.csv",
 )  # fmt: skip
@@ -143,12 +143,12 @@ def show(options: Options) -> int:
 
 @command(
     *STUDY,
-    option("--task", help="an entry of `tasks` (default: all of the study's)"),
-    option("--method", help="an entry of `methods` (default: the one with the best mean dev score)"),
-    option("--run", metavar="FINGERPRINT", help="one run, instead of the best"),
-    option("--point", action="extend", nargs="+", default=[], metavar="KEY=VALUE",
+    Option("--task", help="an entry of `tasks` (default: all of the study's)"),
+    Option("--method", help="an entry of `methods` (default: the one with the best mean dev score)"),
+    Option("--run", metavar="FINGERPRINT", help="one run, instead of the best"),
+    Option("--point", action="extend", nargs="+", default=[], metavar="KEY=VALUE",
            help="values of varied keys, such as learner.layers=3"),
-    option("--to", metavar="FOLDER", help="another place than results/<study>/export/"),
+    Option("--to", metavar="FOLDER", help="another place than results/<study>/export/"),
     example="internal-kd export --task rte --method stacked",
     reads="the chosen run's model and its teacher's; ONNX needs pip install '.[export]'",
     writes=f"{RESULTS}export/<task>/",
@@ -175,10 +175,10 @@ def export(options: Options) -> int:
 
 
 @command(
-    option("what", metavar="FINGERPRINT|FOLDER", help="a finished run of the study, with its weights"),
-    option("file", metavar="FILE", help="written as JSON Lines: a name that ends in .jsonl"),
+    Option("what", metavar="FINGERPRINT|FOLDER", help="a finished run of the study, with its weights"),
+    Option("file", metavar="FILE", help="written as JSON Lines: a name that ends in .jsonl"),
     *STUDY,
-    option("--form", choices=("logits", "probabilities"), default="logits", help="what stands for a class"),
+    Option("--form", choices=("logits", "probabilities"), default="logits", help="what stands for a class"),
     example="internal-kd answers 4f2a91c07d3e data/teacher.jsonl --overlay config/demo.yaml",
     reads="the run's model, token ids", writes="FILE, for `teacher: {answers: FILE}` in any study of the same task",
 )  # fmt: skip
@@ -201,7 +201,7 @@ def answers(options: Options) -> int:
 
 @command(
     *STUDY,
-    option("--follow", action="store_true", help="go on, with the epochs of trainings, until every run is finished"),
+    Option("--follow", action="store_true", help="go on, with the epochs of trainings, until every run is finished"),
     LOG,
     example="internal-kd publish-runs --follow",
     reads=f"every complete run, {RESULTS}",

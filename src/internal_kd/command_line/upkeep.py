@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from internal_kd.command_line.commands import STUDY, Options, command, option, print_or_write
+from internal_kd.command_line.commands import STUDY, Option, Options, command, print_or_write
 
 
 @command(
     *STUDY,
-    option("--delete", action="store_true", help="remove what is listed, without asking"),
-    option("--ignore", action="extend", nargs="+", default=[], metavar="FILE",
+    Option("--delete", action="store_true", help="remove what is listed, without asking"),
+    Option("--ignore", action="extend", nargs="+", default=[], metavar="FILE",
            help="an overlay that cannot be planned here and whose runs need not be kept"),
     example="internal-kd gc --delete --ignore config/glue-local.yaml",
     reads="params.yaml, overlays, all in config/ too, studies started otherwise, and what results were made from",
@@ -44,7 +44,7 @@ def gc(options: Options) -> int:
 
 @command(
     *STUDY,
-    option("--write", action="store_true", help="write params.yaml instead of printing"),
+    Option("--write", action="store_true", help="write params.yaml instead of printing"),
     example="internal-kd params --overlay config/demo.yaml --write",
     reads="params.yaml, the overlays", writes="with --write: params.yaml, without its comments",
 )  # fmt: skip
@@ -57,7 +57,7 @@ def params(options: Options) -> int:
 
 
 @command(
-    option("--write", action="store_true", help="write the schema's file instead of printing"),
+    Option("--write", action="store_true", help="write the schema's file instead of printing"),
     example="internal-kd schema --write", writes="with --write: workflow/schemas/params.schema.json",
 )  # fmt: skip
 def schema(options: Options) -> int:

@@ -58,7 +58,7 @@ def read_glue_folder(data: Data) -> FetchedTask:
     splits = {split: _read_split(task, task.splits[split], path) for split, path in files.items()}
     info = replace(task.info(rows_by_split(splits), "local files"), name=data.name)
     folder = data.entry.folder
-    return FetchedTask(info if folder in (None, task.folder) else replace(info, title=Path(str(folder)).name), splits)
+    return FetchedTask(info if folder in (None, task.title) else replace(info, title=Path(str(folder)).name), splits)
 
 
 def _read_split(task: GlueTask, layout: TsvLayout, path: Path) -> Examples:

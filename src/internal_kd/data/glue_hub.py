@@ -29,19 +29,17 @@ def download_glue(data: Data) -> FetchedTask:
         kind="dataset",
         repository=data.hub.repository,
         revision=data.hub.revision,
-        patterns=(f"{task.hub_config}/*.parquet",),
+        patterns=(f"{task.name}/*.parquet",),
         way_out="give the folder of GLUE's official files as data.root",
     )
     found = download(requested)
     splits = {}
     for split, hub_split in task.hub_splits.items():
-        shards = [path for name, path in found.items() if name.startswith(f"{task.hub_config}/{hub_split}-")]
+        shards = [path for name, path in found.items() if name.startswith(f"{task.name}/{hub_split}-")]
         if shards:
             splits[split] = _read_split(task, split, shards)
         elif not split.startswith("test"):
-            raise UserError(
-                f"{requested} has no {task.hub_config}/{hub_split}-*.parquet; take nyu-mll/glue or data.root"
-            )
+            raise UserError(f"{requested} has no {task.name}/{hub_split}-*.parquet; take nyu-mll/glue or data.root")
     info = task.info(rows_by_split(splits), f"{data.hub.repository}@{data.hub.revision}")
     return FetchedTask(replace(info, name=data.name), splits)
 

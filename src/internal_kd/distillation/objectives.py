@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from internal_kd.distillation.declarations import Layers, Objective, Per
+from internal_kd.distillation.declarations import Objective, Per
 from internal_kd.distillation.needs import NEEDS, WITH_TWO_CLASSES, Facts
 from internal_kd.errors import UserError
 from internal_kd.registry import Registry
@@ -64,43 +64,24 @@ OBJECTIVES: Registry[Objective] = Registry(
         ),
         "hidden_mse": Objective(f"{_HIDDEN}:hidden_mse", ("hidden",), "pair", project=("hidden",)),
         "attention_mse": Objective(
-            f"{_ATTENTION}:attention_score_mse",
-            ("scores",),
-            "pair",
-            options={"centred": False},
-            needs=("equal_heads",),
+            f"{_ATTENTION}:attention_score_mse", ("scores",), "pair", options={"centred": False}, needs=("equal_heads",)
         ),
         # MiniLM, with attention_kl on the last layer; MiniLMv2
         "value_relation": Objective(
-            f"{_RELATIONS}:relation_kl",
-            ("values",),
-            "pair",
-            options={"heads": 12},
-            layers="last",
+            f"{_RELATIONS}:relation_kl", ("values",), "pair", options={"heads": 12}, layers="last",
             needs=("heads_divide_width",),
         ),
         "qkv_relation": Objective(
-            f"{_RELATIONS}:qkv_relation",
-            ("queries", "keys", "values"),
-            "pair",
-            options={"heads": 12},
-            layers="last",
+            f"{_RELATIONS}:qkv_relation", ("queries", "keys", "values"), "pair", options={"heads": 12}, layers="last",
             needs=("heads_divide_width",),
         ),
         # Contextual Knowledge Distillation
         "word_relation": Objective(
-            f"{_RELATIONS}:word_relation",
-            ("hidden",),
-            "pair",
-            options={"window": 10, **_WEIGHTS},
+            f"{_RELATIONS}:word_relation", ("hidden",), "pair", options={"window": 10, **_WEIGHTS},
             layers="map_with_embeddings",
         ),
         "layer_relation": Objective(
-            f"{_RELATIONS}:layer_relation",
-            ("hidden",),
-            "stack",
-            options=_WEIGHTS,
-            layers="map_with_embeddings",
+            f"{_RELATIONS}:layer_relation", ("hidden",), "stack", options=_WEIGHTS, layers="map_with_embeddings"
         ),
         # DistilBERT
         "hidden_cosine": Objective(f"{_HIDDEN}:hidden_cosine", ("hidden",), "pair", layers="last", project=("hidden",)),
@@ -109,54 +90,29 @@ OBJECTIVES: Registry[Objective] = Registry(
         "token_energy": Objective(f"{_HIDDEN}:token_energy", ("hidden",), "pair"),
         # Decoupled Knowledge Distillation; DIST; Relational Knowledge Distillation
         "dkd": Objective(
-            f"{_OUTPUTS}:dkd",
-            ("logits", "labels"),
-            "output",
-            settings=("temperature",),
-            options={"alpha": 1.0, "beta": 8.0},
-            needs=("classes>=3",),
+            f"{_OUTPUTS}:dkd", ("logits", "labels"), "output", settings=("temperature",),
+            options={"alpha": 1.0, "beta": 8.0}, needs=("classes>=3",),
         ),
         "dist": Objective(
-            f"{_OUTPUTS}:dist",
-            ("logits",),
-            "output",
-            settings=("temperature",),
-            options={"beta": 1.0, "gamma": 1.0},
-            needs=("classes>=3",),
-            across_batch=True,
+            f"{_OUTPUTS}:dist", ("logits",), "output", settings=("temperature",), options={"beta": 1.0, "gamma": 1.0},
+            needs=("classes>=3",), across_batch=True,
         ),
         "rkd": Objective(
-            f"{_RELATIONS}:rkd",
-            ("cls",),
-            "pair",
-            options={"distance_weight": 1.0, "angle_weight": 2.0},
-            layers="last",
-            across_batch=True,
+            f"{_RELATIONS}:rkd", ("cls",), "pair", options={"distance_weight": 1.0, "angle_weight": 2.0},
+            layers="last", across_batch=True,
         ),
         # Without a teacher
         "label_smoothing": Objective(
-            f"{_OUTPUTS}:label_smoothing",
-            ("logits", "labels"),
-            "output",
-            teacher=False,
-            options={"smoothing": 0.1},
+            f"{_OUTPUTS}:label_smoothing", ("logits", "labels"), "output", teacher=False, options={"smoothing": 0.1},
             needs=("classes", "smoothing<1"),
         ),
         "confidence_penalty": Objective(
-            f"{_OUTPUTS}:confidence_penalty",
-            ("logits",),
-            "output",
-            teacher=False,
-            options={"beta": 0.1},
+            f"{_OUTPUTS}:confidence_penalty", ("logits",), "output", teacher=False, options={"beta": 0.1},
             needs=("classes",),
         ),
         # With a teacher, which is read for an order alone
         "beta_smoothing": Objective(
-            f"{_OUTPUTS}:beta_smoothing",
-            ("logits", "labels"),
-            "output",
-            options={"a": 3.0},
-            needs=("classes",),
+            f"{_OUTPUTS}:beta_smoothing", ("logits", "labels"), "output", options={"a": 3.0}, needs=("classes",),
             across_batch=True,
         ),
         # Soft decision trees
@@ -169,58 +125,26 @@ OBJECTIVES: Registry[Objective] = Registry(
         "tree_balance": Objective(f"{_TREES}:tree_balance", ("imbalance",), "output", teacher=False),
         # Two learners that teach each other
         "mutual": Objective(
-            f"{_MUTUAL}:mutual",
-            ("logits", "peer_logits"),
-            "output",
-            teacher=False,
-            settings=("temperature",),
+            f"{_MUTUAL}:mutual", ("logits", "peer_logits"), "output", teacher=False, settings=("temperature",)
         ),
         "mutual_gated": Objective(
-            f"{_MUTUAL}:mutual_gated",
-            _OF_PEERS,
-            "output",
-            teacher=False,
-            settings=("temperature",),
-            needs=("classes",),
+            f"{_MUTUAL}:mutual_gated", _OF_PEERS, "output", teacher=False, settings=("temperature",), needs=("classes",)
         ),
         "mutual_shuffled": Objective(
-            f"{_MUTUAL}:mutual_shuffled",
-            _OF_PEERS,
-            "output",
-            teacher=False,
-            settings=("temperature",),
-            needs=("classes",),
-            across_batch=True,
+            f"{_MUTUAL}:mutual_shuffled", _OF_PEERS, "output", teacher=False, settings=("temperature",),
+            needs=("classes",), across_batch=True,
         ),
         "mutual_weighted": Objective(
-            f"{_MUTUAL}:mutual_weighted",
-            _OF_PEERS,
-            "output",
-            teacher=False,
-            settings=("temperature",),
-            options={"sharpness": 1.0},
-            needs=("classes",),
-            across_batch=True,
+            f"{_MUTUAL}:mutual_weighted", _OF_PEERS, "output", teacher=False, settings=("temperature",),
+            options={"sharpness": 1.0}, needs=("classes",), across_batch=True,
         ),
     },
-)
+)  # fmt: skip
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def objective(
-    name: str,
-    *,
-    reads: tuple[str, ...],
-    per: Per,
-    teacher: bool = True,
-    settings: tuple[str, ...] = (),
-    options: Mapping[str, Any] | None = None,
-    layers: Layers = "map",
-    needs: tuple[str, ...] = (),
-    project: tuple[str, ...] = (),
-    across_batch: bool = False,
-) -> Callable[[Function], Function]:
+def objective(name: str, *, reads: tuple[str, ...], per: Per, **declared: Any) -> Callable[[Function], Function]:
     """Enter the decorated function as an objective; arguments as the attributes of `Objective`.
 
     Raises:
@@ -229,10 +153,7 @@ def objective(
 
     def enter(function: Function) -> Function:
         path = f"{function.__module__}:{function.__qualname__}"
-        OBJECTIVES.add(
-            name,
-            Objective(path, reads, per, teacher, settings, options or {}, layers, needs, project, across_batch),
-        )
+        OBJECTIVES.add(name, Objective(path, reads, per, **declared))
         return function
 
     return enter

@@ -92,7 +92,7 @@ def _results(facts: ExportFacts) -> list[EvalResult] | None:
             task_type=_task_type(facts),
             dataset_type=data.hub.repository if data.hub else (glue.name if glue else info.name),
             dataset_name=info.title,
-            dataset_config=glue.hub_config if glue else None,
+            dataset_config=glue.name if glue else None,
             dataset_split=glue.hub_splits[line.column.split] if glue else line.column.split,
             dataset_revision=data.hub.revision if data.hub else None,
             metric_type=hub_metric(line.column.metric),

@@ -61,10 +61,6 @@ class SoftTree(SmallModule):
         leaves = self.paths(*given)[1].argmax(dim=-1)
         return self.head()[leaves]
 
-    def mean_of_leaves(self, *given: Tensor) -> Tensor:
-        """Return the logarithms of the mean of all leaves' distributions, weighed by path probability, (B, C)."""
-        return torch.logsumexp(self.paths(*given)[1].unsqueeze(-1) + self.head(), dim=1)
-
     def paths(self, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return of a batch, in logarithms: P of inner nodes (B, N), P of leaves (B, N + 1), p of going right (B, N).
 

@@ -56,7 +56,7 @@ def plan_data(params: Params, name: str, hashes: ContentHashes) -> Data:
                 raise UserError(f"tasks.{name}.folder: a folder inside data.root, which is not set; set data.root too")
             hub = params.data
         else:
-            folder = Path(params.data.root) / (entry.folder or GLUE[glue].folder)
+            folder = Path(params.data.root) / (entry.folder or GLUE[glue].title)
             content = None if folder.is_dir() else _read(TASKS).get(_name_of_task(entry, folder))
             files = _glue_files(folder, glue, content)
     if isinstance(entry.unlabelled, str):
@@ -194,7 +194,7 @@ def _glue_files(folder: Path, glue: str, recalled: Content | None) -> dict[str, 
     if recalled is None and not folder.is_dir():
         raise UserError(
             f"data.root: {folder.parent} has no folder {folder.name}; give the folder that contains "
-            f"{task.folder}/train.tsv"
+            f"{task.title}/train.tsv"
         )
     files = {split: folder / layout.file for split, layout in task.splits.items()}
     if recalled is not None:

@@ -7,9 +7,11 @@ the Hugging Face hub for the column names, Wang et al. 2018 for the metrics.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from internal_kd.tasks.info import TaskInfo
+
+_HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,8 @@ class GlueTask:
     """One GLUE task.
 
     Attributes:
-        name: its key in parameters and folders.
-        title: its name in tables.
-        folder: its folder in the official download.
-        hub_config: its configuration on the hub.
+        name: its key in parameters and folders, and its configuration on the hub.
+        title: its name in tables, and its folder in the official download.
         text: names of its one or two text columns on the hub.
         labels: names of the classes in the order of their numbers; empty for a task of values.
         metrics: main metric first.
@@ -45,14 +45,11 @@ class GlueTask:
 
     name: str
     title: str
-    folder: str
-    hub_config: str
     text: tuple[str, ...]
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
     splits: dict[str, TsvLayout]
-    hub_splits: dict[str, str]
-    licence: str = "see the task's owners; research use"
+    hub_splits: Mapping[str, str] = field(default_factory=lambda: _HUB_SPLITS)
     kind: str = "classes"
     label_range: tuple[float, float] | None = None
 
@@ -71,140 +68,57 @@ class GlueTask:
             metrics=self.metrics,
             texts=len(self.text),
             rows=dict(rows),
-            licence=self.licence,
+            licence="see the task's owners; research use",
             source=source,
         )
 
 
-_HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test"}
-_ENTAILMENT = ("entailment", "not_entailment")
+_FILES = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"}
+_MNLI_FILES = {
+    "train": "train.tsv", "dev": "dev_matched.tsv", "dev_mismatched": "dev_mismatched.tsv",
+    "test": "test_matched.tsv", "test_mismatched": "test_mismatched.tsv",
+}  # fmt: skip
+_MNLI_ON_HUB = {
+    "train": "train", "dev": "validation_matched", "dev_mismatched": "validation_mismatched",
+    "test": "test_matched", "test_mismatched": "test_mismatched",
+}  # fmt: skip
+_ONE, _TWO, _ENTAILMENT = ("sentence",), ("sentence1", "sentence2"), ("entailment", "not_entailment")
 
 
-def _tsv(text: tuple[str | int, ...], label: str | int | None, **files: str) -> dict[str, TsvLayout]:
+def _tsv(text: tuple[str, ...], label: str, files: Mapping[str, str] = _FILES) -> dict[str, TsvLayout]:
     return {split: TsvLayout(file, text, None if split.startswith("test") else label) for split, file in files.items()}
 
 
+_COLA = TsvLayout("train.tsv", (3,), 1, header=False)
 GLUE: dict[str, GlueTask] = {
     task.name: task
     for task in (
         GlueTask(
-            name="cola",
-            title="CoLA",
-            folder="CoLA",
-            hub_config="cola",
-            text=("sentence",),
-            labels=("unacceptable", "acceptable"),
-            metrics=("matthews_correlation", "accuracy"),
-            splits={
-                "train": TsvLayout("train.tsv", (3,), 1, header=False),
-                "dev": TsvLayout("dev.tsv", (3,), 1, header=False),
-                "test": TsvLayout("test.tsv", ("sentence",), None),
-            },
-            hub_splits=_HUB_SPLITS,
+            "cola", "CoLA", _ONE, ("unacceptable", "acceptable"), ("matthews_correlation", "accuracy"),
+            {"train": _COLA, "dev": replace(_COLA, file="dev.tsv"), "test": TsvLayout("test.tsv", _ONE, None)},
+        ),
+        GlueTask("sst2", "SST-2", _ONE, ("negative", "positive"), ("accuracy",), _tsv(_ONE, "label")),
+        GlueTask(
+            "mrpc", "MRPC", _TWO, ("not_equivalent", "equivalent"), ("accuracy", "f1"),
+            _tsv(("#1 String", "#2 String"), "Quality"),
         ),
         GlueTask(
-            name="sst2",
-            title="SST-2",
-            folder="SST-2",
-            hub_config="sst2",
-            text=("sentence",),
-            labels=("negative", "positive"),
-            metrics=("accuracy",),
-            splits=_tsv(("sentence",), "label", train="train.tsv", dev="dev.tsv", test="test.tsv"),
-            hub_splits=_HUB_SPLITS,
+            "stsb", "STS-B", _TWO, (), ("pearson", "spearman"), _tsv(_TWO, "score"),
+            kind="values", label_range=(0.0, 5.0),
         ),
         GlueTask(
-            name="mrpc",
-            title="MRPC",
-            folder="MRPC",
-            hub_config="mrpc",
-            text=("sentence1", "sentence2"),
-            labels=("not_equivalent", "equivalent"),
-            metrics=("accuracy", "f1"),
-            splits=_tsv(("#1 String", "#2 String"), "Quality", train="train.tsv", dev="dev.tsv", test="test.tsv"),
-            hub_splits=_HUB_SPLITS,
+            "qqp", "QQP", ("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1"),
+            _tsv(("question1", "question2"), "is_duplicate"),
         ),
         GlueTask(
-            name="stsb",
-            title="STS-B",
-            folder="STS-B",
-            hub_config="stsb",
-            text=("sentence1", "sentence2"),
-            labels=(),
-            metrics=("pearson", "spearman"),
-            splits=_tsv(("sentence1", "sentence2"), "score", train="train.tsv", dev="dev.tsv", test="test.tsv"),
-            hub_splits=_HUB_SPLITS,
-            kind="values",
-            label_range=(0.0, 5.0),
+            "mnli", "MNLI", ("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), ("accuracy",),
+            _tsv(_TWO, "gold_label", _MNLI_FILES), _MNLI_ON_HUB,
         ),
         GlueTask(
-            name="qqp",
-            title="QQP",
-            folder="QQP",
-            hub_config="qqp",
-            text=("question1", "question2"),
-            labels=("not_duplicate", "duplicate"),
-            metrics=("accuracy", "f1"),
-            splits=_tsv(("question1", "question2"), "is_duplicate", train="train.tsv", dev="dev.tsv", test="test.tsv"),
-            hub_splits=_HUB_SPLITS,
+            "qnli", "QNLI", ("question", "sentence"), _ENTAILMENT, ("accuracy",),
+            _tsv(("question", "sentence"), "label"),
         ),
-        GlueTask(
-            name="mnli",
-            title="MNLI",
-            folder="MNLI",
-            hub_config="mnli",
-            text=("premise", "hypothesis"),
-            labels=("entailment", "neutral", "contradiction"),
-            metrics=("accuracy",),
-            splits=_tsv(
-                ("sentence1", "sentence2"),
-                "gold_label",
-                train="train.tsv",
-                dev="dev_matched.tsv",
-                dev_mismatched="dev_mismatched.tsv",
-                test="test_matched.tsv",
-                test_mismatched="test_mismatched.tsv",
-            ),
-            hub_splits={
-                "train": "train",
-                "dev": "validation_matched",
-                "dev_mismatched": "validation_mismatched",
-                "test": "test_matched",
-                "test_mismatched": "test_mismatched",
-            },
-        ),
-        GlueTask(
-            name="qnli",
-            title="QNLI",
-            folder="QNLI",
-            hub_config="qnli",
-            text=("question", "sentence"),
-            labels=_ENTAILMENT,
-            metrics=("accuracy",),
-            splits=_tsv(("question", "sentence"), "label", train="train.tsv", dev="dev.tsv", test="test.tsv"),
-            hub_splits=_HUB_SPLITS,
-        ),
-        GlueTask(
-            name="rte",
-            title="RTE",
-            folder="RTE",
-            hub_config="rte",
-            text=("sentence1", "sentence2"),
-            labels=_ENTAILMENT,
-            metrics=("accuracy",),
-            splits=_tsv(("sentence1", "sentence2"), "label", train="train.tsv", dev="dev.tsv", test="test.tsv"),
-            hub_splits=_HUB_SPLITS,
-        ),
-        GlueTask(
-            name="wnli",
-            title="WNLI",
-            folder="WNLI",
-            hub_config="wnli",
-            text=("sentence1", "sentence2"),
-            labels=("not_entailment", "entailment"),
-            metrics=("accuracy",),
-            splits=_tsv(("sentence1", "sentence2"), "label", train="train.tsv", dev="dev.tsv", test="test.tsv"),
-            hub_splits=_HUB_SPLITS,
-        ),
+        GlueTask("rte", "RTE", _TWO, _ENTAILMENT, ("accuracy",), _tsv(_TWO, "label")),
+        GlueTask("wnli", "WNLI", _TWO, _ENTAILMENT[::-1], ("accuracy",), _tsv(_TWO, "label")),
     )
-}
+}  # fmt: skip

@@ -23,7 +23,6 @@ class TaskKind:
 
     Attributes:
         title: what a person calls it, for messages.
-        problem_type: transformers' name for it, written to a model's configuration.
         label_type: dtype of a label, in numpy and torch alike.
         outputs: from the class names to the number of columns of logits.
         predicted: from logits (rows, outputs) to predicted classes or values (rows,).
@@ -37,7 +36,6 @@ class TaskKind:
     """
 
     title: str
-    problem_type: str
     label_type: Literal["int64", "float32"]
     outputs: Callable[[tuple[str, ...]], int]
     predicted: Callable[[np.ndarray], np.ndarray]
@@ -66,7 +64,6 @@ KINDS: Registry[TaskKind] = Registry(
     {
         "classes": TaskKind(
             title="classification",
-            problem_type="single_label_classification",
             label_type="int64",
             outputs=len,
             predicted=_highest,
@@ -76,7 +73,6 @@ KINDS: Registry[TaskKind] = Registry(
         ),
         "values": TaskKind(
             title="regression",
-            problem_type="regression",
             label_type="float32",
             outputs=lambda labels: 1,
             predicted=_only_column,
@@ -88,7 +84,6 @@ KINDS: Registry[TaskKind] = Registry(
         # Numbers of tags, in the order of tags.tag_names.
         "tags": TaskKind(
             title="tagging",
-            problem_type="single_label_classification",
             label_type="int64",
             outputs=len,
             predicted=_highest,
