@@ -16,6 +16,7 @@ The parts are those of the pipeline: the same loss, curricula, batches, recorded
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,7 @@ def student_of(
 
     Args:
         teacher: any sequence or token classifier of a supported encoder family.
-        layers: how many; all of the teacher's if None.
+        layers: how many; as many as ``take`` lists, or all of the teacher's, if None.
         take: which of the teacher's layers: ``first``, ``every_other``, ``spread``, ``last``, a list from 1, or
             ``"random"`` for random weights.
         width: of hidden states; the teacher's if None. What is kept is chosen by importance.
@@ -105,9 +106,11 @@ def student_of(
         UserError: the sizes or layers do not fit the teacher.
 
     Example:
-        >>> student = student_of(teacher, layers=6, take=[2, 4, 6, 8, 10, 12])  # doctest: +SKIP
+        >>> student = student_of(teacher, take=[2, 4, 6, 8, 10, 12])  # doctest: +SKIP
     """
     start = {"from": "random"} if take == "random" else {"from": "teacher", "layers": take}
+    if layers is None and not isinstance(take, str):
+        layers = len(take)
     sizes = {
         "layers": layers, "width": width, "heads": heads, "inner": inner,
         "rank": rank, "groups": groups, "shared_keys": shared_keys,
@@ -204,8 +207,7 @@ class Distiller:
                 ``max_gradient_norm``, ``precision``, ``optimizer``, ``momentum``: as in params.yaml.
 
         Raises:
-            UserError: a column or label cannot be read, the epochs leave none for the last stage of a curriculum, or
-                the loss became NaN.
+            UserError: a column or label cannot be read, or the loss became NaN.
         """
         from internal_kd.distillation.hardware import choose_hardware
         from internal_kd.distillation.loop import train as run_loop
@@ -225,8 +227,11 @@ class Distiller:
         )
         climbing = settings.epochs_per_layer * sum(not stage.last for stage in stages)
         if isinstance(settings.curriculum, str) and climbing >= settings.epochs:
-            raise UserError(
-                f"epochs: {settings.epochs} leave none for the last of {len(stages)} stages; give more than {climbing}"
+            # What was asked for is done all the same: the student's head may be its teacher's.
+            warnings.warn(
+                f"epochs: {settings.epochs} may leave none for the last of {len(stages)} stages, which trains the "
+                f"head; give more than {climbing}",
+                stacklevel=2,
             )
         names_of_metrics = tuple(metrics or self._default_metrics())
         scorer = NotebookScorer(self._student, scored, hardware, self._kind, self._order, names_of_metrics)

@@ -134,6 +134,8 @@ def _label(value: Any, kind: str, names: Mapping[str, int], row: int) -> float |
         return -1
     if isinstance(value, str) and value in names:
         return names[value]
-    if isinstance(value, int | np.integer) and not isinstance(value, bool) and -1 <= value < len(names):
+    # A frame's column with a missing label holds its class numbers as floats.
+    whole = isinstance(value, int | np.integer | np.bool_) or (isinstance(value, float) and value.is_integer())
+    if whole and -1 <= value < len(names):
         return int(value)
     raise UserError(f"row {row}: label {value!r} is not a class of the student; classes: {', '.join(names)}")

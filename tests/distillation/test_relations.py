@@ -200,7 +200,7 @@ def rkd_by_differences(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor
 def test_rkd_by_products_is_that_by_differences() -> None:
     student, teacher = drawn(1, 6, 5).requires_grad_(), drawn(2, 6, 9)
     expected = rkd_by_differences(student.double(), teacher.double())
-    for found, direct in zip(rkd(student, teacher, angle_weight=1.0), expected, strict=True):
+    for found, direct in zip(rkd(student, teacher), expected, strict=True):
         agree(found, direct, student)
 
 
@@ -208,7 +208,7 @@ def test_rkd_of_opposite_angles_is_linear_not_square() -> None:
     # Three points on a line, the middle one swapped: cosines differ by 2.
     student, teacher = torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([[1.0], [0.0], [2.0]])
     expected = rkd_by_differences(student.double(), teacher.double())
-    assert rkd(student, teacher, angle_weight=1.0)[1].item() == pytest.approx(expected[1].item(), rel=1e-6)
+    assert rkd(student, teacher)[1].item() == pytest.approx(expected[1].item(), rel=1e-6)
 
 
 def test_examples_alike_have_no_distance_and_no_direction() -> None:

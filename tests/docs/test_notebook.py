@@ -48,6 +48,34 @@ def test_the_notebook_runs(encoder: Path, project: Path) -> None:
     assert (project / "student/model.safetensors").is_file() and names["student"].config.num_hidden_layers == 2
 
 
+def test_too_few_epochs_for_a_curriculum_are_a_warning(encoder: Path) -> None:
+    tokenizer, teacher = AutoTokenizer.from_pretrained(encoder), tiny_classifier(layers=4)
+    rows = [{"sentence1": "a b c", "sentence2": "d", "label": number % 2} for number in range(6)]
+    kd = Distiller(teacher, student_of(teacher, layers=4), method="stacked", epochs_per_layer=1)
+    with pytest.warns(UserWarning, match="give more than 4"):
+        result = kd.train(
+            rows, rows, tokenizer=tokenizer, text=("sentence1", "sentence2"), label="label", epochs=3, batch_size=4
+        )
+    assert [epoch["stage"] for epoch in result.history] == ["layer 1", "layers 1-2", "layers 1-3"]
+    assert set(result.scores) == {"accuracy", "f1"} and result.predictions.shape == (6,)
+
+
+def test_a_list_of_layers_is_a_depth() -> None:
+    teacher = tiny_classifier(layers=4)
+    student = student_of(teacher, take=[1, 4])
+    for layer, source in zip(student.bert.encoder.layer, (0, 3), strict=True):
+        expected = teacher.bert.encoder.layer[source].output.dense.weight
+        assert torch.equal(layer.output.dense.weight, expected)
+
+
+@pytest.mark.parametrize("labels", [[0, 1, None, 1], [0.0, 1.0, float("nan"), 1.0], [False, True, None, True]])
+def test_a_class_is_its_number_however_a_table_holds_it(encoder: Path, labels: list[Any]) -> None:
+    rows = {"text": ["a", "b", "c", "d"], "label": labels}
+    kd = Distiller(None, tiny_classifier(layers=1), method="finetuned")
+    result = kd.train(rows, rows, tokenizer=AutoTokenizer.from_pretrained(encoder), epochs=1)
+    assert result.labels.tolist() == [0, 1, -1, 1]
+
+
 NAMES = ("O", "B-ORG", "B-PER", "I-ORG", "I-PER")  # in an order of their own
 
 

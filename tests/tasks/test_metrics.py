@@ -112,6 +112,7 @@ def test_ten_thousand_classes_take_little_memory(metric):
         ("accuracy", [-1, 1], [0, 1], "-1"),
         ("accuracy", [0, 1], [0.5, 1], "0.5"),
         ("pearson", [0.0, 1.0], [np.nan, 1.0], "NaN"),
+        ("accuracy", [0, 1], [[0, 1], [0]], "unequal lengths"),
         ("accuracy", ["yes"], ["no"], "not numbers"),
     ],
 )

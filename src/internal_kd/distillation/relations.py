@@ -169,15 +169,16 @@ def _diagonal(products: Tensor) -> Tensor:
 
 
 def rkd(
-    student_cls: Tensor, teacher_cls: Tensor, distance_weight: float = 1.0, angle_weight: float = 2.0
+    student_cls: Tensor, teacher_cls: Tensor, distance_weight: float = 1.0, angle_weight: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Relations between the examples of a batch: (distance, angle), with the authors' weights by default.
+    """Relations between the examples of a batch: (distance, angle), each with its weight.
 
     [CLS] vectors: (batch, width); widths may differ. Distance: distances between examples divided by their mean over
     pairs that differ; smooth L1 error, averaged over batch^2. Angle: cosine of the angle at one example between two
     others; smooth L1 error, averaged over batch^3. Both are 0 for a single example, and depend on which examples share
     a batch, so that micro-batches change them. Memory grows with batch^3.
-    Source: Park et al. 2019, Relational Knowledge Distillation (arXiv 1904.05068), equations 3 to 9.
+    Source: Park et al. 2019, Relational Knowledge Distillation (arXiv 1904.05068), equations 3 to 9; the weights of the
+    objective `rkd`, 1 and 2, are the authors'.
     Raises UserError when the batches differ.
     """
     require_same_tokens("student and teacher [CLS] vectors", student_cls, teacher_cls, dimensions=2)

@@ -96,6 +96,8 @@ def p_text(p: float) -> str:
 
 def described(result: Lead) -> str:
     """Return a result in one line: the lead, and for both questions interval, p and verdict."""
+    if math.isnan(result.difference):
+        return UNDEFINED
     factor, unit = (100, " points") if _in_points(result) else (1, "")
     asked = [
         f"{words} {interval_text(result, scope)}, {p_text(result.estimate(scope).p)}: {reading(result, scope)}"

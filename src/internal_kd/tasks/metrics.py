@@ -92,7 +92,10 @@ def checked(metric: str, labels: Any, predicted: Any) -> tuple[Array, Array]:
     import numpy as np
 
     kind = METRICS[metric].kind
-    arrays = {"labels": np.asarray(labels), "predictions": np.asarray(predicted)}
+    try:
+        arrays = {"labels": np.asarray(labels), "predictions": np.asarray(predicted)}
+    except ValueError:
+        raise UserError(f"{metric}: labels and predictions are lists of unequal lengths; give arrays") from None
     if arrays["labels"].ndim != (2 if kind == "tags" else 1):
         ours = "sentences of tags, (sentences, longest)" if kind == "tags" else "(examples,); tags have span_f1"
         raise UserError(f"{metric}: labels of shape {arrays['labels'].shape}; give {ours}")
