@@ -56,11 +56,11 @@ def _train(folder: Path, epochs: int, threads: int) -> None:
     from internal_kd.distillation.hardware import Hardware
     from internal_kd.distillation.loop import train
     from internal_kd.distillation.loss import DistillationLoss
+    from internal_kd.distillation.optimizing import TrainingParams
     from internal_kd.distillation.recording import RecordingReader
     from internal_kd.distillation.terms import compared_layers
     from internal_kd.learners.capture import network_of
     from internal_kd.learners.weights import load_classifier
-    from internal_kd.params.method import TrainingParams
 
     torch.set_num_threads(threads)
     workload, hardware = read_workload(folder), Hardware(torch.device("cpu"), "fp32")

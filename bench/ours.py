@@ -28,6 +28,7 @@ from internal_kd.distillation.batches import LengthBuckets, Part
 from internal_kd.distillation.curricula import CurriculumState, Stage, stages_of
 from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.loss import DistillationLoss, LossTerms
+from internal_kd.distillation.optimizing import TrainingParams
 from internal_kd.distillation.record_network import record_network, sizes_of
 from internal_kd.distillation.recording import RecordingReader, RecordingWriter
 from internal_kd.distillation.terms import asked_of_teacher, compared_layers
@@ -35,7 +36,6 @@ from internal_kd.learners import quick
 from internal_kd.learners.capture import EncoderNetwork, network_of
 from internal_kd.learners.learner import LOGITS, Network
 from internal_kd.learners.weights import load_classifier
-from internal_kd.params.method import TrainingParams
 
 _FOREVER = 10**5
 

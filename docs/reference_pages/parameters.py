@@ -139,11 +139,10 @@ def fields(model: type[BaseModel], left_out: frozenset[str] = frozenset()) -> st
     for name, field in model.model_fields.items():
         if name in left_out:
             continue
-        shown = field.serialization_alias or name
-        found = schema["properties"].get(shown) or schema["properties"][name]
+        shown = field.alias or name
+        found = schema["properties"][shown]
         meaning = field.description or UNDESCRIBED.get(f"{model.__name__}.{name}") or UNDESCRIBED[name]
-        meaning = prose(re.sub(r"^`(from|to)`: ", "", meaning))
-        meaning = re.sub(r"docs/reference/(\w+)\.md", r"[\1](\1.md)", meaning)
+        meaning = re.sub(r"docs/reference/(\w+)\.md", r"[\1](\1.md)", prose(meaning))
         rows.append((f"`{shown}`", _values(found), _default(field, found), meaning))
     return table(("key", "value", "default", "meaning"), rows)
 

@@ -83,15 +83,19 @@ Sha256 = Annotated[str, StringConstraints(pattern=HEX_64)]
 
 
 class Frozen(BaseModel):
-    """A group of parameters: immutable, and closed to unknown keys."""
+    """A group of parameters: immutable, and closed to unknown keys.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A key that is a word of Python's own, such as ``from``, is the alias of a field with another name.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_by_name=True, validate_by_alias=True)
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
+            keys = [field.alias or name for name, field in cls.model_fields.items()]
             for key in values:
-                if key not in cls.model_fields:
-                    raise ValueError(f"unknown parameter {key!r}{nearest(str(key), list(cls.model_fields))}")
+                if key not in keys and key not in cls.model_fields:
+                    raise ValueError(f"unknown parameter {key!r}{nearest(str(key), keys)}")
         return values

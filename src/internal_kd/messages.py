@@ -56,8 +56,6 @@ def _where(problem: ErrorDetails, values: Any) -> Where:
     for depth, part in enumerate(parts):
         if depth == 2 and where[:1] == ["tasks"] and part != KEY:
             continue  # the entry's source, by which its kind was chosen
-        if isinstance(part, str) and isinstance(values, Mapping) and part not in values:
-            part = part.removesuffix("_")  # `from` is no name that Python allows
         if isinstance(values, Mapping) and part in values:
             where.append(part)
             values = values[part]

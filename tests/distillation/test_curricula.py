@@ -136,6 +136,7 @@ def test_a_schedule_is_written_as_it_is_read() -> None:
     read = Schedule.model_validate(given)
     assert read.model_dump(by_alias=True, exclude_unset=True) == given
     assert Schedule.model_validate(read.model_dump(by_alias=True)) == read
+    assert list(Schedule.model_json_schema()["properties"]) == ["from", "to", "until"]
 
 
 @pytest.mark.parametrize(

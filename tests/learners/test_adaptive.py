@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from internal_kd.distillation.curricula import CurriculumState, stages_of
 from internal_kd.distillation.loop import train
 from internal_kd.distillation.loss import DistillationLoss
+from internal_kd.distillation.optimizing import TrainingParams
 from internal_kd.distillation.terms import terms_of
 from internal_kd.errors import UserError
 from internal_kd.learners.adaptive import kept_layers
@@ -24,7 +25,6 @@ from internal_kd.learners.families import FAMILIES, encoder_layers, family_of, l
 from internal_kd.learners.learner import Shape, parse_learner
 from internal_kd.learners.subnetworks import AdaptiveNetwork, importance
 from internal_kd.learners.weights import save_classifier
-from internal_kd.params.method import TrainingParams
 from tiny_models import tiny_batch, tiny_classifier
 
 families = pytest.mark.parametrize("family", list(FAMILIES))

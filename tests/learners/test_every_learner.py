@@ -22,10 +22,10 @@ from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.loop import train
 from internal_kd.distillation.loss import DistillationLoss
 from internal_kd.distillation.objectives import OBJECTIVES
+from internal_kd.distillation.optimizing import TrainingParams
 from internal_kd.distillation.terms import terms_of
 from internal_kd.errors import Interrupted, UserError
 from internal_kd.learners.learner import LEARNERS, Form, InputShape, Learner, Network, Shape, parse_learner
-from internal_kd.params.method import TrainingParams
 from internal_kd.registry import resolve
 from internal_kd.tasks.kinds import KINDS
 from tiny_models import VOCABULARY, tiny_batch, tiny_classifier

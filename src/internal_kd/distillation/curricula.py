@@ -9,11 +9,11 @@ trainings in a row, each with terms, epochs, optimizer state and learning rate s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.errors import UserError, nearest
@@ -34,16 +34,9 @@ class Schedule(Frozen):
         8.0
     """
 
-    start: NotNegative = Field(serialization_alias="from", description="`from`: weight at the first step")
-    end: NotNegative = Field(serialization_alias="to", description="`to`: weight at the end")
+    start: NotNegative = Field(alias="from", description="weight at the first step")
+    end: NotNegative = Field(alias="to", description="weight at the end")
     until: Annotated[Share, Field(gt=0)] = Field(1.0, description="share of all steps after which the end is reached")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_keys(cls, values: Any) -> Any:
-        # `from` is a word of Python's own, so the fields have other names than the keys in params.yaml.
-        names = {"from": "start", "to": "end"}
-        return {names.get(key, key): value for key, value in values.items()} if isinstance(values, Mapping) else values
 
     def at(self, progress: float) -> float:
         """Return the weight when ``progress`` (0 to 1) of all steps is done."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from internal_kd.distillation.curricula import CurriculumState, Stage, epochs_of
 from internal_kd.distillation.hardware import Hardware, halved
 from internal_kd.distillation.history import Clock, DevScorer, EpochSums, Line, OnEpoch, log_line
 from internal_kd.distillation.loss import DistillationLoss
-from internal_kd.distillation.optimizing import LearningRate, TrainingSettings, make_optimizer
+from internal_kd.distillation.optimizing import LearningRate, TrainingParams, make_optimizer
 from internal_kd.errors import Interrupted, UserError
 from internal_kd.learners.learner import Network
 from internal_kd.learners.quick import quick_on_cpu
@@ -71,7 +71,7 @@ def train(
     examples: Examples,
     positions: np.ndarray,
     curriculum: CurriculumState,
-    training: TrainingSettings,
+    training: TrainingParams,
     seed: int,
     hardware: Hardware,
     scorer: DevScorer | None = None,
@@ -142,7 +142,7 @@ class _Loop:
     examples: Examples
     positions: np.ndarray
     curriculum: CurriculumState
-    training: TrainingSettings
+    training: TrainingParams
     seed: int
     hardware: Hardware
     scorer: DevScorer | None
@@ -311,7 +311,7 @@ class _Loop:
             "history": self.history,
             "batch": self.batch,
             "curriculum": self.curriculum.state(),
-            "rate": self.rate.state(),
+            "rate": asdict(self.rate),
             "micro_batch_size": self.micro_batch_size,
             "epoch_seconds": time.monotonic() - self.epoch_started,
             "clock": self.clock.state(),

@@ -1,71 +1,51 @@
-"""The optimizer of a training and its learning rate."""
+"""The optimizer of a training and its learning rate; importing this module imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import nn
+from pydantic import Field
 
 from internal_kd.distillation.augmenting import Augment
+from internal_kd.fields import Count, Frozen, NotNegative, Positive, Share
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
-class TrainingSettings(Protocol):
-    """What a training reads of a method's parameters."""
+class TrainingParams(Frozen):
+    """One training: the optimizer, warm-up, linear decay."""
 
-    @property
-    def epochs(self) -> int:
-        """Of the whole training; phases name their own."""
-
-    @property
-    def steps_per_epoch(self) -> int | None:
-        """Batches of an epoch; None: as many as it takes to see every example once."""
-
-    @property
-    def batch_size(self) -> int:
-        """Examples that one optimizer step sees."""
-
-    @property
-    def learning_rate(self) -> float:
-        """The highest."""
-
-    @property
-    def optimizer(self) -> str:
-        """ "adamw", always with bias correction, or "sgd"."""
-
-    @property
-    def momentum(self) -> float:
-        """Of sgd."""
-
-    @property
-    def warmup_share(self) -> float:
-        """Share of all steps."""
-
-    @property
-    def weight_decay(self) -> float:
-        """Of matrices; biases and normalisation are not decayed."""
-
-    @property
-    def max_gradient_norm(self) -> float:
-        """Gradients are scaled down to it."""
-
-    @property
-    def augment(self) -> Augment:
-        """How training examples are changed."""
+    epochs: Count = 3
+    steps_per_epoch: Count | None = Field(
+        None, description="steps that count as an epoch, however few the examples are; once through all if left out"
+    )
+    batch_size: Count = 32
+    learning_rate: Positive = 2e-5
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with `momentum`")
+    momentum: Share = Field(0.9, description="of sgd")
+    warmup_share: Share = Field(0.1, description="share of all steps")
+    weight_decay: NotNegative = 0.01
+    max_gradient_norm: Positive = 1.0
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 autocast where it is native")
+    augment: Augment = Field(Augment(), description="how training images are changed; teachers answer them unchanged")
 
 
-def make_optimizer(modules: Iterable[nn.Module], training: TrainingSettings) -> torch.optim.Optimizer:
+def make_optimizer(modules: Iterable[nn.Module], training: TrainingParams) -> torch.optim.Optimizer:
     """Return the optimizer of some modules' parameters; biases and normalisation are not decayed."""
+    from torch.optim import SGD, AdamW
+
     weights = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
     matrices = [weight for weight in weights if weight.ndim > 1]
     vectors = [weight for weight in weights if weight.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": training.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if training.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=training.learning_rate, momentum=training.momentum)
-    return torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
+        return SGD(groups, lr=training.learning_rate, momentum=training.momentum)
+    return AdamW(groups, lr=training.learning_rate, fused=True)
 
 
 @dataclass
@@ -100,7 +80,3 @@ class LearningRate:
             return self.highest
         start = max(self.decay_start - self.first, warmup)
         return self.highest * max(0.0, (self.steps - here) / max(1, self.steps - start))
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return asdict(self)

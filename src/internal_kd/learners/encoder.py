@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from internal_kd.errors import UserError, nearest
+from internal_kd.errors import UserError
 from internal_kd.fields import Count, Frozen, Name, Whole
 from internal_kd.learners.layers import choose_layers
 from internal_kd.learners.learner import EVERYTHING, RANKED, STATES, Form, InputShape, Network, Shape
@@ -30,7 +30,7 @@ class Start(Frozen):
         reinitialize: the top layers that are drawn again, and with them the pooler (Zhang et al. 2021).
     """
 
-    from_: Name = Field("encoder", serialization_alias="from", description="encoder, teacher, random or a method")
+    from_: Name = Field("encoder", alias="from", description="encoder, teacher, random or a method")
     layers: Literal["first", "every_other", "spread", "last"] | tuple[Count, ...] = Field(
         "first", description="which of the source's layers"
     )
@@ -42,15 +42,7 @@ class Start(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _as_in_yaml(cls, values: Any) -> Any:
-        if isinstance(values, str):
-            return {"from_": values}
-        if not isinstance(values, Mapping):
-            return values
-        known = ["from", *(name for name in cls.model_fields if name != "from_")]
-        for key in values:
-            if key not in known:
-                raise ValueError(f"unknown parameter {key!r}{nearest(str(key), known)}")
-        return {"from_" if key == "from" else key: value for key, value in values.items()}
+        return {"from": values} if isinstance(values, str) else values
 
 
 class EncoderLearner(Frozen):

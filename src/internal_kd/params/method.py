@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from internal_kd.distillation.augmenting import Augment
 from internal_kd.distillation.curricula import Phase, Schedule
+from internal_kd.distillation.optimizing import TrainingParams
 from internal_kd.fields import (
     Count,
     FilePath,
@@ -25,29 +25,10 @@ from internal_kd.fields import (
     Revision,
     Row,
     Seed,
-    Share,
     Text,
     Whole,
     unique,
 )
-
-
-class TrainingParams(Frozen):
-    """One training: the optimizer, warm-up, linear decay."""
-
-    epochs: Count = 3
-    steps_per_epoch: Count | None = Field(
-        None, description="steps that count as an epoch, however few the examples are; once through all if left out"
-    )
-    batch_size: Count = 32
-    learning_rate: Positive = 2e-5
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with `momentum`")
-    momentum: Share = Field(0.9, description="of sgd")
-    warmup_share: Share = Field(0.1, description="share of all steps")
-    weight_decay: NotNegative = 0.01
-    max_gradient_norm: Positive = 1.0
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 autocast where it is native")
-    augment: Augment = Field(Augment(), description="how training images are changed; teachers answer them unchanged")
 
 
 def _full_or_part(value: Any) -> Any:

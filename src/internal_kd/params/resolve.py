@@ -16,12 +16,13 @@ from pydantic import ValidationError
 from internal_kd.distillation.curricula import CURRICULA, Schedule
 from internal_kd.distillation.declarations import Objective
 from internal_kd.distillation.objectives import OBJECTIVES
+from internal_kd.distillation.optimizing import TrainingParams
 from internal_kd.distillation.selectors import SCORES, SELECTORS
 from internal_kd.distillation.source_hash import source_hash
 from internal_kd.errors import UserError, named, nearest
 from internal_kd.learners.learner import LEARNERS, UNTRAINED, Learner, parse_learner
 from internal_kd.messages import refusal
-from internal_kd.params.method import MethodParams, Phases, ScoutParams, SelectParams, TeacherParams, TrainingParams
+from internal_kd.params.method import MethodParams, Phases, ScoutParams, SelectParams, TeacherParams
 from internal_kd.plugins import PLUGIN
 
 # Mappings in which a later layer replaces the earlier one whole: half of a teacher is not a teacher.
