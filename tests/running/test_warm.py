@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,16 +44,25 @@ ASK = "import sys; from internal_kd.running.warm import do_warm; sys.exit(do_war
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A worker that loads nothing, since loading is not what is tested here."""
+    """A worker that loads next to nothing, since loading is not what is tested here."""
     folder = tmp_path_factory.mktemp("warm")
-    (folder / "steps_here.py").write_text(STEPS)
+    with working_in(folder) as found:
+        yield found
+    assert not (folder / SOCKET).exists()
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[str]:
+    """Keep a worker for the steps of a package in a folder; yields its address."""
+    (folder / "steps_here").mkdir()
+    (folder / "steps_here/__init__.py").write_text(STEPS)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("PYTHONPATH", str(folder))
         patch.setattr(warm, "MODULES", ())
+        patch.setattr(warm, "OWN", "steps_here")
         with warm_worker() as found:
             yield str(folder / found[ADDRESS])
-        assert not SOCKET.exists()
 
 
 def ask(address: str, folder: Path, *words: str) -> subprocess.Popen[str]:
@@ -113,6 +123,13 @@ def test_a_client_that_goes_away_with_half_a_request_leaves_no_child(address: st
     # Not the workers that other tests started (tests/forked.py).
     (worker,) = [child for child in living if Path(child.cwd()) in Path(address).parents]
     psutil.wait_procs(worker.children())
+
+
+def test_once_the_program_was_edited_the_command_does_it_itself(tmp_path: Path) -> None:
+    with working_in(tmp_path) as address:
+        assert ask(address, tmp_path).communicate()[0].startswith("child")
+        (tmp_path / "steps_here/__init__.py").write_text(STEPS + "# another byte\n")
+        assert ask(address, tmp_path).communicate()[0] == ""
 
 
 def test_without_a_worker_the_command_does_it_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,11 @@
-"""Steps that start at once: one process that has loaded torch and its company, and forks for each step of a run.
+"""Steps that start at once: one process that has loaded torch, its company and this package, and forks for each step.
 
-Loading them takes four seconds of a core, as long as a small training. So ``internal-kd run`` keeps a worker that has
+Loading them takes five seconds of a core, as long as a small training. So ``internal-kd run`` keeps a worker that has
 loaded them. A step's command sends it arguments, environment and open files; the worker forks, the child does the step,
 and the command waits, passes on the signals it gets, and ends with the child's exit code. The open connection is what
 keeps a child alive: the kernel closes it when the command ends, however it ends, and that ends the child. If anything
-fails here, the command does the step itself. Jobs in a cluster's queue never see the worker. It ends with the run.
+fails here, or a file of this package has changed since it was loaded, the command does the step itself. Jobs in a
+cluster's queue never see the worker. It ends with the run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import socket
 import subprocess
@@ -20,6 +22,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from select import select
 
@@ -29,7 +32,16 @@ from internal_kd.running.environment import OFFLINE
 
 ADDRESS = "INTERNAL_KD_WARM"
 SOCKET = WORK / "warm.sock"  # one run at a time works in a folder; relative, since sockets take no long path
-MODULES = ("torch", "accelerate", "transformers.modeling_utils", "pandas", "scipy.stats", "matplotlib.figure")
+MODULES = (
+    "torch",
+    "accelerate",
+    "transformers.models.bert.modeling_bert",
+    "pandas",
+    "pyarrow.parquet",
+    "scipy.stats",
+    "matplotlib.figure",
+)
+OWN = "internal_kd"  # with all its modules
 STARTED = b"+"
 
 
@@ -46,7 +58,7 @@ def warm_worker() -> Iterator[dict[str, str]]:
             listener.listen(64)
             # A session of its own: what a terminal sends, steps get from Snakemake. Its input ends with this process.
             worker = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(listener.fileno()), *MODULES],
+                [sys.executable, "-m", __name__, str(listener.fileno()), OWN, *MODULES],
                 env=os.environ | OFFLINE,
                 pass_fds=[listener.fileno()],
                 stdin=subprocess.PIPE,
@@ -88,17 +100,32 @@ def do_warm(main: str, arguments: Sequence[str]) -> int | None:
     return 128 + signal.SIGKILL
 
 
-def serve(listener: socket.socket, modules: Sequence[str]) -> None:
-    """Fork for every request until standard input ends; the first one makes it load the modules."""
+def serve(listener: socket.socket, own: str, modules: Sequence[str]) -> None:
+    """Fork for every request until standard input ends; the first one makes it load the modules and a whole package."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel clears away children that have ended
+    loaded: dict[Path, tuple[int, int]] = {}
     while 0 not in select([listener.fileno(), 0], [], [])[0]:
         line, _ = listener.accept()
-        for name in modules:
-            importlib.import_module(name)
-        if os.fork() == 0:
+        if not loaded:
+            loaded = _sources(own)
+            for name in modules:
+                importlib.import_module(name)
+            for found in pkgutil.walk_packages(importlib.import_module(own).__path__, f"{own}."):
+                if not found.name.endswith("__main__"):
+                    importlib.import_module(found.name)
+        # What was edited meanwhile is not what was loaded: the command is on its own then.
+        if _sources(own) == loaded and os.fork() == 0:
             listener.close()
             _do(line)
         line.close()
+
+
+def _sources(package: str) -> dict[Path, tuple[int, int]]:
+    """Return time and size of every source file of a package."""
+    found = find_spec(package)
+    folders = [Path(folder) for folder in (found and found.submodule_search_locations) or ()]
+    looked = [(path, path.stat()) for folder in folders for path in folder.rglob("*.py")]
+    return {path: (about.st_mtime_ns, about.st_size) for path, about in looked}
 
 
 def _do(line: socket.socket) -> None:
@@ -142,4 +169,4 @@ def _obey(line: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2], sys.argv[3:])
