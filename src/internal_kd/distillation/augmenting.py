@@ -17,13 +17,11 @@ _STREAM = 0x5EED
 
 
 class Augment(Frozen):
-    """How the images of a training are changed; scores and recorded answers are about the images as they are.
+    """How the images of a training are changed; scores and recorded answers are about the images as they are."""
 
-    Attributes:
-        shift: each image is moved by up to so many pixels in either direction, drawn again in every epoch; 0 comes in.
-    """
-
-    shift: Whole = Field(0, description="images move by up to so many pixels, drawn for every step")
+    shift: Whole = Field(
+        0, description="pixels that an image moves by in either direction at most, drawn for every step; 0 comes in"
+    )
 
 
 def augmented(batch: Batch, augment: Augment, seed: int, step: int) -> Batch:

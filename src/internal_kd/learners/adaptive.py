@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from internal_kd.errors import UserError
-from internal_kd.fields import Frozen, Name, Number, unique
+from internal_kd.fields import Name, Number, unique
 from internal_kd.learners.encoder import EncoderLearner, Start
-from internal_kd.learners.learner import STATES, Form, InputShape, Network, Shape
+from internal_kd.learners.learner import STATES, Learner, Network, Shape, Source
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedModel
 
 Part = Annotated[Number, Field(gt=0, le=1)]
@@ -60,12 +59,6 @@ class AdaptiveLearner(EncoderLearner):
     `[null, 2, null, 4, null, 6, null, 8, null, 10, null, 12]`. Attention is not handed out, since heads differ, and
     cheap blocks (`rank` to `kept_heads`) are refused.
 
-    Attributes:
-        widths: shares of heads and of feed-forward neurons; 1 is one of them.
-        depths: shares of layers; 1 is one of them.
-        start: where first weights come from. Heads and neurons are ranked on the training examples, unless these are
-            an adaptive run's.
-
     Example:
         >>> AdaptiveLearner(widths=(0.5, 1.0), depths=(1.0, 0.75, 0.5)).short_name
         'all-2x3'
@@ -75,7 +68,9 @@ class AdaptiveLearner(EncoderLearner):
     widths: Parts = Field((1.0, 0.75, 0.5, 0.25), description="shares of heads and of feed-forward neurons; 1 is one")
     depths: Parts = Field((1.0,), description="shares of layers; 1 is one")
     start: Start = Field(
-        default_factory=lambda: Start.model_validate("teacher"), description="where first weights come from"
+        default_factory=lambda: Start.model_validate("teacher"),
+        description="where first weights come from; heads and neurons are ranked on the training examples, unless they "
+        "are an adaptive run's",
     )
 
     @model_validator(mode="after")
@@ -136,13 +131,8 @@ def part_of(source: Shape, width: float, depth: float) -> Shape:
     return replace(source, **found)  # type: ignore[arg-type]
 
 
-class SubnetworkLearner(Frozen):
+class SubnetworkLearner(Learner):
     """A part of a finished adaptive run, as a row of its own: nothing is trained, it is scored, timed and exported.
-
-    Attributes:
-        of: the adaptive run, a method; its run of the same seed.
-        width: share of heads and feed-forward neurons, one of the widths it was trained at.
-        depth: share of layers, one of the depths it was trained at.
 
     Example:
         >>> SubnetworkLearner(of="adaptive", width=0.5, depth=0.75).short_name
@@ -150,7 +140,7 @@ class SubnetworkLearner(Frozen):
     """
 
     kind: Literal["subnetwork"] = "subnetwork"
-    of: Name = Field(description="the adaptive run, a method")
+    of: Name = Field(description="the adaptive run, a method; its run of the same seed")
     width: Part = Field(1.0, description="share of heads and feed-forward neurons, one that it was trained at")
     depth: Part = Field(1.0, description="share of layers, one that it was trained at")
 
@@ -170,11 +160,6 @@ class SubnetworkLearner(Frozen):
         return self.of
 
     @property
-    def draws(self) -> bool:
-        """Return whether weights depend on the seed: they are the adaptive run's."""
-        return False
-
-    @property
     def has_blocks(self) -> bool:
         """Return whether it has fewer heads than a plain encoder of its width."""
         return self.width < 1
@@ -183,22 +168,12 @@ class SubnetworkLearner(Frozen):
         """Return everything."""
         return self.model_dump(mode="json")
 
-    def form(self, images: bool) -> Form:
-        """Return ``tokens``; planning gives it the adaptive run's inputs."""
-        return "tokens"
-
     def shape(self, source: Shape) -> Shape:
         """Return the sizes of the part; heads are the source's, as those left out have their place."""
         return replace(part_of(source, self.width, self.depth), heads=source.heads, hands_out=self.hands_out)
 
     def build(
-        self,
-        source: Path | nn.Module | InputShape | None,
-        outputs: int,
-        seed: int,
-        *,
-        labels: Sequence[str] = (),
-        kind: str = "classes",
+        self, source: Source, outputs: int, seed: int, *, labels: Sequence[str] = (), kind: str = "classes"
     ) -> Network:
         """Return the part of the adaptive run in ``source``, its folder."""
         if not isinstance(source, Path):

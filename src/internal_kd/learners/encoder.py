@@ -11,33 +11,31 @@ from pydantic import Field, model_validator
 from internal_kd.errors import UserError
 from internal_kd.fields import Count, Frozen, Name, Whole
 from internal_kd.learners.layers import choose_layers
-from internal_kd.learners.learner import EVERYTHING, RANKED, STATES, Form, InputShape, Network, Shape
+from internal_kd.learners.learner import EVERYTHING, RANKED, STATES, InputShape, Learner, Network, Shape, Source
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedModel
 
 
 class Start(Frozen):
-    """Where first weights come from.
+    """Where first weights come from; ``start: random`` is short for ``start: {from: random}``."""
 
-    Attributes:
-        from_: ``encoder`` (pre-trained), ``teacher`` (fine-tuned), ``random``, or a method's name: its run of the same
-            task and seed. In params.yaml it is ``from``, and ``start: random`` is short for ``start: {from: random}``.
-        layers: which of the source's layers: first, every_other, spread, last or a list.
-        slice: how what a narrower learner keeps is chosen, slices.py, and what cheap blocks begin as: as close to the
-            source as they can; ``random`` draws both from the seed.
-        reinitialize: the top layers that are drawn again, and with them the pooler (Zhang et al. 2021).
-    """
-
-    from_: Name = Field("encoder", alias="from", description="encoder, teacher, random or a method")
+    from_: Name = Field(
+        "encoder",
+        alias="from",
+        description="encoder (pre-trained), teacher (fine-tuned), random, or a method (its run of the seed)",
+    )
     layers: Literal["first", "every_other", "spread", "last"] | tuple[Count, ...] = Field(
         "first", description="which of the source's layers"
     )
     slice: Literal["importance", "random"] = Field(
-        "importance", description="what a narrower learner keeps, and what cheap blocks begin as"
+        "importance",
+        description="what a narrower learner keeps, and what cheap blocks begin as: as close to the source "
+        "as they can; random draws both from the seed",
     )
-    reinitialize: Whole = Field(0, description="top layers that are drawn again")
+    reinitialize: Whole = Field(
+        0, description="top layers that are drawn again, and with them the pooler (Zhang et al. 2021)"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -45,19 +43,8 @@ class Start(Frozen):
         return {"from": values} if isinstance(values, str) else values
 
 
-class EncoderLearner(Frozen):
+class EncoderLearner(Learner):
     """An encoder with a classification head, at most as large as its source.
-
-    Attributes:
-        layers: ``all``, or how many.
-        width: of hidden states; None for the source's.
-        heads: of attention; None for the source's. Has to divide the width.
-        inner: neurons of the feed-forward part; None for the source's share of the width.
-        rank: of the feed-forward part's two maps; None for full rank. Cheap blocks: blocks.py.
-        groups: that its neurons are divided into, each with a part of the width or of the rank.
-        shared_keys: neighbouring layers that share one query and one key map.
-        kept_heads: heads of attention that are left, each as wide as the source's; None for all.
-        start: where first weights come from.
 
     Example:
         >>> EncoderLearner(layers=4, width=312).shape(Shape(layers=12, width=768, heads=12, inner=3072)).inner
@@ -67,7 +54,7 @@ class EncoderLearner(Frozen):
     kind: Literal["encoder"] = "encoder"
     layers: Count | Literal["all"] = Field("all", description="`all`, or how many")
     width: Count | None = Field(None, description="of hidden states; the source's if left out")
-    heads: Count | None = Field(None, description="of attention; the source's if left out")
+    heads: Count | None = Field(None, description="of attention, which divide the width; the source's if left out")
     inner: Count | None = Field(None, description="neurons of the feed-forward part; in proportion if left out")
     rank: Count | None = Field(None, description="of the feed-forward maps, each two thinner ones; full if left out")
     groups: Count = Field(1, description="of neurons, each reading a part of the width, or of the rank")
@@ -116,14 +103,6 @@ class EncoderLearner(Frozen):
         elif not self._sliced:
             values.get("start", {}).pop("slice", None)
         return {key: value for key, value in values.items() if value != {}}
-
-    def form(self, images: bool) -> Form:
-        """Return ``tokens``; images are refused."""
-        if images:
-            raise UserError(
-                f"kind: {self.kind!r} reads texts, and this is a task of images; choose mlp, cnn or soft_tree"
-            )
-        return "tokens"
 
     def shape(self, source: Shape) -> Shape:
         """Return the sizes of the network built from a source of these sizes, as `Learner.shape` does.
@@ -180,13 +159,7 @@ class EncoderLearner(Frozen):
                 )
 
     def build(
-        self,
-        source: Path | nn.Module | InputShape | None,
-        outputs: int,
-        seed: int,
-        *,
-        labels: Sequence[str] = (),
-        kind: str = "classes",
+        self, source: Source, outputs: int, seed: int, *, labels: Sequence[str] = (), kind: str = "classes"
     ) -> Network:
         """Return an encoder with its first weights, as `Learner.build` does.
 
@@ -233,9 +206,7 @@ class EncoderLearner(Frozen):
         vars(model.config).pop(RANKED, None)  # what an adaptive source noted about itself
         return network_of(model)
 
-    def _source(
-        self, source: Path | nn.Module | InputShape | None, outputs: int, seed: int, kind: str
-    ) -> PreTrainedModel:
+    def _source(self, source: Source, outputs: int, seed: int, kind: str) -> PreTrainedModel:
         from internal_kd.learners.weights import classifier_on_meta, load_classifier, stored_outputs
 
         if source is None or isinstance(source, InputShape):

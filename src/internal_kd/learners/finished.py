@@ -5,30 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from internal_kd.errors import UserError
-from internal_kd.fields import FilePath, Frozen, Revision, Text
+from internal_kd.fields import FilePath, Revision, Text
 from internal_kd.learners.configs import read_config
-from internal_kd.learners.learner import EVERYTHING, Form, InputShape, Network, Shape
-
-if TYPE_CHECKING:
-    from torch import nn
+from internal_kd.learners.learner import EVERYTHING, Learner, Network, Shape, Source
 
 # Of texts, and of tokens (tags).
 HEADS = ("ForSequenceClassification", "ForTokenClassification")
 _GENERIC = re.compile(r"^label[ _-]?\d+$", re.IGNORECASE)
 
 
-class FinishedModel(Frozen):
+class FinishedModel(Learner):
     """A fine-tuned sequence classifier in transformers' layout: config.json, safetensors, tokenizer.
-
-    Attributes:
-        folder: where it lies; or
-        hub, revision: its id on the hub and the commit to take.
-        labels: the task's classes in the model's own order, for a model that has no names or other names for them.
 
     Example:
         >>> teacher = FinishedModel().load(Path("models/ours"), 2, labels=("negative", "positive"))  # doctest: +SKIP
@@ -39,7 +31,9 @@ class FinishedModel(Frozen):
     folder: FilePath | None = Field(None, description="where it lies")
     hub: Text | None = Field(None, description="its id on the hub")
     revision: Revision | None = Field(None, description="its commit on the hub, 40 hexadecimal digits")
-    labels: tuple[str, ...] | None = Field(None, description="the task's classes in the model's own order")
+    labels: tuple[str, ...] | None = Field(
+        None, description="the task's classes in the model's own order, if it has no names or other names for them"
+    )
 
     @property
     def hands_out(self) -> frozenset[str]:
@@ -56,22 +50,9 @@ class FinishedModel(Frozen):
         """Return where its weights come from: its own folder, which stands in an encoder's place."""
         return "encoder"
 
-    @property
-    def draws(self) -> bool:
-        """Return whether anything depends on the seed: nothing does."""
-        return False
-
     def identity(self) -> dict[str, Any]:
         """Return the kind and the order of classes, where it was given; the files are an input of their own."""
         return self.model_dump(mode="json", exclude_none=True, include={"kind", "labels"})
-
-    def form(self, images: bool) -> Form:
-        """Return ``tokens``; images are refused."""
-        if images:
-            raise UserError(
-                f"kind: {self.kind!r} reads texts, and this is a task of images; choose mlp, cnn or soft_tree"
-            )
-        return "tokens"
 
     def shape(self, source: Shape) -> Shape:
         """Return the sizes of the model, which are those of its folder."""
@@ -124,13 +105,7 @@ class FinishedModel(Frozen):
         return network_of(model)
 
     def build(
-        self,
-        source: Path | nn.Module | InputShape | None,
-        outputs: int,
-        seed: int,
-        *,
-        labels: Sequence[str] = (),
-        kind: str = "classes",
+        self, source: Source, outputs: int, seed: int, *, labels: Sequence[str] = (), kind: str = "classes"
     ) -> Network:
         """Return the model in ``source``, a folder, whatever the seed, as `load` does."""
         if not isinstance(source, str | Path):

@@ -26,11 +26,12 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from internal_kd.errors import UserError
+from internal_kd.errors import UserError, named
+from internal_kd.fields import Frozen
 from internal_kd.messages import refusal
 from internal_kd.registry import Registry, resolve
 
@@ -46,18 +47,8 @@ Form = Literal["tokens", "pixels", "sentences", "embeddings"]
 LOGITS: Wanted = frozenset({("logits", 0)})
 # The lowest layer that each kind has.
 LOWEST = {
-    "logits": 0,
-    "cls": 0,
-    "hidden": 0,
-    "attention": 1,
-    "attention_lse": 1,
-    "scores": 1,
-    "queries": 1,
-    "keys": 1,
-    "values": 1,
-    "path_log_likelihood": 0,
-    "imbalance": 0,
-    "peer_logits": 0,
+    **dict.fromkeys(("logits", "cls", "hidden", "path_log_likelihood", "imbalance", "peer_logits"), 0),
+    **dict.fromkeys(("attention", "attention_lse", "scores", "queries", "keys", "values"), 1),
 }
 # Of soft decision trees alone, and of two learners that teach each other.
 OF_TREES = frozenset({"path_log_likelihood", "imbalance"})
@@ -226,27 +217,27 @@ def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
 
-class Learner(Protocol):
-    """A description of something that can learn: a frozen pydantic model, whose module imports no torch.
+# Where a network's first weights come from, or the shape of its inputs if it starts from nothing.
+Source: TypeAlias = "Path | nn.Module | InputShape | None"
 
-    Attributes:
-        kind: its name in `LEARNERS`.
-        hands_out: the kinds that its networks hand out; `shape` narrows them for a given source.
-    """
 
-    @property
-    def kind(self) -> str:
-        """Return the name in `LEARNERS`."""
+class Learner(Frozen):
+    """A description of something that can learn: a frozen pydantic model, whose module imports no torch."""
+
+    kind: str
 
     @property
     def hands_out(self) -> frozenset[str]:
-        """Return the kinds that objectives may read."""
+        """Return the kinds that its networks hand out; `shape` narrows them for a given source."""
+        return frozenset({"logits"})
 
     @property
+    @abstractmethod
     def short_name(self) -> str:
         """Return its shape as a short text for paths and tables."""
 
     @property
+    @abstractmethod
     def starts_from(self) -> str:
         """Return where first weights come from: ``encoder``, ``teacher``, ``random``, ``nothing`` or a method's name.
 
@@ -256,7 +247,9 @@ class Learner(Protocol):
     @property
     def draws(self) -> bool:
         """Return whether first weights, the head's left out, depend on the seed."""
+        return False
 
+    @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Return what determines the network and is not a default: equal dicts build equal networks."""
 
@@ -266,7 +259,13 @@ class Learner(Protocol):
         Raises:
             UserError: it cannot, as ``<key>: <reason>``.
         """
+        if images:
+            raise UserError(
+                f"kind: {self.kind!r} reads texts, and this is a task of images; choose mlp, cnn or soft_tree"
+            )
+        return "tokens"
 
+    @abstractmethod
     def shape(self, source: Shape) -> Shape:
         """Return the sizes of the network built from a source of the given sizes.
 
@@ -274,14 +273,9 @@ class Learner(Protocol):
             UserError: the two do not fit, as ``<key>: <reason>``.
         """
 
+    @abstractmethod
     def build(
-        self,
-        source: Path | nn.Module | InputShape | None,
-        outputs: int,
-        seed: int,
-        *,
-        labels: Sequence[str] = (),
-        kind: str = "classes",
+        self, source: Source, outputs: int, seed: int, *, labels: Sequence[str] = (), kind: str = "classes"
     ) -> Network:
         """Return a network with its first weights, in eval mode and fp32.
 
@@ -296,6 +290,7 @@ class Learner(Protocol):
             UserError: the source cannot be read or does not fit.
         """
 
+    @abstractmethod
     def load(self, folder: Path, outputs: int, *, labels: Sequence[str] = ()) -> Network:
         """Return a network as `Network.save` wrote it, in eval mode.
 
@@ -324,14 +319,10 @@ def parse_learner(values: Mapping[str, Any], where: str = "learner") -> Learner:
         {'layers': 6, 'start': {'from': 'teacher'}}
     """
     kind = values.get("kind", "encoder")
-    if not isinstance(kind, str) or kind not in LEARNERS:
-        try:
-            LEARNERS[str(kind)]
-        except UserError as error:
-            raise UserError(f"{where}.kind: {error}") from None
-    described: type[BaseModel] = resolve(LEARNERS[kind])
+    with named(f"{where}.kind"):
+        described: type[Learner] = resolve(LEARNERS[str(kind)])
     try:
-        return described.model_validate(dict(values))  # type: ignore[return-value]
+        return described.model_validate(dict(values))
     except ValidationError as error:
         raise UserError(refusal(error.errors(include_url=False), values, where)) from None
 

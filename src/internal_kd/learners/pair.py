@@ -11,21 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from internal_kd.errors import UserError
-from internal_kd.fields import Frozen
 from internal_kd.learners.learner import (
     LOGITS,
     OF_PAIRS,
     OF_TREES,
     Captured,
     Form,
-    InputShape,
     Learner,
     Network,
     ParameterCount,
     Shape,
+    Source,
     Wanted,
     check_wanted,
     parse_learner,
@@ -48,18 +47,14 @@ def _member(value: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
-Member = Annotated[Any, BeforeValidator(_member)]
+Member = Annotated[SerializeAsAny[Learner], BeforeValidator(_member)]
 
 
-class PairLearner(Frozen):
+class PairLearner(Learner):
     """Two learners in one run that answer each other's examples: deep mutual learning (Zhang et al. 2018).
 
     Terms that read ``peer_logits`` make them teach each other; without one they learn alone. The run's predictions and
     its exported model are those of the first; the second has files of its own, and the report's table `peers` has both.
-
-    Attributes:
-        of: the two learners. They read a task in the same way and start alike: from the encoder, at random, or from
-            nothing.
 
     Example:
         >>> PairLearner(of=({"kind": "mlp", "widths": [300]}, {"kind": "mlp", "widths": [30]})).short_name
@@ -67,8 +62,12 @@ class PairLearner(Frozen):
     """
 
     hands_out: ClassVar[frozenset[str]] = frozenset({"logits"}) | OF_PAIRS
+    draws: ClassVar[bool] = True  # those of the head do
     kind: Literal["pair"] = "pair"
-    of: tuple[Member, Member] = Field(description="the two learners")
+    of: tuple[Member, Member] = Field(
+        description="the two learners; they read a task in the same way and start alike: from the encoder, at random, "
+        "or from nothing"
+    )
 
     @property
     def short_name(self) -> str:
@@ -78,12 +77,7 @@ class PairLearner(Frozen):
     @property
     def starts_from(self) -> str:
         """Return where first weights come from: ``encoder``, ``random`` or ``nothing``."""
-        return str(self.of[0].starts_from)
-
-    @property
-    def draws(self) -> bool:
-        """Return whether first weights depend on the seed: those of the head do."""
-        return True
+        return self.of[0].starts_from
 
     def identity(self) -> dict[str, Any]:
         """Return the kind and what determines each of the two."""
@@ -111,13 +105,7 @@ class PairLearner(Frozen):
         return replace(first, hands_out=self.hands_out)
 
     def build(
-        self,
-        source: Path | nn.Module | InputShape | None,
-        outputs: int,
-        seed: int,
-        *,
-        labels: Sequence[str] = (),
-        kind: str = "classes",
+        self, source: Source, outputs: int, seed: int, *, labels: Sequence[str] = (), kind: str = "classes"
     ) -> PairNetwork:
         """Return both, the first as it would be alone, as `Learner.build` does."""
         first, second = self.of
@@ -128,8 +116,7 @@ class PairLearner(Frozen):
 
     def load(self, folder: Path, outputs: int, *, labels: Sequence[str] = ()) -> Network:
         """Return the first, in eval mode, as `Learner.load` does."""
-        first: Learner = self.of[0]
-        return first.load(folder, outputs, labels=labels)
+        return self.of[0].load(folder, outputs, labels=labels)
 
 
 class PairNetwork(Network):

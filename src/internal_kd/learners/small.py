@@ -14,60 +14,33 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from internal_kd.errors import UserError
-from internal_kd.fields import Count, Frozen, Positive, Share
+from internal_kd.fields import Count, Positive, Share
 from internal_kd.files import read_mapping
-from internal_kd.learners.learner import OF_TREES, Form, InputShape, Network, Shape, parse_learner
+from internal_kd.learners.learner import OF_TREES, Form, InputShape, Learner, Network, Shape, Source, parse_learner
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from internal_kd.learners.small_networks import FeedForward, SmallModule
 
 # Gates and leaves of a tree of this depth, for a single example: deeper ones fill any memory.
 DEEPEST_TREE = 16
 
 
-class SmallLearner(Frozen):
+class SmallLearner(Learner):
     """What the learners of this module share."""
 
-    hands_out: ClassVar[frozenset[str]] = frozenset({"logits"})
-    kind: str
-
-    @property
-    @abstractmethod
-    def short_name(self) -> str:
-        """Return its shape as a short text for paths and tables."""
-
-    @property
-    def starts_from(self) -> str:
-        """Return where first weights come from: nowhere."""
-        return "nothing"
-
-    @property
-    def draws(self) -> bool:
-        """Return whether first weights depend on the seed: all do."""
-        return True
+    starts_from: ClassVar[str] = "nothing"
+    draws: ClassVar[bool] = True
 
     def identity(self) -> dict[str, Any]:
         """Return its kind and the fields that are not defaults."""
         return {"kind": self.kind, **self.model_dump(mode="json", exclude_defaults=True, exclude={"kind"})}
-
-    @abstractmethod
-    def form(self, images: bool) -> Form:
-        """Return how it reads a task, as `Learner.form` does."""
 
     def shape(self, source: Shape) -> Shape:
         """Return its sizes, whatever the source: it has no layers."""
         return Shape(0, None, None, None, self.kind, self.hands_out)
 
     def build(
-        self,
-        source: Path | nn.Module | InputShape | None,
-        outputs: int,
-        seed: int,
-        *,
-        labels: Sequence[str] = (),
-        kind: str = "classes",
+        self, source: Source, outputs: int, seed: int, *, labels: Sequence[str] = (), kind: str = "classes"
     ) -> Network:
         """Return a network for inputs of the shape ``source``, as `Learner.build` does."""
         from internal_kd.learners.small_networks import SmallNetwork
@@ -114,14 +87,13 @@ def open_network(folder: Path | str) -> Network:
 
 
 class ReadsTexts(SmallLearner):
-    """A learner that reads texts too.
+    """A learner that reads texts too."""
 
-    Attributes:
-        features: of a text: ``words`` (which of the encoder's word pieces occur) or ``sentences`` (the mean of the
-            pre-trained encoder's last hidden states). Images are read as pixels.
-    """
-
-    features: Literal["words", "sentences"] = Field("words", description="how a text is read; images are pixels")
+    features: Literal["words", "sentences"] = Field(
+        "words",
+        description="of a text: which of the encoder's word pieces occur, or the mean of the pre-trained encoder's "
+        "last hidden states; images are pixels",
+    )
 
     def form(self, images: bool) -> Form:
         """Return how it reads a task, as `Learner.form` does."""
@@ -130,12 +102,6 @@ class ReadsTexts(SmallLearner):
 
 class MLPLearner(ReadsTexts):
     """A multilayer perceptron with ReLU.
-
-    Attributes:
-        widths: of the hidden layers.
-        dropout: of hidden units.
-        input_dropout: of inputs.
-        max_norm: of the weights into a hidden unit, kept after every step (Hinton et al. 2012); None: no limit.
 
     Example:
         >>> MLPLearner(widths=(800, 800)).short_name
@@ -146,7 +112,9 @@ class MLPLearner(ReadsTexts):
     widths: Annotated[tuple[Count, ...], Field(max_length=20)] = Field((800, 800), description="of the hidden layers")
     dropout: Annotated[Share, Field(lt=1)] = Field(0.0, description="of hidden units")
     input_dropout: Annotated[Share, Field(lt=1)] = Field(0.0, description="of inputs")
-    max_norm: Positive | None = Field(None, description="largest norm of the weights into a hidden unit")
+    max_norm: Positive | None = Field(
+        None, description="largest norm of the weights into a hidden unit, kept after every step (Hinton et al. 2012)"
+    )
 
     @property
     def short_name(self) -> str:
@@ -161,13 +129,7 @@ class MLPLearner(ReadsTexts):
 
 
 class CNNLearner(SmallLearner):
-    """A convolutional network like LeNet-5: blocks of a 5x5 convolution, ReLU and 2x2 maxima, then a hidden layer.
-
-    Attributes:
-        channels: of the convolutions.
-        dense: width of the hidden layer.
-        dropout: of the hidden layer.
-    """
+    """A convolutional network like LeNet-5: blocks of a 5x5 convolution, ReLU and 2x2 maxima, then a hidden layer."""
 
     kind: Literal["cnn"] = "cnn"
     channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=6)] = Field(
@@ -203,11 +165,6 @@ class TextCNNLearner(SmallLearner):
     """A convolutional network over the encoder's frozen word vectors (Kim 2014): the largest answer of each filter.
 
     It reads the encoder's input embeddings, scaled to a root mean square of 1, zeros after the last token.
-
-    Attributes:
-        filters: of each span.
-        spans: neighbouring tokens that a filter reads.
-        dropout: of the filters' answers.
     """
 
     kind: Literal["text_cnn"] = "text_cnn"
@@ -240,16 +197,16 @@ class SoftTreeLearner(ReadsTexts):
 
     Its terms are ``tree_hard`` or ``tree_soft``, and ``tree_balance``. It predicts by the leaf with the greatest path
     probability.
-
-    Attributes:
-        depth: inner nodes on the way to a leaf; there are 2^depth leaves.
-        inverse_temperature: beta of p = sigmoid(beta (x w + b)); larger ones decide harder.
     """
 
     hands_out: ClassVar[frozenset[str]] = frozenset({"logits"}) | OF_TREES
     kind: Literal["soft_tree"] = "soft_tree"
-    depth: Annotated[Count, Field(le=DEEPEST_TREE)] = Field(8, description="inner nodes on the way to a leaf")
-    inverse_temperature: Positive = Field(1.0, description="larger ones decide harder")
+    depth: Annotated[Count, Field(le=DEEPEST_TREE)] = Field(
+        8, description="inner nodes on the way to a leaf, one of 2^depth"
+    )
+    inverse_temperature: Positive = Field(
+        1.0, description="beta of p = sigmoid(beta (x w + b)): larger ones decide harder"
+    )
 
     @property
     def short_name(self) -> str:
@@ -269,18 +226,6 @@ class DistilledSetLearner(SmallLearner):
     Its parameters are the examples, their labels and the sizes of the steps; it predicts as the network that they
     teach. Train it in fp32, without weight decay.
 
-    Attributes:
-        network: who is taught, a cnn, a text_cnn or an mlp.
-        source: of the examples. ``learned`` ones start as noise; ``random`` real ones, ``mean`` ones of each class and
-            the real ones ``nearest`` to that mean stay as they are, and the sizes of the steps alone are trained.
-        examples: of one step; the first has the first class, and so on.
-        steps: each with examples of its own, one after the other.
-        epochs: times that all steps are gone through.
-        step_size: of every step at the start.
-        labels: ``soft`` labels are trained too, ``hard`` ones stay one class each.
-        first_weights: of the network: ``fixed`` ones, drawn from the seed, or ``redrawn`` for every batch, so that the
-            examples suit any.
-
     Example:
         >>> DistilledSetLearner(examples=5).short_name
         'set5'
@@ -292,14 +237,17 @@ class DistilledSetLearner(SmallLearner):
     )
     source: Literal["learned", "random", "mean", "nearest"] = Field(
         "learned",
-        description="of the examples; real ones at random, class means or the nearest to them stay as they are",
+        description="of the examples: learned ones start as noise; real ones at random, class means or the real ones "
+        "nearest to them stay as they are, and only the sizes of the steps are trained",
     )
-    examples: Count = Field(10, description="synthetic examples of one step")
+    examples: Count = Field(10, description="synthetic examples of one step, the first of the first class, and so on")
     steps: Count = Field(1, description="each with examples of its own, one after the other")
     epochs: Count = Field(3, description="times that all steps are gone through")
     step_size: Positive = Field(0.02, description="of every step at the start; trained")
     labels: Literal["soft", "hard"] = Field("soft", description="soft: trained too; hard: one class each")
-    first_weights: Literal["fixed", "redrawn"] = Field("fixed", description="of the network; redrawn for every batch")
+    first_weights: Literal["fixed", "redrawn"] = Field(
+        "fixed", description="of the network; redrawn for every batch, so that the examples suit any"
+    )
 
     @property
     def short_name(self) -> str:

@@ -10,55 +10,51 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from internal_kd.errors import UserError
-from internal_kd.fields import Count, Frozen, Name
+from internal_kd.fields import Count, Name
 from internal_kd.files import read_mapping, write_json
 from internal_kd.learners.learner import (
     LOGITS,
     Captured,
     Form,
-    InputShape,
+    Learner,
     Network,
     ParameterCount,
     Shape,
+    Source,
     Wanted,
     check_wanted,
     parse_learner,
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 STATE = "specialist.json"
 HELD_OUT = "predictions_held_out.parquet"
 
 
-class SpecialistLearner(Frozen):
+class SpecialistLearner(Learner):
     """A generalist's copy that is trained on a few classes, half of the time, and on examples of all others.
 
     The classes are grouped by k-means on the columns of the covariance matrix of the generalist's predictions on its
     held-out examples; a specialist has those nearest to the centre of its group, so that subsets overlap. Several
     answer together with the generalist as a teacher with `combine: specialists`.
 
-    Attributes:
-        of: the generalist, a method with ``select.hold_out``; its run of the same seed, else its first.
-        clusters: how many groups the classes are divided into.
-        size: how many classes a specialist has.
-        number: which of the groups, from 1.
-
     Example:
         >>> SpecialistLearner(of="teacher", clusters=8, size=20, number=3).short_name
         'specialist3of8'
     """
 
-    hands_out: ClassVar[frozenset[str]] = frozenset({"logits"})
     kind: Literal["specialist"] = "specialist"
-    of: Name = Field(description="the generalist, a method")
+    of: Name = Field(
+        description="the generalist, a method with `select.hold_out`: its run of the same seed, else its first"
+    )
     clusters: Count = Field(8, description="groups that the classes are divided into")
     size: Annotated[Count, Field(ge=2)] = Field(20, description="classes of a specialist")
     number: Count = Field(1, description="which group, from 1")
@@ -79,11 +75,6 @@ class SpecialistLearner(Frozen):
         """Return the generalist's method."""
         return self.of
 
-    @property
-    def draws(self) -> bool:
-        """Return whether first weights depend on the seed: they are the generalist's."""
-        return False
-
     def identity(self) -> dict[str, Any]:
         """Return the kind and the group; the generalist counts by its fingerprint."""
         return self.model_dump(mode="json", exclude={"of"})
@@ -97,13 +88,7 @@ class SpecialistLearner(Frozen):
         return Shape(source.layers, source.width, source.heads, source.inner, source.family, self.hands_out)
 
     def build(
-        self,
-        source: Path | nn.Module | InputShape | None,
-        outputs: int,
-        seed: int,
-        *,
-        labels: Sequence[str] = (),
-        kind: str = "classes",
+        self, source: Source, outputs: int, seed: int, *, labels: Sequence[str] = (), kind: str = "classes"
     ) -> SpecialistNetwork:
         """Return the generalist with the classes of this group; ``source`` is the folder of its run.
 
@@ -171,7 +156,7 @@ class SpecialistNetwork(Network):
             is added to the dustbin's logit, which takes it back.
     """
 
-    hands_out = SpecialistLearner.hands_out
+    hands_out = frozenset({"logits"})
     layers = width = heads = 0
 
     def __init__(self, generalist: Network, subset: Sequence[int] | np.ndarray, factor: float = 1.0) -> None:
