@@ -208,6 +208,18 @@ def test_an_assistant_is_made_before_those_it_teaches_and_moves_them_alone():
     assert {label for label in before if before[label] != after[label]} == expected
 
 
+def test_a_few_words_make_a_row():
+    rows = {
+        "assistant": {"learner": {"layers": 3, "start": {"layers": "spread"}}, "weights": {"soft": 1}},
+        "via": {"learner": {"layers": 1}, "teacher": {"of": "assistant"}},
+        "alone": {"teacher": "none"},
+    }
+    methods = plan(study={"methods": list(rows)}, methods=rows).methods
+    assert [methods[name].weights for name in rows] == [{"soft": 1.0}, {"soft": 1.0}, {"hard": 1.0}]
+    assert [(methods[name].id, methods[name].title, methods[name].label) for name in rows] == [(n, n, n) for n in rows]
+    assert methods["teacher"].label == "1.0 Teacher"
+
+
 def test_several_teachers_answer_as_one_and_each_is_recorded_once():
     study = plan(methods={"soft": {"teacher": {"of": "teacher", "seeds": [1, 2], "weak": "accept"}}})
     taught = [run for run in study.runs if run.method.name == "soft"]

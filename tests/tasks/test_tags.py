@@ -85,6 +85,13 @@ def test_no_entity_at_all_scores_0_as_in_seqeval():
     assert score(outside, outside, "token_accuracy", 7) == 1
 
 
+def test_what_is_predicted_on_padding_does_not_count():
+    labels, predicted = map(matrix, drawn(1))
+    padded = np.where(labels < 0, 1, predicted)
+    for metric in OF_TAGS:
+        assert score(labels, padded, metric, len(NAMES)) == score(labels, predicted, metric, len(NAMES))
+
+
 def test_classes_in_a_row_are_not_sentences():
     with pytest.raises(UserError, match="sentences"):
         score([0, 1, 2], [0, 1, 2], "span_f1")

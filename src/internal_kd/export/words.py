@@ -17,7 +17,7 @@ COMBINED = {"mean_probabilities": "the mean probabilities", "mean_logits": "the 
 
 def run_text(run: Run) -> str:
     """Return a run for people: ``3.5 Stacked (SID), seed 1, 6 layers``; a model made elsewhere by its place."""
-    row = f"{run.method.id} {run.method.title}"
+    row = run.method.label
     learner: Any = run.method.learner
     if learner.kind == "finished":
         place = learner.folder or f"{learner.hub} at {learner.revision}"
@@ -47,7 +47,7 @@ def _answering(part: Answers) -> str:
         return run_text(part.of[0]) + (f" (itself taught by {taught})" if taught else "")
     from internal_kd.steps.record import choose_teacher
 
-    row = f"{part.of[0].method.id} {part.of[0].method.title}"
+    row = part.of[0].method.label
     best = f"the best of {count(len(part.of), 'seed')} of {row} by held-out examples"
     try:
         chosen = choose_teacher(part)

@@ -199,14 +199,16 @@ class Phases(Frozen):
 class MethodParams(TrainingParams):
     """One row of the main table. Everything may stand in ``defaults`` too, except id and title."""
 
-    id: Row | None = Field(None, description="the row's number in the tables")
-    title: Text | None = Field(None, description="the row's name in tables and figures")
+    id: Row | None = Field(None, description="the row's number in the tables; the method's name if left out")
+    title: Text | None = Field(None, description="the row's name in tables and figures; the method's name if left out")
     learner: dict[str, Any] = Field(default_factory=dict, description="who learns (docs/reference/learners.md)")
     teacher: Annotated[TeacherParams | None, BeforeValidator(_teacher)] = Field(
         None, description="whose answers it listens to: a method, a list, a mapping, `encoder` or `none`"
     )
     weights: dict[Name, Annotated[NotNegative | Schedule, Field()]] = Field(
-        default_factory=dict, description="terms of the loss and their weights (docs/reference/objectives.md)"
+        default_factory=dict,
+        description="terms of the loss and their weights (docs/reference/objectives.md); if left out `soft: 1`, or "
+        "`hard: 1` without a teacher",
     )
     options: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="options of terms, by term")
     curriculum: str | Phases = Field("all", description="a curriculum's name, or `{phases: [...]}`")

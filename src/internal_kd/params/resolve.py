@@ -50,6 +50,11 @@ class Method:
     point: dict[str, Any]
 
     @property
+    def label(self) -> str:
+        """What people call it: ``3.5 Stacked (SID)``, or its name alone."""
+        return self.id if self.id == self.title else f"{self.id} {self.title}"
+
+    @property
     def teacher(self) -> TeacherParams | None:
         """Whose answers it listens to; None for a method whose terms never ask a teacher."""
         return self.settings.teacher if self.needs_teacher else None
@@ -194,7 +199,7 @@ def resolve(name: str, layers: Iterable[Mapping[str, Any]], point: Mapping[str, 
     method's values for them.
 
     Raises:
-        UserError: the whole does not make a method: no id, no terms, an unknown term, curriculum or learner.
+        UserError: the whole does not make a method: no terms, an unknown term, curriculum or learner.
     """
     values: dict[str, Any] = {}
     for layer in layers:
@@ -203,13 +208,13 @@ def resolve(name: str, layers: Iterable[Mapping[str, Any]], point: Mapping[str, 
         settings = MethodParams.model_validate(values)
     except ValidationError as error:
         raise UserError(refusal(error.errors(include_url=False), values, where)) from None
-    if settings.id is None:
-        raise UserError(f"{where}.id: is missing; give the row a number, such as '3.0'")
+    if "weights" not in values and not (settings.teacher and settings.teacher.encoder):
+        settings = settings.model_copy(update={"weights": {"soft" if settings.teacher else "hard": 1.0}})
     learner = parse_learner(settings.learner, f"{where}.learner")
     trained = learner.kind not in UNTRAINED
     weights = {term: weight for term, weight in settings.weights.items() if weight != 0 and trained}
     _check_terms(settings, weights, learner, where)
-    return Method(name, settings.id, settings.title or name, learner, weights, settings, dict(point))
+    return Method(name, settings.id or name, settings.title or name, learner, weights, settings, dict(point))
 
 
 def _check_terms(settings: MethodParams, weights: Mapping[str, Any], learner: Learner, where: str) -> None:

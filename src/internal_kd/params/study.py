@@ -156,8 +156,8 @@ class Params(Frozen):
     def _rows_are_told_apart(self) -> Params:
         rows: dict[str, str] = {}
         for name in self.study.methods or self.methods:
-            row = self.methods[name].id
-            if row is not None and (first := rows.setdefault(row, name)) != name:
+            row = self.methods[name].id or name
+            if (first := rows.setdefault(row, name)) != name:
                 raise ValueError(f"methods.{name}.id: {row!r} is the row of {first!r} already: choose another id")
         for name, method in self.methods.items():
             for other in method.compare_with or ():

@@ -45,7 +45,7 @@ class Cell:
     @property
     def name(self) -> str:
         """What people call the row: ``3.5 Stacked (SID)``."""
-        return f"{self.id} {self.method.title}"
+        return self.method.label
 
     @property
     def is_student(self) -> bool:

@@ -100,7 +100,7 @@ def legend_below(figure: Figure, frames: StudyFrames, ids: Iterable[str], more: 
 
     methods, shown = frames.study.methods.values(), set(ids)
     handles = [
-        Line2D([], [], **frames.styles[m.id].line, label=shorten(f"{m.id} {m.title}", 44, placeholder=" …"))
+        Line2D([], [], **frames.styles[m.id].line, label=shorten(m.label, 44, placeholder=" …"))
         for m in methods
         if m.id in shown
     ]

@@ -58,8 +58,7 @@ class StudyFrames(dict[str, "pd.DataFrame"]):
 
     def name(self, method: str) -> str:
         """Return what people call a method: ``3.5 Stacked (SID)``."""
-        found = self.study.methods[method]
-        return f"{found.id} {found.title}"
+        return self.study.methods[method].label
 
     def row(self, line: Mapping[str, Any]) -> str:
         """Return what people call a line's row."""

@@ -169,10 +169,12 @@ def by_sentence(words: Array, values: Array) -> Array:
 def span_counts(labels: Array, predicted: Array, classes: int) -> Array:
     """Return for every sentence and type the entities that are right, predicted and gold: (N, 3 * types).
 
-    An entity is right if first token, last token and type are. What is not a tag (-1) is outside.
+    An entity is right if first token, last token and type are. What is not a tag (-1) is outside; what is predicted
+    where the label is none does not count.
     """
     import numpy as np
 
+    predicted = np.where(labels < 0, PADDING, predicted)
     types = max(1, (classes - 1) // 2)
     of_gold, of_found = _Spans(labels), _Spans(predicted)
     right = of_gold.starts & of_found.starts & (of_gold.types == of_found.types) & (of_gold.ends == of_found.ends)
