@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel, RobertaConfig
 from transformers import RobertaForSequenceClassification as Roberta
 
-from internal_kd.learners.quick import Dropout, UsedRows, dropout, quick_on_cpu
+from internal_kd.learners.quick import Dropout, UsedRows, dropout, freed_memory_kept, quick_on_cpu
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -138,3 +141,13 @@ def test_the_table_is_back_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), quick_on_cpu(model, USED):
         raise ZeroDivisionError
     assert isinstance(model.get_input_embeddings(), nn.Embedding)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc than glibc's")
+def test_freed_memory_stays_inside_the_block_and_goes_back_after_it() -> None:
+    memory = psutil.Process().memory_info
+    with freed_memory_kept(torch.device("cpu")):
+        before, large = memory().rss, 64 << 20
+        torch.ones(large // 4)  # of four bytes each, and free at once
+        assert memory().rss - before > 0.9 * large
+    assert memory().rss - before < 0.1 * large

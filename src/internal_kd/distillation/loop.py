@@ -40,7 +40,7 @@ from internal_kd.distillation.loss import DistillationLoss
 from internal_kd.distillation.optimizing import LearningRate, TrainingParams, make_optimizer
 from internal_kd.errors import Interrupted, UserError
 from internal_kd.learners.learner import Network
-from internal_kd.learners.quick import quick_on_cpu
+from internal_kd.learners.quick import freed_memory_kept, quick_on_cpu
 
 REPORT_SECONDS = 5.0
 # Several processes agree this often on whether to stop or to write a checkpoint.
@@ -117,7 +117,7 @@ def train(
     vocabulary = examples.vocabulary(positions) if hasattr(examples, "vocabulary") else None
     checkpoints = CheckpointFolder(scratch, checkpoint_minutes) if scratch else None
     stop = StopRequest()
-    with ExitStack() as stack, _random_state_kept(hardware), stop.listening():
+    with ExitStack() as stack, freed_memory_kept(hardware.device), _random_state_kept(hardware), stop.listening():
         for part in network.parts:
             stack.enter_context(quick_on_cpu(part, vocabulary))
         loop = _Loop(

@@ -1,4 +1,4 @@
-"""Training faster on a CPU: dropout from few random numbers, and word embeddings of the words that occur.
+"""Faster on a CPU: dropout from few random numbers, word embeddings of the words that occur, memory that is kept.
 
 torch draws more than one 32-bit number of a sequential generator for every element that dropout decides about, which
 on a CPU came to a sixth of a training step. Here 16 bits decide about an element, and a generator made for speed
@@ -8,13 +8,18 @@ An optimizer step over a table of 30,522 words costs a CPU as much as some encod
 shows the model a fraction of them. The other words get no gradient, only weight decay; here they are left alone, so a
 word that training never shows keeps its pre-trained embedding.
 
-    with quick_on_cpu(network.module, examples.vocabulary(positions)):
+glibc gives a large block back to the kernel as soon as it is free, and a step that asks for it again gets pages that
+the kernel clears one by one: half a million of them, a twelfth of the time, in a training of 150 steps.
+
+    with freed_memory_kept(torch.device("cpu")), quick_on_cpu(network.module, examples.vocabulary(positions)):
         optimizer = AdamW(network.module.parameters())
         ...
 """
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +30,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _STEPS = 1 << 16
+
+# Of glibc's mallopt (malloc.h, mallopt(3)), with its defaults.
+_TRIM_THRESHOLD, _TRIM_DEFAULT = -1, 128 * 1024
+_MMAP_MAX, _MMAP_DEFAULT = -4, 65536
+
+
+@contextmanager
+def freed_memory_kept(device: torch.device) -> Iterator[None]:
+    """Inside the block memory that is freed on a CPU stays with the process; afterwards it goes back to the system.
+
+    Nothing happens for another device, or where malloc is not glibc's.
+    """
+    libc: Any = ctypes.CDLL(None) if device.type == "cpu" and sys.platform == "linux" else None
+    if not hasattr(libc, "malloc_trim"):
+        yield
+        return
+    libc.mallopt(_MMAP_MAX, 0)
+    libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(_MMAP_MAX, _MMAP_DEFAULT)
+        libc.mallopt(_TRIM_THRESHOLD, _TRIM_DEFAULT)
+        libc.malloc_trim(0)
 
 
 @contextmanager
