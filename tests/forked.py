@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+# A package to load as a whole, as a worker does: a light one.
+LITTLE = "internal_kd.tasks"
 # The function behind each command, and what takes its time to load.
 COMMANDS = {
     "snakemake": ("forked:snakemake", "snakemake.cli", "internal_kd.running.snakemake_plan"),
@@ -60,7 +62,7 @@ def _process(command: str) -> tuple[tempfile.TemporaryDirectory[str], subprocess
         listener.listen()
         paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         process = subprocess.Popen(
-            [sys.executable, "-m", "internal_kd.running.warm", str(listener.fileno()), *COMMANDS[command][1:]],
+            [sys.executable, "-m", "internal_kd.running.warm", str(listener.fileno()), LITTLE, *COMMANDS[command][1:]],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             pass_fds=[listener.fileno()],
             stdin=subprocess.PIPE,
