@@ -74,7 +74,7 @@ def read_sentences(
     if path.suffix.lower() in ENDINGS:
         found = _of_table(path, text, label, types, repairs, labelled)
     elif path.suffix.lower() in (".jsonl", ".parquet"):
-        names = _names_in(path, label) if labelled else None
+        names = class_names(path, label) if labelled else None
         found = SentenceRows(path, text, label if labelled else None, types, repairs, occurrences, names).read()
     else:
         raise UserError(f"{path}: tags are read from {', '.join(ENDINGS)}, .jsonl or .parquet; convert or rename it")
@@ -251,8 +251,8 @@ def _bio(tags: Sequence[str], place: str, repairs: Repairs) -> list[str]:
     return made
 
 
-def _names_in(path: Path, label: str) -> list[str] | None:
-    """The names of a Parquet column's numbers, as `datasets` writes them beside the schema."""
+def class_names(path: Path, label: str) -> list[str] | None:
+    """Return the names of a Parquet column's numbers, if `datasets` wrote them beside the schema."""
     if path.suffix.lower() != ".parquet":
         return None
     import pyarrow.parquet as pq
