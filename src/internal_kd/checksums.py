@@ -18,12 +18,7 @@ from internal_kd.files import files_in, publish_folder, write_json
 
 
 class Damaged(UserError):
-    """A file of ours that is not what was written: its artefact has to be made again.
-
-    Attributes:
-        folder: the artefact's folder.
-        problem: what is wrong in it.
-    """
+    """A file of ours that is not what was written: its artefact has to be made again."""
 
     def __init__(self, folder: Path, problem: str) -> None:
         """Take the folder and what is wrong in it."""
@@ -57,8 +52,6 @@ def verified(folder: Path, record: Mapping[str, Any], names: Iterable[str] | Non
     A damaged artefact no longer counts as complete from then on, so that the next start makes it again.
 
     Args:
-        folder: the artefact's folder.
-        record: its manifest.json or run.json.
         names: the files that are about to be read; all that are recorded if None.
 
     Raises:
@@ -98,8 +91,6 @@ def problem_with_file(folder: Path, name: str, expected: Any, *, since: int | No
     """Compare one file with its entry in a record.
 
     Args:
-        folder: the artefact's folder.
-        name: the file's path in it.
         expected: ``{"bytes": n, "sha256": hex}``.
         since: compare the SHA-256 too if the file changed since this time, in nanoseconds; None: never.
 

@@ -36,7 +36,6 @@ def encode(
         tokenizer: a fast one with a padding token.
         text: one or two columns; for tags one, of lists of words or of texts.
         label: the label's column; for tags lists of tags, or spans or entities of a text.
-        max_length: in tokens.
         kind: a key of ``KINDS``.
         names: numbers of classes or tags by name.
 

@@ -41,13 +41,7 @@ _WRONG = {"nan", "-nan", "1.#qnan", "-1.#ind"}
 
 @dataclass
 class AnswerForm:
-    """How to read the answer of a row.
-
-    Attributes:
-        columns: what to read of the file.
-        counts: rows by form, counted while reading.
-        named: classes that a row named.
-    """
+    """How to read the answer of a row."""
 
     path: Path
     kind: str

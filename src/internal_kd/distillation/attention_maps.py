@@ -59,13 +59,8 @@ def measure_distances(
 ) -> list[Distance | str]:
     """Return every student's distance from the teacher, or in one line why it has none.
 
-    Args:
-        teacher: loads the teacher.
-        students: each is loaded when its turn comes.
-        examples: encoded alike for all of them.
-        positions: of the examples to measure.
-        shown: those of the positions whose maps are kept as well.
-        hardware: where they run.
+    Students are loaded one by one. Measured are the examples at ``positions``; of those ``shown`` maps are kept as
+    well.
 
     Raises:
         UserError: the teacher cannot be loaded.

@@ -29,8 +29,6 @@ def augmented(batch: Batch, augment: Augment, seed: int, step: int) -> Batch:
 
     Args:
         batch: ``pixels`` (B, height, width, channels) uint8, and whatever else it carries.
-        augment: what is changed.
-        seed: of the run.
         step: counted from 0 over the whole training.
     """
     if not augment.shift or "pixels" not in batch:

@@ -19,11 +19,6 @@ class Averaged(nn.Module):
 
     After step t (from 0) it keeps min(1 - 1 / (t + 1), ``keep``) of itself and takes the rest from the student.
     Source: Tarvainen and Valpola 2017, Mean teachers are better role models (arXiv 1703.01780), section 2.
-
-    Args:
-        student: on its device, before its training.
-        keep: share of the average that a step leaves.
-        hardware: of the training.
     """
 
     def __init__(self, student: Network, keep: float, hardware: Hardware) -> None:

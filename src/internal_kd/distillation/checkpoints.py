@@ -61,9 +61,7 @@ class StopRequest:
 class CheckpointFolder:
     """The checkpoints of one run; the newest complete one counts.
 
-    Args:
-        folder: exists or not.
-        minutes: the period; the first checkpoint is due that long after the start.
+    The first checkpoint is due ``minutes`` after the start.
     """
 
     def __init__(self, folder: Path, minutes: float) -> None:
@@ -88,11 +86,6 @@ class CheckpointFolder:
 
     def write(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
         """Write a checkpoint and remove those before it.
-
-        Args:
-            step: optimizer steps done.
-            tensors: by name of ``TENSORS``.
-            state: plain numbers and texts.
 
         Raises:
             UserError: the disk is full, the folder cannot be written, or a weight is not a number; the checkpoint

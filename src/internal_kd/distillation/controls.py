@@ -66,17 +66,7 @@ CONTROLS: dict[str, Callable[[np.ndarray, np.ndarray, float, int], np.ndarray]] 
 
 
 class Controlled:
-    """A teacher's answers, replaced by those of a control. They are read once, of all training examples.
-
-    Args:
-        answers: the teacher's.
-        control: a key of ``CONTROLS``.
-        examples: encoded.
-        positions: of the training examples, (chosen,).
-        temperature: of the student's terms.
-        seed: of the student.
-        hardware: of the training.
-    """
+    """A teacher's answers, replaced by those of a control. They are read once, of all training examples."""
 
     def __init__(
         self,

@@ -23,7 +23,6 @@ class Hardware:
     """A device and the precision of its matrix products; weights and losses stay in fp32.
 
     Attributes:
-        device: of this process.
         precision: "fp32" or "bf16".
         rank, world: number of this process and how many train together, as `accelerate launch` started them.
     """

@@ -127,9 +127,6 @@ class Clock:
     """The time of one training, counted on from where its checkpoint left off.
 
     What lies between two attempts does not count, nor what an attempt that was killed did after its last checkpoint.
-
-    Attributes:
-        started: when the first attempt began.
     """
 
     def __init__(self) -> None:

@@ -85,14 +85,6 @@ def train(
     """Train a network in place on some examples and return the history.
 
     Args:
-        network: what is trained.
-        loss: of this network.
-        examples: encoded.
-        positions: of the examples to train on.
-        curriculum: at its beginning.
-        training: epochs, batch size, optimizer.
-        seed: of order and dropout.
-        hardware: the network is moved to it.
         scorer: asked after every epoch in which terms on the outputs counted; None: nothing is scored.
         scratch: folder for checkpoints, written every ``checkpoint_minutes`` and on SIGTERM or SIGINT; the next call
             goes on from the newest and ends with the same weights as if it had never stopped. None: no checkpoints.

@@ -47,11 +47,7 @@ class DistillationLoss(nn.Module):
     """The loss of one student under one method. Its parameters are the learned projections; most methods have none.
 
     Args:
-        network: the student, on the device.
-        terms: from `terms.terms_of`.
         answers: the teacher's; None if no term compares with one.
-        hardware: of the training.
-        seed: of the projections' first weights.
 
     Raises:
         UserError: a term compares with a teacher, and there is none.
@@ -95,8 +91,6 @@ class DistillationLoss(nn.Module):
         above the highest layer that counts is computed, neither in the student nor in the teacher.
 
         Args:
-            part: examples on the device.
-            stage: says which terms and layers count.
             progress: share of all steps done, for weights that move.
 
         Raises:

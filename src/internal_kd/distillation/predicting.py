@@ -23,12 +23,7 @@ def predict_logits(
 
     A row is an example, or for tags a word (``batches.rows_of``).
 
-    Args:
-        network: read in eval mode, without dropout, and left in the mode it was in.
-        examples: encoded.
-        hardware: the network is on its device.
-        positions: of the examples to predict, (chosen,); None: all of them.
-        batch_size: examples at a time.
+    The network is read in eval mode, without dropout, and left in the mode it was in.
 
     Raises:
         UserError: memory runs out with one example at a time.

@@ -33,15 +33,6 @@ def record_network(
 ) -> None:
     """Write the recording of a frozen network into an empty folder, longest examples first: memory peaks early.
 
-    Args:
-        network: the teacher, on the device.
-        examples: as the teacher reads them.
-        positions: of the examples to record, (chosen,).
-        wanted: what to record.
-        outputs: columns of logits.
-        folder: for the arrays (distillation/recording.py).
-        hardware: device and the teacher's precision.
-
     Raises:
         UserError: memory runs out with one example at a time.
     """

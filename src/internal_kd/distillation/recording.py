@@ -46,10 +46,6 @@ class RecordingWriter:
     """Fills a folder's arrays, examples in any order.
 
     Args:
-        folder: exists, and is empty.
-        ids: of the examples to be recorded, (N,).
-        lengths: their tokens, (N,).
-        wanted: what to record.
         sizes: of the axes that occur: classes, width, heads, inner.
         rows: ids of the rows of logits, if they are not the examples.
 
@@ -117,7 +113,6 @@ class RecordingReader:
     """Reads batches by example id; it keeps an id, a length and an offset for every example in memory.
 
     Args:
-        folder: with a recording.
         verify: called with the path of each array before it is first read; raises UserError for a damaged one.
 
     Raises:
@@ -163,10 +158,7 @@ class RecordingReader:
         """Return what was recorded of examples ``ids`` (B,), on the CPU; token axes are padded with zeros.
 
         Args:
-            ids: example ids, (B,).
             rows: ids of the batch's rows of logits, where those are not the examples, (R,).
-            length: of the padded batch.
-            wanted: pairs of a stored kind and a layer.
             pinned: whether to return page-locked memory, which a GPU copies from without waiting.
 
         Raises:

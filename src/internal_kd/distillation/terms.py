@@ -24,7 +24,6 @@ class Term:
     """An objective as one method weighs it.
 
     Attributes:
-        name: of the objective.
         weight: constant, or moving with training.
         pairs: (student layer, teacher layer) that it compares, ascending; empty for terms on the outputs.
         arguments: keyword arguments of its function: settings and options.

@@ -30,7 +30,6 @@ class Request:
     """What is asked for; nothing leaves the choice to the scores.
 
     Attributes:
-        method: a method's name.
         run: a run's fingerprint, or the beginning of one.
         point: values of varied keys, such as ``{"learner.layers": "3"}``.
     """
@@ -56,9 +55,6 @@ class Choice:
     """A run, and why it is this one.
 
     Attributes:
-        run: what is exported.
-        cell: its row, with all its seeds.
-        metric: the task's main metric.
         candidates: the rows it was chosen from, best mean first, those without one last.
         values: the scores of its row's finished seeds, by seed; None where they are not defined.
         kept: the seeds whose weights are here.

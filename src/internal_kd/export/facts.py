@@ -64,9 +64,6 @@ class ExportFacts:
     """An exported run.
 
     Attributes:
-        task: its examples.
-        record: its run.json.
-        encoder: its encoder's manifest.
         as_predicted: its logits in fp32 compared with the recorded predictions.
         sizes: bytes by format.
         scores: on the dev set, by format and metric.

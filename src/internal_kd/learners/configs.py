@@ -119,9 +119,6 @@ def check_config(folder: Path) -> Shape:
     The model is built on torch's meta device, without memory and without running code from the folder, and compared
     with the shapes that its safetensors files list.
 
-    Args:
-        folder: with ``config.json`` and, if they are there already, weights.
-
     Returns:
         The model's sizes.
 

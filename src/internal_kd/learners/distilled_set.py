@@ -24,11 +24,6 @@ class DistilledSet(SmallModule):
     """Synthetic examples and the network that they teach.
 
     Args:
-        network: before its first step.
-        examples: of one step.
-        steps: each with examples of its own, one after the other.
-        epochs: times that all steps are gone through.
-        step_size: of every step at the start.
         source: of the examples: ``learned``, or what `begin` chooses of the training examples.
         soft: the labels are trained too; they may become negative, as in the authors' code.
         redraw: first weights are drawn again for every batch, so that the examples suit any of them.

@@ -61,11 +61,6 @@ class FinishedModel(Learner):
     def order(self, folder: Path, labels: Sequence[str], kind: str = "classes") -> tuple[int, ...]:
         """Return the model's column of each of the task's classes; (0,) for values. Reads config.json alone.
 
-        Args:
-            folder: of the model.
-            labels: the task's classes; () for values.
-            kind: of the task.
-
         Raises:
             UserError: the model has another head, or its classes are not the task's.
         """
@@ -80,8 +75,6 @@ class FinishedModel(Learner):
         run.
 
         Args:
-            folder: with config.json and safetensors weights.
-            outputs: the task's columns of logits.
             labels: the task's classes; () for values; None for a copy that has the task's order already.
 
         Raises:
@@ -121,10 +114,8 @@ def column_order(
     Names match whatever their case, and spaces, underscores and hyphens are alike.
 
     Args:
-        config: the model's ``config.json``.
         labels: the task's classes; () for values.
         given: the task's classes in the model's own order, which replace the names in the config.
-        where: what errors call the model.
         head: how the name of its class should end.
 
     Raises:

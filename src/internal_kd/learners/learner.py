@@ -307,10 +307,6 @@ class Learner(Frozen):
 def parse_learner(values: Mapping[str, Any], where: str = "learner") -> Learner:
     """Return the learner that a mapping describes; its ``kind`` chooses the class, ``encoder`` when it is left out.
 
-    Args:
-        values: the keys of params.yaml.
-        where: what error lines call the mapping.
-
     Raises:
         UserError: the kind is unknown, or a key is unknown, missing or has a wrong value: ``learner.width: ...``.
 
@@ -329,12 +325,6 @@ def parse_learner(values: Mapping[str, Any], where: str = "learner") -> Learner:
 
 def check_wanted(wanted: Iterable[tuple[str, int]], layers: int, hands_out: frozenset[str], what: str) -> None:
     """Refuse kinds and layers that a network does not have.
-
-    Args:
-        wanted: pairs of a kind and a layer.
-        layers: the network's number of layers.
-        hands_out: the kinds it hands out.
-        what: what the error calls the network.
 
     Raises:
         UserError: the first pair that does not exist.

@@ -78,10 +78,8 @@ def cut_student(
         source: an encoder with a classification head.
         shape: sizes of the student, none larger than the source's; ``shape.heads`` divides ``shape.width``.
         layers: source layers, from 1, one for each of the student's.
-        outputs: columns of logits.
         at_random: choose what is kept at random instead of by importance.
         reinitialize: the top layers that are drawn again, and with them the pooler (Zhang et al. 2021).
-        seed: of everything that is drawn.
 
     Raises:
         UserError: the sizes cannot be cut out of this source.

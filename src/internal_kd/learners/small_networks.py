@@ -89,9 +89,6 @@ class FeedForward(SmallModule):
     """Features, a body, a linear head.
 
     Args:
-        features, body: one after the other.
-        width: of what the body returns.
-        outputs: columns of logits.
         max_norm: of the weights into a unit of the body's linear layers; None: no limit.
     """
 
@@ -168,8 +165,6 @@ class SmallNetwork(Network):
 
     Attributes:
         described: its learner, as params.yaml describes it.
-        inputs: what it reads.
-        labels: names of the classes.
     """
 
     module: SmallModule

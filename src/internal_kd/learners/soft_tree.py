@@ -28,14 +28,7 @@ class Leaves(nn.Module):
 
 
 class SoftTree(SmallModule):
-    """A soft binary decision tree.
-
-    Args:
-        inputs: what it reads.
-        depth: inner nodes on the way to a leaf.
-        outputs: columns of logits.
-        inverse_temperature: beta.
-    """
+    """A soft binary decision tree."""
 
     hands_out = frozenset({"logits"}) | OF_TREES
     reached: Tensor

@@ -127,8 +127,6 @@ def class_subsets(probabilities: np.ndarray, clusters: int, size: int) -> np.nda
 
     Args:
         probabilities: a generalist's, (examples, classes).
-        clusters: at most as many as there are classes.
-        size: of a subset.
 
     Raises:
         UserError: there are fewer classes than clusters.

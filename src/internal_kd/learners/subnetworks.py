@@ -106,10 +106,6 @@ def importance(network: EncoderNetwork, batches: Iterable[Mapping[str, Tensor]])
     Of a head |dL / d xi|, xi the factor of what it writes; of a neuron |w1 dL/dw1 + b1 dL/db1| + |w2 dL/dw2|, summed
     over the weights into and out of it (Hou et al. 2020, section 2.1). Both are summed over batches of 32 examples,
     each with gradients of its own; dropout is off.
-
-    Args:
-        network: at full size.
-        batches: with labels.
     """
     model = network.module
     family, heads = family_of(model.config.model_type), sizes_of(model)["heads"]

@@ -18,7 +18,6 @@ class StudyMethods:
     """The methods of a study, resolved when they are asked for.
 
     Attributes:
-        tasks: names of the study's tasks.
         given: what each method's entry says, those of models that were fine-tuned elsewhere included.
     """
 

@@ -28,8 +28,6 @@ def cost_columns(results: StudyResults, cell: Cell, teacher: Cell | None, share:
     All stages of a curriculum are counted, so a row that trains on its lower layers alone for a while has short steps.
 
     Args:
-        results: the study's.
-        cell: whose costs.
         teacher: what its sizes are shares of.
         share: its score as a share of the teacher's.
     """

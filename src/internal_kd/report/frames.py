@@ -184,7 +184,6 @@ def frame_of(study: Study, name: str, lines: Iterable[Mapping[str, Any]]) -> pd.
     Args:
         study: whose varied keys become columns.
         name: a key of ``SCHEMAS``.
-        lines: mappings from columns to values.
     """
     import pandas as pd
 

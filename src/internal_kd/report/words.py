@@ -84,8 +84,6 @@ def interval(name: str, low: float | None, high: float | None, seeds: int, *, di
 
     Args:
         name: a column of scores.
-        low, high: bounds in natural units.
-        seeds: how many seeds it rests on.
         difference: whether it is of a difference of two scores.
     """
     if not (is_known(low) and is_known(high)):

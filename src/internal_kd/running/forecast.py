@@ -61,10 +61,6 @@ class Forecast:
     """How long the runs of a study take, by its finished runs.
 
     Only runs of the device that finished the latest run count: another machine's seconds are no measure for this one.
-
-    Args:
-        study: the study.
-        measured: its finished runs, by fingerprint.
     """
 
     def __init__(self, study: Study, measured: Mapping[str, Measured]) -> None:

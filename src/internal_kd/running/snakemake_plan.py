@@ -52,7 +52,6 @@ class Plan:
     """A study as Snakemake sees it.
 
     Attributes:
-        study: the study.
         snapshot: the file with its parameters that all jobs read.
         described: whether `internal-kd gc` knows the study without being told.
         main_process: False if Snakemake reads the Snakefile for a single job on a cluster's node.

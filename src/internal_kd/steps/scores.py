@@ -24,12 +24,6 @@ class TrainingPredictions:
 
     They lie beside the checkpoints, written before a checkpoint counts their epoch, so that a training that goes on
     finds those of the epochs before.
-
-    Args:
-        run: the scout.
-        network: while it trains.
-        examples: of the training set.
-        hardware: of the training.
     """
 
     def __init__(self, run: Run, network: Network, examples: Examples, hardware: Hardware) -> None:

@@ -25,9 +25,6 @@ def training_positions(
     """Return the positions of the examples that are trained on, unlabelled ones included, and of those held out.
 
     Args:
-        examples: the originals.
-        chosen: what the method says.
-        names: of the classes.
         scores: of the labelled examples, if they are chosen by score.
 
     Raises:

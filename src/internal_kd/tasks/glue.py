@@ -54,12 +54,7 @@ class GlueTask:
     label_range: tuple[float, float] | None = None
 
     def info(self, rows: Mapping[str, int], source: str) -> TaskInfo:
-        """Return the task's facts.
-
-        Args:
-            rows: number of examples by split.
-            source: where the examples came from.
-        """
+        """Return the task's facts."""
         return TaskInfo(
             name=self.name,
             title=self.title,

@@ -105,7 +105,6 @@ def publish_runs(study: Study, *, follow: bool = False, say: Callable[[str], obj
     once. Trainings never wait for it: it reads their files.
 
     Args:
-        study: the study.
         follow: go on until every run of the study is finished; a store that does not answer is tried again.
         say: takes what following has to report, one line at a time.
 
