@@ -124,6 +124,9 @@ def test_a_word_of_gold_data_stays_as_it_is(tmp_path: Path) -> None:
     (clean,), repairs = read(tmp_path, "raw.txt", table)
     assert kept.tokens == ["\u200bNewts\u200b"] and clean.tokens == ["Newts"]
     assert repairs.counts == {"zero-width character": 1}
+    for gap in (" ", "\t"):  # a space that does not break is part of a word, a column ends at a plain one
+        (kept,), _ = read(tmp_path, "gold.conll", f"New\u00a0ts{gap}B-SPECIES", "0", asked=False)
+        assert (kept.tokens, kept.tags) == (["New\u00a0ts"], ["B-SPECIES"])
 
 
 ROWS = [

@@ -87,7 +87,9 @@ class _Table(NamedTuple):
         if self.repairs.asked and (clean := _INVISIBLE.sub("", line)) != line:
             self.repairs.note("zero-width character", place, line)
             line = clean
-        fields = [part.strip() for part in line.split("\t")] if "\t" in line else line.split()
+        # In gold data a space of another kind, such as one that does not break, is part of a word.
+        gap = None if self.repairs.asked or self.columns is None else " "
+        fields = [part.strip() for part in line.split("\t")] if "\t" in line else list(filter(None, line.split(gap)))
         if self.columns is not None:
             text, tag = self._chosen(fields, place)
         else:
@@ -103,7 +105,7 @@ class _Table(NamedTuple):
             self.repairs.note("no tag", place, text)
             tag = OUTSIDE
         tag = self._known(tag, place, before)
-        words = text.split()
+        words = list(filter(None, text.split(gap)))
         if len(words) > 1:
             self.repairs.note("several words in a line", place, f"{text} {tag}")
         rest = f"I-{tag[2:]}" if tag != OUTSIDE else tag
