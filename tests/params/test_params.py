@@ -119,13 +119,6 @@ LAYERS = "should be 'uniform', 'spread', 'first', 'last', 'skip' or 'last_below_
             "tasks.m.labels.0: should be text (between quotes), or a whole number (given: 1.5)",
         ),
         ({"tasks": {"m": OWN | {"text": ["a", "b", "c"]}}}, "tasks.m.text: should have at most 2 entries"),
-        (
-            {"tasks": {"m": OWN | {"metrics": ["f1", "acuracy"]}}},
-            "tasks.m.metrics.1: should be 'accuracy', 'f1', 'macro_f1', 'matthews_correlation', 'pearson', 'spearman', "
-            "'mse', 'span_f1', 'macro_span_f1', 'span_precision', 'span_recall' or 'token_accuracy' (given: 'acuracy') "
-            "(did you mean 'accuracy'?)",
-        ),
-        ({"tasks": {"m": OWN | {"metrics": ["mse"]}}}, "tasks.m: metric 'mse' does not suit a task of classes"),
         ({"tasks": {"m": {"source": "files"}}}, "tasks.m.train: is missing"),
         (
             {"tasks": {"m": {"source": "fles"}}},

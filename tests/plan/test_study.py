@@ -339,6 +339,7 @@ def test_a_word_that_is_not_known_is_refused_with_the_nearest(changes, meant):
         plan(**changes)
 
 
+FILES = {"source": "files", "train": "train.csv", "dev": "dev.csv"}
 EVERY_OTHER = {"start": {"layers": "every_other"}}
 
 
@@ -364,6 +365,8 @@ EVERY_OTHER = {"start": {"layers": "every_other"}}
         ({"methods": {"soft": {"teacher": {"of": "teacher", "seed": 7}}}}, ["methods.soft.teacher", "seed 7", "1, 2"]),
         ({"methods": {"stacked": {"teacher": {"of": "teacher", "seeds": [1, 2]}}}}, ["internals: first"]),
         ({"methods": {"stacked": {"teacher": {"answers": "a.csv"}}}}, ["a.csv does not exist"]),
+        ({"tasks": {"judge": FILES | {"metrics": ["f1", "acuracy"]}}}, ["tasks.judge.metrics", "mean 'accuracy'?"]),
+        ({"tasks": {"judge": FILES | {"metrics": ["mse"]}}}, ["tasks.judge.metrics", "'mse'", "classes"]),
         ({"methods": {"soft": {"teacher": "encoder"}}}, ["methods.soft", "no classes"]),
         ({"methods": {"soft": {"teacher": "none"}}}, ["methods.soft.teacher", "soft"]),
         ({"methods": {"soft": {"weights": {"sotf": 1}}}}, ["methods.soft", "'sotf'", "did you mean 'soft'?"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -22,11 +22,6 @@ from internal_kd.fields import (
 )
 from internal_kd.params.method import MethodParams
 from internal_kd.tasks.metrics import METRICS
-
-if TYPE_CHECKING:
-    MetricName = str
-else:
-    MetricName = Literal[*METRICS]
 
 
 class DataParams(Frozen):
@@ -124,8 +119,10 @@ class FilesEntry(TaskCommon, OnHub):
     cleaned: bool = Field(
         False, description="tags: repair by rule what would else be refused, as in an LLM's tables, and count it"
     )
-    metrics: tuple[MetricName, ...] = Field(
-        (), description=f"of {', '.join(METRICS)}; the first is the main one; asked when scoring, moves no run"
+    metrics: tuple[Name, ...] = Field(
+        (),
+        description=f"of {', '.join(METRICS)}, or of a plugin; the first is the main one; asked when scoring, moves no "
+        "run",
     )
     licence: str = "not stated"
 
@@ -143,9 +140,6 @@ class FilesEntry(TaskCommon, OnHub):
                 raise ValueError(f"`{field}` names {repeated!r} twice")
         if self.label in self.text:
             raise ValueError(f"column {self.label!r} is the label and among `text`: a model would read the answer")
-        for metric in self.metrics:
-            if METRICS[metric].kind != self.kind:
-                raise ValueError(f"metric {metric!r} does not suit a task of {self.kind}")
         if self.kind == "values" and self.labels:
             raise ValueError("a task of `values` has no `labels`")
         if self.kind == "classes" and self.labels and len(self.labels) < 2:
@@ -192,7 +186,7 @@ class ImagesEntry(TaskCommon, OnHub):
     shifted: Whole = Field(
         0, description="scores are also on copies of its images, each moved by up to so many pixels; 0: no copies"
     )
-    metrics: tuple[MetricName, ...] = Field((), description="the first is the main one; accuracy if left out")
+    metrics: tuple[Name, ...] = Field((), description="the first is the main one; accuracy if left out")
     licence: str = "not stated"
 
     @model_validator(mode="after")
@@ -201,9 +195,6 @@ class ImagesEntry(TaskCommon, OnHub):
             raise ValueError("give one of `dev` and `test`: what scores are on")
         if self.unlabelled is not None:
             raise ValueError("`unlabelled` is for texts")
-        for metric in self.metrics:
-            if METRICS[metric].kind != "classes":
-                raise ValueError(f"metric {metric!r} does not suit a task of classes")
         return self
 
     @property

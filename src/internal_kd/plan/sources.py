@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from internal_kd.errors import UserError
+from internal_kd.errors import UserError, named
 from internal_kd.files import read_json, write_json
 from internal_kd.learners.configs import read_config, shape_of_config
 from internal_kd.learners.learner import Shape
@@ -25,6 +25,7 @@ from internal_kd.plan.identity import DATA, ContentHashes
 from internal_kd.plan.recipes import RECIPES
 from internal_kd.plan.store import problem_with
 from internal_kd.tasks.glue import GLUE
+from internal_kd.tasks.metrics import METRICS
 
 TASKS = DATA / "tasks/sources.json"
 ENCODERS = DATA / "encoders/sources.json"
@@ -37,9 +38,11 @@ def plan_data(params: Params, name: str, hashes: ContentHashes) -> Data:
     """Work out which examples a task means; local ones are identified by the content of their files.
 
     Raises:
-        UserError: a file or folder is not there and was never fetched.
+        UserError: a file or folder is not there and was never fetched, or a metric is unknown or does not fit.
     """
     entry = params.tasks[name]
+    if isinstance(entry, OWN):
+        _check_metrics(entry, f"tasks.{name}.metrics")
     files: dict[str, Path] = {}
     content: Content | None = None
     hub, glue = None, None
@@ -67,6 +70,15 @@ def plan_data(params: Params, name: str, hashes: ContentHashes) -> Data:
         of = hashes.of_path if isinstance(entry, ImagesEntry) else hashes.of_file
         content = {split: of(path, f"tasks.{name}") for split, path in files.items()}
     return Data(RECIPES["fetch_task"], name, entry, glue, hub, content, files)
+
+
+def _check_metrics(entry: FilesEntry | ImagesEntry, where: str) -> None:
+    # Not while parameters are read: a plugin's metrics are known by now.
+    kind = entry.kind if isinstance(entry, FilesEntry) else "classes"
+    for metric in entry.metrics:
+        with named(where):
+            if METRICS[metric].kind != kind:
+                raise UserError(f"{metric!r} does not suit a task of {kind}")
 
 
 def plan_encoder(encoder: EncoderParams, hashes: ContentHashes, where: str) -> Encoder:
