@@ -244,6 +244,11 @@ def test_what_is_one_thing_is_replaced(overlay: dict[str, Any], path: tuple[str,
     assert found == expected
 
 
+def test_null_takes_back_what_another_file_varies():
+    varied = merge(PAPER, {"study": {"vary": {"temperature": [1, 2], "learner.layers": [3, 6]}}})
+    assert set(parse_params(merge(varied, {"study": {"vary": {"temperature": None}}})).study.vary) == {"learner.layers"}
+
+
 def test_a_change_of_the_same_encoder_keeps_the_rest():
     assert merge(PAPER, {"encoder": {"licence": "mit"}})["encoder"]["layers"] == 12
     assert merge(PAPER, {"methods": {"teacher": {"epochs": 3}}})["methods"]["teacher"]["id"] == "1.0"

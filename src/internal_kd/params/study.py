@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -16,6 +16,10 @@ from internal_kd.tasks.glue import GLUE
 RESERVED = ("encoder", "none", "nothing", "random")
 # Keys of a method that name its row and its runs, and change no training.
 NAMING = ("id", "title", "seeds", "compare_with")
+
+
+def _given(value: Any) -> Any:
+    return {key: one for key, one in value.items() if one is not None} if isinstance(value, dict) else value
 
 
 class StudyParams(Frozen):
@@ -31,10 +35,13 @@ class StudyParams(Frozen):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(unique)] = Field(
         description="one training each of every method, task and varied value"
     )
-    vary: dict[str, Annotated[tuple[Any, ...], Field(min_length=1), AfterValidator(unique)]] = Field(
+    vary: Annotated[
+        dict[str, Annotated[tuple[Any, ...], Field(min_length=1), AfterValidator(unique)]], BeforeValidator(_given)
+    ] = Field(
         default_factory=dict,
         description="values of keys of a method, such as `learner.layers: [3, 6]`; methods that teach others, and "
-        "methods that give the key themselves, keep their own",
+        "methods that give the key themselves, keep their own; null in an overlay: not varied after all",
+        json_schema_extra=lambda schema: cast("Any", schema)["additionalProperties"].update(type=["array", "null"]),
     )
 
 
