@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 
 from internal_kd.data.answer_forms import LABEL_SMOOTHING, LEAST_PROBABILITY, SUM_TOLERANCE
 from internal_kd.data.answers_match import AnswersReport, FileAnswers, alike, mean_of_votes
@@ -88,8 +89,7 @@ def _logits_of(answer: Mapping[str, Any], label: str, labels: Sequence[str], whe
     if label == LOGITS and len(answer) == len(labels):
         return given
     if label == LOGITS:
-        given = np.exp(given - given.max(1, keepdims=True))
-        given /= given.sum(1, keepdims=True)
+        given = softmax(given, axis=1)
     totals = given.sum(1)
     if len(totals) and (given.min() < -SUM_TOLERANCE or np.abs(totals - 1).max() > SUM_TOLERANCE + 1e-9):
         raise UserError(f"{where}: probabilities of a word sum to {totals[np.abs(totals - 1).argmax()]:g}, not 1")

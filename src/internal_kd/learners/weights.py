@@ -35,7 +35,6 @@ def load_classifier(
     *,
     seed: int = 0,
     new_head: bool = False,
-    any_family: bool = False,
     kind: str | None = None,
 ) -> PreTrainedModel:
     """Load an encoder with a classification head from a local folder, in fp32 and in eval mode.
@@ -48,7 +47,6 @@ def load_classifier(
         seed: a head or pooler that the folder does not have is drawn from it.
         new_head: draw the head even where the folder has one: a pre-trained encoder may be a model that was
             fine-tuned for another task, with as many classes or not.
-        any_family: also load families whose layers are unknown.
         kind: of the task, which decides whether the head answers for texts or for tokens (tags); None: as the folder
             states.
 
@@ -60,7 +58,7 @@ def load_classifier(
         >>> model = load_classifier("data/encoders/minilm-l6", 2, seed=1, new_head=True)  # doctest: +SKIP
     """
     folder = Path(folder)
-    config = _config(folder, outputs, any_family)
+    config = _config(folder, outputs)
     model, info = _from_pretrained(folder, config, seed, kind or stored_kind(folder))
     base = f"{model.base_model_prefix}."
     if new_head:
@@ -97,7 +95,7 @@ def classifier_on_meta(folder: Path | str, kind: str = "classes") -> PreTrainedM
         UserError: the config is missing, of an unsupported family or cannot be built.
     """
     folder = Path(folder)
-    config = _config(folder, stored_outputs(folder), any_family=False)
+    config = _config(folder, stored_outputs(folder))
     try:
         with quiet(), torch.device("meta"):
             return classifier_class(kind).from_config(config, trust_remote_code=False)
@@ -160,7 +158,7 @@ def draw_head(model: PreTrainedModel, seed: int) -> None:
             setattr(model, name, part.train(model.training))
 
 
-def _config(folder: Path, outputs: int, any_family: bool) -> PreTrainedConfig:
+def _config(folder: Path, outputs: int, any_family: bool = False) -> PreTrainedConfig:
     path = folder / "config.json"
     stated = read_config(folder)
     if not any_family:

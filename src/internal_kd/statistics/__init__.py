@@ -21,7 +21,7 @@
 """
 
 from internal_kd.statistics.bias_shift import best_shift, shifted_predictions
-from internal_kd.statistics.calibration import Bin, Calibration, calibration, confidence_diversity, mean_entropy
+from internal_kd.statistics.calibration import Calibration, calibration, confidence_diversity, mean_entropy
 from internal_kd.statistics.compare import Comparison, Lead, Pooled, Scope, compare, contrast, lead, pool
 from internal_kd.statistics.estimate import Estimate
 from internal_kd.statistics.fidelity import Fidelity, SharedMistakes, distance, fidelity, shared_mistakes
@@ -32,7 +32,6 @@ from internal_kd.statistics.seeds import mean_over_seeds, std_over_seeds
 
 __all__ = [
     "SCOPES",
-    "Bin",
     "Calibration",
     "Comparison",
     "Estimate",

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,23 +24,6 @@ BINS = 15
 
 
 @dataclass(frozen=True)
-class Bin:
-    """One bin of a reliability diagram, (low, high].
-
-    Attributes:
-        count: examples in it.
-        confidence: their mean confidence; NaN without examples.
-        accuracy: the share of them that is right; NaN without examples.
-    """
-
-    low: float
-    high: float
-    count: int
-    confidence: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
 class Calibration:
     """How well a method's confidence fits its accuracy.
 
@@ -49,13 +31,11 @@ class Calibration:
         errors: each seed's expected calibration error, a fraction.
         confidence: mean over seeds and examples.
         accuracy: mean over seeds and examples; a confidence above it is overconfidence.
-        bins: the reliability diagram, seeds pooled.
     """
 
     errors: tuple[float, ...]
     confidence: float
     accuracy: float
-    bins: tuple[Bin, ...]
 
     @property
     def error(self) -> float:
@@ -91,7 +71,6 @@ def calibration(labels: Any, seeds: Sequence[Any]) -> Calibration:
         errors=tuple(expected_calibration_error(*one) for one in zip(sure, right, strict=True)),
         confidence=float(np.mean(sure)),
         accuracy=float(np.mean(right)),
-        bins=tuple(reliability(np.concatenate(sure), np.concatenate(right))),
     )
 
 
@@ -132,20 +111,10 @@ def confidence_diversity(labels: Any, logits: Array) -> float:
     return float(differential_entropy(gold + 1e-9 * np.arange(len(gold)), method="vasicek"))
 
 
-def reliability(confidence: Array, right: Array, bins: int = BINS) -> list[Bin]:
-    """Return the bins of a reliability diagram for confidences and correct answers, both (N,)."""
-    edges = np.linspace(0, 1, bins + 1)
-    at = np.searchsorted(edges[1:-1], confidence, side="left")
-    counts = np.bincount(at, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        sure, correct = (np.bincount(at, values, minlength=bins) / counts for values in (confidence, right))
-    return [
-        Bin(float(low), float(high), int(counts[number]), float(sure[number]), float(correct[number]))
-        for number, (low, high) in enumerate(pairwise(edges))
-    ]
-
-
 def expected_calibration_error(confidence: Array, right: Array, bins: int = BINS) -> float:
     """Return the expected calibration error, a fraction, for confidences and correct answers, both (N,)."""
-    filled = [one for one in reliability(confidence, right, bins) if one.count]
-    return float(sum(one.count * abs(one.accuracy - one.confidence) for one in filled) / len(confidence))
+    inside = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
+    at = np.unique(inside, return_inverse=True)[1]
+    counts = np.bincount(at)
+    sure, correct = (np.bincount(at, values) / counts for values in (confidence, right))
+    return float(sum(counts * np.abs(correct - sure)) / len(confidence))
