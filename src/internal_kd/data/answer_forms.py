@@ -26,10 +26,7 @@ LEAST_PROBABILITY = 1e-6
 SUM_TOLERANCE = 0.01
 
 # Names of a column with an object by class, and how a column of one class begins.
-_NESTED = {
-    "logits": ("logits", "logprobs", "log_probabilities"),
-    "probabilities": ("probabilities", "probs"),
-}
+_NESTED = {"logits": ("logits", "logprobs", "log_probabilities"), "probabilities": ("probabilities", "probs")}
 _FLAT = {
     "logits": ("logit_", "logits_", "logits.", "logprob_"),
     "probabilities": ("probability_", "probabilities_", "probabilities.", "prob_"),

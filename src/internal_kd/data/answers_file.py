@@ -39,11 +39,7 @@ from internal_kd.plan.artefacts import Data
 
 
 def read_answers(
-    path: Path,
-    kind: str,
-    labels: Sequence[str],
-    texts: Sequence[tuple[str, ...]],
-    repairs: Repairs | None = None,
+    path: Path, kind: str, labels: Sequence[str], texts: Sequence[tuple[str, ...]], repairs: Repairs | None = None
 ) -> AnswerRows:
     """Read a file of answers for a task of this kind, "classes" or "values".
 

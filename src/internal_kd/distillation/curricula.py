@@ -115,10 +115,7 @@ CURRICULA: Registry[Curriculum] = Registry(
 
 
 def stages_of(
-    curriculum: str | Sequence[Phase],
-    classification: str,
-    layers: Sequence[int],
-    terms: Collection[str] = (),
+    curriculum: str | Sequence[Phase], classification: str, layers: Sequence[int], terms: Collection[str] = ()
 ) -> tuple[Stage, ...]:
     """Return the stages of a curriculum.
 

@@ -58,12 +58,7 @@ class DistillationLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        network: Network,
-        terms: Sequence[Term],
-        answers: Answers | None,
-        hardware: Hardware,
-        seed: int = 0,
+        self, network: Network, terms: Sequence[Term], answers: Answers | None, hardware: Hardware, seed: int = 0
     ) -> None:
         super().__init__()
         if answers is None and (listening := [term.name for term in terms if term.objective.teacher]):

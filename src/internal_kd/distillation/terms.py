@@ -123,12 +123,7 @@ def _both(first: int | None, second: int | None) -> Pair | None:
 
 
 def _pairs(
-    name: str,
-    objective: Objective,
-    own: Mapping[str, Any],
-    layer_map: Sequence[Pair],
-    student: Shape,
-    teacher: Shape,
+    name: str, objective: Objective, own: Mapping[str, Any], layer_map: Sequence[Pair], student: Shape, teacher: Shape
 ) -> tuple[Pair, ...]:
     if objective.per == "output":
         return ()

@@ -30,15 +30,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from internal_kd.errors import UserError
 from internal_kd.learners import quick
 from internal_kd.learners.families import FAMILIES, encoder_layers, layer_parts
-from internal_kd.learners.learner import (
-    EVERYTHING,
-    LOGITS,
-    Captured,
-    Network,
-    ParameterCount,
-    Wanted,
-    check_wanted,
-)
+from internal_kd.learners.learner import EVERYTHING, LOGITS, Captured, Network, ParameterCount, Wanted, check_wanted
 from internal_kd.learners.rows import by_row
 from internal_kd.learners.weights import save_classifier
 

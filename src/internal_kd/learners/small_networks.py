@@ -16,15 +16,7 @@ from torch import Tensor, nn
 
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping
-from internal_kd.learners.learner import (
-    LOGITS,
-    Captured,
-    InputShape,
-    Network,
-    ParameterCount,
-    Wanted,
-    check_wanted,
-)
+from internal_kd.learners.learner import LOGITS, Captured, InputShape, Network, ParameterCount, Wanted, check_wanted
 
 WEIGHTS = "model.safetensors"
 # What a network takes of a batch, by the form of its inputs.

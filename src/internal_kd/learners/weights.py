@@ -30,12 +30,7 @@ WEIGHTS = "model.safetensors"
 
 
 def load_classifier(
-    folder: Path | str,
-    outputs: int,
-    *,
-    seed: int = 0,
-    new_head: bool = False,
-    kind: str | None = None,
+    folder: Path | str, outputs: int, *, seed: int = 0, new_head: bool = False, kind: str | None = None
 ) -> PreTrainedModel:
     """Load an encoder with a classification head from a local folder, in fp32 and in eval mode.
 

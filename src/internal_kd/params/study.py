@@ -58,8 +58,7 @@ class AnalysisParams(Frozen):
         "left out",
     )
     papers: Annotated[tuple[Name, ...], BeforeValidator(_listed)] | None = Field(
-        None,
-        description="files of papers/ whose claims are judged; those about the study's tasks and rows if left out",
+        None, description="files of papers/ whose claims are judged; those about the study's tasks and rows if left out"
     )
     alpha: Annotated[Share, Field(gt=0, lt=1)] = Field(0.05, description="level of the tests after Holm's correction")
     margin: NotNegative = Field(1.0, description="points within which two methods count as equal")

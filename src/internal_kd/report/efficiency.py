@@ -78,10 +78,7 @@ def with_latency(frames: StudyFrames, lines: pd.DataFrame) -> pd.DataFrame:
     learners = [cell.columns() | {"learner": learner_key(cell.method.learner)} for cell in frames.cells]
     lines = lines.merge(pd.DataFrame(learners, columns=[*keys, "learner"]), on=keys, how="left")
     same = {name: name for name in ("speed_up", "machine", "multiply_adds")}
-    for batch, columns in (
-        (ONE, {"median_ms": "latency_ms", **same}),
-        (BATCH, {"median_ms": "latency_batch_ms"}),
-    ):
+    for batch, columns in ((ONE, {"median_ms": "latency_ms", **same}), (BATCH, {"median_ms": "latency_batch_ms"})):
         timed = latency[latency["batch"] == batch][["task", "learner", *columns]].rename(columns=columns)
         lines = lines.merge(timed, on=["task", "learner"], how="left")
     return lines

@@ -11,14 +11,7 @@ from internal_kd.report.cells import cells_of
 from internal_kd.tasks.info import TaskInfo
 from internal_kd.tasks.metrics import METRICS
 from internal_kd.tracking.names import MADE_BY, MAKER, experiment_name, identity_of
-from internal_kd.tracking.runs import (
-    RunContent,
-    TaskRuns,
-    cell_content,
-    cell_identity,
-    finished_content,
-    live_content,
-)
+from internal_kd.tracking.runs import RunContent, TaskRuns, cell_content, cell_identity, finished_content, live_content
 from internal_kd.tracking.view import views
 
 
