@@ -1,5 +1,5 @@
 """What each rule of the workflow does: join the plan, which knows folders, with the parts that compute.
 
-The modules import torch and its friends only when they work, so that planning stays quick. The versions of the steps
+They are loaded by their names when they work, so that planning stays quick. The versions of the steps
 are in plan/recipes.py.
 """

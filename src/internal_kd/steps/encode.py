@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from pathlib import Path
+import numpy as np
+import torch
 
-    import numpy as np
-    import torch
-
-    from internal_kd.data.examples import TaskOnDisk
-    from internal_kd.plan.artefacts import Encoder, Inputs
+from internal_kd.checksums import publish, verified
+from internal_kd.data.dense import write_dense
+from internal_kd.data.examples import TaskOnDisk, manifest_of, read_task
+from internal_kd.data.images import images_of
+from internal_kd.data.inputs import EncodedTask
+from internal_kd.data.inputs_writing import write_split
+from internal_kd.data.tag_inputs import write_tagged_split
+from internal_kd.data.tokenizers import load_tokenizer
+from internal_kd.distillation.hardware import choose_hardware
+from internal_kd.files import read_mapping, staging_folder
+from internal_kd.learners.encoder import EncoderLearner
+from internal_kd.learners.weights import word_vectors
+from internal_kd.plan.artefacts import Encoder, Inputs
+from internal_kd.plan.store import verified_folder
 
 # Examples that an encoder reads at a time.
 _AT_ONCE = 64
@@ -28,10 +38,6 @@ def encode_task(inputs: Inputs) -> None:
         UserError: task or encoder was not fetched, or the tokenizer does not suit the encoder.
         Damaged: a file of the task or the encoder is not what was fetched.
     """
-    from internal_kd.checksums import publish
-    from internal_kd.data.examples import manifest_of, read_task
-    from internal_kd.files import staging_folder
-
     task = read_task(inputs.data)
     write = {"tokens": _tokens, "pixels": _pixels, "sentences": _vectors, "embeddings": _vectors}[inputs.form]
     with staging_folder(inputs.folder) as staged:
@@ -41,10 +47,6 @@ def encode_task(inputs: Inputs) -> None:
 
 
 def _tokens(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
-    from internal_kd.data.inputs_writing import write_split
-    from internal_kd.data.tag_inputs import write_tagged_split
-    from internal_kd.data.tokenizers import load_tokenizer
-
     assert inputs.encoder is not None
     _verify_tokenizer(inputs.encoder)
     encoder = load_tokenizer(inputs.encoder.folder, inputs.encoder.name, inputs.max_length)
@@ -55,17 +57,11 @@ def _tokens(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
 
 
 def _verify_tokenizer(source: Encoder) -> None:
-    from internal_kd.checksums import verified
-    from internal_kd.files import read_mapping
-
     record = read_mapping(source.marker)
     verified(source.folder, record, [name for name in record.get("files", {}) if not name.endswith(".safetensors")])
 
 
 def _pixels(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
-    from internal_kd.data.dense import write_dense
-    from internal_kd.data.images import images_of
-
     splits, size = {}, []
     for split in task.info.rows:
         table = task.table(split)
@@ -78,11 +74,6 @@ def _pixels(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
 
 def _vectors(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
     """Write what an encoder makes of the token ids: a vector a sentence, or one a token."""
-    import numpy as np
-
-    from internal_kd.data.dense import write_dense
-    from internal_kd.data.inputs import EncodedTask
-
     tokens = EncodedTask(inputs.tokens.folder)
     read = _mean_states(inputs) if inputs.form == "sentences" else _word_vectors(inputs)
     splits: dict[str, Any] = {}
@@ -98,11 +89,6 @@ def _vectors(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
 
 def _word_vectors(inputs: Inputs) -> Any:
     """Return a function from a batch of token ids to word vectors (B, max_length, D), fp16, zeros where none is."""
-    import numpy as np
-
-    from internal_kd.learners.weights import word_vectors
-    from internal_kd.plan.store import verified_folder
-
     assert inputs.encoder is not None
     table = word_vectors(verified_folder(inputs.encoder)).astype(np.float16)
 
@@ -115,12 +101,6 @@ def _word_vectors(inputs: Inputs) -> Any:
 
 def _mean_states(inputs: Inputs) -> Any:
     """Return a function from a batch of token ids to the means of the encoder's last states over real tokens."""
-    import torch
-
-    from internal_kd.distillation.hardware import choose_hardware
-    from internal_kd.learners.encoder import EncoderLearner
-    from internal_kd.plan.store import verified_folder
-
     assert inputs.encoder is not None
     network = EncoderLearner().build(verified_folder(inputs.encoder), 2, seed=0).freeze()
     hardware = choose_hardware("fp32")

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+from dataclasses import replace
 
+from internal_kd.checksums import check_unchanged, publish
+from internal_kd.data.encoder_files import check_encoder, find_encoder
+from internal_kd.data.examples import (
+    FetchedTask,
+    check_task,
+    each_label,
+    manifest_of,
+    more_texts,
+    next_id,
+    text_columns,
+    with_unlabelled,
+    write_task,
+)
+from internal_kd.data.generated import generate_task
+from internal_kd.data.glue_files import read_glue_folder
+from internal_kd.data.glue_hub import download_glue
+from internal_kd.data.images import fetch_images
+from internal_kd.data.labels import constant_warning
+from internal_kd.data.overlaps import overlap_warnings
+from internal_kd.data.own_files import fetch_own_files, read_texts
+from internal_kd.data.own_tags import fetch_own_tags, read_untagged
+from internal_kd.files import staging_folder
 from internal_kd.params.data import FilesEntry
-
-if TYPE_CHECKING:
-    from internal_kd.data.examples import FetchedTask
-    from internal_kd.plan.artefacts import Data, Encoder
+from internal_kd.plan.artefacts import Data, Encoder
+from internal_kd.plan.sources import check_available
 
 
 def fetch_task(data: Data) -> None:
@@ -19,12 +40,6 @@ def fetch_task(data: Data) -> None:
     Raises:
         UserError: the source cannot be reached or read, changed since the study was planned, or has nothing to learn.
     """
-    from dataclasses import replace
-
-    from internal_kd.data.examples import check_task, more_texts, next_id, text_columns, with_unlabelled, write_task
-    from internal_kd.data.own_files import read_texts
-    from internal_kd.data.own_tags import read_untagged
-
     task = _read_source(data)
     if path := data.files.get("unlabelled"):
         if isinstance(data.entry, FilesEntry) and data.kind == "tags":
@@ -44,14 +59,6 @@ def fetch_encoder(encoder: Encoder) -> None:
         UserError: the source cannot be reached, has no such file, another checksum or number of layers than stated, or
             is of a kind that is not supported or cannot be built.
     """
-    import shutil
-
-    from internal_kd.checksums import publish
-    from internal_kd.data.encoder_files import check_encoder, find_encoder
-    from internal_kd.data.examples import manifest_of
-    from internal_kd.files import staging_folder
-    from internal_kd.plan.sources import check_available
-
     if encoder.path is not None:
         check_available("encoder", {name: encoder.path / name for name in encoder.content})
     found = find_encoder(encoder)
@@ -63,15 +70,6 @@ def fetch_encoder(encoder: Encoder) -> None:
 
 
 def _read_source(data: Data) -> FetchedTask:
-    from internal_kd.checksums import check_unchanged
-    from internal_kd.data.generated import generate_task
-    from internal_kd.data.glue_files import read_glue_folder
-    from internal_kd.data.glue_hub import download_glue
-    from internal_kd.data.images import fetch_images
-    from internal_kd.data.own_files import fetch_own_files
-    from internal_kd.data.own_tags import fetch_own_tags
-    from internal_kd.plan.sources import check_available
-
     check_available(f"tasks.{data.name}", data.files)
     for split, path in data.files.items():
         check_unchanged(path, data.content[split])
@@ -85,9 +83,6 @@ def _read_source(data: Data) -> FetchedTask:
 
 
 def _constant(task: FetchedTask) -> list[str]:
-    from internal_kd.data.examples import each_label
-    from internal_kd.data.labels import constant_warning
-
     dev = {name: each_label(split.table).to_pylist() for name, split in task.splits.items() if name.startswith("dev")}
     return [
         line
@@ -97,8 +92,6 @@ def _constant(task: FetchedTask) -> list[str]:
 
 
 def _overlaps(task: FetchedTask) -> list[str]:
-    from internal_kd.data.overlaps import overlap_warnings
-
     splits = {}
     for name, examples in task.splits.items():
         if not task.info.texts:  # of images, a twin says little: many are blank but for a few pixels

@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
 
 from internal_kd.checksums import publish
+from internal_kd.data.answers_file import answers_from_file
+from internal_kd.data.dense import DenseExamples
+from internal_kd.data.examples import manifest_of, read_task
+from internal_kd.data.inputs import EncodedTask
+from internal_kd.data.ragged import EncodedExamples
+from internal_kd.distillation.batches import Examples
+from internal_kd.distillation.hardware import Hardware, choose_hardware
 from internal_kd.distillation.masked_copies import copies_of
 from internal_kd.distillation.objectives import OBJECTIVES
+from internal_kd.distillation.record_network import record_network, sizes_of
+from internal_kd.distillation.recording import RecordingWriter
+from internal_kd.distillation.recording_size import Sizes, affordable, recording_bytes, stored
 from internal_kd.distillation.terms import asked_of_teacher, terms_of
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping, require_space, staging_folder
+from internal_kd.learners.encoder import EncoderLearner
 from internal_kd.learners.layers import layer_map
-from internal_kd.learners.learner import Shape, Wanted
+from internal_kd.learners.learner import Network, Shape, Wanted
 from internal_kd.params.study import MachineParams
 from internal_kd.plan.artefacts import Encoder
 from internal_kd.plan.refusals import no_held_out
 from internal_kd.plan.runs import Answers, AnswersFile, Run
 from internal_kd.plan.store import read_record, verified_folder
+from internal_kd.steps.training_examples import training_positions, with_copies
+from internal_kd.tasks.info import TaskInfo
+from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import METRICS
 from internal_kd.tasks.tags import sentence_and_word
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from internal_kd.data.dense import DenseExamples
-    from internal_kd.data.inputs import EncodedTask
-    from internal_kd.data.ragged import EncodedExamples
-    from internal_kd.distillation.batches import Examples
-    from internal_kd.distillation.hardware import Hardware
-    from internal_kd.distillation.recording_size import Sizes
-    from internal_kd.learners.learner import Network
-    from internal_kd.tasks.info import TaskInfo
 
 # With fewer dev examples, a teacher may be no better than the majority class by chance.
 ENOUGH_TO_JUDGE = 30
@@ -45,8 +50,6 @@ def record_answers(answers: Answers, machine: MachineParams) -> None:
         UserError: the teacher learned nothing and nobody accepts that, its weights are missing, a file of answers
             cannot be used, the disk is full, or memory runs out with one example at a time.
     """
-    from internal_kd.data.inputs import EncodedTask
-
     data = EncodedTask.of(answers.inputs)
     if isinstance(answers.of, AnswersFile):
         _record_file(answers, answers.of, data)
@@ -65,8 +68,6 @@ def choose_teacher(answers: Answers) -> Run | None:
         return None
     if len(answers.runs) == 1:
         return answers.runs[0]
-    from internal_kd.data.examples import read_task
-
     metric = read_task(answers.inputs.data).info.metrics[0]
     main = METRICS[metric]
 
@@ -111,11 +112,6 @@ def refuse_weak(answers: Answers, teacher: Run | None) -> None:
 
 def _one_answer(answers: Answers, teacher: Run) -> str | None:
     """Return words for a teacher that predicts one thing for every dev example; None if these cannot judge it."""
-    import pandas as pd
-
-    from internal_kd.data.examples import read_task
-    from internal_kd.tasks.kinds import KINDS
-
     info = read_task(answers.inputs.data).info
     rows = pd.read_parquet(verified_folder(teacher) / "predictions.parquet")
     if len(rows) < ENOUGH_TO_JUDGE or rows["label"].nunique() == 1:
@@ -129,8 +125,6 @@ def _one_answer(answers: Answers, teacher: Run) -> str | None:
 
 def open_network(teacher: Run | None, encoder: Encoder | None, info: TaskInfo) -> Network:
     """Load a teacher's network, frozen; None stands for the pre-trained encoder, whose head means nothing."""
-    from internal_kd.learners.encoder import EncoderLearner
-
     if teacher is None:
         assert encoder is not None
         return EncoderLearner().build(verified_folder(encoder), info.outputs, seed=0, kind=info.kind).freeze()
@@ -139,8 +133,6 @@ def open_network(teacher: Run | None, encoder: Encoder | None, info: TaskInfo) -
 
 def teacher_hardware(teacher: Run | None) -> Hardware:
     """Return the hardware in the teacher's own precision, which a recording has and need not be the student's."""
-    from internal_kd.distillation.hardware import choose_hardware
-
     return choose_hardware("auto" if teacher is None else teacher.method.settings.precision)
 
 
@@ -165,12 +157,6 @@ def asked(answers: Answers, info: TaskInfo, teacher: Shape, encoder_layers: int 
 
 
 def _record_network(answers: Answers, teacher: Run | None, data: EncodedTask, machine: MachineParams) -> None:
-    import numpy as np
-
-    from internal_kd.data.examples import manifest_of
-    from internal_kd.distillation.record_network import record_network, sizes_of
-    from internal_kd.distillation.recording_size import affordable, recording_bytes
-
     hardware, info = teacher_hardware(teacher), data.info
     network = open_network(teacher, answers.inputs.encoder, info)
     hardware.place(network.module)
@@ -201,10 +187,6 @@ def _examples(
     answers: Answers, originals: EncodedExamples | DenseExamples, labels: tuple[str, ...]
 ) -> tuple[Examples, np.ndarray]:
     """Return all examples, masked copies included, and the positions of those that a student of the study reads."""
-    import numpy as np
-
-    from internal_kd.steps.training_examples import training_positions, with_copies
-
     chosen = [
         (training_positions(originals, select, labels)[0], copies_of(select.masked_copies, select.masked_share))
         for select in {need.select for need in answers.needs}
@@ -214,8 +196,6 @@ def _examples(
 
 
 def _announce(wanted: Wanted, kept: Wanted, lengths: np.ndarray, sizes: Sizes, budget_gb: float) -> None:
-    from internal_kd.distillation.recording_size import recording_bytes, stored
-
     size = f"{recording_bytes(wanted, lengths, sizes) / 1e9:.2f} GB for {len(lengths)} examples"
     left = len(stored(wanted)) - len(kept)
     if not left:
@@ -229,13 +209,6 @@ def _announce(wanted: Wanted, kept: Wanted, lengths: np.ndarray, sizes: Sizes, b
 
 
 def _record_file(answers: Answers, file: AnswersFile, data: EncodedTask) -> None:
-    import numpy as np
-    import torch
-
-    from internal_kd.data.answers_file import answers_from_file
-    from internal_kd.data.examples import manifest_of
-    from internal_kd.distillation.recording import RecordingWriter
-
     found = answers_from_file(file.path, answers.inputs.data, file.content, file.occurrences)
     for line in found.report.lines():
         print(f"{file.path}: {line}", flush=True)

@@ -11,30 +11,29 @@ import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
 
 from internal_kd.checksums import publish, sha256_file
-from internal_kd.distillation.batches import labels_of, rows_of
+from internal_kd.data.examples import manifest_of
+from internal_kd.data.inputs import EncodedTask
+from internal_kd.distillation.batches import Examples, labels_of, rows_of
+from internal_kd.distillation.hardware import Hardware
 from internal_kd.distillation.history import Clock
+from internal_kd.distillation.loop import TrainingResult
+from internal_kd.distillation.predicting import predict_logits
 from internal_kd.files import read_mapping, remove, staging_folder, write_json, write_text
+from internal_kd.learners.learner import Network
 from internal_kd.learners.pair import PEER_PREDICTIONS
 from internal_kd.plan.identity import WORK
 from internal_kd.plan.runs import Run
+from internal_kd.steps.scores import TrainingPredictions
 from internal_kd.tasks.info import TaskInfo
 from internal_kd.tasks.kinds import KINDS
 from internal_kd.tasks.metrics import score
 from internal_kd.tasks.tags import sentence_and_word
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-
-    from internal_kd.data.inputs import EncodedTask
-    from internal_kd.distillation.batches import Examples
-    from internal_kd.distillation.hardware import Hardware
-    from internal_kd.distillation.loop import TrainingResult
-    from internal_kd.learners.learner import Network
-    from internal_kd.steps.scores import TrainingPredictions
 
 Scores = dict[str, float | None]
 Predicted: TypeAlias = "tuple[np.ndarray, np.ndarray, np.ndarray]"  # ids, labels and logits
@@ -79,10 +78,6 @@ class DevSet:
 
     def _predicted(self, examples: Examples, positions: np.ndarray | None = None) -> Predicted:
         """Return ids, labels and logits of the rows of some examples, or of all."""
-        import numpy as np
-
-        from internal_kd.distillation.predicting import predict_logits
-
         chosen = np.arange(len(examples)) if positions is None else positions
         logits = predict_logits(self._network, examples, self._hardware, positions=chosen)
         return rows_of(examples, chosen), labels_of(examples, chosen), logits
@@ -98,8 +93,6 @@ class DevSet:
 
         0 for a correlation, which constant predictions leave undefined.
         """
-        import numpy as np
-
         train, dev = self._data.split("train"), self._data.split("dev")
         known = train.labels[~np.isnan(train.labels)] if self.info.kind == "values" else train.labels[train.labels >= 0]
         if self.info.kind == "values":
@@ -177,8 +170,6 @@ def write_run(
     ``result`` is None for a model that was trained elsewhere; ``held_out`` are the examples that were kept aside;
     ``predictions`` are those of a scout on the training set.
     """
-    from internal_kd.data.examples import manifest_of
-
     with staging_folder(run.folder) as staged:
         if keep_model:
             network.save(staged / "model")
@@ -226,8 +217,6 @@ def write_run(
 
 def _predictions(rows: np.ndarray, labels: np.ndarray, logits: np.ndarray, info: TaskInfo) -> pd.DataFrame:
     """Return a table with idx, label, logit_0, ..., one row for each example; for tags one for each word, ``token``."""
-    import pandas as pd
-
     columns = {"idx": rows, "label": labels}
     if KINDS[info.kind].row == "token":
         sentence, word = sentence_and_word(rows)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from internal_kd.checksums import check_unchanged
+from internal_kd.data.tables import rows_of
+from internal_kd.distillation.batches import Examples
+from internal_kd.distillation.hardware import Hardware
+from internal_kd.distillation.predicting import predict_logits
+from internal_kd.distillation.selectors import SCORES
 from internal_kd.errors import UserError
+from internal_kd.learners.learner import Network
 from internal_kd.plan.runs import Run, ScoresFile
 from internal_kd.plan.store import TRAINING_PREDICTIONS, verifier
-
-if TYPE_CHECKING:
-    from internal_kd.distillation.batches import Examples
-    from internal_kd.distillation.hardware import Hardware
-    from internal_kd.learners.learner import Network
+from internal_kd.registry import resolve
 
 
 class TrainingPredictions:
@@ -33,16 +35,12 @@ class TrainingPredictions:
 
     def keep(self, epoch: int) -> None:
         """Predict and keep an epoch, counted from 1."""
-        from internal_kd.distillation.predicting import predict_logits
-
         logits = predict_logits(self._network, self._examples, self._hardware, positions=self._labelled)
         self._folder.mkdir(parents=True, exist_ok=True)
         np.save(self._folder / f"{epoch}.npy", logits)
 
     def write(self, folder: Path, epochs: int) -> None:
         """Write all epochs as one table: idx, label, epoch, logit_0, ..."""
-        import pandas as pd
-
         logits = np.concatenate(
             [np.load(self._folder / f"{epoch}.npy", allow_pickle=False) for epoch in range(1, epochs + 1)]
         )
@@ -69,11 +67,6 @@ def scores_for(run: Run, idx: np.ndarray) -> np.ndarray | None:
 
 
 def _of_scout(run: Run, scout: Run, idx: np.ndarray) -> np.ndarray:
-    import pandas as pd
-
-    from internal_kd.distillation.selectors import SCORES
-    from internal_kd.registry import resolve
-
     path = scout.folder / TRAINING_PREDICTIONS
     verifier(scout)(path)
     table = pd.read_parquet(path)
@@ -88,8 +81,6 @@ def _of_scout(run: Run, scout: Run, idx: np.ndarray) -> np.ndarray:
 
 
 def _of_file(file: ScoresFile, idx: np.ndarray) -> np.ndarray:
-    from internal_kd.data.tables import rows_of
-
     check_unchanged(file.path, file.content)
     found: dict[int, float] = {}
     for place, (example, score) in rows_of(file.path, ["idx", "score"]):

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from internal_kd.checksums import publish
+from internal_kd.data.examples import manifest_of, read_task
+from internal_kd.data.inputs import EncodedTask, input_shape
+from internal_kd.distillation.answers import Answers as Answering
+from internal_kd.distillation.answers import Live, Mean, Recorded
+from internal_kd.distillation.averaging import Averaged
+from internal_kd.distillation.batches import Examples, answered_by, labels_of
+from internal_kd.distillation.controls import Controlled
 from internal_kd.distillation.curricula import CurriculumState, stages_of
+from internal_kd.distillation.hardware import Hardware, choose_hardware
+from internal_kd.distillation.history import Line
+from internal_kd.distillation.loop import train
+from internal_kd.distillation.loss import DistillationLoss
 from internal_kd.distillation.masked_copies import copies_of
+from internal_kd.distillation.recording import RecordingReader
 from internal_kd.distillation.terms import Term, asked_of_teacher, compared_layers, terms_of
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping, staging_folder
 from internal_kd.learners.layers import Pairs, layer_map
-from internal_kd.learners.learner import UNTRAINED, Shape, Wanted
+from internal_kd.learners.learner import UNTRAINED, Network, Shape, Wanted
+from internal_kd.learners.weights import load_classifier, name_labels, save_classifier, seeded
 from internal_kd.params.study import MachineParams
 from internal_kd.plan.runs import Answers, AnswersFile, Ensemble, FirstWeights, Run
 from internal_kd.plan.store import read_record, verified_folder, verifier
-
-if TYPE_CHECKING:
-    import numpy as np
-    from torch import Tensor
-    from transformers import PreTrainedModel
-
-    from internal_kd.data.inputs import EncodedTask
-    from internal_kd.distillation.answers import Answers as Answering
-    from internal_kd.distillation.batches import Examples
-    from internal_kd.distillation.hardware import Hardware
-    from internal_kd.distillation.history import Line
-    from internal_kd.distillation.recording import RecordingReader
-    from internal_kd.learners.learner import Network
-    from internal_kd.tasks.info import TaskInfo
-
+from internal_kd.steps.record import open_network, teacher_hardware
+from internal_kd.steps.run_folder import DevSet, JobRecord, write_run
+from internal_kd.steps.scores import TrainingPredictions, scores_for
+from internal_kd.steps.training_examples import training_positions, with_copies
+from internal_kd.tasks.info import TaskInfo
 
 # Training examples that a network sees at a time before its first step.
 _AT_ONCE = 1000
@@ -44,9 +52,6 @@ def initialize_student(first: FirstWeights) -> None:
     Raises:
         UserError: the source's weights are missing, the learner does not suit it, or the disk is full.
     """
-    from internal_kd.data.examples import manifest_of, read_task
-    from internal_kd.learners.weights import save_classifier
-
     info = read_task(first.source.inputs.data).info if first.source else None
     outputs, kind = (info.outputs, info.kind) if info else (2, "classes")
     source = verified_folder(first.source, "model") if first.source else verified_folder(first.encoder)
@@ -66,20 +71,6 @@ def train_run(run: Run, machine: MachineParams, *, keep_model: bool = True) -> N
             ran out, the disk is full.
         Interrupted: a signal asked to stop; the next call goes on from the checkpoint.
     """
-    import numpy as np
-
-    from internal_kd.data.inputs import EncodedTask
-    from internal_kd.distillation.averaging import Averaged
-    from internal_kd.distillation.batches import answered_by, labels_of
-    from internal_kd.distillation.controls import Controlled
-    from internal_kd.distillation.hardware import choose_hardware
-    from internal_kd.distillation.loop import train
-    from internal_kd.distillation.loss import DistillationLoss
-    from internal_kd.learners.weights import seeded
-    from internal_kd.steps.run_folder import DevSet, JobRecord, write_run
-    from internal_kd.steps.scores import TrainingPredictions, scores_for
-    from internal_kd.steps.training_examples import training_positions, with_copies
-
     job, settings = JobRecord(run), run.method.settings
     hardware = choose_hardware(settings.precision)
     data = EncodedTask.of(run.inputs)
@@ -151,15 +142,11 @@ def _network(run: Run, info: TaskInfo) -> Network:
     learner: Any = run.method.learner
     network: Network
     if learner.starts_from == "nothing":
-        from internal_kd.data.inputs import input_shape
-
         network = learner.build(input_shape(run.inputs), info.outputs, run.seed, labels=info.labels)
     elif not isinstance(run.first, FirstWeights):
         source = verified_folder(run.first or run.reader)
         network = learner.build(source, info.outputs, run.seed, labels=info.labels, kind=info.kind)
     else:
-        from internal_kd.learners.weights import load_classifier, name_labels
-
         model = load_classifier(verified_folder(run.first, "model"), info.outputs, seed=run.seed, kind=info.kind)
         name_labels(model, info.labels)
         network = learner.network(model)
@@ -215,9 +202,6 @@ def _answers(
     run: Run, terms: tuple[Term, ...], info: TaskInfo, hardware: Hardware
 ) -> tuple[Answering | None, list[tuple[RecordingReader, Wanted]]]:
     """Return who answers, and the recordings with what is read of each; None and none without a teacher."""
-    from internal_kd.distillation.answers import Mean
-    from internal_kd.distillation.recording import RecordingReader
-
     if not run.parts:
         return None, []
     everything = asked_of_teacher(terms)
@@ -241,11 +225,6 @@ def _answers(
 
 
 def _recorded(part: Answers, reader: RecordingReader, wanted: Wanted, info: TaskInfo, hardware: Hardware) -> Answering:
-    from dataclasses import replace
-
-    from internal_kd.distillation.answers import Live, Recorded
-    from internal_kd.steps.record import open_network, teacher_hardware
-
     recorded = Recorded(reader, None, hardware)
     if isinstance(part.of, AnswersFile) or not recorded.missing(wanted):
         return recorded

@@ -8,6 +8,7 @@ import numpy as np
 
 from internal_kd.data.dense import DenseExamples
 from internal_kd.data.ragged import EncodedExamples
+from internal_kd.data.tokenizers import load_tokenizer
 from internal_kd.distillation.batches import Examples
 from internal_kd.distillation.masked_copies import Copy, WithMaskedCopies
 from internal_kd.distillation.selectors import select
@@ -70,8 +71,6 @@ def with_copies(
     Raises:
         UserError: there are to be copies, and the tokenizer has no mask token.
     """
-    from internal_kd.data.tokenizers import load_tokenizer
-
     copies = sorted({copy for _, copies in chosen for copy in copies})
     if not copies:
         return examples, [positions for positions, _ in chosen]
