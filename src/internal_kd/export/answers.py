@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import numpy as np
+from scipy.special import softmax
+
+from internal_kd.data.examples import TaskOnDisk, read_task
+from internal_kd.data.inputs import EncodedTask
+from internal_kd.distillation.batches import rows_of
+from internal_kd.distillation.predicting import predict_logits
 from internal_kd.errors import UserError
 from internal_kd.files import check_json_lines, write_json_lines
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import WEIGHTS, is_complete
+from internal_kd.steps.encode import encode_task
+from internal_kd.steps.record import open_network, teacher_hardware
 from internal_kd.tasks.tags import word_id
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from internal_kd.data.examples import TaskOnDisk
 
 
 def export_answers(run: Run, path: Path, *, form: Literal["logits", "probabilities"] = "logits") -> int:
@@ -38,15 +42,6 @@ def export_answers(run: Run, path: Path, *, form: Literal["logits", "probabiliti
         >>> Path("answers.jsonl").open().readline()  # doctest: +SKIP
         '{"idx": 0, "text": "The cats sleep.", "logits": {"unacceptable": -2.1, "acceptable": 2.3}}'
     """
-    import numpy as np
-
-    from internal_kd.data.examples import read_task
-    from internal_kd.data.inputs import EncodedTask
-    from internal_kd.distillation.batches import rows_of
-    from internal_kd.distillation.predicting import predict_logits
-    from internal_kd.steps.encode import encode_task
-    from internal_kd.steps.record import open_network, teacher_hardware
-
     check_json_lines(path)
     if not (run.folder / WEIGHTS).is_file():
         raise UserError(
@@ -80,8 +75,6 @@ def _lines(task: TaskOnDisk, answers: dict[int, np.ndarray], form: str) -> Itera
 
 
 def _tagged_lines(task: TaskOnDisk, rows: np.ndarray, logits: np.ndarray, form: str) -> Iterator[dict[str, Any]]:
-    import numpy as np
-
     for idx, tokens in zip(*task.columns(("idx", "tokens"), task.training), strict=True):
         words = np.searchsorted(rows, word_id(np.full(len(tokens), idx), np.arange(len(tokens))))
         numbers = zip(*(_numbers(row, form) for row in logits[words]), strict=True)
@@ -90,8 +83,6 @@ def _tagged_lines(task: TaskOnDisk, rows: np.ndarray, logits: np.ndarray, form: 
 
 def _numbers(row: np.ndarray, form: str) -> list[float]:
     """Return logits or their softmax with as many digits as fp32 has."""
-    from scipy.special import softmax
-
     if form == "probabilities":
         row = softmax(row)
     return [float(str(number)) for number in row]

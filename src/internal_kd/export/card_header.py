@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
 
 from internal_kd.export.facts import ExportFacts
 from internal_kd.export.model_folder import is_encoder
@@ -11,9 +13,6 @@ from internal_kd.params.data import OWN, GlueEntry
 from internal_kd.plan.runs import Run
 from internal_kd.report.words import base_metric
 from internal_kd.tasks.glue import GLUE
-
-if TYPE_CHECKING:
-    from huggingface_hub import EvalResult
 
 # The hub's own words; any other licence is "other" with its name.
 LICENCES = frozenset(
@@ -32,8 +31,6 @@ HUB_METRICS = {"macro_f1": "f1", "pearson": "pearsonr", "spearman": "spearmanr"}
 
 def header(facts: ExportFacts) -> str:
     """Return the front matter that the hub reads, with only what is known, without its lines of dashes."""
-    from huggingface_hub import ModelCardData
-
     run, encoder = facts.run, facts.run.encoder.encoder if facts.run.encoder else None
     data, plain = run.inputs.data, is_encoder(facts.run)
     stated = encoder.licence if encoder else NOT_STATED
@@ -83,8 +80,6 @@ def _task_type(facts: ExportFacts) -> str:
 
 
 def _results(facts: ExportFacts) -> list[EvalResult] | None:
-    from huggingface_hub import EvalResult
-
     data, info = facts.run.inputs.data, facts.task.info
     glue = GLUE[str(data.glue)] if isinstance(data.entry, GlueEntry) else None
     results = [

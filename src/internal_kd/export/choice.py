@@ -168,7 +168,7 @@ def _candidates(study: Study, task: str, request: Request) -> list[Cell]:
             )
         cells = [cell for cell in cells if cell.method.name == request.method]
     else:
-        cells = [cell for cell in cells if cell.is_student and cell.method.name in study.requested]
+        cells = [cell for cell in cells if cell.is_student and cell.method.name in study.params.requested]
     for axis, value in request.point.items():
         cells = _at(cells, study, axis, str(value))
     return _exportable(cells, task)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from internal_kd.data.examples import TaskOnDisk
 from internal_kd.export.choice import Choice
@@ -13,12 +15,10 @@ from internal_kd.export.scores import DEV, EntityScore, predictions_of, score_of
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import problem_with, read_record
 from internal_kd.plan.study import Study
-from internal_kd.statistics import mean_over_seeds, std_over_seeds
+from internal_kd.report.latency import LatencyLine
+from internal_kd.statistics import mean_over_seeds, mean_score, std_over_seeds
 from internal_kd.tasks.info import ScoreColumn
 from internal_kd.tasks.kinds import KINDS
-
-if TYPE_CHECKING:
-    from internal_kd.report.latency import LatencyLine
 
 TEACHER, TORCH, ONNX, ONNX_INT8 = "teacher, torch fp32", "torch fp32", "ONNX fp32", "ONNX int8"
 
@@ -173,10 +173,6 @@ def score_lines(choice: Choice, task: TaskOnDisk, computed: Mapping[str, float |
 
 def _interval(runs: list[Run], column: ScoreColumn, outputs: int, kind: str) -> tuple[float | None, float | None]:
     """Return the 95 % interval of a row's mean on new examples, and of new seeds where there are several."""
-    import numpy as np
-
-    from internal_kd.statistics import mean_score
-
     found = [predictions_of(run, column.split) for run in runs]
     predicted = np.stack([KINDS[kind].by_example(each.rows, KINDS[kind].predicted(each.logits)) for each in found])
     labels = KINDS[kind].by_example(found[0].rows, found[0].labels)

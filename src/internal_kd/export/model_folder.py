@@ -5,25 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedModel
 
 from internal_kd.checksums import verified
 from internal_kd.data.ragged import EncodedExamples, TaggedExamples
 from internal_kd.data.tokenizers import load_tokenizer
 from internal_kd.errors import UserError
 from internal_kd.files import read_mapping
+from internal_kd.learners.blocks import multiplied_out
 from internal_kd.learners.rows import by_row
 from internal_kd.learners.small import open_network
+from internal_kd.learners.weights import (
+    classifier_class,
+    load_classifier,
+    load_finished,
+    name_labels,
+    quiet,
+    save_classifier,
+    stored_kind,
+)
 from internal_kd.plan.runs import Run
 from internal_kd.plan.store import verified_folder
 from internal_kd.tasks.info import TaskInfo
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from torch import Tensor, nn
-    from transformers import PreTrainedModel
 
 VALUE_LABEL = "score"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "pixels", "sentences", "embeddings")
@@ -71,9 +80,6 @@ def write_model_folder(run: Run, info: TaskInfo, folder: Path) -> None:
         UserError: the weights or the encoder's tokenizer cannot be read.
         Damaged: they are not what was written.
     """
-    from internal_kd.learners.blocks import multiplied_out
-    from internal_kd.learners.weights import load_classifier, load_finished, name_labels, save_classifier
-
     source = verified_folder(run, "model")
     if not is_encoder(run):
         run.method.learner.load(source, info.outputs, labels=info.labels or (VALUE_LABEL,)).save(folder)
@@ -88,8 +94,6 @@ def write_model_folder(run: Run, info: TaskInfo, folder: Path) -> None:
 
 
 def _tokenizer(run: Run) -> Any:
-    from transformers import AutoTokenizer
-
     source, length = run.reader.folder, run.inputs.max_length
     record = read_mapping(run.reader.marker)
     verified(source, record, [name for name in record["files"] if not name.endswith(".safetensors")])
@@ -111,10 +115,6 @@ def _tokenizer(run: Run) -> Any:
 
 def load_exported(folder: Path, attention: str = "sdpa") -> PreTrainedModel:
     """Load an exported folder as anybody would, by default with transformers' default attention."""
-    import torch
-
-    from internal_kd.learners.weights import classifier_class, quiet, stored_kind
-
     with quiet():
         model: PreTrainedModel = classifier_class(stored_kind(folder)).from_pretrained(
             folder,
@@ -129,8 +129,6 @@ def load_exported(folder: Path, attention: str = "sdpa") -> PreTrainedModel:
 
 def graph_source(run: Run, info: TaskInfo, folder: Path) -> PreTrainedModel:
     """Return the model that becomes an ONNX graph: the exported one, or with cheap blocks the run's own."""
-    from internal_kd.learners.weights import load_classifier
-
     if not getattr(run.method.learner, "has_blocks", False):
         return load_exported(folder, "eager")
     model = load_classifier(verified_folder(run, "model"), info.outputs)
@@ -146,9 +144,7 @@ class Caller:
     """
 
     def __init__(self, call: Callable[[dict[str, Tensor]], Tensor], module: nn.Module | None = None) -> None:
-        from torch.nn import Identity
-
-        self.module, self._call = module or Identity(), call
+        self.module, self._call = module or nn.Identity(), call
 
     def read(self, batch: Mapping[str, Tensor], wanted: object = None) -> dict[tuple[str, int], Tensor]:
         """Return the logits (B, C) of a batch; of a token classifier those of the words (R, C)."""
@@ -177,8 +173,6 @@ def check_tokenizer(folder: Path, texts: pd.DataFrame, split: EncodedExamples) -
     Raises:
         UserError: a text becomes other tokens.
     """
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     first = texts.head(_COMPARED_TEXTS)
     pairs = {"text_pair": first["text_b"].tolist()} if "text_b" in first else {}

@@ -111,6 +111,11 @@ class Params(Frozen):
         (), description="Python files with objectives, learners, curricula or metrics of your own"
     )
 
+    @property
+    def requested(self) -> tuple[str, ...]:
+        """The methods that the study asks for, without those that only teach them."""
+        return self.study.methods or tuple(self.methods)
+
     @model_validator(mode="before")
     @classmethod
     def _entries_may_be_bare(cls, values: Any) -> Any:
@@ -161,7 +166,7 @@ class Params(Frozen):
     @model_validator(mode="after")
     def _rows_are_told_apart(self) -> Params:
         rows: dict[str, str] = {}
-        for name in self.study.methods or self.methods:
+        for name in self.requested:
             row = self.methods[name].id or name
             if (first := rows.setdefault(row, name)) != name:
                 raise ValueError(f"methods.{name}.id: {row!r} is the row of {first!r} already: choose another id")

@@ -28,11 +28,6 @@ class StudyMethods:
         self._defaults = given_in(params.defaults)
         self._known: dict[tuple[str, str, str], Method] = {}
 
-    @property
-    def requested(self) -> tuple[str, ...]:
-        """The methods that the study asks for."""
-        return self.params.study.methods or tuple(self.params.methods)
-
     # Who teaches whom
 
     def on(self, task: str) -> tuple[str, ...]:
@@ -57,7 +52,7 @@ class StudyMethods:
             around.pop()
             order.append(name)
 
-        for name in self.requested:
+        for name in self.params.requested:
             visit(name, name)
         return tuple(order)
 
@@ -137,7 +132,7 @@ class StudyMethods:
     def _asked(self) -> dict[str, set[str]]:
         """The methods that others ask for, and what as."""
         found: dict[str, set[str]] = {}
-        waiting = list(self.requested)
+        waiting = list(self.params.requested)
         for name in waiting:  # grows meanwhile: who turns out to be asked does not vary, and may ask others then
             for task in self.tasks:
                 for method in self._points(task, name, fixed=name in found):

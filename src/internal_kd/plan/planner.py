@@ -56,7 +56,7 @@ class Planner:
 
         What every student reads of its teacher is noted first, because a recording holds all of it.
         """
-        tasks, requested = self.methods.tasks, self.methods.requested
+        tasks, requested = self.methods.tasks, self.methods.params.requested
         orders = {task: self.methods.on(task) for task in tasks}
         chosen = {(task, name): self.methods.points_of(task, name) for task in tasks for name in orders[task]}
         for (task, _), methods in chosen.items():

@@ -97,7 +97,7 @@ class Study:
         params["study"]["tasks"] = list(self.tasks)
         params["tasks"] = {name: params["tasks"][name] for name in self.tasks}
         kept = {name for name in self.params.methods if name in self.methods}
-        params["study"]["methods"] = [name for name in self.requested if name in kept]
+        params["study"]["methods"] = [name for name in self.params.requested if name in kept]
         params["methods"] = {name: entry for name, entry in params["methods"].items() if name in kept}
         for method in params["methods"].values():
             if method.get("compare_with") is not None:
@@ -106,11 +106,6 @@ class Study:
             if "methods" in task:
                 task["methods"] = {name: entry for name, entry in task["methods"].items() if name in kept}
         return yaml.safe_dump(params, sort_keys=False, allow_unicode=True, width=120)
-
-    @property
-    def requested(self) -> tuple[str, ...]:
-        """The methods that params.yaml asks for, without those that only teach them."""
-        return self.params.study.methods or tuple(self.params.methods)
 
 
 def plan_study(params: Params) -> Study:

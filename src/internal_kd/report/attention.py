@@ -10,13 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from internal_kd.checksums import Damaged
+from internal_kd.data.inputs import EncodedTask
+from internal_kd.data.ragged import EncodedExamples
+from internal_kd.data.tokenizers import load_tokenizer, token_texts
+from internal_kd.distillation.attention_maps import Distance, Student, measure_distances
+from internal_kd.distillation.hardware import choose_hardware
 from internal_kd.errors import UserError
+from internal_kd.learners.capture import network_of
 from internal_kd.learners.layers import layer_map
+from internal_kd.learners.learner import Network
+from internal_kd.learners.weights import load_classifier
 from internal_kd.plan.artefacts import Encoder
 from internal_kd.plan.runs import FirstWeights, Run
 from internal_kd.plan.store import WEIGHTS, is_complete, verified_folder
@@ -25,14 +34,7 @@ from internal_kd.report.cells import STANDARD, Cell, at_shown_point, cells_of, t
 from internal_kd.report.frames import frame_of
 from internal_kd.report.scoring import Lines
 from internal_kd.statistics import mean_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from internal_kd.data.ragged import EncodedExamples
-    from internal_kd.distillation.attention_maps import Distance
-    from internal_kd.learners.learner import Network
-    from internal_kd.tasks.info import TaskInfo
+from internal_kd.tasks.info import TaskInfo
 
 Array = np.ndarray
 
@@ -88,9 +90,6 @@ class RowAttention:
         """Return its network."""
         if self.first is None:
             return self.run.method.learner.load(verified_folder(self.run, "model"), info.outputs)
-        from internal_kd.learners.capture import network_of
-        from internal_kd.learners.weights import load_classifier
-
         return network_of(load_classifier(verified_folder(self.first, "model"), info.outputs, seed=self.run.seed))
 
 
@@ -164,10 +163,6 @@ def _measure(teacher: Run, subjects: list[RowAttention]) -> tuple[list[RowAttent
     ready = [subject for subject in subjects if not subject.problem]
     if not ready:
         return subjects, []
-    from internal_kd.data.inputs import EncodedTask
-    from internal_kd.distillation.attention_maps import Student, measure_distances
-    from internal_kd.distillation.hardware import choose_hardware
-
     data = EncodedTask.of(teacher.inputs)
     try:
         examples, weights = data.texts("dev"), verified_folder(teacher, "model")
@@ -250,8 +245,6 @@ def _map_lines(
     chosen = [one for one in (standard, internal) if one] or students[:1]
     if not chosen or shown is None:
         return []
-    from internal_kd.data.tokenizers import load_tokenizer, token_texts
-
     ids = examples.ids(shown).tolist()
     tokens = token_texts(load_tokenizer(encoder.folder, encoder.name, len(ids)).tokenizer, ids)
     first, row = chosen[0], int(np.flatnonzero(positions == shown)[0])

@@ -139,7 +139,7 @@ def primary_rows(study: Study) -> tuple[tuple[str, ...], str | None]:
         UserError: ``analysis.primary`` names a row that the study does not have.
     """
     given = study.params.analysis.primary
-    students = {name: method for name, method in study.methods.items() if name in study.requested}
+    students = {name: method for name, method in study.methods.items() if name in study.params.requested}
     baseline = study.method_of(given["baseline"], "analysis.primary.baseline") if given.get("baseline") else None
     if given.get("rows"):
         rows = given["rows"] if isinstance(given["rows"], list | tuple) else [given["rows"]]

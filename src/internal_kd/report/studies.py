@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from internal_kd.errors import UserError
 from internal_kd.plan.identity import RESULTS
@@ -16,9 +17,6 @@ from internal_kd.report.layout import Shown, markdown
 from internal_kd.report.words import count, is_better, metric_title, p_text, shown
 from internal_kd.statistics import Estimate, holm
 from internal_kd.statistics.estimate import sum_of_independent
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SAME, WITHIN, ONE_SEED = "same runs", "within seeds", "one seed"
 
@@ -44,8 +42,6 @@ def compare_studies(a: str, b: str, study: str | None = None, alpha: float = 0.0
     Example:
         >>> print(compared_text("HEAD~1", "demo", compare_studies("HEAD~1:demo", "demo")))  # doctest: +SKIP
     """
-    import pandas as pd
-
     sides = [read_scores(name, study) for name in (a, b)]
     known = [column for column in SCHEMAS["scores"] if column != "*"]
     axes = [column for side in sides for column in side.columns if column not in known]
@@ -71,8 +67,6 @@ def read_scores(name: str, study: str | None = None) -> pd.DataFrame:
     Raises:
         UserError: there are none.
     """
-    import pandas as pd
-
     path = RESULTS / name / "tables" / "scores.csv"
     if path.is_file():
         return pd.read_csv(path, dtype=dict.fromkeys(("id", "examples"), str))
