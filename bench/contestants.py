@@ -89,6 +89,7 @@ ABLATION = (
     replace(_ROW_33, name="unbucketed", title="row 3.3, shuffled batches, dynamic padding", batches="shuffled"),
     replace(_ROW_33, name="torch_dropout", title="row 3.3, torch's dropout", variant="torch_dropout"),
     replace(_ROW_33, name="full_vocabulary", title="row 3.3, full vocabulary", variant="full_vocabulary"),
+    replace(_ROW_33, name="freed_memory", title="row 3.3, freed memory given back", variant="freed_memory"),
     replace(_ROW_33, name="compiled", title="row 3.3, feed-forward halves compiled", variant="compiled"),
     _PROGRESSIVE,
     replace(_PROGRESSIVE, name="untruncated", title="row 3.4, every stage computes all layers", variant="untruncated"),

@@ -181,6 +181,8 @@ def _without(variant: str) -> AbstractContextManager[None]:
         return _replaced(quick, "dropout", nn.functional.dropout)
     if variant == "full_vocabulary":
         return _replaced(loop, "quick_on_cpu", lambda module, used: quick.quick_on_cpu(module))
+    if variant == "freed_memory":
+        return _replaced(loop, "freed_memory_kept", lambda device: nullcontext())
     if variant == "compiled":
         # The part of a layer that attention and dropout do not cut in two: linear, GELU, linear.
         return _replaced(BertIntermediate, "forward", torch.compile(BertIntermediate.forward, dynamic=True))

@@ -135,6 +135,7 @@ _WITHOUT = {
     "unbucketed": "length buckets (shuffled, padded to the longest of a batch), row 3.3",
     "torch_dropout": "fast dropout (torch's), row 3.3",
     "full_vocabulary": "training only the used rows of the vocabulary, row 3.3",
+    "freed_memory": "keeping freed memory for the next step, row 3.3",
     "untruncated": "truncated stages, the complete progressive curriculum",
 }
 _COMPILED = "nothing, but linear-GELU-linear through `torch.compile`, row 3.3"

@@ -122,7 +122,7 @@ def test_bytes_an_example_are_those_of_the_recording(tiny: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     ["finetuned", "row_33", "hidden", "progressive", "recomputed", "unbucketed", "torch_dropout", "full_vocabulary",
-     "untruncated"],
+     "freed_memory", "untruncated"],
 )  # fmt: skip
 def test_every_contestant_of_ours_trains_on_the_batches_it_is_given(tiny: Path, name: str) -> None:
     contestant = by_name(name)
