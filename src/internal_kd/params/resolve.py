@@ -30,6 +30,11 @@ WHOLE = ("teacher", "weights", "curriculum")
 _NOTHING = object()
 
 
+def row_label(number: str, title: str) -> str:
+    """Return what people call a row: ``3.5 Stacked (SID)``, or for a method without either its name once."""
+    return title if number in ("", title) else f"{number} {title}"
+
+
 @dataclass(frozen=True)
 class Method:
     """A method with every value filled in, for one task and one point of ``study.vary``.
@@ -51,8 +56,8 @@ class Method:
 
     @property
     def label(self) -> str:
-        """What people call it: ``3.5 Stacked (SID)``, or its name alone."""
-        return self.id if self.id == self.title else f"{self.id} {self.title}"
+        """What people call it."""
+        return row_label(self.id, self.title)
 
     @property
     def teacher(self) -> TeacherParams | None:

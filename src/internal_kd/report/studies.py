@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from internal_kd.errors import UserError
+from internal_kd.params.resolve import row_label
 from internal_kd.plan.identity import RESULTS
 from internal_kd.report.frames import SCHEMAS
 from internal_kd.report.layout import Shown, markdown
@@ -118,7 +119,7 @@ def compared_text(a: str, b: str, moved: pd.DataFrame) -> str:
     summary = f"{a} to {b}: {count(len(moved), 'score')}, {len(moved) - len(different)} of the same runs; {told}"
     lines = tuple(
         (
-            line["task"], f"{line['id']} {line['method']}", metric_title(line["metric"]), line["reading"],
+            line["task"], row_label(line["id"], line["method"]), metric_title(line["metric"]), line["reading"],
             shown(line["metric"], line["mean_a"]), shown(line["metric"], line["mean_b"]),
             shown(line["metric"], line["difference"], sign=True), p_text(line["p_holm"]),
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from internal_kd.params.resolve import row_label
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import Cell, at_shown_point, cells_of
 from internal_kd.report.frames import read_frame, read_or_empty
@@ -63,7 +64,7 @@ class StudyFrames(dict[str, "pd.DataFrame"]):
     def row(self, line: Mapping[str, Any]) -> str:
         """Return what people call a line's row."""
         method = self.study.methods.get(line["method"])
-        return f"{line['id']} {method.title if method else line.get('title', line['method'])}".strip()
+        return row_label(line["id"], method.title if method else line.get("title", line["method"]))
 
     def of_main(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the lines under each task's main metric, on its first dev set."""
