@@ -23,8 +23,6 @@ class AnswerRows:
     """A file of answers as read.
 
     Attributes:
-        path: the file.
-        by: "id" or "text".
         keys: which example each row is about, (rows,).
         texts: the texts of each row, where the file has them; else empty.
         places: where each row is, for error lines.

@@ -46,10 +46,8 @@ class Repairs:
     """What was repaired in a file, by rule.
 
     Attributes:
-        path: the file.
         asked: whether rules that change a meaning are applied; if not, what they would repair is refused.
         way_out: ends the line of a refusal.
-        counts: how often each rule was applied.
         examples: for each rule the first ten places with what stood there.
     """
 

@@ -36,12 +36,7 @@ class Answers(Protocol):
 
 
 class Live:
-    """A network that answers while the student trains; it is frozen, and runs only as far up as needed.
-
-    Args:
-        network: the teacher, on the device.
-        hardware: device and the teacher's own precision.
-    """
+    """A network that answers while the student trains; it is frozen, and runs only as far up as needed."""
 
     def __init__(self, network: Network, hardware: Hardware) -> None:
         self._network, self._hardware = network.freeze(), hardware
@@ -61,9 +56,7 @@ class Recorded:
     What is computed is rounded like what was recorded: the budget decides where answers come from, not what they are.
 
     Args:
-        reader: of the recording.
         live: in the precision of the recording; None if everything asked for was recorded.
-        hardware: the device that answers are brought to.
     """
 
     def __init__(self, reader: RecordingReader, live: Answers | None, hardware: Hardware) -> None:

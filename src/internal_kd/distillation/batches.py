@@ -60,8 +60,6 @@ class LengthBuckets:
 
     Args:
         lengths: real tokens of each example, (examples,).
-        batch_size: examples in a batch.
-        seed: of the order.
         steps: batches of an epoch; None: as many as it takes to see every example once.
 
     Example:

@@ -185,10 +185,8 @@ class CurriculumState:
     """Where a training stands in its curriculum; plain numbers, so that a checkpoint can keep it.
 
     Attributes:
-        stages: from `stages_of`.
         epochs_per_layer: the longest stay in a stage that names no epochs.
         cosine_threshold: such a stage ends early when its epoch's mean cosine loss is below this.
-        position: of the present stage.
         epochs_here: epochs that it has had.
     """
 

@@ -35,9 +35,7 @@ class WithMaskedCopies:
     3.2, where a language model fills most masks, or words are drawn; masks alone are ours.
 
     Args:
-        examples: the originals.
         copies: as `copies_of` returns them, of one or more shares.
-        mask_id: the mask token.
         special_ids: tokens that are never masked.
 
     Example:

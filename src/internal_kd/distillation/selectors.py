@@ -35,7 +35,6 @@ class Selected(NamedTuple):
     """Positions into a training set.
 
     Attributes:
-        train: the examples to train on.
         held_out: examples kept aside to be scored; never among ``train``.
     """
 

@@ -76,8 +76,6 @@ def terms_of(
         weights: by objective; a weight of 0 leaves the term out.
         layer_map: (student layer, teacher layer), ascending.
         student, teacher: their shapes; None, or a size that is None, where not known.
-        kind: of the task, as "classes".
-        outputs: columns of logits.
         settings: parameters of the method that objectives ask for, as ``{"temperature": 2.0}``.
         options: by objective, those of the method.
 

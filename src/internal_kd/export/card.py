@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import ModelCard
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from internal_kd.distillation.curricula import Schedule
 from internal_kd.export.card_header import NOT_STATED, header, model_name
@@ -29,9 +31,6 @@ def model_card(facts: ExportFacts) -> str:
 
     What users name freely (titles, labels, licences) stands in it on one line, without markup of its own.
     """
-    from huggingface_hub import ModelCard
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,

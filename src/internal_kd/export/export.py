@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from internal_kd.checksums import publish
 from internal_kd.data.examples import TaskOnDisk, read_task
@@ -86,7 +87,6 @@ def export_students(
     from being exported.
 
     Args:
-        study: whose runs.
         task: one task; all of them if None.
         method: the method to export, a teacher included.
         run: the fingerprint of the run to export, or its beginning.
@@ -163,8 +163,6 @@ def _note_problem(path: Path, task: str, problem: str) -> None:
 
 def _fill(study: Study, choice: Choice, task: TaskOnDisk, folder: Path) -> ExportFacts:
     """Write everything but the card into a folder, verify and measure it."""
-    import torch
-
     run, info = choice.run, task.info
     if not is_complete(run.inputs):  # scratch; a pulled run has none
         encode_task(run.inputs)

@@ -14,17 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from internal_kd.export.model_folder import Caller
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-    from transformers import PreTrainedModel
-
-    from internal_kd.learners.small_networks import SmallNetwork
+from internal_kd.learners.small_networks import TAKES, SmallNetwork
 
 PACKAGES = ("onnx", "onnxruntime")
 EXTRA = "pip install '.[export]'"
@@ -58,9 +56,7 @@ class OnnxModel:
 
         Activations are quantised with one scale per batch, so int8 logits depend a little on the batch.
         """
-        from torch import from_numpy
-
-        return Caller(lambda batch: from_numpy(self.answer(batch)))
+        return Caller(lambda batch: torch.from_numpy(self.answer(batch)))
 
 
 def open_onnx(path: Path, *, threads: int) -> OnnxModel:
@@ -80,7 +76,6 @@ def write_onnx(model: PreTrainedModel, folder: Path, *, uses_types: bool) -> Non
     The second has the weights of matrix products and embeddings as int8 and quantises activations as they come
     (dynamic quantisation of ONNX Runtime). The plainest graph is that of eager attention.
     """
-    import torch
 
     class Logits(torch.nn.Module):
         """The classifier with plain tensors for inputs and output."""
@@ -104,10 +99,6 @@ def write_onnx(model: PreTrainedModel, folder: Path, *, uses_types: bool) -> Non
 
 def write_small_onnx(network: SmallNetwork, folder: Path) -> None:
     """Write the same of a perceptron, a convolutional network or a soft tree; convolutions stay in fp32."""
-    import torch
-
-    from internal_kd.learners.small_networks import TAKES
-
     form, size = network.inputs.form, (2, *network.inputs.size)
     example = {
         "pixels": torch.zeros(size, dtype=torch.uint8), "tokens": torch.ones(2, 7, dtype=torch.int64)
@@ -120,7 +111,6 @@ def _write(
     module: nn.Module, given: dict[str, Tensor], folder: Path, *, by_token: Sequence[str], only: list[str] | None = None
 ) -> None:
     """Write both graphs of a module; ``by_token`` have an axis of tokens, ``only`` these operations become int8."""
-    import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     free = {name: {0: "batch", **({1: "tokens"} if name in by_token else {})} for name in (*given, "logits")}

@@ -200,8 +200,6 @@ def install(model: PreTrainedModel, blocks: Blocks, make: Make = closest) -> Pre
     """Replace what ``blocks`` names in every layer of a plain model, in place; its config remembers it.
 
     Args:
-        model: plain, of a supported family.
-        blocks: sizes that fit it.
         make: the replaced maps' first weights: `closest`, or `drawn` from torch's random state. Of heads `closest`
             keeps the most important ones, `drawn` the first.
     """

@@ -37,7 +37,6 @@ def load_classifier(
     Reads safetensors only and runs no code from the folder; the global random state stays untouched.
 
     Args:
-        folder: with ``config.json`` and ``model.safetensors`` or its shards.
         outputs: columns of logits; 1 means values (regression).
         seed: a head or pooler that the folder does not have is drawn from it.
         new_head: draw the head even where the folder has one: a pre-trained encoder may be a model that was

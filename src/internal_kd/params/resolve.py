@@ -40,7 +40,6 @@ class Method:
     """A method with every value filled in, for one task and one point of ``study.vary``.
 
     Attributes:
-        learner: who learns.
         weights: terms with a weight other than 0, in the order given.
         settings: everything else, resolved.
         point: the varied keys of the study and this method's values for them.

@@ -28,7 +28,6 @@ class Study:
     """The runs a study needs, each after those it listens to.
 
     Attributes:
-        tasks: the examples of every task, as the study's encoder reads them.
         methods: every method with runs, in the order of the tables: those of ``study.methods``, with the methods that
             they listen to before them, at the first point of ``study.vary``.
         runs: the runs, in an order in which they can be made.

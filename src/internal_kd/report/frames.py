@@ -190,9 +190,9 @@ def frame_of(study: Study, name: str, lines: Iterable[Mapping[str, Any]]) -> pd.
     columns = columns_of(study, name)
     lines = list(lines)
     values = {
-        column: pd.Series([line.get(column) for line in lines], dtype=kind if kind != TEXT else object).astype(kind)
-        if kind != TEXT
-        else pd.Series(["" if line.get(column) is None else str(line[column]) for line in lines], dtype=TEXT)
+        column: pd.Series(["" if line.get(column) is None else str(line[column]) for line in lines], dtype=TEXT)
+        if kind == TEXT
+        else pd.Series([line.get(column) for line in lines], dtype=kind)
         for column, kind in columns.items()
     }
     return pd.DataFrame(values)

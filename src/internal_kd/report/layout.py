@@ -35,8 +35,6 @@ class Shown:
 
     Attributes:
         name: of its CSV file; empty if it has none.
-        header: the columns' titles.
-        lines: texts, as many as columns in each.
         align: ``l`` or ``r`` per column.
         note: what a reader must know to read it, one or two sentences.
         rules: the lines before which a rule is drawn.
@@ -173,12 +171,8 @@ def build(
     """Return a table with a line per line of a frame: what names it, then ``columns``.
 
     Args:
-        frames: the study's, for the titles of tasks and rows.
         name: of its CSV file; empty if it has none.
-        lines: what is shown.
         columns: by title; the first ``left`` of them are words, aligned left.
-        note: below the table.
-        left: see ``columns``.
         head: what names a line; with ``method`` come the varied keys.
     """
     heads: dict[str, Column] = {"task": lambda line: frames.task(line["task"]), "method": frames.row}

@@ -69,13 +69,7 @@ def combined(parts: Sequence[tuple[float, Measured]], scope: Scope) -> Estimate:
 
 
 class Measures:
-    """The measures of a study.
-
-    Args:
-        results: its finished runs.
-        taught: its rows compared with their teachers.
-        read: from a table's name to its frame.
-    """
+    """The measures of a study."""
 
     def __init__(
         self, results: StudyResults, taught: Sequence[TeacherComparison], read: Callable[[str], pd.DataFrame]
@@ -94,7 +88,6 @@ class Measures:
         """Return what a cell has of a measure; None where nothing is known.
 
         Args:
-            cell: a row on a task.
             measure: a metric with the ending of its dev set (``accuracy_mismatched``), one of FIDELITY or
                 PROBABILITY, or ``<table>.<column>``; the task's main metric if left out.
             where: columns of the dev examples, or of the table, with the values that count.

@@ -32,7 +32,6 @@ def render_page(study: Study, mlflow: Mapping[str, str]) -> str:
     """Return the page from the frames and figures that are there.
 
     Args:
-        study: what is reported.
         mlflow: addresses of the study's experiments in MLflow by name.
 
     Raises:

@@ -105,9 +105,7 @@ class StudyResults:
     """A study with everything that was read of its runs: what every table is computed from.
 
     Attributes:
-        tasks: by name.
         finished_runs: by fingerprint; ``problems``: what is wrong with others.
-        means: filled by ``mean``.
     """
 
     study: Study

@@ -54,7 +54,6 @@ def rows_figure(study: Study, groups: list[Panel], width: float, height: tuple[f
     """Draw a panel per group with a line per row, and return figure and panels.
 
     Args:
-        study: whose rows they are.
         groups: what is drawn, at most ``MOST_PANELS`` + 1 side by side.
         width: of a panel, in inches.
         height: of a panel without rows, and of each row.

@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 
 class StudyFrames(dict[str, "pd.DataFrame"]):
-    """A study's frames by name, each read when it is first asked for.
-
-    Args:
-        study: whose tables they are.
-        known: frames that are there already.
-    """
+    """A study's frames by name, each read when it is first asked for."""
 
     def __init__(self, study: Study, known: Mapping[str, pd.DataFrame] | None = None) -> None:
         super().__init__(known or {})

@@ -33,7 +33,6 @@ class RunningRun:
     """A training that is at work.
 
     Attributes:
-        run: which.
         epoch, epochs: where it is; 0 before its first report.
         share: how much of it is done, 0 to 1.
         resumed: how much of that was done before the process that works on it began.

@@ -18,7 +18,6 @@ def influence(metric: str, labels: np.ndarray, predicted: np.ndarray, classes: i
     """Return a score and each example's influence on it, (N,), which is 0 on average.
 
     Args:
-        metric: a key of ``METRICS``.
         labels: gold classes or values, (N,).
         predicted: predicted classes or values, (N,).
         classes: number of classes; ignored for values.

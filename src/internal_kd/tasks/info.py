@@ -32,8 +32,6 @@ class TaskInfo:
         metrics: keys of ``METRICS``, main metric first.
         texts: number of text columns, 1 or 2; 0 for images.
         rows: number of examples by split (train, dev, dev_mismatched, test, unlabelled, ...).
-        licence: of the data.
-        source: where the examples came from.
         scored_on: what people call the examples that scores are on, the split "dev".
 
     Raises:
