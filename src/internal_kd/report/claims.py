@@ -12,6 +12,7 @@ from math import isnan
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from internal_kd.errors import named
 from internal_kd.params.method import MethodParams
@@ -262,8 +263,6 @@ def _moved(judge: Judge, points: list[Parts], last: Estimate, change: Estimate) 
 
 def _correlation(judge: Judge, task: str) -> Found:
     """Whether two measures go together over all seeds of all rows, at every varied value."""
-    from scipy.stats import spearmanr
-
     rule: Correlation = judge.rule
     names, pairs = {row.row for row in rule.rows}, list[tuple[float, float]]()
     for cell in judge.setting.results.cells:

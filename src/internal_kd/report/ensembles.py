@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from internal_kd.learners.pair import PEER_PREDICTIONS
 from internal_kd.plan.runs import Ensemble
@@ -40,8 +41,6 @@ def combined(logits: Array, combine: str) -> Array:
     """Return the answers (N, C) of members (M, N, C), as their student hears them."""
     if combine == "mean_logits":
         return logits.mean(axis=0)
-    from scipy.special import softmax
-
     return softmax(logits, axis=-1).mean(axis=0)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import log_softmax
 
 from internal_kd.errors import UserError, nearest
 from internal_kd.report.cells import Cell
@@ -165,8 +166,6 @@ def _over_seeds(what: str, values: np.ndarray, *, higher: bool) -> Mean:
 
 def _of_probabilities(name: str, labels: np.ndarray, seeds: Sequence[np.ndarray]) -> Mean:
     """Return the mean negative log-likelihood or entropy in nats, or one number for each seed, of classes."""
-    from scipy.special import log_softmax
-
     if name == "ece":
         return _over_seeds(name, np.array(calibration(labels, seeds).errors), higher=False)
     if name == "confidence_diversity":

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
 from internal_kd.errors import UserError
 from internal_kd.plan.study import Study
 from internal_kd.report.answer import answer_of, warnings_of
@@ -37,8 +40,6 @@ def render_page(study: Study, mlflow: Mapping[str, str]) -> str:
     Raises:
         UserError: ``evaluate`` or ``plot`` have not run.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     loader = FileSystemLoader(TEMPLATES)
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -52,8 +53,6 @@ def render_page(study: Study, mlflow: Mapping[str, str]) -> str:
 
 def page_values(frames: StudyFrames) -> dict[str, Any]:
     """Return everything that the template names."""
-    from markupsafe import Markup
-
     study, analysis, runs = frames.study, frames.study.params.analysis, frames["runs"]
     answer, warnings, (rows, baseline) = answer_of(frames), warnings_of(frames), primary_rows(study)
     tests = frames["tasks"][frames["tasks"]["scored_on"] == "test set"]["task"]
