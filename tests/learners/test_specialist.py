@@ -73,13 +73,27 @@ def test_it_is_trained_on_its_classes_and_as_many_others_and_the_dustbin_is_rais
         found.choose(positions[:5], labels[:5], seed=1)
 
 
-def test_it_starts_as_its_generalist_and_opens_as_it_was_saved(tmp_path: Path) -> None:
+def saved_generalist(folder: Path, logits: np.ndarray) -> Any:
+    """A generalist's run, as far as a specialist reads it, with its answers about the examples held out."""
     generalist = parse_learner({"kind": "mlp", "widths": [5]}).build(InputShape("pixels", (8, 8, 1)), CLASSES, 1)
-    generalist.save(tmp_path / "model")
-    logits = np.random.default_rng(0).normal(size=(30, CLASSES))
-    pd.DataFrame({"idx": range(30), "label": 0, **{f"logit_{n}": logits[:, n] for n in range(CLASSES)}}).to_parquet(
-        tmp_path / HELD_OUT
-    )
+    generalist.save(folder / "model")
+    answers = {f"logit_{number}": column for number, column in enumerate(logits.T)}
+    pd.DataFrame({"idx": range(len(logits)), "label": 0, **answers}).to_parquet(folder / HELD_OUT)
+    return generalist
+
+
+def test_what_a_generalist_that_is_sure_takes_for_second_best_groups_the_classes(tmp_path: Path) -> None:
+    gold = np.arange(60) % CLASSES
+    logits = np.random.default_rng(0).normal(size=(60, CLASSES)) * 0.1
+    logits[range(60), gold] += 14
+    logits[range(60), gold ^ 1] += 7  # 0 and 1 are alike, 2 and 3, 4 and 5
+    saved_generalist(tmp_path, logits)
+    groups = [specialist(clusters=3, number=number).build(tmp_path, CLASSES, 1).subset for number in (1, 2, 3)]
+    assert sorted(groups) == [(0, 1), (2, 3), (4, 5)]
+
+
+def test_it_starts_as_its_generalist_and_opens_as_it_was_saved(tmp_path: Path) -> None:
+    generalist = saved_generalist(tmp_path, np.random.default_rng(0).normal(size=(30, CLASSES)))
     built = specialist(number=2).build(tmp_path, CLASSES, 1)
     for name, weight in generalist.module.state_dict().items():
         assert torch.equal(weight, built.module.state_dict()[name])

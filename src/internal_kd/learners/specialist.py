@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from internal_kd.errors import UserError
-from internal_kd.fields import Count, Name
+from internal_kd.fields import Count, Name, Positive
 from internal_kd.files import read_mapping, write_json
 from internal_kd.learners.learner import (
     LOGITS,
@@ -43,8 +43,10 @@ class SpecialistLearner(Learner):
     """A generalist's copy that is trained on a few classes, half of the time, and on examples of all others.
 
     The classes are grouped by k-means on the columns of the covariance matrix of the generalist's predictions on its
-    held-out examples; a specialist has those nearest to the centre of its group, so that subsets overlap. Several
-    answer together with the generalist as a teacher with `combine: specialists`.
+    held-out examples; a specialist has those nearest to the centre of its group, so that subsets overlap. [ours] A
+    generalist that is sure of itself hardly confuses classes, so its predictions are softened first and columns count
+    by their direction: else all groups but one are single classes. Several specialists answer together with the
+    generalist as a teacher with `combine: specialists`.
 
     Example:
         >>> SpecialistLearner(of="teacher", clusters=8, size=20, number=3).short_name
@@ -58,6 +60,7 @@ class SpecialistLearner(Learner):
     clusters: Count = Field(8, description="groups that the classes are divided into")
     size: Annotated[Count, Field(ge=2)] = Field(20, description="classes of a specialist")
     number: Count = Field(1, description="which group, from 1")
+    temperature: Positive = Field(4.0, description="of the predictions by which classes are grouped")
 
     @model_validator(mode="after")
     def _is_one_of_them(self) -> SpecialistLearner:
@@ -105,7 +108,8 @@ class SpecialistLearner(Learner):
         from scipy.special import softmax
 
         logits = pd.read_parquet(source / HELD_OUT).filter(like="logit_").to_numpy(float)
-        subset = class_subsets(softmax(logits, axis=1), self.clusters, self.size)[self.number - 1]
+        softened = softmax(logits / self.temperature, axis=1)
+        subset = class_subsets(softened, self.clusters, self.size)[self.number - 1]
         return SpecialistNetwork(_open(source / "model", outputs, labels), subset)
 
     def load(self, folder: Path, outputs: int, *, labels: Sequence[str] = ()) -> SpecialistNetwork:
@@ -123,7 +127,8 @@ def _open(folder: Path, outputs: int, labels: Sequence[str]) -> Network:
 def class_subsets(probabilities: np.ndarray, clusters: int, size: int) -> np.ndarray:
     """Return the classes of every group, (clusters, size), ascending.
 
-    K-means of the columns of the covariance matrix (the paper's, in one batch); of every centre the nearest columns.
+    K-means of the columns of the covariance matrix (the paper's, in one batch), each of length 1 [ours]; of every
+    centre the nearest columns.
 
     Args:
         probabilities: a generalist's, (examples, classes).
@@ -141,6 +146,7 @@ def class_subsets(probabilities: np.ndarray, clusters: int, size: int) -> np.nda
     if clusters > classes:
         raise UserError(f"clusters: {clusters} are more than the {classes} classes; name fewer")
     columns = np.cov(probabilities, rowvar=False)
+    columns = columns / np.maximum(np.linalg.norm(columns, axis=1, keepdims=True), np.finfo(float).tiny)
     centres, _ = kmeans2(columns, clusters, minit="++", seed=0)
     distances = np.linalg.norm(columns - centres[:, None], axis=-1)
     return np.sort(np.argsort(distances, axis=1, kind="stable")[:, :size], axis=1)
