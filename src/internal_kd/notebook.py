@@ -191,7 +191,7 @@ class Distiller:
         seed: int = 0,
         **training: Any,
     ) -> Result:
-        """Train the student in place and return its scores on the dev set.
+        """Train the student in place, leave it in eval mode, and return its scores on the dev set.
 
         Args:
             train, dev: lists of dicts, a dict of lists, a `datasets.Dataset` or a pandas frame. A label that is None
@@ -249,6 +249,7 @@ class Distiller:
                 hardware=hardware,
                 scorer=scorer,
             )
+        self._student.module.eval()
         logits = scorer.logits()
         return Result(scorer.scores(logits), result.history, *scorer.compared(logits), logits)
 

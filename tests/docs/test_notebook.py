@@ -60,6 +60,16 @@ def test_too_few_epochs_for_a_curriculum_are_a_warning(encoder: Path) -> None:
     assert set(result.scores) == {"accuracy", "f1"} and result.predictions.shape == (6,)
 
 
+def test_a_trained_student_is_ready_to_use(encoder: Path) -> None:
+    tokenizer, student = AutoTokenizer.from_pretrained(encoder), tiny_classifier(layers=1)
+    rows = {"text": ["a b", "c", "d e f"], "label": [0, 1, 0]}
+    kd = Distiller(None, student, method="finetuned")
+    result = kd.train(rows, rows, tokenizer=tokenizer, epochs=1, precision="fp32")
+    with torch.no_grad():
+        found = [student(**tokenizer(text, return_tensors="pt")).logits[0] for text in rows["text"]]
+    assert torch.stack(found).numpy() == pytest.approx(result.logits, abs=1e-5)
+
+
 def test_a_list_of_layers_is_a_depth() -> None:
     teacher = tiny_classifier(layers=4)
     student = student_of(teacher, take=[1, 4])
