@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_plans import planned_data
@@ -129,6 +131,19 @@ def test_parquet_json_and_csv_numbers_are_the_same_classes(tmp_path: Path) -> No
     files = {"train": tmp_path / "x.parquet", "dev": tmp_path / "x.jsonl", "dev_mismatched": tmp_path / "x.csv"}
     task = read_files(files)
     assert task.info.labels == ("0", "1") and all(labels(task, split) == [1, 0] for split in files)
+
+
+def test_class_numbers_go_by_the_names_that_datasets_wrote_beside_the_schema(tmp_path: Path) -> None:
+    feature = {"label": {"names": ["pos", "neg"], "_type": "ClassLabel"}}
+    table = pa.table({"text": ["fine", "awful"], "label": [0, 1]})
+    named = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": feature}})})
+    pq.write_table(named, tmp_path / "x.parquet")
+    (tmp_path / "x.csv").write_text(GOOD)
+    files = {"train": tmp_path / "x.parquet", "dev": tmp_path / "x.csv"}
+    task = read_files(files)
+    assert task.info.labels == ("neg", "pos") and labels(task) == labels(task, "dev") == [1, 0]
+    numbers = read_files({"train": tmp_path / "x.parquet", "dev": tmp_path / "x.parquet"}, labels=("0", "1"))
+    assert numbers.info.labels == ("0", "1") and labels(numbers) == [0, 1]
 
 
 def test_values(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from internal_kd.data.examples import Examples, FetchedTask, examples_of, rows_by_split
 from internal_kd.data.hub import HubFiles, download
-from internal_kd.data.sentences import class_names
+from internal_kd.data.labels import stored_names
 from internal_kd.data.tables import columns_of, rows_of
 from internal_kd.errors import UserError
 from internal_kd.plan.artefacts import Data
@@ -43,7 +43,7 @@ def download_glue(data: Data) -> FetchedTask:
 
 def _read_split(task: GlueTask, split: str, shards: list[Path]) -> Examples:
     # A swapped pair of classes would go unseen: compare the order of their names, if the file has them.
-    names = class_names(shards[0], "label")
+    names = stored_names(shards[0], "label")
     if names is not None and tuple(names) != task.labels:
         raise UserError(
             f"{shards[0].name} of {task.title} orders its labels {', '.join(names)} instead of {', '.join(task.labels)}"

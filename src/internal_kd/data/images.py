@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from internal_kd.data.examples import Examples, FetchedTask, own_task
 from internal_kd.data.hub import files_of_splits
-from internal_kd.data.labels import label_text, spell_alike
+from internal_kd.data.labels import label_text, spell_alike, stored_names
 from internal_kd.data.tables import shown
 from internal_kd.distillation.augmenting import shifted
 from internal_kd.errors import UserError, nearest
@@ -100,7 +100,7 @@ def _read(files: Mapping[str, Path], entry: ImagesEntry) -> dict[str, LabelledIm
         elif f"{split} labels" in files:
             found[split] = read_idx(path, files[f"{split} labels"])
         else:
-            found[split] = read_parquet(path, entry.image, entry.label)
+            found[split] = read_parquet(path, entry.image, entry.label, tuple(map(str, entry.labels or ())))
     return found
 
 
@@ -204,7 +204,7 @@ def _decoded(name: str, content: bytes) -> np.ndarray:
 # Parquet
 
 
-def read_parquet(path: Path, image: str, label: str) -> LabelledImages:
+def read_parquet(path: Path, image: str, label: str, known: Sequence[str] = ()) -> LabelledImages:
     """Read a Parquet file as the hub has them: encoded images, as bytes or ``{bytes, path}``, and class numbers.
 
     Raises:
@@ -223,7 +223,8 @@ def read_parquet(path: Path, image: str, label: str) -> LabelledImages:
             raise UserError(f"{path}: no column {column!r}{near}; it has {shown(table.column_names)}")
     if not table.num_rows:
         raise UserError(f"{path} has no rows; give a file with images")
-    labels = [label_text(value, path, f"row {row}", label) for row, value in enumerate(table[label].to_pylist())]
+    stored, values = stored_names(path, label), table[label].to_pylist()
+    labels = [label_text(value, path, f"row {row}", label, known, stored) for row, value in enumerate(values)]
 
     def contents() -> Iterator[tuple[str, bytes]]:
         for row, value in enumerate(table[image].to_pylist()):

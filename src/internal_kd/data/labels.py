@@ -6,6 +6,7 @@ predict and ids are refused or reported. ``labels:`` in the parameters has the l
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
@@ -44,8 +45,26 @@ _FEW_CLASSES = 200
 _FEW_ROWS = 10
 
 
-def label_text(value: Any, path: Path, place: str, column: str, known: Iterable[str] = ()) -> str:
+def stored_names(path: Path, column: str) -> list[str] | None:
+    """Return the names of a Parquet column's class numbers, if `datasets` wrote them beside the schema."""
+    if path.suffix.lower() != ".parquet":
+        return None
+    import pyarrow.parquet as pq
+
+    try:
+        stored = json.loads((pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}"))
+        feature = stored["info"]["features"][column]
+        return list((feature.get("feature") or feature)["names"])
+    except (KeyError, ValueError, TypeError, AttributeError, OSError):
+        return None
+
+
+def label_text(
+    value: Any, path: Path, place: str, column: str, known: Iterable[str] = (), stored: Sequence[str] | None = None
+) -> str:
     """Return a cell as the name of a class; ``known`` are those that the user lists, even words that mean "missing".
+
+    ``stored`` are names of class numbers, as `stored_names` finds them; a number that the user lists stays a number.
 
     Raises:
         UserError: it is missing, or of a type that names no class, such as a list.
@@ -54,6 +73,8 @@ def label_text(value: Any, path: Path, place: str, column: str, known: Iterable[
         value = int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # Parquet and JSON may hold class 1 as 1.0
+    if stored and isinstance(value, int) and 0 <= value < len(stored) and str(value) not in known:
+        value = stored[value]
     if isinstance(value, float) and math.isnan(value):
         value = None
     if value is not None and not isinstance(value, str | int | float):

@@ -20,6 +20,7 @@ from internal_kd.data.labels import (
     label_text,
     label_warnings,
     spell_alike,
+    stored_names,
     target_value,
     value_warnings,
 )
@@ -98,6 +99,7 @@ def _read(path: Path, entry: FilesEntry, known: Sequence[str], *, labelled: bool
     label = (entry.label,) if labelled else ()
     # Of a pair, one may be missing: null, or a key that an object of JSON Lines does not have.
     columns, optional = (label, entry.text) if len(entry.text) == 2 else ((*entry.text, *label), ())
+    stored = stored_names(path, entry.label) if labelled else None
     for place, values in rows_of(path, columns, optional):
         cells = dict(zip((*columns, *optional), values, strict=True))
         read.places.append(place)
@@ -107,7 +109,7 @@ def _read(path: Path, entry: FilesEntry, known: Sequence[str], *, labelled: bool
         if labelled and entry.kind == "values":
             read.targets.append(target_value(cells[entry.label], path, place, entry.label))
         elif labelled:
-            read.labels.append(label_text(cells[entry.label], path, place, entry.label, known))
+            read.labels.append(label_text(cells[entry.label], path, place, entry.label, known, stored))
     return read._replace(labels=spell_alike(read.labels, known))
 
 

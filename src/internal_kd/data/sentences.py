@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from internal_kd.data.cells import named_type, text_value, unicode_value
+from internal_kd.data.labels import stored_names
 from internal_kd.data.repairs import Repairs
 from internal_kd.data.tables import columns_of, rows_of, shown
 from internal_kd.data.word_tables import ENDINGS, read_table
@@ -74,7 +74,7 @@ def read_sentences(
     if path.suffix.lower() in ENDINGS:
         found = _of_table(path, text, label, types, repairs, labelled)
     elif path.suffix.lower() in (".jsonl", ".parquet"):
-        names = class_names(path, label) if labelled else None
+        names = stored_names(path, label) if labelled else None
         found = SentenceRows(path, text, label if labelled else None, types, repairs, occurrences, names).read()
     else:
         raise UserError(f"{path}: tags are read from {', '.join(ENDINGS)}, .jsonl or .parquet; convert or rename it")
@@ -249,20 +249,6 @@ def _bio(tags: Sequence[str], place: str, repairs: Repairs) -> list[str]:
         for _ in range(count):
             repairs.note(rule, place, " ".join(tags))
     return made
-
-
-def class_names(path: Path, label: str) -> list[str] | None:
-    """Return the names of a Parquet column's numbers, if `datasets` wrote them beside the schema."""
-    if path.suffix.lower() != ".parquet":
-        return None
-    import pyarrow.parquet as pq
-
-    try:
-        stored = json.loads((pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}"))
-        column = stored["info"]["features"][label]
-        return list((column.get("feature") or column)["names"])
-    except (KeyError, ValueError, TypeError, AttributeError, OSError):
-        return None
 
 
 def _found(text: str, named: str) -> list[tuple[int, int]]:
