@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 STATE = "specialist.json"
 HELD_OUT = "predictions_held_out.parquet"
+_STARTS = 20
 
 
 class SpecialistLearner(Learner):
@@ -141,14 +142,16 @@ def class_subsets(probabilities: np.ndarray, clusters: int, size: int) -> np.nda
         array([0, 1])
     """
     from scipy.cluster.vq import kmeans2
+    from scipy.spatial.distance import cdist
 
     classes = probabilities.shape[1]
     if clusters > classes:
         raise UserError(f"clusters: {clusters} are more than the {classes} classes; name fewer")
     columns = np.cov(probabilities, rowvar=False)
     columns = columns / np.maximum(np.linalg.norm(columns, axis=1, keepdims=True), np.finfo(float).tiny)
-    centres, _ = kmeans2(columns, clusters, minit="++", seed=0)
-    distances = np.linalg.norm(columns - centres[:, None], axis=-1)
+    # From one start it may end in a grouping that the processor's rounding decides.
+    started = [kmeans2(columns, clusters, minit="++", seed=seed)[0] for seed in range(_STARTS)]
+    distances = min((cdist(centres, columns) for centres in started), key=lambda found: (found.min(0) ** 2).sum())
     return np.sort(np.argsort(distances, axis=1, kind="stable")[:, :size], axis=1)
 
 
