@@ -97,7 +97,9 @@ def read_responses(responses: Path, task: TaskOnDisk, path: Path) -> tuple[int, 
         for place, (custom, *values) in rows_of(responses, ["custom_id"], there):
             key = str(custom).rpartition("-")[0]
             if key not in asked:
-                raise UserError(f"{responses} {place}: {custom!r} is no text of {task.info.name}; was it another task?")
+                raise UserError(
+                    f"{responses} {place}: {custom!r} is not a text of {task.info.name}; was it another task?"
+                )
             content = _content(dict(zip(there, values, strict=True)), responses, place)
             row = _answer(content, task.info, place, repairs)
             if row is not None:
