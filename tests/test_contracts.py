@@ -22,3 +22,9 @@ def test_planning_and_the_command_line_load_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_files_of_tests_differ_in_name():
+    # pytest imports them by name alone: two of one name, and `pytest` without arguments collects nothing.
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
