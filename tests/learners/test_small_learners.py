@@ -152,7 +152,7 @@ def test_a_distilled_set_teaches_by_steps_of_gradient_descent_and_learns_through
         {"kind": "distilled_set", "network": {"kind": "mlp", "widths": [4]}, "examples": 3, "epochs": 2}
     )
     module = learner.build(InputShape("sentences", (5,)), 3, seed=1).module
-    network, sizes = module.head["first"], torch.nn.functional.softplus(module.raw_step_sizes)
+    network, sizes = module.head["first"], module.step_sizes()
     weights = [weight.clone().requires_grad_() for weight in network.parameters()]
     for size in sizes.tolist():
         first, bias, last, bias_of_last = weights
@@ -165,6 +165,18 @@ def test_a_distilled_set_teaches_by_steps_of_gradient_descent_and_learns_through
     module.train()
     module(torch.randn(2, 5)).square().sum().backward()
     assert all(weight.grad.abs().sum() > 0 for weight in (module.inputs, module.targets, module.raw_step_sizes))
+
+
+def test_step_sizes_begin_as_asked_and_learn_at_a_rate_of_their_own() -> None:
+    moved = []
+    for rate in (1.0, 0.1):
+        module = built(kind="distilled_set", step_size=0.3, step_size_rate=rate).module
+        torch.testing.assert_close(module.step_sizes(), torch.full((3,), 0.3))
+        optimizer = torch.optim.AdamW([module.raw_step_sizes], lr=0.01, weight_decay=0)
+        module.step_sizes().sum().backward()
+        optimizer.step()
+        moved.append(0.3 - module.step_sizes()[0].item())
+    assert moved[0] == pytest.approx(10 * moved[1], rel=0.05)
 
 
 @pytest.mark.parametrize("source", ["random", "mean", "nearest"])

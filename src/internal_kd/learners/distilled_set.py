@@ -31,7 +31,7 @@ class DistilledSet(SmallModule):
     Attributes:
         inputs: (steps, examples, *shape) as the network's body reads them; pixels of real images are between 0 and 1.
         targets: (steps, examples, C).
-        raw_step_sizes: (epochs * steps,), before softplus.
+        raw_step_sizes: (epochs * steps,), before they are multiplied by ``step_size_rate`` and softplus.
     """
 
     head: nn.ModuleDict
@@ -44,17 +44,21 @@ class DistilledSet(SmallModule):
         steps: int,
         epochs: int,
         step_size: float,
+        step_size_rate: float,
         source: str,
         soft: bool,
         redraw: bool,
     ) -> None:
         super().__init__()
         self.epochs, self.redraw, self.source, self.features = epochs, redraw, source, network.features
+        self.step_size_rate = step_size_rate
         outputs = network.head.out_features
         targets = F.one_hot(torch.arange(examples) % outputs, outputs).float()
         self.inputs = nn.Parameter(torch.randn(steps, examples, *network.features.shape), source == "learned")
         self.targets = nn.Parameter(targets.repeat(steps, 1, 1), requires_grad=soft)
-        self.raw_step_sizes = nn.Parameter(torch.full((epochs * steps,), math.log(math.expm1(step_size))))
+        self.raw_step_sizes = nn.Parameter(
+            torch.full((epochs * steps,), math.log(math.expm1(step_size)) / step_size_rate)
+        )
         first = nn.Sequential(network.body, network.head).requires_grad_(False)
         self.head = nn.ModuleDict({"first": first, "taught": deepcopy(first)})
 
@@ -111,6 +115,10 @@ class DistilledSet(SmallModule):
                 weight.data.copy_(taught[name].detach())
         return self
 
+    def step_sizes(self) -> Tensor:
+        """Return the sizes of the steps (epochs * steps,) in order."""
+        return F.softplus(self.raw_step_sizes * self.step_size_rate)
+
     def taught_weights(self) -> dict[str, Tensor]:
         """Return the network's weights after its last step; in train mode every step can be differentiated."""
         network = self.head["first"]
@@ -121,7 +129,7 @@ class DistilledSet(SmallModule):
                     part.reset_parameters()
         weights = {name: weight.detach().clone().requires_grad_() for name, weight in network.named_parameters()}
         course = [pair for _ in range(self.epochs) for pair in zip(self.inputs, self.targets, strict=True)]
-        for (inputs, targets), size in zip(course, F.softplus(self.raw_step_sizes), strict=True):
+        for (inputs, targets), size in zip(course, self.step_sizes(), strict=True):
             loss = _inner_loss(functional_call(network, weights, (inputs,)).float(), targets)
             slopes = torch.autograd.grad(loss, tuple(weights.values()), create_graph=self.training)
             weights = {

@@ -244,6 +244,7 @@ class DistilledSetLearner(SmallLearner):
     steps: Count = Field(1, description="each with examples of its own, one after the other")
     epochs: Count = Field(3, description="times that all steps are gone through")
     step_size: Positive = Field(0.02, description="of every step at the start; trained")
+    step_size_rate: Positive = Field(1.0, description="learning rate of the step sizes, over that of the examples")
     labels: Literal["soft", "hard"] = Field("soft", description="soft: trained too; hard: one class each")
     first_weights: Literal["fixed", "redrawn"] = Field(
         "fixed", description="of the network; redrawn for every batch, so that the examples suit any"
@@ -268,6 +269,6 @@ class DistilledSetLearner(SmallLearner):
 
         return DistilledSet(
             self.network.module(inputs, outputs), examples=self.examples, steps=self.steps, epochs=self.epochs,
-            step_size=self.step_size, source=self.source, soft=self.labels == "soft" and self.source == "learned",
-            redraw=self.first_weights == "redrawn",
+            step_size=self.step_size, step_size_rate=self.step_size_rate, source=self.source,
+            soft=self.labels == "soft" and self.source == "learned", redraw=self.first_weights == "redrawn",
         )  # fmt: skip
