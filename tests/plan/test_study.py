@@ -12,11 +12,11 @@ import yaml
 
 import tiny_study
 from internal_kd.errors import UserError
-from internal_kd.params import merge, parse_params
+from internal_kd.params import load_params, merge, parse_params
 from internal_kd.plan import recipes
 from internal_kd.plan.runs import Ensemble
 from internal_kd.plan.study import Study, plan_study
-from tiny_study import VALUES
+from tiny_study import ROOT, VALUES
 
 
 @pytest.fixture(autouse=True)
@@ -541,3 +541,12 @@ def test_averages_and_controls_are_other_runs_with_the_teachers_that_they_name()
     runs = [of(), of(control="shuffled"), of(control="uniform"), of(average=0.9), of(average=0.99)]
     assert len({run.fingerprint for run in runs}) == 5
     assert [len(run.teachers) for run in runs] == [1, 1, 1, 0, 0]
+
+
+def test_two_papers_of_one_project_share_the_perceptron_that_teaches() -> None:
+    papers = [
+        load_params(ROOT / "params.yaml", [ROOT / f"config/papers/{name}.yaml"])
+        for name in ("hinton2015", "frosst2017")
+    ]
+    teachers = [next(run for run in plan_study(params).runs if run.method.name == "teacher") for params in papers]
+    assert teachers[0].folder == teachers[1].folder
