@@ -543,10 +543,8 @@ def test_averages_and_controls_are_other_runs_with_the_teachers_that_they_name()
     assert [len(run.teachers) for run in runs] == [1, 1, 1, 0, 0]
 
 
-def test_two_papers_of_one_project_share_the_perceptron_that_teaches() -> None:
-    papers = [
-        load_params(ROOT / "params.yaml", [ROOT / f"config/papers/{name}.yaml"])
-        for name in ("hinton2015", "frosst2017")
-    ]
+def test_two_papers_of_one_project_share_the_perceptron_that_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    papers = [load_params("params.yaml", [f"config/papers/{name}.yaml"]) for name in ("hinton2015", "frosst2017")]
     teachers = [next(run for run in plan_study(params).runs if run.method.name == "teacher") for params in papers]
     assert teachers[0].folder == teachers[1].folder
