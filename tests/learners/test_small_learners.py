@@ -79,6 +79,15 @@ def test_path_probabilities_are_the_products_of_the_decisions() -> None:
     assert torch.allclose(reached.exp(), torch.stack([torch.ones(5), 1 - p[:, 0], p[:, 0]], dim=1), atol=1e-6)
 
 
+def test_no_gradient_of_a_tree_is_so_small_that_processors_slow_down() -> None:
+    network, tiny = tree(8, beta=20.0), torch.finfo(torch.float32).tiny
+    for given in torch.randn(20, 1, 4):
+        network.zero_grad()
+        network.hand_out([given], frozenset({("path_log_likelihood", 0)}))["path_log_likelihood", 0].sum().backward()
+        slopes = network.gates.bias.grad.abs()
+        assert slopes.any() and not ((slopes > 0) & (slopes < tiny)).any()
+
+
 def test_a_deep_tree_with_hard_decisions_stays_finite() -> None:
     network = tree(12, beta=1e3)
     leaves = network.paths(torch.randn(3, 4))[1]

@@ -213,6 +213,10 @@ class SoftTreeLearner(ReadsTexts):
         """Return ``tree8``."""
         return f"tree{self.depth}"
 
+    def identity(self) -> dict[str, Any]:
+        """Return its kind, the fields that are not defaults, and a number, raised when a seed gives another tree."""
+        return {**super().identity(), "recipe": 2}
+
     def module(self, inputs: InputShape, outputs: int) -> SmallModule:
         """Return the torch module."""
         from internal_kd.learners.soft_tree import SoftTree

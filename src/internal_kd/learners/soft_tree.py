@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from internal_kd.learners.learner import OF_TREES, Captured, InputShape, Wanted
 from internal_kd.learners.small_networks import Features, SmallModule
 
+# Logarithms beyond these say "surely" and "never" and have no gradient. Without them most numbers of a trained tree are
+# too small for fp32's normal range, where processors compute many times more slowly.
+SUREST, NEVER = 15.0, -30.0
+
 
 class Leaves(nn.Module):
     """The distribution of every leaf, (leaves, C): the same for every input."""
@@ -59,7 +63,7 @@ class SoftTree(SmallModule):
 
         Products of many probabilities become 0 in fp32; sums of logarithms do not.
         """
-        decisions = self.inverse_temperature * self.gates(self.features(*given)).float()
+        decisions = (self.inverse_temperature * self.gates(self.features(*given)).float()).clamp(-SUREST, SUREST)
         right, left = F.logsigmoid(decisions), F.logsigmoid(-decisions)
         here = torch.zeros_like(decisions[:, :1])
         reached = []
@@ -80,13 +84,13 @@ class SoftTree(SmallModule):
         if ("logits", 0) in wanted:
             found["logits", 0] = self.head()[leaves.argmax(dim=-1)]
         if ("path_log_likelihood", 0) in wanted:
-            found["path_log_likelihood", 0] = leaves.exp() @ self.head()
+            found["path_log_likelihood", 0] = _probabilities(leaves) @ self.head()
         if ("imbalance", 0) in wanted:
             found["imbalance", 0] = self._imbalance(reached, right)
         return found
 
     def _imbalance(self, reached: Tensor, right: Tensor) -> Tensor:
-        here, to_right = reached.exp(), (reached + right).exp()
+        here, to_right = _probabilities(reached), _probabilities(reached + right)
         if self.training:
             with torch.no_grad():
                 self.reached.lerp_(here.mean(dim=0), 1 - self.decay)
@@ -98,3 +102,7 @@ class SoftTree(SmallModule):
         slope = self.strength * -0.5 * (1 / share - 1 / (1 - share)) / everything
         parts = ((to_right - share * here) * slope).sum(dim=1)
         return value + parts - parts.detach()
+
+
+def _probabilities(logs: Tensor) -> Tensor:
+    return logs.clamp_min(NEVER).exp()
