@@ -276,6 +276,7 @@ def test_trees_are_described_and_pictured(study: Study) -> None:
     assert set(examples["method"]) == {"set"} and len(examples) == 3
     plot(study)
     page = render(study).read_text()
+    assert "A specialist answers its own classes alone" in page
     assert "Distilled examples" in page
     assert "tree filters digits" in page and "digits: there is no dev set" in page
 

@@ -94,6 +94,8 @@ def main_table(frames: StudyFrames, main: pd.DataFrame | None = None, *, all_met
         note += f" {main['planned'].max()} seeds each."
     if any("undefined" in line.values() for line in lines):
         note += " Undefined: the correlation of predictions, or of labels, that are all equal."
+    if any(run.method.learner.kind == "specialist" for run in frames.study.runs):
+        note += " A specialist answers its own classes alone: its score is at most their share."
     table = build(frames, "main", lines, columns, note, head=("method",))
     title = " or ".join(dict.fromkeys(KINDS[kind].constant for kind in frames["tasks"]["kind"])).capitalize()
     majority = (title, *(constant.get(name, "") for name in table.header[1:]))
