@@ -236,6 +236,18 @@ def test_outside_of_its_setting_a_claim_is_not_run_and_its_evidence_stays(measur
     assert (needed or "") in line["needed"]
 
 
+def test_the_one_teacher_of_a_setting_is_a_constant(project):
+    study = made_runs.write_study(judge_study(methods={"teacher": {"seeds": [1]}}), QUALITY)
+    rules = [
+        {"kind": "ratio", "rows": ["stacked"], "of": "teacher", "low": 0.8},
+        {"kind": "better", "rows": ["teacher"], "than": "soft"},
+    ]
+    measures = measures_of(study)
+    assert verdicts(measures, *rules, setting={"rows": {"teacher": {"seeds": [1]}}}) == ["reproduced", "reproduced"]
+    assert re.search(r"\d % \(\d+ to \d+ %\)", judged(measures)[0]["evidence"])
+    assert verdicts(measures, *rules, setting={"seeds": 2}) == ["not run", "not run"]
+
+
 def test_missing_runs_leave_a_claim_undecided(project):
     study = made_runs.write_study(judge_study(), QUALITY, missing={("stacked", 4)})
     assert verdicts(measures_of(study), RULE) == ["not run"]

@@ -129,7 +129,8 @@ class Judge:
         """Return what a row has of the rule's measure."""
         cell = self.setting.cell(task, row, {**self.rule.at, **(at or {})}) if row else None
         asked = {"measure": self.rule.measure, "where": self.rule.where} | changes
-        return self.measures.of(cell, **asked, lower=self.rule.lower_is_better) if cell else None
+        found = self.measures.of(cell, **asked, lower=self.rule.lower_is_better) if cell else None
+        return found.as_constant(self.setting.setting.seeds) if found and self.setting.has_one(found.cell) else found
 
     def best(self, task: str, rows: Iterable[Row]) -> Measured | None:
         """Return the best of several rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +57,12 @@ class Measured:
     def gain(self) -> float:
         """The value, negative where lower is better."""
         return self.value if self.mean.higher_is_better else -self.value
+
+    def as_constant(self, seeds: int) -> Measured:
+        """Return one run as it stands beside every one of so many seeds: seeds of its own are not asked about."""
+        side, count = self.mean.side, max(2, seeds)
+        repeated = Side(side.scores.repeat(count, -1), side.influence.repeat(count, -2))
+        return replace(self, mean=replace(self.mean, scores=self.mean.scores * count, side=repeated))
 
 
 def combined(parts: Sequence[tuple[float, Measured]], scope: Scope) -> Estimate:

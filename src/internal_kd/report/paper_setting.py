@@ -63,6 +63,10 @@ class PaperSetting:
         found = [cell for cell in own if all(dict(cell.point)[axis] == value for axis, value in point.items())]
         return next(iter(found or (own if len(own) == 1 else [])), None)
 
+    def has_one(self, cell: Cell) -> bool:
+        """Whether there is one run of a row by the setting, such as the teacher of all, and of ours."""
+        return len(self._stated(cell).get("seeds", ())) == len(self.results.finished(cell)) == 1
+
     def differences(
         self,
         tasks: Sequence[str],
