@@ -226,6 +226,7 @@ def test_a_measure_that_does_not_exist_is_one_line(measures, change, named):
         ({"rows": {"3.5": {"weights": ["soft", "hard"], "curriculum": "stacked"}}}, "with weights hard and soft (here"),
         ({"seeds": 5}, "5 seeds of every row (here 4)"),
         ({"students": {"temperature": 1.0, "layer_map": "uniform"}}, None),
+        ({"students": {"learner.kind": "encoder", "learner.shared_keys": 1}}, None),  # defaults, said nowhere
     ],
 )
 def test_outside_of_its_setting_a_claim_is_not_run_and_its_evidence_stays(measures, setting, needed):

@@ -86,7 +86,10 @@ def point_text(value: Any) -> str:
 
 def value_of(method: Method, key: str) -> Any:
     """Return a method's value of a dotted key of params.yaml, such as ``learner.layers`` or ``epochs``."""
-    return read_at(method.settings.model_dump(mode="json", by_alias=True), key)
+    given = method.settings.model_dump(mode="json", by_alias=True)
+    found = read_at(given, key)
+    # What is not said of a learner has its kind's default.
+    return read_at({"learner": method.learner.model_dump(mode="json", by_alias=True)}, key) if found is None else found
 
 
 def cells_of(study: Study) -> tuple[Cell, ...]:
