@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from internal_kd.plan.study import Study
+from internal_kd.report.cells import primary_rows
 from internal_kd.report.figures import grid, nothing_to_draw, panels
 from internal_kd.report.study_frames import StudyFrames
 from internal_kd.report.words import is_known
@@ -169,11 +170,13 @@ def tree_figure(frames: StudyFrames, picture: str, task: str) -> Figure:
 
 
 def distilled_figure(frames: StudyFrames, task: str) -> Figure:
-    """Draw the examples of the first row with a distilled set, below each its label: a bar for every class."""
+    """Draw a distilled set, that of the study's question if it has one; below each example a bar for every class."""
     lines = frames["distilled_examples"]
     lines = lines[lines["task"] == task]
     if lines.empty:
         return nothing_to_draw("no distilled set's weights are here")
+    asked = lines[lines["method"].isin(primary_rows(frames.study)[0])]
+    lines = asked if len(asked) else lines
     lines = lines[lines["method"] == lines["method"].iloc[0]][:MOST_EXAMPLES]
     columns, width = (10, 0.75) if lines["image"].notna().all() else (3, 2.2)
     columns = min(columns, len(lines))
