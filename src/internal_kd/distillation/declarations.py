@@ -75,7 +75,7 @@ class Objective:
         needs: names of ``NEEDS``: what the models and the task must be like.
         project: kinds whose student side gets a learned linear map where the widths differ.
         across_batch: whether the value depends on which examples share a batch, so that micro-batches change it.
-        teacher_reads: what is read of the teacher in the place of each kind, where that is not the same.
+        teacher_reads: what is read of the teacher instead of each kind, where that differs.
 
     Raises:
         UserError: the declaration contradicts itself.

@@ -155,7 +155,7 @@ def _export_task(study: Study, name: str, request: Request, path: Path, say: Cal
 
 
 def _note_problem(path: Path, task: str, problem: str) -> None:
-    """Record why a task is not exported, in the place of its export."""
+    """Record why a task is not exported, in place of its export."""
     for folder in _EXPORTED:
         shutil.rmtree(path.parent / folder, ignore_errors=True)
     write_json(path, {"made_from": not_made(problem), "task": task, "files": {}, "problem": problem})

@@ -119,7 +119,7 @@ def column_order(
         head: how the name of its class should end.
 
     Raises:
-        UserError: another head, values in the place of classes or the reverse, or other classes.
+        UserError: another head, values in place of classes or the reverse, or other classes.
 
     Example:
         >>> config = {"id2label": {"0": "Not Entailment", "1": "entailment"}}

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from internal_kd.learners.learner import OF_TREES, Captured, InputShape, Wanted
 from internal_kd.learners.small_networks import Features, SmallModule
 
-# Logarithms beyond these say "surely" and "never" and have no gradient. Without them most numbers of a trained tree are
-# too small for fp32's normal range, where processors compute many times more slowly.
+# Logarithms beyond these bounds mean "surely" and "never" and have no gradient. Without the bounds most numbers of a
+# trained tree fall below fp32's normal range, where processors compute many times more slowly.
 SUREST, NEVER = 15.0, -30.0
 
 

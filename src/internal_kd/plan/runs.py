@@ -58,7 +58,7 @@ class Need:
 class Answers(Artefact):
     """What a frozen teacher answers about every training example: logits and, where asked for, its internals.
 
-    ``of`` is one run, several of which the best by its held-out examples answers, the pre-trained encoder, or a file.
+    ``of`` is one run; several, where the best by held-out examples answers; the pre-trained encoder; or a file.
     ``needs`` says how much of it is recorded, not what the values are: it names the folder and does not count.
     """
 

@@ -59,7 +59,7 @@ class Measured:
         return self.value if self.mean.higher_is_better else -self.value
 
     def as_constant(self, seeds: int) -> Measured:
-        """Return one run as it stands beside every one of so many seeds: seeds of its own are not asked about."""
+        """Return the one run as a constant: repeated for so many seeds, so that it adds no variance over seeds."""
         side, count = self.mean.side, max(2, seeds)
         repeated = Side(side.scores.repeat(count, -1), side.influence.repeat(count, -2))
         return replace(self, mean=replace(self.mean, scores=self.mean.scores * count, side=repeated))

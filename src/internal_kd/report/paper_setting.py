@@ -64,7 +64,7 @@ class PaperSetting:
         return next(iter(found or (own if len(own) == 1 else [])), None)
 
     def has_one(self, cell: Cell) -> bool:
-        """Whether there is one run of a row by the setting, such as the teacher of all, and of ours."""
+        """Whether the setting says that a row has one run, such as the teacher of all, and the study has one too."""
         return len(self._stated(cell).get("seeds", ())) == len(self.results.finished(cell)) == 1
 
     def differences(
