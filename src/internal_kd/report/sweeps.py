@@ -58,13 +58,13 @@ def cost_points(frames: StudyFrames) -> pd.DataFrame:
 
 def cost(frames: StudyFrames) -> Figure:
     """Draw score against each of `COSTS`; a grey line joins what nothing cheaper beats."""
-    points = cost_points(frames)
-    shown = [name for name in COSTS if (points[name].notna() & points["score"].notna()).any()]
+    points = cost_points(frames).dropna(subset="score")
+    shown = [name for name in COSTS if points[name].notna().any()]
     if not shown:
         return nothing_to_draw()
     figure, axes = panels(1, len(shown), 9.6 / 3, 2.7, sharey=True)
     for axis, name in zip(axes, shown, strict=True):
-        known = points[points[name].notna() & points["score"].notna()]
+        known = points[points[name].notna()]
         front = pareto_front(zip(known[name], known["score"], strict=True))
         axis.step(*zip(*front, strict=True), where="post", color="#bbbbbb", linewidth=4, alpha=0.6, zorder=1)
         for line in known.to_dict("records"):
@@ -83,11 +83,12 @@ def cost(frames: StudyFrames) -> Figure:
 def sweep(frames: StudyFrames, axis: str) -> Figure:
     """Draw scores against a varied key, one panel per task; the teacher is a dashed line."""
     study, lines = frames.study, _at_others(frames, frames.of_main(frames["main"]), [axis])
+    lines = lines[lines["mean"].notna()]
     figure, axes = grid(len(study.tasks), 3, 9.6 / 3 if len(study.tasks) > 1 else 5.4, 2.7)
     moving = _moving(frames, axis)
     sizes = dict(zip(frames["tasks"]["task"], frames["tasks"]["train"], strict=True))
     for panel, task in zip(axes, study.tasks, strict=True):
-        own = lines[(lines["task"] == task) & lines["mean"].notna()]
+        own = lines[lines["task"] == task]
         values = list(dict.fromkeys(own[own["method"].isin(moving)][axis]))
         places = _places(values, axis, sizes.get(task))
         for method, line in own.groupby("method", sort=False):
