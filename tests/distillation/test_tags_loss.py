@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForTokenClassification
 
 from internal_kd.distillation.answers import Live, Mean, Recorded
-from internal_kd.distillation.batches import parts_of
+from internal_kd.distillation.batches import Part, parts_of
 from internal_kd.distillation.curricula import stages_of
 from internal_kd.distillation.loss import DistillationLoss
 from internal_kd.distillation.predicting import predict_logits
@@ -26,11 +26,14 @@ from tiny_models import PAD, tiny_config
 
 CLASSES = 5
 WEIGHTS = {"soft": 1.0, "hard": 1.0, "attention_kl": 1.0, "hidden_mse": 1.0, "cls_cosine": 1.0}
-(ALL,) = stages_of("all", "top", ())
+(ALL,) = stages_of("all", "top", (1, 2))
 
 
 class Sentences:
-    """Random windows of sentences, some words without a label, as the inputs of a task of tags give them."""
+    """Random windows of sentences, some words without a label, as the inputs of a task of tags give them.
+
+    The fourth has no row: it holds nothing but further pieces of one long word.
+    """
 
     def __init__(self, count: int = 12) -> None:
         rng = np.random.default_rng(3)
@@ -39,7 +42,7 @@ class Sentences:
         self._ids = rng.integers(2, 50, (count, 12))
         words = np.cumsum(rng.random((count, 12)) < 0.7, axis=1) + 50 * (np.arange(count) % 2)[:, None]
         first = np.diff(words, axis=1, prepend=-1) > 0
-        inside = (np.arange(12) > 0) & (np.arange(12) < self.lengths[:, None] - 1)
+        inside = (np.arange(count) != 3)[:, None] & (np.arange(12) > 0) & (np.arange(12) < self.lengths[:, None] - 1)
         self._rows = np.where(first & inside, word_id(self.idx[:, None], words), -1)
         self._labels = np.where(self._rows >= 0, rng.integers(-1, CLASSES, (count, 12)), -1)
         self.labels = self._labels[self._rows >= 0]
@@ -90,17 +93,26 @@ def test_hard_and_soft_labels_count_each_word_once() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_micro_batches_give_the_gradients_of_the_batch(size: int) -> None:
+def test_micro_batches_give_the_loss_and_the_gradients_of_the_batch(size: int) -> None:
     examples, student, teacher = Sentences(), tagger(2, 1), tagger(4, 2)
     loss = loss_of(student, Live(teacher, CPU), WEIGHTS)
 
-    def gradient(cut: int | None) -> torch.Tensor:
+    def computed(cut: int | None) -> tuple[float, torch.Tensor]:
         student.module.zero_grad()
-        for part in parts_of(examples.batch(np.arange(12)), cut):
-            loss.compute(part, ALL).total.backward()
-        return torch.cat([p.grad.flatten() for p in student.module.parameters() if p.grad is not None])
+        totals = [loss.compute(part, ALL).total for part in parts_of(examples.batch(np.arange(12)), cut)]
+        sum(totals).backward()
+        gradients = [weight.grad.flatten() for weight in student.module.parameters() if weight.grad is not None]
+        return sum(total.item() for total in totals), torch.cat(gradients)
 
-    assert torch.allclose(gradient(size), gradient(None), atol=1e-5)
+    (total, gradient), (expected, expected_gradient) = computed(size), computed(None)
+    assert total == pytest.approx(expected, rel=1e-5) and torch.allclose(gradient, expected_gradient, atol=1e-5)
+
+
+def test_a_window_without_a_word_contributes_nothing() -> None:
+    examples, student = Sentences(), tagger(2, 1)
+    loss = loss_of(student, Live(tagger(4, 2), CPU), {"hard": 1.0, "soft": 1.0, "confidence_penalty": 1.0})
+    found = loss.compute(Part(examples.batch(np.array([3]))), ALL)
+    assert found.total.item() == 0.0 and not found.total.requires_grad and found.counts == {}
 
 
 def test_recorded_answers_are_those_of_the_teacher_for_any_batch(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -116,7 +117,7 @@ class Part:
         """Return the number of examples."""
         return len(self.batch["idx"])
 
-    @property
+    @cached_property
     def row_count(self) -> int:
         """How many rows of logits there are."""
         return len(row_ids(self.batch))

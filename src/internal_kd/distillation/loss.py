@@ -34,7 +34,7 @@ class LossTerms:
         total: scalar; the part's share of the batch's loss, weighed and added. It has no gradient if nothing counts.
         output: unweighed means by term, detached.
         layers: the same by term and student layer.
-        counts: examples that each mean was taken over: the labelled ones for terms that read labels.
+        counts: how many examples, rows or labelled rows each mean was taken over.
     """
 
     total: Tensor
@@ -103,12 +103,7 @@ class DistillationLoss(nn.Module):
                     f"objective {term.name!r} compares the examples of a batch with each other, and {len(part)} "
                     "are computed at once: lower batch_size to what fits into memory, and train in one process"
                 )
-            reads_labels = term.objective.reads_labels
-            share, count = part.share, len(part)
-            if term.objective.per == "output":
-                share, count = part.row_share, part.row_count
-            if reads_labels:
-                share, count = part.labelled_share, part.labelled_count
+            share, count = _counted(term, part)
             weight = weight_at(term.weight, progress) * share
             terms.counts[term.name] = count
             for layer, value in self._values(term, pairs, student, teacher, part):
@@ -124,7 +119,7 @@ class DistillationLoss(nn.Module):
         for term in self._terms:
             pairs = term.pairs_in(stage.layers)
             somewhere = bool(pairs) or term.objective.per == "output"
-            if stage.counts(term.name) and somewhere and (part.labelled_count or not term.objective.reads_labels):
+            if stage.counts(term.name) and somewhere and _counted(term, part)[1]:
                 yield term, pairs
 
     def _read(self, part: Part, counting: list[Counting]) -> tuple[Captured, Captured]:
@@ -169,6 +164,18 @@ class DistillationLoss(nn.Module):
     def _project(self, term: Term, kind: str, layer: int, student: Captured) -> Tensor:
         with self._hardware.autocast():
             return self._projections[_projection_name(term, kind, layer)](student[kind, layer])
+
+
+def _counted(term: Term, part: Part) -> tuple[float, int]:
+    """The share of the batch that a part holds of what a term is averaged over, and how many that are.
+
+    A window of tags that holds only further pieces of one long word is an example without a row.
+    """
+    if term.objective.reads_labels:
+        return part.labelled_share, part.labelled_count
+    if term.objective.per == "output":
+        return part.row_share, part.row_count
+    return part.share, len(part)
 
 
 def _levels(term: Term, kind: str, layers: list[int], captured: Captured) -> Tensor:
