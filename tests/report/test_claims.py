@@ -237,6 +237,11 @@ def test_outside_of_its_setting_a_claim_is_not_run_and_its_evidence_stays(measur
     assert (needed or "") in line["needed"]
 
 
+def test_the_row_that_needs_most_seeds_says_how_many(measures):
+    write_paper(Path(), {**RULE, "than": "1.0"}, setting={"seeds": 9, "rows": {"3.5": {"seeds": [1, 2, 3, 4, 5]}}})
+    assert "9 seeds of every row (here 3)" in judged(measures)[0]["needed"]
+
+
 def test_the_one_teacher_of_a_setting_is_a_constant(project):
     study = made_runs.write_study(judge_study(methods={"teacher": {"seeds": [1]}}), QUALITY)
     rules = [

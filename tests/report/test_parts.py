@@ -118,6 +118,7 @@ def test_no_column_that_a_table_fills_itself_has_the_name_of_a_varied_key():
 
 def test_varied_values_as_text():
     assert [point_text(v) for v in (6, (2, 4), {"from": "teacher"}, None)] == ["6", "2,4", "from=teacher", "none"]
+    assert [point_text(v) for v in (20.0, 2.5, [1.0, 2])] == ["20", "2.5", "1,2"]
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 import subprocess
 
 import made_runs
+import pandas as pd
 import pytest
 
 from internal_kd.errors import UserError
+from internal_kd.plan.identity import RESULTS
 from internal_kd.report.make import evaluate
 from internal_kd.report.studies import compare_studies, compared_text
 
@@ -15,6 +17,18 @@ def written(name: str, quality: dict[str, float], **changes):
     made_runs.write_study(study, quality)
     evaluate(study)
     return study
+
+
+def write_scores(name: str, values: dict[str, list[float | None]], metric: str = "accuracy") -> None:
+    """Write the scores of a row by temperature, a value a seed, as other commits may have them."""
+    lines = [
+        {"task": "rte", "metric": metric, "id": "3.0", "method": "soft", "examples": "full", "temperature": at}
+        | {"seed": seed, "value": value, "fingerprint": f"{name}{at}{seed}"}
+        for at, seeds in values.items()
+        for seed, value in enumerate(seeds)
+    ]
+    (RESULTS / name / "tables").mkdir(parents=True)
+    pd.DataFrame(lines).to_csv(RESULTS / name / "tables/scores.csv", index=False)
 
 
 def test_what_moved_and_what_seeds_explain(project):
@@ -59,3 +73,37 @@ def test_what_has_no_scores_is_named(project):
     written("made", made_runs.QUALITY)
     with pytest.raises(UserError, match=r"results/other/tables/scores\.csv"):
         compare_studies("made", "other")
+
+
+def test_constant_scores_do_not_move_however_many_seeds_have_them(project):
+    write_scores("few", {"1": [0.01] * 3, "2": [0.07] * 2})
+    write_scores("many", {"1": [0.01] * 10, "2": [0.07] * 5})
+    moved = compare_studies("few", "many")
+    assert set(moved["reading"]) == {"within seeds"} and set(moved["difference"]) == {0}
+
+
+def test_a_score_that_is_not_defined_has_no_verdict(project):
+    write_scores("a", {"1": [0.5, None, 0.52]}, "pearson")
+    write_scores("b", {"1": [0.9, 0.91, 0.92]}, "pearson")
+    assert compare_studies("a", "b")["reading"].tolist() == ["not defined"]
+
+
+def test_equal_values_of_a_varied_key_are_one_point_however_they_are_written(project):
+    write_scores("a", {"1.0": [0.8, 0.81], "2.5": [0.8, 0.81]})
+    write_scores("b", {"1": [0.9, 0.91], "4": [0.8, 0.82]})
+    moved = compare_studies("a", "b")
+    readings = dict(zip(moved["temperature"], moved["reading"], strict=True))
+    assert readings == {"1": "better", "2.5": "only in a", "4": "only in b"}
+    text = compared_text("a", "b", moved)
+    assert "| temperature |" in text and "| 2.5 |" in text
+
+
+@pytest.mark.parametrize(
+    "content", ["", "task,metric\nrte,accuracy\n", "task,metric,id,method,examples,value,fingerprint\n"]
+)
+def test_a_table_without_scores_is_named(project, content):
+    write_scores("a", {"1": [0.8, 0.81]})
+    (RESULTS / "b/tables").mkdir(parents=True)
+    (RESULTS / "b/tables/scores.csv").write_text(content)
+    with pytest.raises(UserError, match=r"results/b/tables/scores\.csv has no scores"):
+        compare_studies("a", "b")

@@ -76,11 +76,13 @@ class Cell:
 
 
 def point_text(value: Any) -> str:
-    """Return a varied value as text: ``6``, ``2,4,6``, ``from=teacher layers=first``."""
+    """Return a varied value as text: ``6``, also of 6.0, ``2,4,6``, ``from=teacher layers=first``."""
     if isinstance(value, Mapping):
         return " ".join(f"{key}={point_text(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
         return ",".join(point_text(item) for item in value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return "none" if value is None else str(value)
 
 

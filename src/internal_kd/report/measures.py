@@ -15,7 +15,16 @@ from internal_kd.report.comparing import TeacherComparison
 from internal_kd.report.frames import COUNT, SCHEMAS, columns_of
 from internal_kd.report.results import StudyResults, TaskExamples
 from internal_kd.report.words import scale_of
-from internal_kd.statistics import Estimate, Mean, calibration, confidence_diversity, contrast, mean_of, mean_score
+from internal_kd.statistics import (
+    Estimate,
+    Mean,
+    calibration,
+    confidence_diversity,
+    contrast,
+    mean_of,
+    mean_of_seeds,
+    mean_score,
+)
 from internal_kd.statistics.compare import Scope
 from internal_kd.statistics.estimate import sum_of_independent
 from internal_kd.statistics.variance import Side
@@ -162,20 +171,16 @@ class Measures:
         values = (own if "seed" not in kinds else own.groupby("seed", sort=False).last())[column].to_numpy(float)
         # A number of parameters is what it is, however few seeds there are.
         exact = "seed" not in kinds or (kinds[column] == COUNT and len(values) == 1)
-        return Measured(cell, _over_seeds(f"{table}.{column}", values, higher=higher), 1.0, exact, (table,))
-
-
-def _over_seeds(what: str, values: np.ndarray, *, higher: bool) -> Mean:
-    """Return a mean with an error over seeds alone."""
-    return Mean(what, tuple(values.tolist()), Side(values, np.zeros((len(values), 2))), higher_is_better=higher)
+        mean = mean_of_seeds(values, f"{table}.{column}", higher_is_better=higher)
+        return Measured(cell, mean, 1.0, exact, (table,))
 
 
 def _of_probabilities(name: str, labels: np.ndarray, seeds: Sequence[np.ndarray]) -> Mean:
     """Return the mean negative log-likelihood or entropy in nats, or one number for each seed, of classes."""
     if name == "ece":
-        return _over_seeds(name, np.array(calibration(labels, seeds).errors), higher=False)
+        return mean_of_seeds(calibration(labels, seeds).errors, name, higher_is_better=False)
     if name == "confidence_diversity":
-        return _over_seeds(name, np.array([confidence_diversity(labels, logits) for logits in seeds]), higher=True)
+        return mean_of_seeds([confidence_diversity(labels, logits) for logits in seeds], name)
     logs = [log_softmax(logits.astype(float), axis=1) for logits in seeds]
     if name == "nll":
         return mean_of([-log[np.arange(len(labels)), labels] for log in logs], name, higher_is_better=False)

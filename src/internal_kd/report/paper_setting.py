@@ -97,7 +97,9 @@ class PaperSetting:
                     found.append(Difference("seeds", "every planned run"))
         short = [(here, asked) for here, asked in finished if here < asked]
         if short:
-            found.append(Difference("seeds", f"{max(short)[1]} seeds of every row (here {min(short)[0]})"))
+            found.append(
+                Difference("seeds", f"{max(asked for _, asked in short)} seeds of every row (here {min(short)[0]})")
+            )
         return list(dict.fromkeys(found))
 
     def _encoder_differences(self) -> list[Difference]:
@@ -117,7 +119,7 @@ class PaperSetting:
         for key, value in {**self._stated(cell), **(at if cell.is_student else {})}.items():
             ours = _value(cell.method, key)
             theirs = _terms(value) if key == "weights" else point_text(value)
-            if _is_used(cell.method, key) and not _same(ours, theirs):
+            if _is_used(cell.method, key) and ours != theirs:
                 kind: Kind = "learner" if key.startswith("learner") else "size" if key == "select.keep" else "training"
                 found.append(Difference(kind, f"{cell.name} with {key.replace('_', ' ')} {theirs} (here {ours})"))
         return found
@@ -125,14 +127,6 @@ class PaperSetting:
 
 def _value(method: Method, key: str) -> str:
     return _terms(method.weights) if key == "weights" else point_text(value_of(method, key))
-
-
-def _same(ours: str, theirs: str) -> bool:
-    """Whether two values are one, however they are written: 20 is 20.0."""
-    try:
-        return float(ours) == float(theirs)
-    except ValueError:
-        return ours == theirs
 
 
 def _terms(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@
 |---|---|
 | a method against a baseline, over tasks too | ``compare``, ``lead``, ``pool`` |
 | any weighted sum of means | ``contrast`` |
-| one method's mean with its interval | ``mean_score``, ``mean_of`` |
+| one method's mean with its interval | ``mean_score``, ``mean_of``, ``mean_of_seeds`` |
 | mean and spread over seeds alone | ``mean_over_seeds``, ``std_over_seeds`` |
 | verdicts and intervals in words | ``reading``, ``what_would_decide``, ``interval_text``, ``bounded_interval`` |
 | corrected p values; the paper's own test | ``holm``, ``mcnemar`` |
@@ -25,7 +25,7 @@ from internal_kd.statistics.calibration import Calibration, calibration, confide
 from internal_kd.statistics.compare import Comparison, Lead, Pooled, Scope, compare, contrast, lead, pool
 from internal_kd.statistics.estimate import Estimate
 from internal_kd.statistics.fidelity import Fidelity, SharedMistakes, distance, fidelity, shared_mistakes
-from internal_kd.statistics.means import Mean, mean_of, mean_score
+from internal_kd.statistics.means import Mean, mean_of, mean_of_seeds, mean_score
 from internal_kd.statistics.p_values import holm, mcnemar
 from internal_kd.statistics.reading import SCOPES, bounded_interval, interval_text, p_text, reading, what_would_decide
 from internal_kd.statistics.seeds import mean_over_seeds, std_over_seeds
@@ -55,6 +55,7 @@ __all__ = [
     "mcnemar",
     "mean_entropy",
     "mean_of",
+    "mean_of_seeds",
     "mean_over_seeds",
     "mean_score",
     "p_text",

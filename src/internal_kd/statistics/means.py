@@ -150,3 +150,15 @@ def mean_of(
     found = means if scores is None else np.asarray(scores, dtype=float)
     side = Side(found, values - means[:, None])
     return Mean(what, tuple(found.tolist()), side, bounds, higher_is_better)
+
+
+def mean_of_seeds(scores: Any, what: str, *, higher_is_better: bool = True) -> Mean:
+    """Return a mean of one number for each seed, (seeds,), with an error over seeds alone.
+
+    Example:
+        >>> mean_of_seeds([0.5, 0.7], "calibration error").mean
+        0.6
+    """
+    found = np.asarray(scores, dtype=float)
+    side = Side(found, np.zeros((len(found), 2)))
+    return Mean(what, tuple(found.tolist()), side, higher_is_better=higher_is_better)
