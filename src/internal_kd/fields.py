@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -43,19 +44,30 @@ def _inside_or_absolute(path: str) -> str:
     return path
 
 
-def _is_number(text: str) -> bool:
+def _is_number(name: str) -> bool:
+    # One YAML reader takes 2e-5 for a text, another, DVC's, for 0.00002.
     for read in (float, partial(int, base=0)):
         with suppress(ValueError):
-            read(text)
-            return True
+            read(name)
+            return name[0].isdigit()
     return False
 
 
 def _not_a_number(name: str) -> str:
-    # One YAML reader takes 2e-5 for a text, another, DVC's, for 0.00002.
-    if name[0].isdigit() and _is_number(name):
+    if _is_number(name):
         raise ValueError(f"YAML may read {name} as a number: choose a name with a letter, such as n{name}")
     return name
+
+
+def as_name(text: str, prefix: str) -> str:
+    """Return a text as a `Name`: itself if it is one, else what is left of it, after a prefix if need be.
+
+    Example:
+        >>> [as_name(text, "model") for text in ("bert-4", "Größe 2", "2e5", "модель")]
+        ['bert-4', 'Gr__e_2', 'model-2e5', 'model']
+    """
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", text).lstrip("_.-")[:80]
+    return name if name and not _is_number(name) else f"{prefix}-{name}".rstrip("-")[:80]
 
 
 # What the patterns below mean, for error lines.

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
 import tiny_study
 from internal_kd.errors import UserError
+from internal_kd.fields import Name
 from internal_kd.params import load_params, merge, parse_params
 from internal_kd.plan import recipes
 from internal_kd.plan.runs import Ensemble
@@ -270,6 +272,25 @@ def test_a_model_folder_has_a_row_of_its_own(project):
     run = next(run for run in study.runs if run.method.name == "soft")
     assert [teacher.method.name for teacher in run.teachers] == ["ours"]
     assert len([run for run in study.runs if run.method.name == "ours"]) == 1
+
+
+@pytest.mark.parametrize("folder", ["модель", "Ünï", "_m", "-x", "2e5", "x" * 100, "a b/model", "ours-2.1"])
+def test_a_model_folder_may_have_any_name(project, folder):
+    shutil.copytree(project / "encoder", project / folder)
+    teacher = {"folder": folder, "labels": ["unacceptable", "acceptable"]}
+    study = plan(study={"methods": ["finetuned", "soft"]}, methods={"soft": {"teacher": teacher}})
+    (name,) = {teacher.method.name for run in study.runs if run.method.name == "soft" for teacher in run.teachers}
+    assert TypeAdapter(Name).validate_python(name) == name and name in study.methods
+    if folder == "ours-2.1":
+        assert name == folder
+
+
+def test_two_model_folders_that_would_have_one_name_are_refused(project):
+    for folder in ("модель", "учитель"):
+        shutil.copytree(project / "encoder", project / folder)
+    teachers = {name: {"teacher": {"folder": folder}} for name, folder in (("soft", "модель"), ("stacked", "учитель"))}
+    with pytest.raises(UserError, match=r"methods\.stacked\.teacher.*'model'.*rename"):
+        plan(methods=teachers)
 
 
 def test_a_plugin_that_is_edited_moves_the_methods_that_weigh_it(project):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError
+from internal_kd.fields import as_name
 from internal_kd.params import Params
 from internal_kd.params.method import TeacherParams
 from internal_kd.params.resolve import WHOLE, Method, at, given_in, lay_over, read_at, resolve, says
@@ -200,7 +201,7 @@ def model_name(model: Any) -> str:
     """Return the name of the method that stands for a model of a folder or the hub; ``theirs/model`` is ``theirs``."""
     path = Path(model.folder or str(model.hub))
     given = path.parent.name if path.name == "model" else path.name
-    return "".join(c if c.isalnum() or c in "_.-" else "_" for c in given) or "model"
+    return as_name(given, "model")
 
 
 def _shown(value: Any) -> Any:
