@@ -18,6 +18,7 @@ from internal_kd.files import (
     publish_folder,
     read_json,
     read_mapping,
+    read_text,
     remove,
     replace_folder,
     replacing,
@@ -125,6 +126,17 @@ def test_json_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "a.json").mkdir()
     with pytest.raises(UserError, match=r"a\.json cannot be read \(Is a directory\)"):
         read_json(tmp_path / "a.json")
+
+
+def test_text_that_is_not_utf_8_is_named_with_the_way_out(tmp_path):
+    (tmp_path / "a.txt").write_bytes("café".encode("latin-1"))
+    with pytest.raises(UserError, match=r"a\.txt is not UTF-8 .*at byte 3.*iconv"):
+        read_text(tmp_path / "a.txt")
+    with pytest.raises(UserError, match="delete it"):
+        read_json(tmp_path / "a.txt")
+    for name, says in ((".", "cannot be read"), ("none.txt", "does not exist")):
+        with pytest.raises(UserError, match=says):
+            read_text(tmp_path / name)
 
 
 def test_a_file_is_removed_or_the_line_says_why_not(tmp_path):

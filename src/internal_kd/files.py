@@ -15,6 +15,7 @@ from typing import Any
 
 from internal_kd.errors import UserError
 
+TO_UTF8 = "convert it from what it was saved in, often iconv -f windows-1252 -t utf-8"
 # What replacing and staging_folder call what they write first.
 _TEMPORARY = re.compile(r"^\.(.+)\.\d+\.[0-9a-f]{6}\.tmp$")
 
@@ -183,19 +184,32 @@ def write_json_lines(path: Path, lines: Iterable[Any]) -> int:
     return count
 
 
+def read_text(path: Path | str, way_out: str = TO_UTF8) -> str:
+    """Read a text file; ``way_out`` ends the error line if it is not UTF-8.
+
+    Raises:
+        UserError: the file is missing, cannot be read or is not UTF-8.
+    """
+    path = Path(path)
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): {way_out}") from None
+
+
 def read_json(path: Path | str, way_out: str = "delete it and run again") -> Any:
     """Read a JSON file; ``way_out`` ends the error line, for files that are not ours to delete.
 
     Raises:
         UserError: the file is missing, cannot be read or is truncated.
     """
-    path = Path(path)
+    text = read_text(path, way_out)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror})") from None
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is truncated or not JSON ({error}): {way_out}") from None
 

@@ -118,7 +118,10 @@ def test_numbers_need_the_words_of_the_task(tmp_path: Path) -> None:
         (numbers("logits", O=[[1], 1, 1]), "finite number"),
         (numbers("probabilities", O=[1.0, 1.0, 1.0]), "sum to 1.9"),
         (numbers("logits", **{"B-SPECEIS": [1, 1, 1]}), "B-SPECIES"),
+        (numbers("logits", O=[1e39, 1, 1]), "finite number"),
         ({"tokens": TOKENS[1], "logits": [1, 2]}, "an object of lists"),
+        (numbers("logits") | {"tokens": 5}, "a list of tokens"),
+        (numbers("logits") | {"tokens": "Newts"}, "a list of tokens"),
     ],
 )
 def test_numbers_that_cannot_be_used_are_refused(tmp_path: Path, row: dict[str, Any], names: str) -> None:
@@ -254,3 +257,17 @@ def test_a_prompt_of_ones_own_needs_the_text(tmp_path: Path, monkeypatch: pytest
     for template in ("{labels}", "{text} {other}"):
         with pytest.raises(UserError, match="prompt"):
             write_requests(fetched, "train", Path("r.jsonl"), "m", template=template)
+
+
+def test_what_would_write_nothing_or_under_a_wrong_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, fetched = task(tmp_path, monkeypatch)
+    with pytest.raises(UserError, match="votes: 0"):
+        write_requests(fetched, "train", Path("r.jsonl"), "m", votes=0)
+    Path("responses.jsonl").write_text(lines({"custom_id": "train-0-0", "response": {"status_code": 500, "body": {}}}))
+    with pytest.raises(UserError, match=r"o\.csv.*\.jsonl"):
+        read_responses(Path("responses.jsonl"), fetched, Path("o.csv"))
+    count, repairs = read_responses(Path("responses.jsonl"), fetched, Path("o.jsonl"))
+    assert count == 0 and repairs.counts == {"no answer of the server": 1}
+    assert not Path("r.jsonl").exists() and not Path("o.csv").exists()

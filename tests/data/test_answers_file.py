@@ -178,6 +178,7 @@ def test_an_id_of_the_users_own_does_not_matter_beside_the_text(tmp_path: Path) 
         ([{"text": "fine", "probabilities": "yes"}], ["not a JSON object"]),
         ([{"text": "fine", "probabilities": {"no": float("nan"), "yes": 1}}], ["line 1", "'no'", "nan"]),
         ([{"text": "fine", "logits": {"no": "x", "yes": 1, "maybe": 0}}], ["logits of 'no'", "'x'"]),
+        ([{"text": "fine", "logits": {"no": 1e39, "yes": 1, "maybe": 0}}], ["logits of 'no'", "1e+39"]),
         ([{"text": "fine", "logits": {}}], ["line 1: no answer"]),
         ([{"text": "fine", "logit_0": 1, "logit_1": 2}], ["'logit_0'", "no class of the task"]),
         ([{"text": "fine", "answer": "yes"}], ["has no answers", "'label'", "it has text, answer"]),

@@ -152,7 +152,7 @@ def test_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "said"), [("", "no number"), ("NaN", "no number"), ("inf", "inf"), ("much", "much")]
+    ("target", "said"), [("", "no number"), ("NaN", "no number"), ("inf", "inf"), ("1e300", "1e300"), ("much", "much")]
 )
 def test_a_target_that_is_not_a_number_is_refused(tmp_path: Path, target: str, said: str) -> None:
     line = refusal(tmp_path, f"text,label\na,1.5\nb,{target}\n", "text,label\na,1\n", kind="values")
@@ -189,6 +189,14 @@ def test_a_train_file_that_teaches_nothing_is_not_blamed_on_the_dev_file(
     tmp_path: Path, train: str, said: str, given: dict[str, Any]
 ) -> None:
     assert said in refusal(tmp_path, train, **given)
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [("text,label\n", "train has no examples"), ("text,label\na,-1\nb,-1\n", "all 2 training examples have the value")],
+)
+def test_a_train_file_without_different_values_is_named(tmp_path: Path, train: str, said: str) -> None:
+    assert f"tasks.mine: {said}" in refusal(tmp_path, train, "text,label\na,1\n", kind="values")
 
 
 def test_texts_without_labels_are_read_from_the_first_columns_that_are_there(tmp_path: Path) -> None:

@@ -159,6 +159,13 @@ def test_an_entity_is_marked_wherever_it_stands_or_once(tmp_path: Path) -> None:
     assert first[0].tags == ["B-SPECIES", "O", "O", "O", "O"]
 
 
+@pytest.mark.parametrize("text", ["Straße in Berlin", "ß ß ß in Berlin or", "İİ Berlin", "in BERLIN ß"])
+def test_an_entity_in_other_capitals_is_found_where_it_stands(tmp_path: Path, text: str) -> None:
+    (sentence,), _ = read(tmp_path, "a.jsonl", rows({"text": text, "label": [{"text": "berlin", "type": "HABITAT"}]}))
+    named = dict(zip(sentence.tokens, sentence.tags, strict=True))
+    assert {word for word, tag in named.items() if tag != "O"} == {word for word in named if word.lower() == "berlin"}
+
+
 def test_a_word_is_cut_where_an_entity_ends(tmp_path: Path) -> None:
     content = rows({"text": "Toads'", "label": [{"start": 0, "end": 4, "type": "SPECIES"}]})
     (sentence,), _ = read(tmp_path, "a.jsonl", content)
@@ -173,11 +180,40 @@ def test_a_word_is_cut_where_an_entity_ends(tmp_path: Path) -> None:
         (rows({"tokens": ["a"], "label": [1]}), "tokens", "number"),
         (rows({"tokens": ["a"], "tags": ["O"]}), "tokens", "no column 'label'"),
         (rows({"text": "Newts", "label": [{"text": "Newts"}]}), "text", "no type"),
+        (rows({"text": "Newts", "label": [{"text": "Newts", "type": ["a"]}]}), "text", "a list"),
+        (rows({"text": "Newts", "label": [{"text": "Newts", "type": "\ud800"}]}), "text", "half a character"),
+        (rows({"tokens": ["a"], "label": ["B-\ud800"]}), "tokens", "half a character"),
+        ("", "tokens", "is empty"),
     ],
 )
 def test_what_is_not_tags_is_refused_whatever_is_asked(tmp_path: Path, content: str, text: str, names: str) -> None:
     with pytest.raises(UserError, match=names):
         read(tmp_path, "a.jsonl", content, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "text", "labelled", "names"),
+    [
+        ("a.tsv", f"token\ttag\n{TABLE}", "0", True, "line 1 is a header"),
+        ("a.tsv", f"token\ttag\n{TABLE}", "text", True, "line 1 is a header"),
+        ("a.conll", TABLE.replace("\n", "\r"), "0", True, "carriage return alone"),
+        ("a.conll", TABLE.replace("Newts", "New\rts"), "0", True, "line 7 has a carriage return"),
+        ("a.conll", TABLE, "text", False, r"tags.*`text: \[0\]`"),
+        ("a.txt", f"# from = a book\n{TABLE}rare\n", "text", False, r"tags.*`text: \[0\]`"),
+    ],
+)
+def test_a_table_that_would_be_misread_is_refused_whatever_is_asked(
+    tmp_path: Path, name: str, table: str, text: str, labelled: bool, names: str
+) -> None:
+    (tmp_path / name).write_bytes(table.encode())
+    with pytest.raises(UserError, match=names):
+        read_sentences(tmp_path / name, text, "label", types=None, repairs=Repairs(tmp_path / name), labelled=labelled)
+
+
+def test_words_without_tags_are_read_one_or_many_to_a_line(tmp_path: Path) -> None:
+    for content in ("Newts\nswim\n", "Newts swim\n", "token\nNewts\nwith\nvitamin B-12\n"):
+        sentences, _ = read(tmp_path, "a.txt", content, labelled=False)
+        assert [(one.text, one.tags) for one in sentences] == [(" ".join(content.split()), None)]
 
 
 def entry(**changes: Any) -> dict[str, Any]:
@@ -242,3 +278,6 @@ def test_a_dev_set_taken_out_keeps_what_is_about_one_species_together(
     }
     assert not parts["train"] & parts["dev"] and len(parts["dev"]) == 3
     assert task.info.rows == {"train": 12, "dev": 9}
+    Path("all.conll").write_text("\n".join(about[::7]))  # of one species
+    with pytest.raises(UserError, match=r"tasks\.mine\.split.*`by: text`"):
+        fetch_own_tags(planned_data(given))

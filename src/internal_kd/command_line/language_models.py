@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from internal_kd.command_line.commands import STUDY, Option, Options, command, study_of
 from internal_kd.errors import UserError
+from internal_kd.files import read_text
 
 if TYPE_CHECKING:
     from internal_kd.data.examples import TaskOnDisk
@@ -46,7 +47,7 @@ def llm_requests(options: Options) -> int:
     from internal_kd.data.llm import write_requests
 
     _, task = _fetched(options)
-    template = Path(options.prompt).read_text(encoding="utf-8") if options.prompt else None
+    template = read_text(options.prompt) if options.prompt else None
     path = Path(options.file)
     count = write_requests(task, options.split, path, options.model, template=template, votes=options.votes)
     print(f"{path}: {count} requests")
@@ -55,7 +56,7 @@ def llm_requests(options: Options) -> int:
 
 @command(
     Option("responses", metavar="RESPONSES", help="what the server gave: JSON Lines with custom_id"),
-    Option("file", metavar="FILE", help="written as JSON Lines"),
+    Option("file", metavar="FILE", help="written as JSON Lines: a name that ends in .jsonl"),
     *STUDY, TASK,
     example="internal-kd llm-answers responses.jsonl data/llm.jsonl --task species",
     reads="RESPONSES, the task's data", writes="FILE, for `teacher: {answers: FILE}`",

@@ -19,7 +19,7 @@ from scipy.special import softmax
 
 from internal_kd.data.answer_forms import LABEL_SMOOTHING, LEAST_PROBABILITY, SUM_TOLERANCE
 from internal_kd.data.answers_match import AnswersReport, FileAnswers, alike, mean_of_votes
-from internal_kd.data.cells import named_type, text_value
+from internal_kd.data.cells import named_type, number_in, text_value
 from internal_kd.data.repairs import Repairs
 from internal_kd.data.sentences import Occurrences, Sentence, read_sentences
 from internal_kd.data.tables import columns_of, rows_of, shown
@@ -61,7 +61,9 @@ def read_tagged_answers(
 def _with_numbers(path: Path, text: str, label: str, labels: Sequence[str]) -> Iterator[Sentence]:
     """Yield sentences with numbers for every tag of every word."""
     for place, (tokens, answer) in rows_of(path, [text, label]):
-        words = [text_value(token, path, place, text) for token in tokens or ()]
+        if not isinstance(tokens, list):
+            raise UserError(f"{path} {place}: column {text!r} is {named_type(tokens)}; give a list of tokens")
+        words = [text_value(token, path, place, text) for token in tokens]
         if not isinstance(answer, Mapping) or not answer:
             raise UserError(
                 f"{path} {place}: column {label!r} is {named_type(answer)}; give an object of lists, by tag"
@@ -80,11 +82,8 @@ def _with_numbers(path: Path, text: str, label: str, labels: Sequence[str]) -> I
 
 def _logits_of(answer: Mapping[str, Any], label: str, labels: Sequence[str], where: str) -> np.ndarray:
     """Return the logits of a sentence's words, (words, tags); a tag that is not named is very unlikely."""
-    try:
-        given = np.array([answer[tag] for tag in labels if tag in answer], float).T
-    except (TypeError, ValueError):
-        given = np.full((1, 1), np.nan)
-    if not np.isfinite(given).all():
+    given = np.array([[number_in(number) for number in answer[tag]] for tag in labels if tag in answer]).T
+    if np.isnan(given).any():
         raise UserError(f"{where}: {label} with something that is not a finite number; correct or remove the row")
     if label == LOGITS and len(answer) == len(labels):
         return given

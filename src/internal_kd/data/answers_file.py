@@ -51,8 +51,6 @@ def read_answers(
             answers. The line names the file and the row.
     """
     found = columns_of(path)
-    if not found:
-        raise UserError(f"{path} is empty; give a file with answers")
     by, key, text = _keys_of(path, found, texts)
     form = form_of(path, found, kind, labels, repairs or Repairs(path))
     required = list(dict.fromkeys([*key, *text]))

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError
+from internal_kd.files import TO_UTF8
 
-TO_UTF8 = "convert it from what it was saved in, often iconv -f windows-1252 -t utf-8"
+# Of a number that training, in fp32, can hold.
+LARGEST = 3.4e38
 
 
 def shown(names: Iterable[Any], most: int = 12) -> str:
@@ -37,14 +39,14 @@ def text_value(value: Any, path: Path, place: str, column: str, *, may_be_empty:
 
 
 def number_in(value: Any) -> float:
-    """Return a cell as a finite number, NaN for anything else."""
+    """Return a cell as a number up to ``LARGEST``, NaN for anything else."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         return math.nan
     try:
         number = float(value)
     except (ValueError, OverflowError):
         return math.nan
-    return number if math.isfinite(number) else math.nan
+    return number if abs(number) <= LARGEST else math.nan
 
 
 def unicode_value(text: str, path: Path, place: str, column: str) -> str:
@@ -65,6 +67,8 @@ def unicode_value(text: str, path: Path, place: str, column: str) -> str:
 
 def named_type(value: Any) -> str:
     """Return a value's type with its article, for error lines."""
+    if value is None:
+        return "empty (null)"
     kinds = {"dict": "object", "Decimal": "decimal number", "bytes": "bytes value", "bool": "true/false value"}
     name = kinds.get(type(value).__name__, type(value).__name__)
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"

@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from internal_kd.data.cells import named_type, number_in, shown, unicode_value
+from internal_kd.data.cells import LARGEST, named_type, number_in, shown, unicode_value
 from internal_kd.errors import UserError, nearest
 
 # How tables, spreadsheets, databases and programs write "no value", in small letters. SNLI and MNLI write "-".
@@ -105,6 +105,7 @@ def target_value(value: Any, path: Path, place: str, column: str) -> float:
     if text.lower() in MISSING:
         raise UserError(f"{path} {place}: no number in column {column!r}; give one or remove the row")
     plain = ": write it with a decimal point and without %" if _SPREADSHEETS.fullmatch(text) else ""
+    plain = f" up to {LARGEST:g}" if _NUMBER.fullmatch(text) else plain
     raise UserError(f"{path} {place}: target {text[:40]!r} is not a number{plain}; a task of values needs one per row")
 
 
@@ -213,7 +214,7 @@ def value_warnings(values: Sequence[float]) -> list[str]:
         lines.append(
             f"only two different values ({different[0]:g}, {different[1]:g}): if they are classes, leave out kind"
         )
-    elif different[0] == -1 and different[1] >= 0:
+    elif len(different) > 2 and different[0] == -1 and different[1] >= 0:
         count = sum(value == -1 for value in values)
         lines.append(
             f"{count} of {len(values)} values are -1, all others 0 or more: if it means 'no value', remove the rows"

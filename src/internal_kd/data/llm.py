@@ -58,9 +58,12 @@ def write_requests(
         The number of requests.
 
     Raises:
-        UserError: the task has values, the split or a field of the template is missing, or ``path`` is not JSON Lines.
+        UserError: the task has values, the split or a field of the template is missing, ``votes`` is below 1, or
+            ``path`` is not JSON Lines.
     """
     check_json_lines(path)
+    if votes < 1:
+        raise UserError(f"votes: {votes} would ask nothing; give 1 or more")
     info = task.info
     if info.kind not in PROMPTS or not info.texts:
         what = info.kind if info.texts else "images"
@@ -86,12 +89,14 @@ def read_responses(responses: Path, task: TaskOnDisk, path: Path) -> tuple[int, 
     answers, and what was repaired or left out.
 
     Raises:
-        UserError: the file cannot be read, or a response belongs to no text of the task.
+        UserError: the file cannot be read, a response belongs to no text of the task, or ``path`` is not JSON Lines.
     """
+    check_json_lines(path)
     repairs = Repairs(responses)
     asked = {f"{split}-{idx}": texts for split in task.info.rows for idx, texts in task.texts([split])}
     names = ("text_a", "text_b") if task.info.texts == 2 else ("text",)
-    there = [name for name in ("response", "body", "choices", "content") if name in columns_of(responses)]
+    found = columns_of(responses)
+    there = [name for name in ("response", "body", "choices", "content") if name in found]
 
     def answers() -> Iterator[dict[str, Any]]:
         for place, (custom, *values) in rows_of(responses, ["custom_id"], there):
@@ -101,6 +106,9 @@ def read_responses(responses: Path, task: TaskOnDisk, path: Path) -> tuple[int, 
                     f"{responses} {place}: {custom!r} is not a text of {task.info.name}; was it another task?"
                 )
             content = _content(dict(zip(there, values, strict=True)), responses, place)
+            if content is None:
+                repairs.note("no answer of the server", place, str(custom))
+                continue
             row = _answer(content, task.info, place, repairs)
             if row is not None:
                 yield {**dict(zip(names, asked[key], strict=True)), **row}
@@ -121,8 +129,8 @@ def _filled(template: str, info: TaskInfo, text: str) -> str:
         ) from None
 
 
-def _content(answer: Mapping[str, Any], path: Path, place: str) -> str:
-    """Return the text that the model wrote, wherever the server's answer lies."""
+def _content(answer: Mapping[str, Any], path: Path, place: str) -> str | None:
+    """Return the text that the model wrote, wherever the server's answer lies; None if there is none."""
     response, body, choices, content = (answer.get(name) for name in ("response", "body", "choices", "content"))
     if isinstance(response, dict):
         body = response.get("body", response)
@@ -130,9 +138,7 @@ def _content(answer: Mapping[str, Any], path: Path, place: str) -> str:
         choices = body.get("choices", choices)
     if isinstance(choices, list) and choices and isinstance(choices[0], dict):
         content = choices[0].get("message", {}).get("content", choices[0].get("text", content))
-    if content is None:
-        return ""  # an error of the server, or nothing said
-    if not isinstance(content, str):
+    if not isinstance(content, str | None):
         raise UserError(f"{path} {place}: no text of the model in response.body.choices[0].message.content")
     return content
 

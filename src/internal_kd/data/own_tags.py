@@ -47,6 +47,11 @@ def fetch_own_tags(data: Data) -> FetchedTask:
             raise UserError(f"tasks.{data.name}: {path} has no sentence; give a file with some")
     if entry.split is not None:
         read["train"], read["dev"] = divided(read["train"], entry.split)
+        if not read["train"]:
+            raise UserError(
+                f"tasks.{data.name}.split: all sentences would be in dev, because those of a group stay together; give "
+                "`by: text`, a smaller share, or a file as `dev`"
+            )
     labels = _labels(data, read, types)
     splits = {split: tagged_examples(sentences, labels) for split, sentences in read.items()}
     splits |= {split: replace(splits[split], dropped=found.dropped) for split, found in repairs.items()}

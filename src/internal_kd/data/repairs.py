@@ -34,6 +34,7 @@ RULES = {
     "label in other spelling": "read as the class",
     "label in a sentence": "read as the one class that it names",
     "no class named": "left out",
+    "no answer of the server": "left out",
     "not JSON": "left out",
     "JSON in a code block": "taken out of it",
 }

@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from internal_kd.data.cells import TO_UTF8, shown
+from internal_kd.data.cells import shown
 from internal_kd.data.file_kinds import check_file_kind
 from internal_kd.errors import UserError, nearest
+from internal_kd.files import TO_UTF8
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,10 +38,13 @@ def columns_of(path: Path) -> tuple[str, ...]:
     """Return the names of a table's columns; for JSON Lines those of all objects together.
 
     Raises:
-        UserError: as for ``rows_of``.
+        UserError: there are none; or as for ``rows_of``.
     """
     with _in_one_line(path):
-        return _kind_of(path)[0](path)
+        columns = _kind_of(path)[0](path)
+    if not columns:
+        raise UserError(f"{path} is empty; give a file with rows")
+    return columns
 
 
 def rows_of(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Row]:
@@ -175,12 +179,21 @@ def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _tsv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    return ((number, line.split("\t") if line else []) for number, line in lines_of(path))
+
+
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a text file that needs no quotes, with their numbers from 1 and without their ends.
+
+    Raises:
+        UserError: a line has a carriage return inside.
+    """
     with _opened(path) as handle:
         for number, line in enumerate(handle, start=1):
-            content = line.removesuffix("\n").removesuffix("\r")
+            content = line.rstrip("\r\n")
             if "\r" in content:
                 raise _carriage_return(path, number, line, "replace it: tr '\\r' ' '")
-            yield number, content.split("\t") if content else []
+            yield number, content
 
 
 def _carriage_return(path: Path, number: int, line: str, way_out: str) -> UserError:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from internal_kd.data.cells import unicode_value
 from internal_kd.data.file_kinds import check_file_kind
 from internal_kd.data.repairs import Repairs
+from internal_kd.data.tables import lines_of
 from internal_kd.errors import UserError
 from internal_kd.tasks.tags import OUTSIDE, split_tag
 
@@ -21,6 +22,8 @@ ENDINGS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".tsv", ".txt")
 # Not the joiners, which emoji and some scripts need.
 _INVISIBLE = re.compile("[\u200b\u2060\ufeff]")
 _BRACKETS = re.compile(r"[(\[{]\s*(O|[BI]-\S+?)\s*[)\]}]")
+# What people call the last column where they name it.
+_HEADINGS = frozenset(["tag", "tags", "label", "labels", "ner", "ner_tag", "ner_tags"])
 _GLUED = re.compile(r"(\S*[a-z,.;)])(O|[BI]-[A-Z]+)")
 
 
@@ -41,17 +44,22 @@ def read_table(
     ``types`` are the types of entities, where they are known; ``labelled`` says whether there are tags to be read.
 
     Raises:
-        UserError: the file cannot be read, a line has too few columns, or something would have to be repaired.
+        UserError: the file cannot be read, a line has too few columns, or something would have to be repaired; or tags
+            would be read as words.
     """
+    if columns is None and not labelled:
+        _refuse_tags(path)
     table = _Table(columns, set(types) if types is not None else _types_in(path), repairs, labelled)
     words: list[Word] = []
     for number, line in _lines(path):
-        if not line.strip():
+        if not line:
             if words:
                 yield words
             words = []
-        elif not line.startswith("-DOCSTART-") and not (line.startswith("# ") and "\t" not in line and " " in line[2:]):
+        else:
             place = f"line {number}"
+            if number == 1 and "\t" in line and line.split("\t")[-1].strip().lower() in _HEADINGS:
+                raise UserError(f"{path} {place} is a header ({line[:60]!r}), and columns have numbers: remove it")
             unicode_value(line, path, place, "the line")
             words += table.words(line, place, words[-1].tag if words else None)
     if words:
@@ -59,18 +67,28 @@ def read_table(
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are words, and those between sentences as "", with their numbers."""
     check_file_kind(path, expected="text")
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as handle:
-            for number, line in enumerate(handle, start=1):
-                yield number, line.rstrip("\r\n")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    for number, line in lines_of(path):
+        if not line.strip():
+            yield number, ""
+        elif not line.startswith("-DOCSTART-") and not (line.startswith("# ") and "\t" not in line and " " in line[2:]):
+            yield number, line
 
 
 def _types_in(path: Path) -> set[str]:
-    parts = (split_tag(line.split()[-1]) for _, line in _lines(path) if line.strip())
+    parts = (split_tag(line.split()[-1]) for _, line in _lines(path) if line)
     return {part[1] for part in parts if part is not None and part[1]}
+
+
+def _refuse_tags(path: Path) -> None:
+    lines = [line.split() for _, line in _lines(path) if line]
+    tagged = [fields for fields in lines if len(fields) > 1 and split_tag(fields[-1]) is not None]
+    if len(tagged) * 2 > len(lines):
+        raise UserError(
+            f"{path}: its lines end in tags ({' '.join(tagged[0])[:60]!r}), which would be words here; remove them, or "
+            "give `text: [0]`, the column of the words"
+        )
 
 
 class _Table(NamedTuple):

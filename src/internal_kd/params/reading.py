@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from internal_kd.errors import UserError
+from internal_kd.files import read_text
 from internal_kd.messages import refusal
 from internal_kd.params.resolve import is_whole
 from internal_kd.params.study import Params
@@ -68,18 +69,13 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         UserError: the file is missing, is not YAML, names a key twice, has a number in base 8 or 60, or is not
             a mapping.
     """
-    path = Path(path)
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+        value = yaml.load(read_text(path), Loader=_StrictLoader)
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{path}{line}: {error.problem or error.context}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if not isinstance(value, dict):
         held = "nothing" if value is None else "a list" if isinstance(value, list) else "a single value"
         raise UserError(f"{path} should contain `key: value` lines, and contains {held}")

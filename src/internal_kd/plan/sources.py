@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from internal_kd.errors import UserError, named
-from internal_kd.files import read_json, write_json
+from internal_kd.files import read_mapping, read_text, write_json
 from internal_kd.learners.configs import read_config, shape_of_config
 from internal_kd.learners.learner import Shape
 from internal_kd.params import Params
@@ -133,8 +133,8 @@ def vocabulary_of(encoder: Encoder) -> frozenset[tuple[str, int]] | None:
 @lru_cache(maxsize=8)  # hundreds of thousands of tokens, asked for by every run
 def _tokens_in(path: Path, _changed: int) -> frozenset[tuple[str, int]]:
     if path.suffix == ".txt":
-        return frozenset((token, number) for number, token in enumerate(path.read_text("utf-8").splitlines()))
-    tokens = (read_json(path).get("model") or {}).get("vocab") or {}
+        return frozenset((token, number) for number, token in enumerate(read_text(path).splitlines()))
+    tokens = (read_mapping(path).get("model") or {}).get("vocab") or {}
     if isinstance(tokens, list):  # Unigram's, with scores
         tokens = {token: number for number, (token, _) in enumerate(tokens)}
     return frozenset(tokens.items())
