@@ -15,6 +15,7 @@ import tiny_study
 from internal_kd.errors import UserError
 from internal_kd.fields import Name
 from internal_kd.params import load_params, merge, parse_params
+from internal_kd.params.data import OWN
 from internal_kd.plan import recipes
 from internal_kd.plan.runs import Ensemble
 from internal_kd.plan.study import Study, plan_study
@@ -569,3 +570,16 @@ def test_two_papers_of_one_project_share_the_perceptron_that_teaches(monkeypatch
     papers = [load_params("params.yaml", [f"config/papers/{name}.yaml"]) for name in ("hinton2015", "frosst2017")]
     teachers = [next(run for run in plan_study(params).runs if run.method.name == "teacher") for params in papers]
     assert teachers[0].folder == teachers[1].folder
+
+
+def test_every_quick_variant_is_laid_over_a_paper_of_its_name_and_plans() -> None:
+    for name in ("config", "papers"):
+        Path(name).symlink_to(ROOT / name)
+    for quick in sorted(Path("config/papers/quick").glob("*.yaml")):
+        # As `make papers-quick` lays them.
+        params = load_params(ROOT / "params.yaml", [quick.parents[1] / quick.name, quick])
+        for entry in params.tasks.values():
+            for path in entry.sources.values() if isinstance(entry, OWN) and not entry.repository else ():
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                Path(path).write_text("")
+        assert plan_study(params).runs, quick.name
