@@ -32,8 +32,9 @@ def _digits_count(value: Any) -> Any:
 
 
 def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Refuse a list that names something twice."""
-    if repeated := sorted({str(v) for v in values if values.count(v) > 1}):
+    """Refuse a list that names something twice, as a number and as a word too."""
+    names = list(map(str, values))
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"names {', '.join(repeated)} twice")
     return values
 

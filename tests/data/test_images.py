@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ import pytest
 from PIL import Image
 
 from data_plans import planned_data
+from internal_kd.data import hub
 from internal_kd.data.examples import read_task
 from internal_kd.data.images import images_of, read_folder, read_idx, read_parquet
 from internal_kd.data.inputs import EncodedTask
 from internal_kd.errors import UserError
-from internal_kd.plan.artefacts import Inputs
+from internal_kd.plan.artefacts import Data, Inputs
 from internal_kd.plan.recipes import RECIPES
 from internal_kd.steps.encode import encode_task
 from internal_kd.steps.fetch import fetch_task
@@ -80,6 +82,15 @@ def test_parquet_of_the_hub_is_read(tmp_path: Path, as_struct: bool) -> None:
     pq.write_table(pa.table({"image": encoded, "label": pa.array(LABELS, pa.int64())}), tmp_path / "a.parquet")
     found = read_parquet(tmp_path / "a.parquet", "image", "label")
     assert (found.images[..., 0] == IMAGES).all() and found.labels[:4] == ["0", "1", "2", "0"]
+
+
+def test_idx_files_of_the_hub_come_with_their_labels(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = write_idx(project)
+    entry = {"source": "images", "train": train.name, "test": train.name, "repository": "a/b", "revision": "0" * 40}
+    monkeypatch.setattr(hub, "download", lambda requested: {name: project / name for name in requested.patterns})
+    data = planned_data(entry)
+    fetch_task(data)
+    assert read_task(data).info.rows == {"train": 12, "dev": 12}
 
 
 def test_colour_has_three_channels(tmp_path: Path) -> None:
@@ -172,7 +183,8 @@ def test_a_class_without_images_and_a_folder_without_classes_are_refused(tmp_pat
 def test_what_is_not_an_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/1.png").write_bytes(b"no image")
-    assert "1.png" in refused(read_folder, tmp_path)
+    line = refused(read_folder, tmp_path)
+    assert "1.png" in line and "BytesIO" not in line
 
 
 def test_a_class_that_train_lacks_is_refused(project: Path) -> None:
@@ -181,6 +193,131 @@ def test_a_class_that_train_lacks_is_refused(project: Path) -> None:
     data = planned_data({"source": "images", "train": str(train), "test": str(test)})
     line = refused(fetch_task, data)
     assert "'3'" in line and "labels" in line
+
+
+def test_damaged_and_empty_idx_files_are_refused(tmp_path: Path) -> None:
+    path = write_idx(tmp_path, gz=True, images=IMAGES // 128)
+    whole = path.read_bytes()
+    for at in (20, len(whole) // 2, len(whole) - 5):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        assert str(path) in refused(read_idx, path, labels_of(path))
+    path = write_idx(tmp_path)
+    for kept in (9, 3, 0):
+        path.write_bytes(path.read_bytes()[:kept])
+        assert f"{kept} bytes" in refused(read_idx, path, labels_of(path))
+    for shape in ((0, 6, 5), (12, 0, 0)):
+        path = write_idx(tmp_path, images=np.zeros(shape, np.uint8))
+        assert "has no images" in refused(read_idx, path, labels_of(path))
+    path = write_idx(tmp_path, labels=LABELS[:0])
+    assert "has no labels" in refused(read_idx, path, labels_of(path))
+
+
+def one_image(folder: Path, content: bytes) -> np.ndarray:
+    """What is read of a folder with a single image."""
+    (folder / "a").mkdir(exist_ok=True)
+    (folder / "a/1.png").write_bytes(content)
+    return read_folder(folder).images[0]
+
+
+COLOURED = np.stack([IMAGES[0], IMAGES[1], IMAGES[2]], axis=-1)
+
+
+def with_alpha(image: np.ndarray, alpha: int) -> np.ndarray:
+    channels = image if image.ndim == 3 else image[..., None]
+    return np.concatenate([channels, np.full_like(channels[..., :1], alpha)], axis=-1)
+
+
+@pytest.mark.parametrize("image", [IMAGES[0], COLOURED], ids=["grey", "colour"])
+def test_an_image_with_transparent_pixels_is_refused_and_an_opaque_one_is_read(
+    tmp_path: Path, image: np.ndarray
+) -> None:
+    assert (np.squeeze(one_image(tmp_path, png(with_alpha(image, 255)))) == image).all()
+    assert "transparent" in refused(one_image, tmp_path, png(with_alpha(image, 254)))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P"])
+def test_however_a_grey_image_is_saved_it_has_one_channel(tmp_path: Path, mode: str) -> None:
+    assert (
+        one_image(tmp_path, png(IMAGES[0] // 128 * 255, mode)).tolist() == (IMAGES[0] // 128 * 255)[..., None].tolist()
+    )
+    assert one_image(tmp_path, png(COLOURED, "P")).shape == (6, 5, 3)
+
+
+@pytest.mark.parametrize("colour", [0, 2, 4, 6], ids=["grey", "rgb", "grey and alpha", "rgba"])
+def test_more_than_8_bits_for_a_value_are_refused(tmp_path: Path, colour: int) -> None:
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        summed = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + summed
+
+    header = struct.pack(">2I5B", 2, 2, 16, colour, 0, 0, 0)
+    rows = (b"\0" + b"\xff\xff" * 2 * channels) * 2
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    assert Image.open(io.BytesIO(content)).size == (2, 2)
+    assert "16 bits" in refused(one_image, tmp_path, content)
+
+
+def test_grey_images_among_those_in_colour_are_refused(project: Path) -> None:
+    folder = write_folder(project / "train")
+    (folder / "class1/999.png").write_bytes(png(IMAGES[0], "RGB"))
+    line = refused(read_folder, folder)
+    assert line.startswith(f"{folder}/class1/999.png is in colour") and "000.png is grey" in line
+    for path in folder.rglob("*.png"):
+        path.write_bytes(png(IMAGES[0], "RGB"))
+    data = planned_data({"source": "images", "train": str(folder), "dev": str(write_folder(project / "dev"))})
+    assert f"{folder} is in colour" in refused(fetch_task, data)
+
+
+def test_hidden_files_do_not_count_and_other_files_are_named(project: Path) -> None:
+    folder = write_folder(project / "train")
+    entry = {"source": "images", "train": str(folder), "dev": str(folder)}
+    before = planned_data(entry).fingerprint
+    (folder / "class0/.hidden.png").write_bytes(png(IMAGES[0]))
+    (folder / "class0/._000.png").write_bytes(b"of a desktop")
+    assert planned_data(entry).fingerprint == before and len(read_folder(folder).images) == len(IMAGES)
+    assert not read_folder(folder).ignored
+    (folder / "class0/more").mkdir()
+    (folder / "class0/folder.png").mkdir()
+    (folder / "class0/more/1.png").write_bytes(png(IMAGES[0]))
+    (folder / "class1/2.jpg").write_bytes(b"a photograph")
+    (folder / "class1/nowhere.png").symlink_to("missing.png")
+    assert read_folder(folder).ignored == ("class0/more/1.png", "class1/2.jpg", "class1/nowhere.png")
+    data = planned_data(entry)
+    fetch_task(data)
+    assert any("3 files are not read" in line and "class0/more/1.png" in line for line in read_task(data).warnings)
+
+
+def labelled(project: Path, values: list[Any], **given: Any) -> Data:
+    """A planned task of one Parquet file, an image for each value of its column of labels."""
+    table = pa.table({"image": [png(IMAGES[n % 12]) for n in range(len(values))], "label": values})
+    pq.write_table(table, project / "a.parquet")
+    return planned_data({"source": "images", "train": "a.parquet", "dev": "a.parquet", **given})
+
+
+@pytest.mark.parametrize(
+    ("labels", "named"),
+    [
+        (["cat", "Cat", "dog"], "capital letters"),
+        ([f"id{n}" for n in range(36)], "ids"),
+        ([0.5, 1.5, 2.0], "numbers to predict"),
+    ],
+)
+def test_labels_that_name_no_classes_are_refused_as_those_of_texts_are(
+    project: Path, labels: list[Any], named: str
+) -> None:
+    line = refused(fetch_task, labelled(project, labels))
+    assert named in line and "kind" not in line and "tasks.mine.labels" in line
+
+
+def test_classes_that_are_listed_have_the_last_word(project: Path) -> None:
+    data = labelled(project, [1.0, 2.0, 1.0], labels=["1", "2", "3"])
+    fetch_task(data)
+    assert read_task(data).info.labels == ("1", "2", "3")
+    assert any("no training example" in line and "'3'" in line for line in read_task(data).warnings)
+    data = labelled(project, ["1.0", "2.0", "1.0"], labels=["1.0", "2.0"])
+    fetch_task(data)
+    assert read_task(data).info.labels == ("1.0", "2.0")
 
 
 @pytest.mark.parametrize(

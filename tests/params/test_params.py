@@ -76,8 +76,12 @@ def laid_over(overlay: Path) -> list[Path]:
         ({"encoder": {"source": "package", "package": "p", "folder": "../up"}}, "encoder.folder: relative path"),
         ({"tasks": {"rte": {"folder": "../../etc"}}}, "tasks.rte.folder: relative path"),
         ({"tasks": {"mine": OWN | {"train": "../a.csv"}}}, "tasks.mine.train: relative path"),
-        ({"tasks": {"mine": OWN | {"text": ["q", "q"]}}}, "tasks.mine: `text` names 'q' twice"),
-        ({"tasks": {"mine": OWN | {"labels": [1, "1"]}}}, "tasks.mine: `labels` names '1' twice"),
+        ({"tasks": {"mine": OWN | {"text": ["q", "q"]}}}, "tasks.mine.text: names q twice"),
+        ({"tasks": {"mine": OWN | {"labels": [1, "1"]}}}, "tasks.mine.labels: names 1 twice"),
+        (
+            {"tasks": {"mine": {"source": "images", "train": "a", "dev": "b", "labels": [1, "1"]}}},
+            "tasks.mine.labels: names 1 twice",
+        ),
         ({"tasks": {"mine": OWN | {"text": ["q", "label"]}}}, "column 'label' is the label and among `text`"),
     ],
 )

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 import tiny_study
 from internal_kd.errors import UserError
 from internal_kd.fields import Name
-from internal_kd.params import load_params, merge, parse_params
+from internal_kd.params import load_params, merge, parse_params, read_yaml
 from internal_kd.params.data import OWN
 from internal_kd.plan import recipes
 from internal_kd.plan.runs import Ensemble
@@ -292,6 +292,29 @@ def test_two_model_folders_that_would_have_one_name_are_refused(project):
     teachers = {name: {"teacher": {"folder": folder}} for name, folder in (("soft", "модель"), ("stacked", "учитель"))}
     with pytest.raises(UserError, match=r"methods\.stacked\.teacher.*'model'.*rename"):
         plan(methods=teachers)
+
+
+def images(**methods: Any) -> dict[str, Any]:
+    """Values of a study of images with these rows; the files are empty."""
+    for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"):
+        Path(name).write_bytes(b"")
+    digits = {"source": "images", "train": "train-images-idx3-ubyte", "test": "train-images-idx3-ubyte"}
+    defaults = {"learner": {"kind": "mlp"}, "teacher": None}
+    study = {"name": "images", "tasks": ["digits"], "methods": list(methods), "seeds": [1]}
+    rows = {name: {"id": f"9.{place}", **entry} for place, (name, entry) in enumerate(methods.items())}
+    return {"study": study, "tasks": {"digits": digits}, "defaults": defaults, "methods": rows}
+
+
+def refused(values: dict[str, Any]) -> str:
+    with pytest.raises(UserError) as error:
+        plan_study(parse_params(merge(read_yaml(ROOT / "params.yaml"), values)))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_model_of_texts_does_not_teach_about_images() -> None:
+    line = refused(images(mine={"teacher": {"folder": "nope"}, "weights": {"soft": 1}}))
+    assert line.startswith("teacher: nope reads texts")
 
 
 def test_a_plugin_that_is_edited_moves_the_methods_that_weigh_it(project):

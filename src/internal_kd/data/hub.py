@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from internal_kd.errors import UserError
-from internal_kd.params.data import OWN
+from internal_kd.params.data import OWN, ImagesEntry
 from internal_kd.plan.artefacts import Data
+from internal_kd.plan.sources import image_files
 
 ANSWER_WITHIN_SECONDS = 10.0
 
@@ -99,6 +100,8 @@ def files_of_splits(data: Data) -> dict[str, Path]:
         return {split: path for split, path in data.files.items() if split != "unlabelled"}
     assert isinstance(data.entry, OWN)
     named = data.entry.sources
+    if isinstance(data.entry, ImagesEntry):
+        named = {split: path.as_posix() for split, path in image_files(data.entry).items()}
     requested = HubFiles(
         kind="dataset",
         repository=data.hub.repository,

@@ -1,6 +1,7 @@
 """Images with a class each: IDX files, folders with a folder of PNGs for each class, or Parquet files of the hub.
 
-Every image of a task has the same size, and all are grey (height, width, 1) or all in colour (height, width, 3).
+Every image of a task has the same size, and all are grey (height, width, 1) or all in colour (height, width, 3). Hidden
+files, as desktops leave them, do not count.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import gzip
 import io
 import struct
+import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,14 @@ import pyarrow.parquet as pq
 
 from internal_kd.data.examples import Examples, FetchedTask, own_task
 from internal_kd.data.hub import files_of_splits
-from internal_kd.data.labels import label_text, spell_alike, stored_names
+from internal_kd.data.labels import (
+    class_indices,
+    class_names,
+    label_text,
+    label_warnings,
+    spell_alike,
+    stored_names,
+)
 from internal_kd.data.tables import shown
 from internal_kd.distillation.augmenting import shifted
 from internal_kd.errors import UserError, nearest
@@ -30,14 +40,18 @@ IMAGES, LABELS = 0x0803, 0x0801
 # Largest number of bytes that one image may have.
 LARGEST = 1 << 24
 SHIFTED = "dev_shifted"
+# How a PNG begins, and the byte that has the bits for each value: PIL reads 16 as 8 without a word.
+_PNG, _DEPTH = b"\x89PNG\r\n\x1a\n", 24
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images (N, height, width, channels) uint8 and the names of their classes."""
+    """Images (N, height, width, channels) uint8, the names of their classes, where each is, and what was not read."""
 
     images: np.ndarray
     labels: list[str]
+    places: list[str]
+    ignored: tuple[str, ...] = ()
 
 
 def fetch_images(data: Data) -> FetchedTask:
@@ -48,27 +62,27 @@ def fetch_images(data: Data) -> FetchedTask:
     """
     entry = data.entry
     assert isinstance(entry, ImagesEntry)
-    read = _read(files_of_splits(data), entry)
-    names = tuple(map(str, entry.labels)) if entry.labels else _class_names(read["train"].labels)
-    where = entry.sources
-    for split, found in read.items():
-        if unknown := sorted(set(found.labels) - set(names)):
-            raise UserError(
-                f"{where[split]}: class {unknown[0]!r}{nearest(unknown[0], list(names))} is not one of those "
-                f"{'listed' if entry.labels else 'in train'} ({shown(names)}); list every class under "
-                f"tasks.{data.name}.labels"
-            )
-    train, scored = (read[split].images.shape[1:] for split in ("train", "dev"))
-    if train != scored:
-        raise UserError(
-            f"{where['dev']}: its images have {_size(scored)}, those of {where['train']} {_size(train)}; resize one"
-        )
+    files, listed = files_of_splits(data), tuple(map(str, entry.labels or ()))
+    read = _read(files, entry, listed)
+    train, dev = read["train"], read["dev"]
+    names = listed or class_names(data.name, files["train"], train.labels, images=True)
+    warnings = label_warnings(names, Counter(train.labels), listed=bool(listed), images=True)
+    warnings += [
+        f"{files[split]}: {len(found.ignored)} files are not read (such as {found.ignored[0]}): only .png files are, "
+        "each in the folder of its class"
+        for split, found in read.items()
+        if found.ignored
+    ]
+    _check_alike(entry.sources["dev"], dev.images.shape[1:], entry.sources["train"], train.images.shape[1:])
+    indices = {
+        split: class_indices(found.labels, found.places, names, files[split], data.name, listed=bool(listed))
+        for split, found in read.items()
+    }
+    splits = {split: image_examples(found.images, indices[split]) for split, found in read.items()}
     if entry.shifted:  # the same for everybody
-        moved = shifted(read["dev"].images, entry.shifted, np.random.Generator(np.random.PCG64(entry.shifted)))
-        read[SHIFTED] = LabelledImages(moved, read["dev"].labels)
-    index = {name: number for number, name in enumerate(names)}
-    splits = {split: image_examples(one.images, [index[name] for name in one.labels]) for split, one in read.items()}
-    return own_task(data, names, splits, texts=0)
+        moved = shifted(dev.images, entry.shifted, np.random.Generator(np.random.PCG64(entry.shifted)))
+        splits[SHIFTED] = image_examples(moved, indices["dev"])
+    return own_task(data, names, splits, texts=0, warnings=warnings)
 
 
 def image_examples(images: np.ndarray, labels: Sequence[int]) -> Examples:
@@ -91,7 +105,7 @@ def images_of(table: pa.Table) -> np.ndarray:
     return np.concatenate(chunks).reshape(-1, *shape)
 
 
-def _read(files: Mapping[str, Path], entry: ImagesEntry) -> dict[str, LabelledImages]:
+def _read(files: Mapping[str, Path], entry: ImagesEntry, listed: Sequence[str]) -> dict[str, LabelledImages]:
     found = {}
     for split in ("train", "dev"):
         path = files[split]
@@ -100,17 +114,21 @@ def _read(files: Mapping[str, Path], entry: ImagesEntry) -> dict[str, LabelledIm
         elif f"{split} labels" in files:
             found[split] = read_idx(path, files[f"{split} labels"])
         else:
-            found[split] = read_parquet(path, entry.image, entry.label, tuple(map(str, entry.labels or ())))
+            found[split] = read_parquet(path, entry.image, entry.label, listed)
     return found
 
 
+def _check_alike(name: str, shape: Sequence[int], first: str, other: Sequence[int]) -> None:
+    """Refuse images of several sizes (height, width, channels), and grey ones among those in colour."""
+    if shape[2] != other[2]:
+        coloured, grey = (name, first) if shape[2] == 3 else (first, name)
+        raise UserError(f"{coloured} is in colour, and {grey} is grey; convert all to grey, or all to colour")
+    if shape != other:
+        raise UserError(f"{name} has {_size(shape)}, and {first} {_size(other)}; give all one size")
+
+
 def _size(shape: Sequence[int]) -> str:
-    return f"{shape[0]}x{shape[1]} pixels{' in colour' if shape[2] == 3 else ''}"
-
-
-def _class_names(labels: Iterable[str]) -> tuple[str, ...]:
-    found = sorted(set(labels))
-    return tuple(sorted(found, key=int) if all(name.isdecimal() for name in found) else found)
+    return f"{shape[0]}x{shape[1]} pixels"
 
 
 # IDX
@@ -127,7 +145,8 @@ def read_idx(images: Path, labels: Path) -> LabelledImages:
     pixels, classes = _idx(images, IMAGES, "images"), _idx(labels, LABELS, "labels")
     if len(pixels) != len(classes):
         raise UserError(f"{images} has {len(pixels)} images, and {labels} {len(classes)} labels; they do not match")
-    return LabelledImages(pixels[..., None], [str(number) for number in classes.tolist()])
+    places = [f"image {number}" for number in range(len(pixels))]
+    return LabelledImages(pixels[..., None], [str(number) for number in classes.tolist()], places)
 
 
 def _idx(path: Path, magic: int, what: str) -> np.ndarray:
@@ -135,14 +154,18 @@ def _idx(path: Path, magic: int, what: str) -> np.ndarray:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
             content = gzip.decompress(content)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(f"{path} cannot be read ({error}); is it complete?") from None
     axes = magic & 0xFF
     header = 4 + 4 * axes
     found = int.from_bytes(content[:4], "big")
-    if found != magic or len(content) < header:
+    if len(content) >= 4 and found != magic:
         raise UserError(f"{path} is not an IDX file of {what}: it begins with {found:#010x}, not with {magic:#010x}")
+    if len(content) < header:
+        raise UserError(f"{path} has {len(content)} bytes, and its header alone {header}; copy it again")
     shape = struct.unpack(f">{axes}I", content[4:header])
+    if 0 in shape:
+        raise UserError(f"{path} has no {what}: its header says {' x '.join(map(str, shape))}; give another file")
     expected = header + int(np.prod(shape, dtype=np.int64))
     if len(content) != expected:
         raise UserError(f"{path} has {len(content)} bytes, and its header asks for {expected}; copy it again")
@@ -156,7 +179,8 @@ def read_folder(folder: Path) -> LabelledImages:
     """Read a folder that has a folder of PNGs for each class.
 
     Raises:
-        UserError: there is no folder of a class or an empty one, a file is not a PNG of 8 bits, or sizes differ.
+        UserError: there is no folder of a class or an empty one, a file is not a PNG of 8 bits without transparency,
+            sizes differ, or some images are grey and some in colour.
     """
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
@@ -164,12 +188,23 @@ def read_folder(folder: Path) -> LabelledImages:
     paths: list[Path] = []
     labels: list[str] = []
     for of_class in classes:
-        found = sorted(path for path in of_class.iterdir() if path.suffix.lower() == ".png")
+        found = sorted(path for path in of_class.glob("[!.]*") if path.suffix.lower() == ".png" and path.is_file())
         if not found:
             raise UserError(f"{of_class} has no .png file; add images of this class, or remove the folder")
         paths += found
         labels += [of_class.name] * len(found)
-    return LabelledImages(_stacked((str(path), path.read_bytes()) for path in paths), labels)
+    # Links that lead nowhere are among those left out.
+    left = sorted({path for path in folder.rglob("[!.]*") if not path.is_dir()}.difference(paths))
+    images = _stacked((str(path), _content(path)) for path in paths)
+    places = [str(path.relative_to(folder)) for path in paths]
+    return LabelledImages(images, labels, places, tuple(str(path.relative_to(folder)) for path in left))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from None
 
 
 def _stacked(files: Iterable[tuple[str, bytes]]) -> np.ndarray:
@@ -179,26 +214,36 @@ def _stacked(files: Iterable[tuple[str, bytes]]) -> np.ndarray:
         image = _decoded(name, content)
         if not images:
             first = name
-        elif image.shape != images[0].shape:
-            raise UserError(f"{name} has {_size(image.shape)}, and {first} {_size(images[0].shape)}; give all one size")
+        _check_alike(name, image.shape, first, images[0].shape if images else image.shape)
         images.append(image)
     return np.stack(images)
 
 
 def _decoded(name: str, content: bytes) -> np.ndarray:
-    """Return an image (height, width, 1 or 3), uint8."""
+    """Return an image (height, width, 1 or 3), uint8; grey as the file says, or a palette of greys."""
     from PIL import Image, UnidentifiedImageError
 
+    if content.startswith(_PNG) and content[_DEPTH : _DEPTH + 1] > b"\x08":
+        raise UserError(f"{name} has {content[_DEPTH]} bits for each value; save it with 8")
     try:
         with Image.open(io.BytesIO(content), formats=["PNG", "JPEG"]) as opened:
-            if opened.mode.startswith(("I", "F")):
-                raise UserError(f"{name} has more than 8 bits a pixel; save it with 8")
-            pixels = np.asarray(opened.convert("L" if opened.mode in ("1", "L") else "RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            clear = opened.has_transparency_data and opened.convert("RGBA").getchannel("A").getextrema() != (255, 255)
+            grey = opened.mode in ("1", "L", "LA") or _grey_palette(opened.getpalette())
+            pixels = np.asarray(opened.convert("L" if grey else "RGB"))
+    except UnidentifiedImageError:
+        raise UserError(f"{name} is not an image that can be read; save it as PNG") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{name} is not an image that can be read ({error}); save it as PNG") from None
+    if clear:
+        raise UserError(f"{name} has transparent pixels, whose colour nobody sees; lay it on a background")
     if pixels.size > LARGEST:
         raise UserError(f"{name} has {pixels.size:,} values, more than {LARGEST:,}; make it smaller")
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _grey_palette(palette: list[int] | None) -> bool:
+    """Whether all colours of a palette, red, green and blue in turn, are greys; False without one."""
+    return palette is not None and palette[0::3] == palette[1::3] == palette[2::3]
 
 
 # Parquet
@@ -233,4 +278,5 @@ def read_parquet(path: Path, image: str, label: str, known: Sequence[str] = ()) 
                 raise UserError(f"{path} row {row}: no image; the column has to hold encoded images")
             yield f"{path} row {row}", content
 
-    return LabelledImages(_stacked(contents()), spell_alike(labels))
+    places = [f"row {row}" for row in range(len(labels))]
+    return LabelledImages(_stacked(contents()), spell_alike(labels, known), places)

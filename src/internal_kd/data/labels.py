@@ -121,8 +121,10 @@ def spell_alike(labels: Sequence[str], known: Iterable[str] = ()) -> list[str]:
     return [short[label] for label in labels]
 
 
-def class_names(task: str, path: Path, labels: Sequence[str]) -> tuple[str, ...]:
+def class_names(task: str, path: Path, labels: Sequence[str], *, images: bool = False) -> tuple[str, ...]:
     """Return the classes of a training file: whole numbers in their order, other labels sorted.
+
+    A task of ``images`` has no values to predict.
 
     Raises:
         UserError: the labels look like numbers to predict or like ids, or two of them differ only in how they are
@@ -131,12 +133,12 @@ def class_names(task: str, path: Path, labels: Sequence[str]) -> tuple[str, ...]
     counts = Counter(labels)
     found = sorted(counts)
     way_out = f"list every class under tasks.{task}.labels"
-    values = f"set tasks.{task}.kind: values to predict them"
+    values = "images have classes here" if images else f"set tasks.{task}.kind: values to predict them"
     numbers = [number for label in found if (number := _spreadsheet_number(label)) is not None]
     all_numbers = len(numbers) == len(found)
     if all_numbers and any(not number.is_integer() for number in numbers):
         plain = all(_number(label) is not None for label in found)
-        how = "" if plain else ", written with a decimal point and without %"
+        how = "" if plain or images else ", written with a decimal point and without %"
         raise UserError(
             f"{path}: the labels look like numbers to predict ({len(found)} different, {min(numbers):g} to "
             f"{max(numbers):g}): {values}{how}; if they are classes, {way_out}"
@@ -161,10 +163,10 @@ def class_names(task: str, path: Path, labels: Sequence[str]) -> tuple[str, ...]
     return tuple(found)
 
 
-def label_warnings(names: Sequence[str], counts: Counter[str], *, listed: bool) -> list[str]:
+def label_warnings(names: Sequence[str], counts: Counter[str], *, listed: bool, images: bool = False) -> list[str]:
     """Return what is suspicious about the classes of a training set, each in one line.
 
-    Number and spelling of classes that the user ``listed`` are not questioned.
+    Number and spelling of classes that the user ``listed`` are not questioned; ``images`` have no values to predict.
     """
     lines = []
     if unseen := [name for name in names if not counts[name]]:
@@ -177,7 +179,7 @@ def label_warnings(names: Sequence[str], counts: Counter[str], *, listed: bool) 
         lines.append(f"a label may hold several ({shown(map(repr, several), 4)}): each of these is one class here")
     if "-1" in names and "0" in names:
         lines.append(f"label '-1' counts as a class ({counts['-1']} rows): if it means 'no label', remove the rows")
-    if len(names) > _MANY_CLASSES and all(_is_whole(name) for name in names):
+    if not images and len(names) > _MANY_CLASSES and all(_is_whole(name) for name in names):
         lines.append(
             f"{len(names)} classes named by whole numbers ({names[0]} to {names[-1]}): if these are numbers to "
             "predict, set kind: values"

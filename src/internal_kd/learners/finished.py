@@ -12,7 +12,7 @@ from pydantic import Field
 from internal_kd.errors import UserError
 from internal_kd.fields import FilePath, Revision, Text
 from internal_kd.learners.configs import read_config
-from internal_kd.learners.learner import EVERYTHING, Learner, Network, Shape, Source
+from internal_kd.learners.learner import EVERYTHING, Form, Learner, Network, Shape, Source
 
 # Of texts, and of tokens (tags).
 HEADS = ("ForSequenceClassification", "ForTokenClassification")
@@ -53,6 +53,14 @@ class FinishedModel(Learner):
     def identity(self) -> dict[str, Any]:
         """Return the kind and the order of classes, where it was given; the files are an input of their own."""
         return self.model_dump(mode="json", exclude_none=True, include={"kind", "labels"})
+
+    def form(self, images: bool) -> Form:
+        """Return ``tokens``; images are refused."""
+        if images:
+            raise UserError(
+                f"{self.folder or self.hub} reads texts, and this is a task of images; name a method in `of`"
+            )
+        return "tokens"
 
     def shape(self, source: Shape) -> Shape:
         """Return the sizes of the model, which are those of its folder."""

@@ -102,7 +102,7 @@ class FilesEntry(TaskCommon, OnHub):
     )
     test: FilePath | None = None
     split: SplitParams | None = Field(None, description="tags: a dev set taken out of the training file")
-    text: Annotated[tuple[Text, ...], BeforeValidator(_columns)] = Field(
+    text: Annotated[tuple[Text, ...], BeforeValidator(_columns), AfterValidator(unique)] = Field(
         ("text",), min_length=1, max_length=2,
         description="one or two text columns; for tags the column of tokens, or of a table of words its number",
     )  # fmt: skip
@@ -110,8 +110,8 @@ class FilesEntry(TaskCommon, OnHub):
         "label",
         description="the label's column; for tags that of tags, spans or entities, or its number (-1: the last)",
     )
-    labels: tuple[str | Integer, ...] | None = Field(
-        None, min_length=1, description="classes in order, or types of entities; found when absent"
+    labels: Annotated[tuple[str | Integer, ...], Field(min_length=1), AfterValidator(unique)] | None = Field(
+        None, description="classes in order, or types of entities; found when absent"
     )
     kind: Literal["classes", "values", "tags"] = Field(
         "classes", description="values: numbers to predict (regression); tags: entities in sentences"
@@ -119,7 +119,7 @@ class FilesEntry(TaskCommon, OnHub):
     cleaned: bool = Field(
         False, description="tags: repair by rule what would else be refused, as in an LLM's tables, and count it"
     )
-    metrics: tuple[Name, ...] = Field(
+    metrics: Annotated[tuple[Name, ...], AfterValidator(unique)] = Field(
         (),
         description=f"of {', '.join(METRICS)}, or of a plugin; the first is the main one; asked when scoring, moves no "
         "run",
@@ -134,10 +134,6 @@ class FilesEntry(TaskCommon, OnHub):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> FilesEntry:
-        for field in ("text", "metrics", "labels"):
-            names = [str(name) for name in getattr(self, field) or ()]
-            if repeated := next((name for name in names if names.count(name) > 1), None):
-                raise ValueError(f"`{field}` names {repeated!r} twice")
         if self.label in self.text:
             raise ValueError(f"column {self.label!r} is the label and among `text`: a model would read the answer")
         if self.kind == "values" and self.labels:
@@ -180,13 +176,15 @@ class ImagesEntry(TaskCommon, OnHub):
     test: FilePath | None = Field(None, description="the same, instead of `dev`; tables then say `test set`")
     image: Text = Field("image", description="the image's column in Parquet")
     label: Text = Field("label", description="the label's column in Parquet")
-    labels: tuple[str | Integer, ...] | None = Field(
-        None, min_length=2, description="classes in order; found when absent"
+    labels: Annotated[tuple[str | Integer, ...], Field(min_length=2), AfterValidator(unique)] | None = Field(
+        None, description="classes in order; found when absent"
     )
     shifted: Whole = Field(
         0, description="scores are also on copies of its images, each moved by up to so many pixels; 0: no copies"
     )
-    metrics: tuple[Name, ...] = Field((), description="the first is the main one; accuracy if left out")
+    metrics: Annotated[tuple[Name, ...], AfterValidator(unique)] = Field(
+        (), description="the first is the main one; accuracy if left out"
+    )
     licence: str = "not stated"
 
     @model_validator(mode="after")

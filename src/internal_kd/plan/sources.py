@@ -216,7 +216,7 @@ def _glue_files(folder: Path, glue: str, recalled: Content | None) -> dict[str, 
 
 
 def image_files(entry: ImagesEntry) -> dict[str, Path]:
-    """Return the local sources of a task of images; that of an IDX file's labels is called ``<split> labels``."""
+    """Return the files of a task of images, here or on the hub; that of an IDX file's labels is ``<split> labels``."""
     files = {}
     for split, given in entry.sources.items():
         path = files[split] = Path(given)
