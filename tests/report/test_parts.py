@@ -19,7 +19,18 @@ from internal_kd.report.results import StudyResults
 from internal_kd.report.scoring import main_lines, run_lines, score_lines
 from internal_kd.report.styles import STYLES, styles_of
 from internal_kd.report.sweeps import pareto_front
-from internal_kd.report.words import count, duration, interval, joined, metric_title, millions, p_text, scale_of, shown
+from internal_kd.report.words import (
+    count,
+    duration,
+    estimate_text,
+    interval,
+    joined,
+    metric_title,
+    millions,
+    scale_of,
+    shown,
+)
+from internal_kd.statistics import Estimate
 from internal_kd.tasks.info import TaskInfo
 
 ROLES = {
@@ -133,7 +144,10 @@ def test_varied_values_as_text():
         (interval("accuracy", 0.91, 1.04, 5), "91.0 to 100.0"),
         (interval("matthews_correlation", -0.1, 0.2, 5, difference=True), "−10.0 to +20.0"),
         (interval("mse", 0.2, 0.9, 2), "0.200 to 0.900"),
-        (p_text(0.0002), "< 0.001"),
+        (estimate_text(Estimate(91, 5, 30), (0, 100)), "91.0 (80.8 to 100.0)"),
+        (estimate_text(Estimate(91, 40, 30), (0, 100)), "91.0 (interval not estimable)"),
+        (estimate_text(Estimate(-0.3, 0.1, 30), sign=True), "−0.300 (−0.504 to −0.096)"),
+        (estimate_text(Estimate(57, 30, 30), digits=0, unit=" %"), "57 % (−4 to 118 %)"),
         (duration(8000), "2 h 13 min"),
         (duration(140), "2 min 20 s"),
         (millions(43_117_824), "43.1M"),

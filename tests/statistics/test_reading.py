@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from internal_kd.report.words import interval
 from internal_kd.statistics import (
     bounded_interval,
     compare,
@@ -50,6 +51,23 @@ def test_an_interval_wider_than_all_that_is_possible_is_not_estimable():
     assert interval_text(compare(LABELS, right(0.9), right(0.8)), "dev") == "not estimable from 1 seed"
 
 
+def test_an_interval_wider_than_the_range_of_the_metric_is_not_estimable_of_a_lead_either():
+    rng = np.random.default_rng(3)
+    found = [compare(LABELS[:12], *rng.integers(2, size=(2, 2, 12))) for _ in range(60)]
+    between = [result for result in found if 1 < result.high - result.low < 2]
+    assert between and {interval_text(result) for result in between} == {"not estimable from 2 seeds"}
+    assert interval("accuracy", between[0].low, between[0].high, 2, difference=True) == "not estimable from 2 seeds"
+
+
+def test_a_small_error_keeps_its_number():
+    labels = np.linspace(0, 1, 50)
+    worse = labels + 0.2 * np.random.default_rng(0).normal(size=(3, 50))
+    result = compare(labels, worse, labels + 0.95 * (worse - labels), "mse")
+    text = str(result)
+    assert text.startswith(f"−{-result.difference:.3f};") and result.difference > -0.05
+    assert f"dev set {result.dev_low:+.3f} to".replace("-", "−") in text
+
+
 def test_no_interval_in_words_leaves_the_scale():
     mean = mean_score(LABELS, right(0.97, 1.0, 0.99))
     assert mean.high > 1
@@ -61,7 +79,7 @@ def test_leads_have_a_sign_and_errors_their_own_units():
     assert interval_text(compare(LABELS, right(0.7, 0.72, 0.71), right(0.8, 0.82, 0.81)), "dev") == "+7.7 to +12.3"
     labels = np.linspace(0, 5, 50)
     result = compare(labels, labels + np.array([[1.0], [1.1]]), labels + np.array([[0.5], [0.6]]), "mse")
-    assert interval_text(result, digits=2).startswith("-1.") and reading(result) == "better"
+    assert interval_text(result, digits=2).startswith("−1.") and reading(result) == "better"
 
 
 def test_what_would_decide_is_more_seeds_or_something_else():
@@ -80,7 +98,8 @@ def test_what_would_decide_is_more_seeds_or_something_else():
 
 
 @pytest.mark.parametrize(
-    ("p", "text"), [(0.0002, "p < 0.001"), (0.0043, "p 0.004"), (0.07, "p 0.07"), (1.0, "p 1.00"), (math.nan, "no p")]
+    ("p", "text"),
+    [(0.0002, "< 0.001"), (0.0043, "0.004"), (0.0496, "0.050"), (1.0, "1.000"), (math.nan, "–"), (None, "–")],
 )
 def test_p_has_the_digits_that_matter(p, text):
     assert p_text(p) == text

@@ -8,9 +8,7 @@ from typing import Any
 from internal_kd.report.cells import primary_rows, shown_point
 from internal_kd.report.frames import value_or_none
 from internal_kd.report.study_frames import StudyFrames
-from internal_kd.report.tables import NEW, SAME
 from internal_kd.report.words import (
-    DASH,
     axis_title,
     bounds_of,
     interval,
@@ -20,6 +18,7 @@ from internal_kd.report.words import (
     metric_title,
     shown,
 )
+from internal_kd.statistics.reading import DASH, SCOPES
 
 # Methods and tasks that are named one by one.
 MOST_NAMED = 3
@@ -49,7 +48,7 @@ def answer_of(frames: StudyFrames) -> dict[str, Any] | None:
     (rows, baseline), lines = primary_rows(frames.study), frames.answering
     if baseline is None or lines.empty:
         return None
-    new, same = lines[lines["scope"] == NEW], lines[lines["scope"] == SAME]
+    new, same = (lines[lines["scope"] == SCOPES[scope]] for scope in ("new", "dev"))
     verdict = _verdict(list(new["reading"]), list(same["reading"]))
     asked = same if verdict == "here" else new
     decided = asked[asked["reading"] == "better"]
@@ -98,7 +97,7 @@ def _question(frames: StudyFrames, rows: tuple[str, ...], baseline: str) -> str:
 def _needed(frames: StudyFrames, method: str) -> list[dict[str, Any]]:
     """Return, of every task on which a method's lead is open, the smallest lead that could be proved, and seeds."""
     own = frames.question
-    own = own[(own["scope"] == NEW) & (own["method"] == method) & (own["reading"] == "undecided")]
+    own = own[(own["scope"] == SCOPES["new"]) & (own["method"] == method) & (own["reading"] == "undecided")]
     return [
         {
             "task": frames.task(line["task"]),

@@ -12,7 +12,8 @@ from internal_kd.report import tables
 from internal_kd.report.cells import point_text
 from internal_kd.report.layout import Column, Layout, Shown, build
 from internal_kd.report.study_frames import StudyFrames
-from internal_kd.report.words import DASH, is_known, percent, shown, with_spread
+from internal_kd.report.words import is_known, percent, shown, with_spread
+from internal_kd.statistics.reading import DASH, SCOPES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,7 +158,7 @@ def phenomena_tables(frames: StudyFrames) -> list[Shown]:
 def disagreements_tables(frames: StudyFrames) -> list[Shown]:
     """Return, task by task, dev examples that the row with the largest lead and its teacher judge differently."""
     frame, question = frames.at_point(frames["disagreements"]), frames.answering
-    order = question[question["scope"] == tables.NEW].sort_values("difference", ascending=False)["method"]
+    order = question[question["scope"] == SCOPES["new"]].sort_values("difference", ascending=False)["method"]
     chosen = next((method for method in order if method in set(frame["method"])), None)
     columns: dict[str, Column] = {
         "text": lambda line: " / ".join(filter(None, (line["text_a"], line["text_b"]))),

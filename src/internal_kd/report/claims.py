@@ -18,14 +18,15 @@ from internal_kd.errors import named
 from internal_kd.params.method import MethodParams
 from internal_kd.report.cells import Cell, point_text
 from internal_kd.report.comparing import paired_tests
-from internal_kd.report.measures import Measured, Measures, combined
+from internal_kd.report.measures import Measured, Measures, bounds_of, combined
 from internal_kd.report.paper_setting import Difference, PaperSetting
 from internal_kd.report.papers import Better, Claim, Correlation, Order, Paper, Ratio, Row, Trend, Within, rows_of
 from internal_kd.report.scoring import Lines
-from internal_kd.report.words import axis_title, estimate_text, joined, number_text, p_text
-from internal_kd.statistics import Estimate, holm
+from internal_kd.report.words import axis_title, estimate_text, joined, number_text, percent
+from internal_kd.statistics import SCOPES, Estimate, holm
 from internal_kd.statistics.compare import Scope
 from internal_kd.statistics.estimate import mean_of_independent
+from internal_kd.statistics.reading import p_text
 
 REPRODUCED, NOT_SHOWN, CONTRADICTED, NOT_RUN = "reproduced", "not shown", "contradicted", "not run"
 # A measure's parts at one point: weights of rows, and of the baseline that they are compared with.
@@ -86,7 +87,7 @@ class Judge:
 
     def __init__(self, rule: Any, setting: PaperSetting, measures: Measures) -> None:
         self.rule, self.setting, self.measures = rule, setting, measures
-        self.scope: Scope = "dev" if rule.scope == "dev set" else "new"
+        self.scope: Scope = "dev" if rule.scope == SCOPES["dev"] else "new"
         self.study = setting.results.study
         self.alpha, self.margin = self.study.params.analysis.alpha, self.study.params.analysis.margin
 
@@ -106,9 +107,8 @@ class Judge:
             return self._of_leads([lead for leads in found for lead in leads], evidence)
         if isinstance(self.rule, Ratio):
             mean = mean_of_independent(found)
-            low, high = mean.interval()
-            between = f" ({100 * low:.0f} to {100 * high:.0f} %)" if not isnan(low) else ""
-            evidence = f"{100 * mean.value:.0f} %{between}. {evidence}"
+            in_percent = Estimate(100 * mean.value, 100 * mean.error, mean.degrees)
+            evidence = f"{estimate_text(in_percent, digits=0, unit=' %')}. {evidence}"
             found = [_placed(mean, self.rule.low, self.rule.high)]
         return Judgement(found[0] if len(set(found)) == 1 else NOT_SHOWN, evidence)
 
@@ -161,8 +161,9 @@ def _better(judge: Judge, task: str) -> Found:
     if not pairs:
         return None
     leads = [judge.lead(ours, base) for _, ours, base in pairs]
-    lead, (row, best, _) = max(zip(leads, pairs, strict=True), key=lambda one: one[0].value)
-    text = f"{'highest ' if len(pairs) > 1 else ''}{_label(best, row)}, {estimate_text(lead, sign=True)}"
+    lead, (row, best, base) = max(zip(leads, pairs, strict=True), key=lambda one: one[0].value)
+    told = estimate_text(lead, bounds_of((1, best), (-1, base)), sign=True)
+    text = f"{'highest ' if len(pairs) > 1 else ''}{_label(best, row)}, {told}"
     signs = [_every_seed(judge, ours.cell, base.cell) for _, ours, base in pairs]
     return list(zip(leads, signs, strict=True)), text
 
@@ -192,7 +193,7 @@ def _within(judge: Judge, task: str) -> Found:
     if best is None:
         return None
     estimate = judge.combined((1, best))
-    return _placed(estimate, rule.low, rule.high), f"{_label(best)}, {estimate_text(estimate)}"
+    return _placed(estimate, rule.low, rule.high), f"{_label(best)}, {estimate_text(estimate, bounds_of((1, best)))}"
 
 
 def _ratio(judge: Judge, task: str) -> Found:
@@ -208,7 +209,7 @@ def _ratio(judge: Judge, task: str) -> Found:
     # To first order: the gradient of (a - c) / (b - c).
     parts = [(1 / gap, best), (-share / gap, other), *([((share - 1) / gap, floor)] if floor else [])]
     spread = judge.combined(*parts)
-    return Estimate(share, spread.error, spread.degrees), f"{100 * share:.0f} % ({_label(best)})"
+    return Estimate(share, spread.error, spread.degrees), f"{percent(share)} ({_label(best)})"
 
 
 def _trend(judge: Judge, task: str) -> Found:
@@ -223,10 +224,12 @@ def _trend(judge: Judge, task: str) -> Found:
     places = np.arange(len(points)) - (len(points) - 1) / 2
     # The change from the first value to the last along the fitted line.
     slope = places * (len(points) - 1) / (places @ places)
-    change = judge.combined(*((w * s, one) for s, parts in zip(slope, points, strict=True) for w, one in parts))
+    rise = [(w * s, one) for s, parts in zip(slope, points, strict=True) for w, one in parts]
+    change = judge.combined(*rise)
     at_points = [judge.combined(*parts) for parts in points]
     told = " → ".join(number_text(one.value, sign=bool(rule.than)) for one in at_points)
-    text = f"{joined(map(point_text, values), 'to')}: {told}, a change of {estimate_text(change, sign=True)}"
+    told += f", a change of {estimate_text(change, bounds_of(*rise), sign=True)}"
+    text = f"{joined(map(point_text, values), 'to')}: {told}"
     return _moved(judge, points, at_points[-1], change), text
 
 

@@ -13,6 +13,7 @@ from internal_kd.report.cells import Cell, baselines_of, counterpart, primary_ro
 from internal_kd.report.results import FinishedRun, StudyResults
 from internal_kd.report.scoring import Lines
 from internal_kd.statistics import (
+    SCOPES,
     Comparison,
     Fidelity,
     Lead,
@@ -33,8 +34,6 @@ from internal_kd.tasks.info import ScoreColumn
 from internal_kd.tasks.kinds import KINDS
 
 PRIMARY, SECONDARY = "primary", "secondary"
-# The two questions, as the tables call them.
-SCOPES: dict[Scope, str] = {"dev": "dev set", "new": "new examples"}
 NOT_RUN = "not run"
 QUARTERS = ("both_right", "only_teacher_right", "only_student_right", "both_wrong")
 

@@ -12,7 +12,8 @@ from internal_kd.files import write_text
 from internal_kd.plan.study import Study
 from internal_kd.report.frames import tables_folder, value_or_none
 from internal_kd.report.study_frames import StudyFrames
-from internal_kd.report.words import DASH, axis_title, p_text, percent
+from internal_kd.report.words import axis_title, percent
+from internal_kd.statistics.reading import DASH, p_text
 
 if TYPE_CHECKING:
     import pandas as pd

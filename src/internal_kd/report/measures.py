@@ -16,6 +16,7 @@ from internal_kd.report.frames import COUNT, SCHEMAS, columns_of
 from internal_kd.report.results import StudyResults, TaskExamples
 from internal_kd.report.words import scale_of
 from internal_kd.statistics import (
+    SCOPES,
     Estimate,
     Mean,
     calibration,
@@ -82,6 +83,12 @@ def combined(parts: Sequence[tuple[float, Measured]], scope: Scope) -> Estimate:
     if all(one.exact for _, one in parts):
         return Estimate(sum(weight * one.value for weight, one in parts), 0.0, 1.0)
     return sum_of_independent([contrast(*((w, one.mean) for w, one in own), scope=scope) for own in groups.values()])
+
+
+def bounds_of(*parts: tuple[float, Measured]) -> tuple[float, float]:
+    """Return the lowest and highest value that a weighted sum of what was measured can have, as people read it."""
+    ends = [sorted(weight * one.scale * end for end in one.mean.bounds) for weight, one in parts if weight]
+    return sum(low for low, _ in ends), sum(high for _, high in ends)
 
 
 class Measures:
@@ -156,7 +163,7 @@ class Measures:
         self, cell: Cell, table: str, column: str, where: dict[str, Any], *, higher: bool
     ) -> Measured | None:
         kinds, frame = columns_of(self.results.study, table), self.read(table)
-        usual = {"metric": self.results.task(cell).info.columns[0].name, "split": "dev", "scope": "new examples"}
+        usual = {"metric": self.results.task(cell).info.columns[0].name, "split": "dev", "scope": SCOPES["new"]}
         point = {"task": cell.task, "method": cell.method.name, **dict(cell.point)}
         asked = {key: value for key, value in {**usual, **point}.items() if key in kinds} | where
         if unknown := [key for key in asked if key not in kinds]:

@@ -15,6 +15,7 @@ from internal_kd.report.figures import ALL_TASKS, MOST_PANELS, SOFT, grid, logar
 from internal_kd.report.study_frames import StudyFrames
 from internal_kd.report.styles import styles_of
 from internal_kd.report.words import bounds_of, is_share, metric_title, scale_of, score_title
+from internal_kd.statistics import SCOPES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -221,10 +222,10 @@ def _forest(frames: StudyFrames, tasks: list[str]) -> Figure:
         marks = []
         for _, pair in own.groupby(["id", "method"], sort=False):
             by_scope = {line["scope"]: line for line in pair.to_dict("records")}
-            line = by_scope["new examples"]
+            line = by_scope[SCOPES["new"]]
             spans = tuple(
                 (scale * by_scope[scope]["low"], scale * by_scope[scope]["high"], width, alpha)
-                for scope, width, alpha in (("new examples", 1.3, 1.0), ("dev set", 4.5, 0.35))
+                for scope, width, alpha in ((SCOPES["new"], 1.3, 1.0), (SCOPES["dev"], 4.5, 0.35))
             )
             filled = line["reading"] in ("better", "worse") or line["reading"].startswith("equal")
             at = float(np.clip(scale * line["difference"], -limit, limit))

@@ -17,9 +17,9 @@ from internal_kd.plan.identity import RESULTS
 from internal_kd.report.cells import point_text
 from internal_kd.report.frames import SCHEMAS
 from internal_kd.report.layout import Shown, markdown
-from internal_kd.report.words import axis_title, base_metric, count, metric_title, p_text, shown
+from internal_kd.report.words import axis_title, base_metric, count, metric_title, shown
 from internal_kd.statistics import Comparison, holm, lead, mean_of_seeds, reading
-from internal_kd.statistics.reading import BETTER, ONE_SEED, UNDEFINED, WORSE
+from internal_kd.statistics.reading import BETTER, ONE_SEED, UNDEFINED, WORSE, p_text
 from internal_kd.tasks.metrics import METRICS
 
 SAME, WITHIN = "same runs", "within seeds"

@@ -12,25 +12,23 @@ from internal_kd.report.frames import value_or_none
 from internal_kd.report.layout import Column, Layout, Shown, Strong, build
 from internal_kd.report.study_frames import StudyFrames
 from internal_kd.report.words import (
-    DASH,
     base_metric,
     bounds_of,
     interval,
     is_known,
     metric_title,
     millions,
-    p_text,
     seeds_of,
     shown,
     with_spread,
 )
+from internal_kd.statistics.reading import DASH, SCOPES, p_text
 from internal_kd.tasks.kinds import KINDS
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Line = Mapping[str, Any]
-NEW, SAME = "new examples", "dev set"
 NOTES = {
     "main": "Dev scores × 100, mean ± standard deviation over seeds.",
     "parameters": " Parameters: encoder and pooler, without embeddings.",
@@ -107,9 +105,10 @@ def main_table(frames: StudyFrames, main: pd.DataFrame | None = None, *, all_met
 def summary_table(frames: StudyFrames, main: pd.DataFrame, pooled: pd.DataFrame) -> Shown:
     """Return the main table of many tasks: rows with their mean score over tasks and their mean lead."""
     keys = ["method", *frames.study.axes]
-    new = {tuple(line[key] for key in keys): line for line in pooled[pooled["scope"] == NEW].to_dict("records")}
+    new = pooled[pooled["scope"] == SCOPES["new"]].to_dict("records")
+    leads = {tuple(line[key] for key in keys): line for line in new}
     lines = [
-        first | {"mean": own["mean"].mean(skipna=False), "lead": new.get(tuple(first[key] for key in keys))}
+        first | {"mean": own["mean"].mean(skipna=False), "lead": leads.get(tuple(first[key] for key in keys))}
         for first, own in _rows_of(frames, frames.of_main(main))
     ]
 
@@ -132,13 +131,13 @@ def _key(frames: StudyFrames, line: Line) -> tuple[str, ...]:
 
 def _bold(frames: StudyFrames) -> set[tuple[str, ...]]:
     lines = frames["comparisons"]
-    won = lines[(lines["family"] == "primary") & (lines["scope"] == NEW) & (lines["reading"] == "better")]
+    won = lines[(lines["family"] == "primary") & (lines["scope"] == SCOPES["new"]) & (lines["reading"] == "better")]
     return {_key(frames, line) for line in won.to_dict("records")}
 
 
 def _bold_note(frames: StudyFrames) -> str:
     rows, baseline = primary_rows(frames.study)
-    return f" Bold: better than {frames.name(baseline)} on new examples too." if baseline and rows else ""
+    return f" Bold: better than {frames.name(baseline)} on new examples." if baseline and rows else ""
 
 
 def _score(frames: StudyFrames, line: Line, bold: set[tuple[str, ...]]) -> str:
@@ -157,9 +156,9 @@ def comparisons_table(frames: StudyFrames, family: str = "") -> Shown:
         comparisons = comparisons[comparisons["family"] == family]
     same = {
         (*_key(frames, line), line["baseline"]): line
-        for line in comparisons[comparisons["scope"] == SAME].to_dict("records")
+        for line in comparisons[comparisons["scope"] == SCOPES["dev"]].to_dict("records")
     }
-    new = comparisons[comparisons["scope"] == NEW]
+    new = comparisons[comparisons["scope"] == SCOPES["new"]]
 
     def asked(line: Line) -> str:
         seeds = int(min(line["seeds"], line["baseline_seeds"]))
@@ -172,7 +171,7 @@ def comparisons_table(frames: StudyFrames, family: str = "") -> Shown:
         "against": "baseline_id",
         "metric": lambda line: metric_title(line["metric"]),
         "on this dev set": lambda line: asked(same[*_key(frames, line), line["baseline"]]),
-        "on new examples too": asked,
+        "on new examples": asked,
         "lead": lambda line: shown(line["metric"], line["difference"], sign=True),
     }
     if (new["family"] == "primary").all():

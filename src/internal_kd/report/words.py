@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from math import inf
 
+from internal_kd.statistics.estimate import Estimate
+from internal_kd.statistics.reading import DASH, ends_text, number, possible, tidy
 from internal_kd.tasks.metrics import METRICS
 
-if TYPE_CHECKING:
-    from internal_kd.statistics import Estimate
-
-DASH = "–"
 NAMES = {
     "accuracy": "accuracy",
     "f1": "F1",
@@ -71,45 +69,51 @@ def shown(name: str, value: float | None, digits: int = 1, *, sign: bool = False
         >>> shown("accuracy", 0.8125), shown("accuracy", -0.013, sign=True), shown("mse", 0.25)
         ('81.2', '−1.3', '0.250')
     """
-    if value is None or math.isnan(value):
-        return DASH
-    text = f"{100 * value:.{digits}f}" if is_share(name) else f"{value:.{digits + 2}f}"
-    text = text.lstrip("-") if not text.strip("-0.") else text
-    plus = "+" if sign and value > 0 and text.strip("0.") else ""
-    return plus + text.replace("-", "−")
+    return DASH if value is None else number(value, digits, points=is_share(name), sign=sign)
 
 
 def interval(name: str, low: float | None, high: float | None, seeds: int, *, difference: bool = False) -> str:
-    """Return ``1.2 to 7.0``, cut at the metric's range; an interval as wide as that range is not estimable.
+    """Return ``1.2 to 7.0``, cut at the metric's range; an interval wider than that range is not estimable.
 
     Args:
         name: a column of scores.
         difference: whether it is of a difference of two scores.
     """
-    if not (is_known(low) and is_known(high)):
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
         return DASH
-    assert low is not None and high is not None
-    least, most = bounds_of(name, difference=difference)
-    if high - low >= METRICS[base_metric(name)].bounds[1] - METRICS[base_metric(name)].bounds[0]:
-        return f"not estimable from {count(seeds, 'seed')}"
-    low, high = max(low, least), min(high, most)
-    return f"{shown(name, low, sign=difference)} to {shown(name, high, sign=difference)}"
+    ends = possible(low, high, bounds_of(name, difference=difference), difference=difference)
+    return ends_text(ends, seeds, points=is_share(name), sign=difference)
 
 
-def number_text(value: float, *, sign: bool = False) -> str:
+def number_text(value: float, digits: int | None = None, *, sign: bool = False) -> str:
     """Return a number of any size: ``1,203.4``, ``+0.031``."""
-    digits = 1 if abs(value) >= 1 or value == 0 else 3
-    text = f"{value:{'+' if sign else ''},.{digits}f}"
-    return (text.lstrip("+-") if not text.strip("+-0.,") else text).replace("-", "−")
+    if digits is None:
+        digits = 1 if abs(value) >= 1 or value == 0 else 3
+    return tidy(f"{value:+,.{digits}f}", sign=sign)
 
 
-def estimate_text(estimate: Estimate, *, sign: bool = False) -> str:
-    """Return an estimate with its interval: ``+3.2 (−0.3 to +6.6)``."""
+def estimate_text(
+    estimate: Estimate,
+    bounds: tuple[float, float] = (-inf, inf),
+    *,
+    sign: bool = False,
+    digits: int | None = None,
+    unit: str = "",
+) -> str:
+    """Return an estimate with its interval within bounds: ``+3.2 (−0.3 to +6.6)``, ``57 % (49 to 64 %)``.
+
+    Args:
+        bounds: lowest and highest possible value.
+        sign: whether it is a difference.
+    """
     low, high = estimate.interval()
-    value = number_text(estimate.value, sign=sign)
+    value = number_text(estimate.value, digits, sign=sign) + unit
     if math.isnan(low) or low == high:
         return value
-    return f"{value} ({number_text(low, sign=sign)} to {number_text(high, sign=sign)})"
+    ends = possible(low, high, bounds, difference=sign)
+    if ends is None:
+        return f"{value} (interval not estimable)"
+    return f"{value} ({' to '.join(number_text(end, digits, sign=sign) for end in ends)}{unit})"
 
 
 def bounds_of(name: str, *, difference: bool = False) -> tuple[float, float]:
@@ -118,16 +122,9 @@ def bounds_of(name: str, *, difference: bool = False) -> tuple[float, float]:
     return (low - high, high - low) if difference else (low, high)
 
 
-def p_text(p: float | None) -> str:
-    """Return a p value."""
-    if p is None or math.isnan(p):
-        return DASH
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def percent(share: float | None, digits: int = 0) -> str:
     """Return a share as ``57 %``, or a dash."""
-    return DASH if share is None or math.isnan(share) else f"{100 * share:.{digits}f} %"
+    return DASH if share is None or math.isnan(share) else f"{number(share, digits)} %"
 
 
 def with_spread(name: str, mean: float | None, std: float | None) -> str:

@@ -3,7 +3,7 @@
 >>> from internal_kd.statistics import compare, holm, pool, reading
 >>> result = compare(labels, baseline, ours, metric="matthews_correlation")      # predictions, (seeds, examples)
 >>> print(result)
-+3.2 points; on this dev set +1.9 to +4.5, p < 0.001: better; on new examples too -0.3 to +6.6, p 0.07: undecided
++3.2 points; dev set +1.9 to +4.5, p < 0.001: better; new examples −0.3 to +6.6, p 0.070: undecided
 >>> reading(result, "dev", p=holm([result.dev_p, other.dev_p])[0])
 'better'
 

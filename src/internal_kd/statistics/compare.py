@@ -1,6 +1,6 @@
 """Whether one method is better than another: one estimate, one interval and one p for each of two questions.
 
-*On this dev set*: would other seeds of both methods, scored on these examples, differ? *On new examples too*: would
+*On this dev set*: would other seeds of both methods, scored on these examples, differ? *On new examples*: would
 other seeds, scored on other examples of this task, differ? The first is Welch's t test over the seeds' scores; the
 second counts seeds and examples as drawn at random, crossed (``variance.py``).
 """
@@ -32,7 +32,7 @@ class Lead(ABC):
     """A method's lead over a baseline: ours minus baseline, in natural units (0.03 is 3 points).
 
     Attributes:
-        new: the lead with its error on new examples too; with one seed on a side, over examples alone.
+        new: the lead with its error on new examples; with one seed on a side, over examples alone.
         dev: the lead with its error on this dev set; the error is NaN with one seed on a side.
         margin: differences below this count as equal.
         confidence: of the intervals, 0.95 unless given.
@@ -56,17 +56,17 @@ class Lead(ABC):
 
     @property
     def low(self) -> float:
-        """Lower end of the interval on new examples too."""
+        """Lower end of the interval on new examples."""
         return self.new.interval(self.confidence)[0]
 
     @property
     def high(self) -> float:
-        """Upper end of the interval on new examples too."""
+        """Upper end of the interval on new examples."""
         return self.new.interval(self.confidence)[1]
 
     @property
     def p(self) -> float:
-        """Two-sided p on new examples too; with one seed on a side, over examples alone."""
+        """Two-sided p on new examples; with one seed on a side, over examples alone."""
         return self.new.p
 
     @property
@@ -90,7 +90,7 @@ class Lead(ABC):
         return self.fewest_seeds < 2
 
     def estimate(self, scope: Scope) -> Estimate:
-        """Return the lead with its error on this dev set (``"dev"``) or on new examples too (``"new"``)."""
+        """Return the lead with its error on this dev set (``"dev"``) or on new examples (``"new"``)."""
         return self.dev if scope == "dev" else self.new
 
     def equal(self, scope: Scope = "new", alpha: float = 0.05) -> bool:
@@ -184,7 +184,7 @@ def compare(
         confidence: of the intervals.
 
     Returns:
-        A frozen result with ``.difference .low .high .p`` on new examples too, ``.dev_low .dev_high .dev_p`` on this
+        A frozen result with ``.difference .low .high .p`` on new examples, ``.dev_low .dev_high .dev_p`` on this
         dev set, and more: see ``Lead``. All are NaN if a seed's score is not defined.
 
     Raises:
@@ -238,7 +238,7 @@ def contrast(*parts: tuple[float, Mean], scope: Scope = "new") -> Estimate:
 
     Args:
         parts: weight and mean of each.
-        scope: ``"dev"`` for this dev set, ``"new"`` for new examples too.
+        scope: ``"dev"`` for this dev set, ``"new"`` for new examples.
 
     Example:
         >>> grows = contrast((1, ours_small), (-1, soft_small), (-1, ours_full), (1, soft_full))

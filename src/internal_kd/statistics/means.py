@@ -74,12 +74,12 @@ class Mean:
 
     @property
     def low(self) -> float:
-        """Lower end of the interval on new examples too."""
+        """Lower end of the interval on new examples."""
         return self.new.interval(self.confidence)[0]
 
     @property
     def high(self) -> float:
-        """Upper end of the interval on new examples too."""
+        """Upper end of the interval on new examples."""
         return self.new.interval(self.confidence)[1]
 
 

@@ -23,9 +23,10 @@ from internal_kd.plan.store import read_history
 from internal_kd.plan.study import Study
 from internal_kd.report.cells import Cell, teacher_of
 from internal_kd.report.scoring import score_share
-from internal_kd.report.words import DASH, seeds_of, with_spread
+from internal_kd.report.words import seeds_of, with_spread
 from internal_kd.running.status import is_running, progress_file
 from internal_kd.statistics import mean_over_seeds, std_over_seeds
+from internal_kd.statistics.reading import DASH
 from internal_kd.tasks.info import ScoreColumn, TaskInfo
 from internal_kd.tracking.names import (
     DIGITS,
