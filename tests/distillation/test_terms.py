@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def one(name: str, options: dict[str, Any] | None = None, **given: Any) -> Term:
     ],
 )
 def test_an_option_chooses_the_pairs(layers: Any, pairs: tuple[tuple[int, int], ...]) -> None:
-    assert one("hidden_mse", {"layers": layers} if layers else None).pairs == pairs
+    assert one("hidden_mse", {"layers": layers}).pairs == pairs
 
 
 def test_the_last_layers_are_the_top_ones_even_if_the_map_leaves_them_out() -> None:
@@ -54,6 +55,21 @@ def test_the_last_layers_are_the_top_ones_even_if_the_map_leaves_them_out() -> N
 def test_layers_that_do_not_exist_are_refused(layers: Any, word: str) -> None:
     with pytest.raises(UserError, match=word):
         one("hidden_mse", {"layers": layers})
+
+
+@pytest.mark.parametrize(
+    ("layers", "value"),
+    [(value, value) for value in (0, 3, 1.5, True, [], {1: 2}, "")]
+    + [([value], value) for value in (1.5, None, True, "1", [1], [True, 2], [1, 2.0], {1: 2})],
+)
+def test_what_is_not_layers_is_refused_by_its_value(layers: Any, value: Any) -> None:
+    with pytest.raises(UserError, match=re.escape(f"'hidden_mse': layers {value!r} is n")):
+        one("hidden_mse", {"layers": layers})
+
+
+def test_a_term_on_outputs_has_no_layers() -> None:
+    with pytest.raises(UserError, match=r"'soft': layers \[1\]"):
+        one("soft", {"layers": [1]})
 
 
 def test_a_term_on_layers_without_a_map_is_refused() -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from internal_kd.distillation.curricula import Schedule
-from internal_kd.distillation.declarations import KINDS, RESERVED, Objective
+from internal_kd.distillation.declarations import KINDS, RESERVED, Layers, Objective
 from internal_kd.distillation.needs import Facts
 from internal_kd.distillation.objectives import OBJECTIVES, check_needs
 from internal_kd.errors import UserError, nearest
@@ -123,15 +123,18 @@ def _both(first: int | None, second: int | None) -> Pair | None:
 def _pairs(
     name: str, objective: Objective, own: Mapping[str, Any], layer_map: Sequence[Pair], student: Shape, teacher: Shape
 ) -> tuple[Pair, ...]:
+    chosen = own.get("layers")
     if objective.per == "output":
+        if chosen is not None:
+            raise UserError(f"objective {name!r}: layers {chosen!r}: it compares outputs, not layers; leave it out")
         return ()
-    chosen = own.get("layers") or objective.layers
-    if not isinstance(chosen, str):
+    chosen = objective.layers if chosen is None else chosen
+    if isinstance(chosen, list | tuple) and chosen:
         return _listed(name, chosen, layer_map, student, teacher)
-    known = ("map", "last", "embeddings", "map_with_embeddings")
-    if chosen not in known:
-        near = nearest(chosen, known)
-        raise UserError(f"objective {name!r}: layers {chosen!r} is not {', '.join(known)} or a list{near}")
+    known = get_args(Layers)
+    if not isinstance(chosen, str) or chosen not in known:
+        near = nearest(str(chosen), known)
+        raise UserError(f"objective {name!r}: layers {chosen!r} is not {', '.join(known)} or a list of layers{near}")
     if chosen == "last":
         top = layer_map[-1] if layer_map else (None, None)
         # The two top layers, which a map need not match.
@@ -154,8 +157,8 @@ def _listed(
     of_map = dict(layer_map)
     found: dict[int, int] = {}
     for entry in listed:
-        pair = (entry, of_map.get(entry)) if isinstance(entry, int) else tuple(entry)
-        if len(pair) != 2 or not all(isinstance(layer, int) for layer in pair):
+        pair = (entry, of_map.get(entry)) if type(entry) is int else entry
+        if not isinstance(pair, list | tuple) or [type(layer) for layer in pair] != [int, int]:
             raise UserError(
                 f"objective {name!r}: layers {entry!r} is neither a student layer of the map ({sorted(of_map)}) nor a "
                 "pair [student, teacher]"
