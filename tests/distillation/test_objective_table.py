@@ -11,12 +11,14 @@ from torch import Tensor
 from internal_kd.distillation.declarations import KINDS, Objective
 from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.distillation.recording import as_recorded
+from internal_kd.errors import UserError
 from internal_kd.registry import resolve
 
 SIZES = {"classes": 4, "width": 8, "heads": 3, "inner": 24}
 LEVELS = 4
 
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
+of_labels = pytest.mark.parametrize("name", [name for name in OBJECTIVES if OBJECTIVES[name].reads_labels])
 
 
 def tensor_of(kind: str, objective: Objective, seed: int, lengths: list[int]) -> Tensor:
@@ -58,6 +60,7 @@ class Call:
         if equal:
             self.teacher = [side.clone() for side in self.student]
         self.labels = torch.arange(len(lengths)) % SIZES["classes"]
+        self.settings: dict[str, Any] = {"temperature": 2.0}
 
     def loss(self) -> Tensor:
         """The value as `DistillationLoss` adds it up; the student's tensors get gradients."""
@@ -69,8 +72,7 @@ class Call:
             tensors.append(reality(self.lengths).long())
         if self.objective.reads_labels:
             tensors.append(self.labels)
-        settings: dict[str, Any] = {"temperature": 2.0}
-        named = {key: settings[key] for key in self.objective.settings}
+        named = {key: self.settings[key] for key in self.objective.settings}
         torch.manual_seed(0)  # as the loop seeds before every step
         value = resolve(self.objective.function)(*tensors, **named, **self.objective.with_options({}))
         return torch.stack(value).sum() if isinstance(value, tuple) else value
@@ -83,6 +85,7 @@ class Call:
         """One example without its padding."""
         single = Call.__new__(Call)
         single.objective, single.lengths = self.objective, [self.lengths[which]]
+        single.settings = self.settings
         single.labels = self.labels[which : which + 1]
         single.student, single.teacher = (
             [self.cropped(side, kind, which) for side, kind in zip(sides, self.objective.kinds, strict=True)]
@@ -188,3 +191,29 @@ def test_half_precision_is_computed_in_single(name: str) -> None:
     value = call.loss()
     call.student, call.teacher = ([side.float() for side in sides] for sides in (call.student, call.teacher))
     assert value.dtype == torch.float32 and value.item() == pytest.approx(call.loss().item(), rel=1e-6)
+
+
+@of_labels
+@pytest.mark.parametrize("label", [SIZES["classes"], -1, -100])
+def test_a_label_that_is_not_a_class_is_named(name: str, label: int) -> None:
+    call = Call(name, [2, 2])
+    call.labels[1] = label
+    with pytest.raises(UserError, match=f"label {label} "):
+        call.loss()
+
+
+@of_labels
+def test_labels_of_another_batch_are_refused(name: str) -> None:
+    call = Call(name, [2, 2])
+    call.labels = call.labels[:1]
+    with pytest.raises(UserError, match=r"\(1,\)"):
+        call.loss()
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if "temperature" in OBJECTIVES[name].settings])
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
+def test_a_temperature_that_is_not_positive_is_named(name: str, temperature: float) -> None:
+    call = Call(name, [2, 2])
+    call.settings = {"temperature": temperature}
+    with pytest.raises(UserError, match=f"temperature is {temperature}"):
+        call.loss()

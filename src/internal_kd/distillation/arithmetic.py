@@ -43,6 +43,37 @@ def require_same_tokens(what: str, first: Tensor, second: Tensor, *, dimensions:
         )
 
 
+def require_temperature(temperature: float) -> None:
+    """Raise UserError unless a temperature is positive."""
+    if not temperature > 0:
+        raise UserError(f"temperature is {temperature}; it must be greater than 0")
+
+
+def require_classes(what: str, logits: Tensor) -> None:
+    """Raise UserError unless logits are (batch, classes) of two classes or more."""
+    if logits.ndim != 2 or logits.shape[-1] < 2:
+        raise UserError(
+            f"{what} needs logits (batch, classes) of 2 classes or more; they have shape {shape_of(logits)}"
+        )
+
+
+def require_class_labels(what: str, logits: Tensor, labels: Tensor) -> None:
+    """Raise UserError unless labels (batch,) number a class of the logits (batch, classes) for every row."""
+    require_classes(what, logits)
+    if labels.is_floating_point() or labels.shape != logits.shape[:1]:
+        raise UserError(
+            f"{what} needs one class number a row; labels have shape {shape_of(labels)} and dtype {labels.dtype}, "
+            f"logits {shape_of(logits)}"
+        )
+    classes = logits.shape[-1]
+    # On the CPU alone: the values of a GPU's labels would have to be waited for.
+    if labels.device.type == "cpu" and len(outside := labels[(labels < 0) | (labels >= classes)]):
+        raise UserError(
+            f"{what}: label {outside[0].item()} is not a class; with {classes} columns of logits classes are 0 to "
+            f"{classes - 1}; leave out examples without a label"
+        )
+
+
 def real_positions(attention_mask: Tensor, batch: int, length: int) -> Tensor:
     """Return which positions are real, bool (batch, length).
 

@@ -11,7 +11,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from internal_kd.distillation.arithmetic import kl_terms, require_same_shape, without_negative_rounding
+from internal_kd.distillation.arithmetic import require_class_labels, require_same_shape
 from internal_kd.distillation.output_losses import soft_label_loss
 
 # The smallest and largest weight of an example, from the code of Lai et al. 2020.
@@ -34,9 +34,10 @@ def mutual_gated(logits: Tensor, peer_logits: Tensor, labels: Tensor, temperatur
     Logits: (batch, classes); labels: (batch,) class numbers. The mean is over all examples; the others count 0.
     Source: Lai et al. 2020, Dual Policy Distillation (arXiv 2006.04061), proposition 2, on labelled examples: the
     advantage of the peer is the difference of the cross-entropies.
-    Raises UserError when the shapes differ.
+    Raises UserError when shapes or labels do not match, or when the temperature is not positive.
     """
-    return _weighed(logits, peer_logits, temperature, (_advantage(logits, peer_logits, labels) > 0).float())
+    gate = (_advantage(logits, peer_logits, labels) > 0).float()
+    return soft_label_loss(logits, peer_logits, temperature, gate)
 
 
 def mutual_shuffled(logits: Tensor, peer_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -44,10 +45,10 @@ def mutual_shuffled(logits: Tensor, peer_logits: Tensor, labels: Tensor, tempera
 
     Every example takes the gate of the one before it in the batch, whose order is random. Shapes as there.
     Source: ours, a control for Lai et al. 2020, Dual Policy Distillation (arXiv 2006.04061).
-    Raises UserError when the shapes differ.
+    Raises UserError when shapes or labels do not match, or when the temperature is not positive.
     """
     gate = (_advantage(logits, peer_logits, labels) > 0).float()
-    return _weighed(logits, peer_logits, temperature, gate.roll(1))
+    return soft_label_loss(logits, peer_logits, temperature, gate.roll(1))
 
 
 def mutual_weighted(
@@ -57,24 +58,18 @@ def mutual_weighted(
 
     Weights are clipped to 0.01 and 100 and divided by their mean over the batch. Shapes as in `mutual_gated`.
     Source: Lai et al. 2020, Dual Policy Distillation (arXiv 2006.04061), and the clipping of its code.
-    Raises UserError when the shapes differ.
+    Raises UserError when shapes or labels do not match, or when the temperature is not positive.
     """
     exponent = sharpness * _advantage(logits, peer_logits, labels)
     weights = exponent.clamp(math.log(SMALLEST), math.log(LARGEST)).exp()
-    return _weighed(logits, peer_logits, temperature, weights / weights.mean())
+    return soft_label_loss(logits, peer_logits, temperature, weights / weights.mean())
 
 
 def _advantage(logits: Tensor, peer_logits: Tensor, labels: Tensor) -> Tensor:
     """By how much the peer's cross-entropy is smaller, (batch,)."""
     require_same_shape("logits of two learners", logits, peer_logits, dimensions=2)
+    require_class_labels("the loss of two learners", logits, labels)
     own, peer = (
         F.cross_entropy(one.detach().float(), labels.long(), reduction="none") for one in (logits, peer_logits)
     )
     return own - peer
-
-
-def _weighed(logits: Tensor, peer_logits: Tensor, temperature: float, weights: Tensor) -> Tensor:
-    own = F.log_softmax(logits.float() / temperature, dim=-1)
-    peer = F.log_softmax(peer_logits.detach().float() / temperature, dim=-1)
-    divergence = kl_terms(own, peer, peer.exp()).sum(-1)
-    return temperature**2 * without_negative_rounding((weights * divergence).mean())

@@ -51,19 +51,13 @@ def _classes(facts: Facts, options: Mapping[str, Any]) -> str | None:
 def _three_classes(facts: Facts, options: Mapping[str, Any]) -> str | None:
     if facts.outputs is None or facts.outputs >= 3 or facts.kind == "values":
         return _classes(facts, options)
-    return f"needs 3 classes or more, but the task has {facts.outputs}"
+    return f"needs 3 classes or more, but the task has {facts.outputs}; weigh `soft`"
 
 
 def _smoothing(facts: Facts, options: Mapping[str, Any]) -> str | None:
     smoothing = options.get("smoothing", 0.0)
     return None if smoothing < 1 else f"option smoothing: {smoothing} leaves nothing of the label; give less than 1"
 
-
-# What is left of an objective that needs three classes where there are two.
-WITH_TWO_CLASSES = {
-    "dkd": "dkd would be alpha times `soft`: weigh `soft`",
-    "dist": "its correlation over classes would have no gradient: weigh `soft`",
-}
 
 # Each returns None, or in a few words why a term cannot work.
 NEEDS: Registry[Callable[[Facts, Mapping[str, Any]], str | None]] = Registry(

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from internal_kd.distillation.declarations import Objective, Per
-from internal_kd.distillation.needs import NEEDS, WITH_TWO_CLASSES, Facts
+from internal_kd.distillation.needs import NEEDS, Facts
 from internal_kd.errors import UserError
 from internal_kd.registry import Registry
 
@@ -35,8 +35,7 @@ def check_needs(name: str, facts: Facts, options: Mapping[str, Any] | None = Non
     called = objective.with_options(options or {})
     for need in objective.needs:
         if reason := NEEDS[need](facts, called):
-            left = f"; {WITH_TWO_CLASSES[name]}" if facts.outputs == 2 and name in WITH_TWO_CLASSES else ""
-            raise UserError(f"objective {name!r} {reason}{left}")
+            raise UserError(f"objective {name!r} {reason}")
 
 
 # Names by the file that defines them; `losses` has them all. Each function's docstring names its source.

@@ -12,8 +12,10 @@ from torch import Tensor
 from internal_kd.distillation.arithmetic import (
     cosine_distance,
     kl_terms,
+    require_class_labels,
+    require_classes,
     require_same_shape,
-    shape_of,
+    require_temperature,
     without_negative_rounding,
 )
 from internal_kd.errors import UserError
@@ -22,25 +24,28 @@ from internal_kd.errors import UserError
 CONSTANT = 1e-6
 
 
-def soft_label_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+def soft_label_loss(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float, weights: Tensor | float = 1.0
+) -> Tensor:
     """T^2 * KL(softmax(z_T / T) || softmax(z_S / T)), the standard distillation loss.
 
-    Logits: (batch, classes). With one column (regression) it is MSE(z_S, z_T) and the temperature is not used.
+    Logits: (batch, classes); weights: (batch,), what each example counts in the mean over all.
+    With one column (regression) it is MSE(z_S, z_T) and the temperature is not used.
     T^2 keeps the gradient's scale independent of T. At T = 1 the gradient is that of the cross-entropy with soft
     labels.
     Source: Hinton, Vinyals, Dean 2015, Distilling the Knowledge in a Neural Network (arXiv 1503.02531), section 2.
     Raises UserError when the shapes differ or the temperature is not positive.
     """
     require_same_shape("student and teacher logits", student_logits, teacher_logits, dimensions=2)
-    _require_temperature(temperature)
+    require_temperature(temperature)
     student, teacher = student_logits.float(), teacher_logits.detach().float()
     if student.shape[-1] == 1:
         # Not F.mse_loss, which keeps both sides for backward and so refuses a teacher run in inference mode.
-        return (student - teacher).square().mean()
+        return (weights * (student - teacher).square().squeeze(-1)).mean()
     student_log_probs = F.log_softmax(student / temperature, dim=-1)
     teacher_log_probs = F.log_softmax(teacher / temperature, dim=-1)
-    divergence = kl_terms(student_log_probs, teacher_log_probs, teacher_log_probs.exp()).sum(-1).mean()
-    return temperature**2 * without_negative_rounding(divergence)
+    divergence = kl_terms(student_log_probs, teacher_log_probs, teacher_log_probs.exp()).sum(-1)
+    return temperature**2 * without_negative_rounding((weights * divergence).mean())
 
 
 def hard_label_loss(student_logits: Tensor, labels: Tensor) -> Tensor:
@@ -50,17 +55,12 @@ def hard_label_loss(student_logits: Tensor, labels: Tensor) -> Tensor:
     regression: labels (batch,) or of the logits' shape.
     Raises UserError when the labels do not match the logits.
     """
-    if student_logits.ndim != 2:
-        raise UserError(f"student logits have shape {shape_of(student_logits)}; expected (batch, classes)")
     student = student_logits.float()
-    if student.shape[-1] == 1 or labels.is_floating_point():
+    if student.shape[-1:] == (1,) or labels.is_floating_point():
         targets = labels.float().unsqueeze(-1) if labels.ndim == 1 else labels.float()
         require_same_shape("student logits and regression labels", student, targets, dimensions=2)
         return F.mse_loss(student, targets)
-    if labels.shape != student.shape[:1]:
-        raise UserError(
-            f"labels have shape {shape_of(labels)} and logits {shape_of(student)}; expected one label a row"
-        )
+    require_class_labels("cross-entropy", student, labels)
     return F.cross_entropy(student, labels.long())
 
 
@@ -71,7 +71,7 @@ def label_smoothing(student_logits: Tensor, labels: Tensor, smoothing: float) ->
     Source: Szegedy et al. 2016, Rethinking the Inception Architecture (arXiv 1512.00567), section 7.
     Raises UserError when the labels do not match the logits, for regression, or when smoothing is out of range.
     """
-    _require_class_labels("label smoothing", student_logits, labels)
+    require_class_labels("label smoothing", student_logits, labels)
     if not 0 <= smoothing < 1:
         raise UserError(f"smoothing is {smoothing}; it must be at least 0 and less than 1")
     return F.cross_entropy(student_logits.float(), labels.long(), label_smoothing=smoothing)
@@ -86,7 +86,7 @@ def confidence_penalty(student_logits: Tensor, beta: float) -> Tensor:
     1701.06548).
     Raises UserError for regression.
     """
-    _require_classes("confidence penalty", student_logits)
+    require_classes("confidence penalty", student_logits)
     log_probs = F.log_softmax(student_logits.float(), dim=-1)
     uniform = torch.full_like(log_probs, 1 / log_probs.shape[-1]).log()
     return beta * without_negative_rounding(kl_terms(uniform, log_probs, log_probs.exp()).sum(-1).mean())
@@ -103,7 +103,7 @@ def beta_smoothing(student_logits: Tensor, teacher_logits: Tensor, labels: Tenso
     Raises UserError when shapes or labels do not match, for regression, or when a is not positive.
     """
     require_same_shape("student and teacher logits", student_logits, teacher_logits, dimensions=2)
-    _require_class_labels("beta smoothing", student_logits, labels)
+    require_class_labels("beta smoothing", student_logits, labels)
     if not a > 0:
         raise UserError(f"a is {a}; it must be greater than 0")
     gold = labels.long().unsqueeze(-1)
@@ -130,8 +130,8 @@ def dkd(
     Raises UserError when shapes or labels do not match, for regression, or when the temperature is not positive.
     """
     require_same_shape("student and teacher logits", student_logits, teacher_logits, dimensions=2)
-    _require_class_labels("dkd", student_logits, labels)
-    _require_temperature(temperature)
+    require_class_labels("dkd", student_logits, labels)
+    require_temperature(temperature)
     gold = F.one_hot(labels.long(), student_logits.shape[-1]).bool()
     student_pair, student_others = _gold_and_others(student_logits.float() / temperature, gold)
     teacher_pair, teacher_others = _gold_and_others(teacher_logits.detach().float() / temperature, gold)
@@ -164,8 +164,8 @@ def dist(student_logits: Tensor, teacher_logits: Tensor, temperature: float, bet
     Raises UserError when the shapes differ, for regression, or when the temperature is not positive.
     """
     require_same_shape("student and teacher logits", student_logits, teacher_logits, dimensions=2)
-    _require_classes("dist", student_logits)
-    _require_temperature(temperature)
+    require_classes("dist", student_logits)
+    require_temperature(temperature)
     student = (student_logits.float() / temperature).softmax(-1)
     teacher = (teacher_logits.detach().float() / temperature).softmax(-1)
     inter = cosine_distance(_centred(student), _centred(teacher)).mean()
@@ -179,24 +179,3 @@ def _centred(rows: Tensor) -> Tensor:
     spread = torch.linalg.vector_norm(centred.detach(), dim=-1, keepdim=True)
     size = torch.linalg.vector_norm(rows.detach(), dim=-1, keepdim=True)
     return centred.masked_fill(spread <= CONSTANT * size, 0.0)
-
-
-def _require_temperature(temperature: float) -> None:
-    if not temperature > 0:
-        raise UserError(f"temperature is {temperature}; it must be greater than 0")
-
-
-def _require_classes(what: str, logits: Tensor) -> None:
-    if logits.ndim != 2 or logits.shape[-1] < 2:
-        raise UserError(
-            f"{what} needs logits (batch, classes) of 2 classes or more; they have shape {shape_of(logits)}"
-        )
-
-
-def _require_class_labels(what: str, logits: Tensor, labels: Tensor) -> None:
-    _require_classes(what, logits)
-    if labels.is_floating_point() or labels.shape != logits.shape[:1]:
-        raise UserError(
-            f"{what} needs one class number a row; labels have shape {shape_of(labels)} and dtype {labels.dtype}, "
-            f"logits {shape_of(logits)}"
-        )

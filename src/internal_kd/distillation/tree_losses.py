@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from internal_kd.distillation.arithmetic import require_same_shape, shape_of, without_negative_rounding
-from internal_kd.errors import UserError
+from internal_kd.distillation.arithmetic import require_class_labels, require_same_shape, without_negative_rounding
 
 
 def tree_hard(path_log_likelihood: Tensor, labels: Tensor) -> Tensor:
@@ -20,8 +19,7 @@ def tree_hard(path_log_likelihood: Tensor, labels: Tensor) -> Tensor:
     Source: Frosst, Hinton 2017, Distilling a Neural Network Into a Soft Decision Tree (arXiv 1711.09784), section 3.
     Raises UserError when the labels do not match.
     """
-    if labels.shape != path_log_likelihood.shape[:1] or labels.is_floating_point():
-        raise UserError(f"labels have shape {shape_of(labels)}; a soft tree needs one class number a row")
+    require_class_labels("a soft tree", path_log_likelihood, labels)
     return F.nll_loss(path_log_likelihood.float(), labels.long())
 
 
