@@ -190,6 +190,26 @@ def test_dist_is_one_minus_the_correlations() -> None:
     assert dist(student, teacher, 3.0, 2.0, 0.5).item() == pytest.approx(2 * inter + 0.5 * intra, rel=1e-4)
 
 
+@pytest.mark.parametrize("scale", [1.0, 10.0, 30.0])
+def test_dist_of_confident_models_keeps_the_classes_that_nothing_is_given_to(scale: float) -> None:
+    student, teacher = (scale * logits(1, 16, 40)).requires_grad_(), scale * logits(2, 16, 40)
+    exact = student.detach().double().requires_grad_()
+    columns = [z.softmax(-1).T - z.softmax(-1).mean(0)[:, None] for z in (exact, teacher.double())]
+    expected = 1 - torch.nn.functional.cosine_similarity(*columns, eps=0).mean()
+    loss = dist(student, teacher, 1.0, 0.0, 1.0)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+    (ours,), (theirs,) = (torch.autograd.grad(loss, student), torch.autograd.grad(expected, exact))
+    assert (ours - theirs).norm() < 1e-3 * theirs.norm()
+
+
+def test_dist_of_a_class_that_is_ruled_out_is_finite() -> None:
+    student = logits(1, 5, 4).requires_grad_()
+    teacher = logits(2, 5, 4)
+    teacher[:, 1] = -math.inf
+    loss = dist(student, teacher, 1.0, 1.0, 1.0)
+    assert loss.isfinite() and torch.autograd.grad(loss, student)[0].isfinite().all()
+
+
 def test_with_two_classes_the_correlation_over_classes_teaches_nothing() -> None:
     student = logits(1, 6, 2).requires_grad_()
     assert torch.autograd.grad(dist(student, logits(2, 6, 2), 1.0, 1.0, 0.0), student)[0].abs().max() < 1e-5

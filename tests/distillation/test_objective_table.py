@@ -217,3 +217,27 @@ def test_a_temperature_that_is_not_positive_is_named(name: str, temperature: flo
     call.settings = {"temperature": temperature}
     with pytest.raises(UserError, match=f"temperature is {temperature}"):
         call.loss()
+
+
+# The weights of mutual_weighted move with the student, and are constants in its first derivative.
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name != "mutual_weighted"])
+def test_a_second_derivative_is_right_or_refused(name: str) -> None:
+    call = Call(name, [5, 3, 4])
+    at = call.student[0]
+    direction = torch.randn(at.shape, generator=torch.Generator().manual_seed(1))
+
+    def slope(moved: float, **graph: bool) -> Tensor:
+        call.student[0] = at + moved * direction
+        (gradient,) = torch.autograd.grad(call.loss(), call.student[:1], materialize_grads=True, **graph)
+        return gradient
+
+    expected = (slope(1e-2).square().sum() - slope(-1e-2).square().sum()) / 2e-2
+    try:
+        squared = slope(0.0, create_graph=True).square().sum()
+    except UserError:
+        return
+    found = torch.zeros(())
+    if squared.requires_grad:
+        (second,) = torch.autograd.grad(squared, call.student[:1], materialize_grads=True)
+        found = (second * direction).sum()
+    assert found.item() == pytest.approx(expected.item(), rel=0.02, abs=1e-5)

@@ -6,6 +6,7 @@ Whatever a tensor holds on padding (NaN, infinity, leftovers) is replaced by 0 b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,9 +45,9 @@ def require_same_tokens(what: str, first: Tensor, second: Tensor, *, dimensions:
 
 
 def require_temperature(temperature: float) -> None:
-    """Raise UserError unless a temperature is positive."""
-    if not temperature > 0:
-        raise UserError(f"temperature is {temperature}; it must be greater than 0")
+    """Raise UserError unless a temperature is positive and finite."""
+    if not 0 < temperature < math.inf:
+        raise UserError(f"temperature is {temperature}; it must be greater than 0, and finite")
 
 
 def require_classes(what: str, logits: Tensor) -> None:
@@ -158,8 +159,25 @@ def kl_and_gradient(
     return value, F.softmax(student, dim=-1).sub_(teacher_probs).mul_(row_weights[..., None])
 
 
-class _SoftmaxKL(torch.autograd.Function):
-    """The gradient is computed along with the value, so that one tensor is kept for it instead of six."""
+def require_first_derivative() -> None:
+    """Raise UserError in a backward of our own that is asked for a graph: it would be differentiated as a constant."""
+    if torch.is_grad_enabled():
+        raise UserError("a relation between vectors has no second derivative: leave out create_graph, or the term")
+
+
+class WithGradient(torch.autograd.Function):
+    """A scalar of its first argument whose forward computes the gradient along with the value, and saves it."""
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """Return the gradient that was saved, and none for the other arguments."""
+        require_first_derivative()
+        (gradient,) = ctx.saved_tensors
+        return gradient * gradients[0], *[None] * (len(ctx.needs_input_grad) - 1)
+
+
+class _SoftmaxKL(WithGradient):
+    """One tensor is kept for the gradient instead of six."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, excluded: Tensor, row_weights: Tensor) -> Tensor:
@@ -167,11 +185,6 @@ class _SoftmaxKL(torch.autograd.Function):
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return value
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0], None, None, None
 
 
 def slices(examples: int, numbers: int, device: torch.device) -> Iterator[slice]:

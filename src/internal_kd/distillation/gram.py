@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from internal_kd.distillation.arithmetic import share_of_each, slices
+from internal_kd.distillation.arithmetic import WithGradient, require_first_derivative, share_of_each, slices
 
 # Vectors whose squared distance is below this share of their squared lengths are taken as equal: what fp32 leaves of
 # a difference that small is rounding, and its direction is noise.
@@ -65,6 +65,7 @@ class _LevelGram(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
+        require_first_derivative()
         stack, padding = ctx.saved_tensors
         total = gradients[0] + gradients[0].mT
         result = torch.empty_like(stack)
@@ -115,7 +116,7 @@ def angle_loss(student: Tensor, teacher: Tensor, weights: Tensor, smooth: bool =
     return _AngleLoss.apply(student, teacher, counted, weights[:, None].expand(-1, size), None, smooth)
 
 
-class _AngleLoss(torch.autograd.Function):
+class _AngleLoss(WithGradient):
     """Value and gradient in one pass over parts that fit a cache; with ``window`` None all vectors are neighbours.
 
     counted: which neighbours a centre has, (sets, centres, neighbours); weights: (sets, centres).
@@ -143,11 +144,6 @@ class _AngleLoss(torch.autograd.Function):
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return value
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0], None, None, None, None, None
 
 
 def _angles(products: Tensor, counted: Tensor, window: int | None) -> tuple[Tensor, Tensor]:

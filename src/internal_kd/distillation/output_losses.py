@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from internal_kd.distillation.arithmetic import (
+    VERY_LOW,
     cosine_distance,
     kl_terms,
     require_class_labels,
@@ -166,11 +167,19 @@ def dist(student_logits: Tensor, teacher_logits: Tensor, temperature: float, bet
     require_same_shape("student and teacher logits", student_logits, teacher_logits, dimensions=2)
     require_classes("dist", student_logits)
     require_temperature(temperature)
-    student = (student_logits.float() / temperature).softmax(-1)
-    teacher = (teacher_logits.detach().float() / temperature).softmax(-1)
-    inter = cosine_distance(_centred(student), _centred(teacher)).mean()
-    intra = cosine_distance(_centred(student.T), _centred(teacher.T)).mean()
+    student, teacher = student_logits.float() / temperature, teacher_logits.detach().float() / temperature
+    inter = cosine_distance(_centred(student.softmax(-1)), _centred(teacher.softmax(-1))).mean()
+    intra = cosine_distance(_centred(_by_class(student)), _centred(_by_class(teacher))).mean()
     return beta * inter + gamma * intra
+
+
+def _by_class(logits: Tensor) -> Tensor:
+    """Each class's probabilities over the examples, (classes, batch), as shares of its largest.
+
+    A correlation ignores the scale, and the square of a small probability would underflow.
+    """
+    log_probs = F.log_softmax(logits, dim=-1).T
+    return (log_probs - log_probs.detach().amax(-1, keepdim=True).clamp(min=VERY_LOW)).exp()
 
 
 def _centred(rows: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from internal_kd.distillation.arithmetic import (
+    WithGradient,
     kl_and_gradient,
     real_positions,
     require_same_tokens,
@@ -55,7 +56,7 @@ def _relations(vectors: Tensor, real: Tensor, heads: int, whose: str) -> Tensor:
     return parts.view(batch, length, heads, width // heads).transpose(1, 2)
 
 
-class _RelationKL(torch.autograd.Function):
+class _RelationKL(WithGradient):
     """Scores, softmax, divergence and gradient of a few examples at a time, so that all of it stays in the cache."""
 
     @staticmethod
@@ -79,11 +80,6 @@ class _RelationKL(torch.autograd.Function):
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return value
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0], None, None, None
 
 
 def word_relation(
