@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from internal_kd.distillation import losses
 from internal_kd.distillation.declarations import KINDS, Objective
 from internal_kd.distillation.objectives import OBJECTIVES
 from internal_kd.distillation.recording import as_recorded
@@ -118,6 +119,12 @@ def test_the_documentation_names_a_source(name: str) -> None:
     documentation = inspect.getdoc(resolve(OBJECTIVES[name].function)) or ""
     assert documentation.splitlines()[0].endswith(".")
     assert "Source: " in documentation or name == "hard"
+
+
+@every_objective
+def test_the_overview_names_what_compares_the_examples_of_a_batch(name: str) -> None:
+    named = f"`{OBJECTIVES[name].function.partition(':')[2]}`" in (losses.__doc__ or "")
+    assert named is OBJECTIVES[name].across_batch
 
 
 @every_objective

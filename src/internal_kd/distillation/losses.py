@@ -12,8 +12,8 @@
 Every loss is a scalar in fp32 whatever the dtype of its inputs (or a tuple of two: distances and angles), averaged
 inside an example over real positions, then over examples, and differentiable in the student; the teacher's side is
 detached, so no gradient ever reaches the teacher. Padding never counts, whatever it holds. Except for `dist`,
-`rkd`, `mutual_weighted` and `mutual_shuffled`, which compare the examples of a batch with each other, a batch's loss is
-the mean of its examples' losses.
+`rkd`, `beta_smoothing`, `mutual_weighted` and `mutual_shuffled`, which compare the examples of a batch with each other,
+a batch's loss is the mean of its examples' losses.
 
 Example:
     >>> import torch

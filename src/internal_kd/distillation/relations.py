@@ -97,6 +97,8 @@ def word_relation(
     real token i and real j, k, different and at most ``window`` positions from i, the cosine of the angle at i between
     j and k; squared error, averaged over those triples, 0 if there are none. A zero difference has direction 0. Then
     averaged over examples. Memory grows with length * window^2.
+    Inner products in fp32 lose digits where all tokens share a part that is much longer than what differs between them:
+    the gradient was off by 0.06 % at 30 times, by 0.9 % at 100.
     Source: Park, Kim, Yang 2021, Contextual Knowledge Distillation (arXiv 2109.08359), word relation; the divisors are
     ours, the authors' code divides the distance by the squared length.
     Raises UserError when the shapes or the mask do not fit or the window is not positive.
@@ -132,6 +134,8 @@ def layer_relation(
     Stacked hidden states: (batch, levels, length, width); widths may differ. As `word_relation`, with the levels of one
     token in place of the words of one layer and all other levels as neighbours: averaged over real tokens and levels,
     or triples of different levels, then over examples. The distance is 0 below 3 levels, as is the angle.
+    Digits are lost as there: where the levels share a part 60 times as long as what differs between them the gradient
+    was off by 0.3 %, at 200 times by 4 %.
     Source: Park, Kim, Yang 2021, Contextual Knowledge Distillation (arXiv 2109.08359), layer transforming relation.
     Raises UserError when the shapes or the mask do not fit.
     """
@@ -171,8 +175,9 @@ def rkd(
 
     [CLS] vectors: (batch, width); widths may differ. Distance: distances between examples divided by their mean over
     pairs that differ; smooth L1 error, averaged over batch^2. Angle: cosine of the angle at one example between two
-    others; smooth L1 error, averaged over batch^3. Both are 0 for a single example, and depend on which examples share
-    a batch, so that micro-batches change them. Memory grows with batch^3.
+    others; smooth L1 error, averaged over batch^3. Vectors closer than 1e-3 of their length, as seen from the batch's
+    mean, count as equal: their distance and angles are 0. Both terms are 0 for a single example, and depend on which
+    examples share a batch, so that micro-batches change them. Memory grows with batch^3.
     Source: Park et al. 2019, Relational Knowledge Distillation (arXiv 1904.05068), equations 3 to 9; the weights of the
     objective `rkd`, 1 and 2, are the authors'.
     Raises UserError when the batches differ.
