@@ -97,11 +97,11 @@ VALUES = {
 
 
 def write_images(folder: Path) -> None:
-    """Three classes of 8x8 images: a bright bar in one of three places."""
+    """Three classes of 8x6 images: a bright bar in one of three places."""
     drawn = np.random.default_rng(0)
     for name, count in (("train", 96), ("test", 48)):
         labels = (np.arange(count) % 3).astype(np.uint8)
-        images = drawn.integers(0, 60, (count, 8, 8)).astype(np.uint8)
+        images = drawn.integers(0, 60, (count, 8, 6)).astype(np.uint8)
         for image, label in zip(images, labels, strict=True):
             image[:, 1 + 2 * label] = 255
         for what, magic, array in (("images-idx3", 0x0803, images), ("labels-idx1", 0x0801, labels)):
@@ -274,6 +274,7 @@ def test_trees_are_described_and_pictured(study: Study) -> None:
             check_pictures(panels, pixels, weights["gates.weight"], right, reached, leaves)
     examples = read_frame(study, "distilled_examples")
     assert set(examples["method"]) == {"set"} and len(examples) == 3
+    assert all(pictured(image).any() for image in examples["image"])
     plot(study)
     page = render(study).read_text()
     assert "A specialist answers its own classes alone" in page
@@ -281,19 +282,25 @@ def test_trees_are_described_and_pictured(study: Study) -> None:
     assert "tree filters digits" in page and "digits: there is no dev set" in page
 
 
+def pictured(image: Any) -> np.ndarray:
+    """The pixels of a panel, whose rows are an image's."""
+    assert np.stack(image).shape == (8, 6)
+    return np.stack(image).ravel()
+
+
 def check_pictures(panels: pd.DataFrame, pixels: Any, filters: Any, right: Any, reached: Any, leaves: Any) -> None:
     """Compare the panels with a tree's filters, where its examples go, and the ways of those that are shown."""
     upper = panels[panels["picture"] == "filters"]
     assert upper["heading"].tolist() == [f"{100 * share.mean():.0f} %" for share in reached]
-    assert np.stack(upper["image"][:7]) == pytest.approx(filters)
+    assert np.stack([pictured(image) for image in upper["image"][:7]]) == pytest.approx(filters)
     for _, way in panels[panels["picture"] == "paths"].groupby("row"):
-        example = int(np.abs(pixels - way["image"].iloc[0]).sum(1).argmin())
+        example = int(np.abs(pixels - pictured(way["image"].iloc[0])).sum(1).argmin())
         node = 0
         for heading, image in zip(way["heading"][1:4], way["image"][1:4], strict=True):
             to_right = bool(leaves[example].argmax() & (4 >> int(np.log2(node + 1))))
             taken = right[example, node] if to_right else 1 - right[example, node]
             assert heading == f"{'right' if to_right else 'left'} {100 * taken:.0f} %"
-            assert image == pytest.approx(filters[node])
+            assert pictured(image) == pytest.approx(filters[node])
             node = 2 * node + 1 + to_right
 
 

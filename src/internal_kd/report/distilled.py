@@ -38,9 +38,17 @@ def _examples(run: Run, module: Any, labels: tuple[str, ...]) -> Lines:
         words = _nearest_words(run, examples) if run.inputs.form == "embeddings" else [""] * len(examples)
         for number, (example, answer) in enumerate(zip(examples, answers, strict=True)):
             shown = {"label": _label_text(answer, labels), "answer": answer.tolist(), "words": words[number]}
-            image = example.mean(axis=0).tolist() if example.ndim == 3 else None
+            image = _image(example, module.features.size) if run.inputs.form == "pixels" else None
             lines.append({"step": step, "example": number, "image": image, **shown})
     return lines
+
+
+def _image(example: Array, size: tuple[int, ...]) -> list[list[float]]:
+    """Return an example, flat or (channels, height, width), as rows, the mean over channels; size as `InputShape`'s."""
+    rows: list[list[float]] = (
+        example.reshape(size).mean(axis=2) if example.ndim == 1 else example.mean(axis=0)
+    ).tolist()
+    return rows
 
 
 def _label_text(answer: Array, labels: tuple[str, ...]) -> str:

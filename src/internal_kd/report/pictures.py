@@ -158,9 +158,7 @@ def tree_figure(frames: StudyFrames, picture: str, task: str) -> Figure:
         if line["image"] is None:
             axis.text(0.5, 0.5, line["words"], transform=axis.transAxes, ha="center", va="center", fontsize=6)
             continue
-        image = np.asarray(line["image"], float)
-        side = int(np.sqrt(image.size))
-        image = image.reshape(side, side) if side * side == image.size else image[None]
+        image = np.stack(line["image"])
         if picture == "paths" and line["column"] == 0:
             axis.imshow(image, cmap="gray_r", vmin=0, vmax=1)
         else:

@@ -74,5 +74,5 @@ def _shares(predicted: Array, labels: Array, unseen: tuple[int, ...]) -> dict[st
         "error": 100 * float(wrong.mean()),
         "errors_unseen": int(wrong[of_unseen].sum()),
         "unseen_of_errors": 100 * float(wrong[of_unseen].sum() / max(1, wrong.sum())),
-        "unseen_right": 100 * float((~wrong)[of_unseen].mean()),
+        "unseen_right": 100 * float((~wrong)[of_unseen].mean()) if of_unseen.any() else None,
     }

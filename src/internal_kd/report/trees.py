@@ -20,6 +20,7 @@ from internal_kd.tasks.info import TaskInfo
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from internal_kd.distillation.batches import Examples
     from internal_kd.learners.soft_tree import SoftTree
 
 Array = np.ndarray
@@ -29,7 +30,7 @@ LEVELS = 4
 SHOWN_PATHS = 6
 # Words that explain a decision, and examples that are read at a time.
 SHOWN_WORDS = 4
-_AT_ONCE = 1000
+_AT_ONCE = 200
 
 
 def tree_lines(results: StudyResults) -> dict[str, Lines]:
@@ -52,30 +53,33 @@ def _cells(results: StudyResults) -> list[Cell]:
 
 
 class _Read:
-    """A tree, and what it computes of the dev examples.
+    """A tree, and what it computes of the dev examples, some at a time: a deep tree has many thousand nodes.
 
     Attributes:
-        reached, leaves, right: probabilities (N, nodes), (N, leaves), (N, nodes).
+        reached, leaf_shares: mean probabilities (nodes,), (leaves,).
+        chosen, surest, by_mean: the most probable leaf, its probability, the answer of the mean over leaves, (N,).
         distributions: of the leaves, (leaves, C).
     """
 
-    def __init__(self, run: Run, info: TaskInfo, tree: SoftTree, inputs: list[dict[str, Tensor]]) -> None:
+    def __init__(self, run: Run, info: TaskInfo, tree: SoftTree, dev: Examples) -> None:
         import torch
 
-        from internal_kd.learners.small_networks import TAKES
-
-        takes = TAKES[run.inputs.form]
+        self.run, self.info, self.depth, self._tree, self._dev = run, info, tree.depth, tree, dev
         with torch.no_grad():
-            computed = [tree.paths(*(batch[name] for name in takes)) for batch in inputs]
-            self.features = torch.cat([tree.features(*(batch[name] for name in takes)) for batch in inputs]).numpy()
             self.distributions = tree.head().exp().numpy()
             self.weights = tree.gates.weight.numpy()
-        reached, leaves, right = (torch.cat(parts).exp().numpy() for parts in zip(*computed, strict=True))
-        self.reached, self.leaves, self.right = reached, leaves, right
-        self.labels = torch.cat([batch["labels"] for batch in inputs]).numpy()
-        self.idx = torch.cat([batch["idx"] for batch in inputs]).numpy()
-        self.run, self.info, self.depth = run, info, tree.depth
-        self.chosen = self.leaves.argmax(axis=1)
+        chosen, surest, by_mean = list[Array](), list[Array](), list[Array]()
+        sums = [np.zeros(2**tree.depth - 1), np.zeros(2**tree.depth)]
+        for start in range(0, len(dev), _AT_ONCE):
+            _, (reached, leaves, _) = self._computed(np.arange(start, min(start + _AT_ONCE, len(dev))))
+            chosen.append(leaves.argmax(axis=1))
+            surest.append(leaves.max(axis=1))
+            by_mean.append((leaves @ self.distributions).argmax(axis=1))
+            for total, part in zip(sums, (reached, leaves), strict=True):
+                total += part.sum(axis=0, dtype=float)
+        self.reached, self.leaf_shares = (total / len(dev) for total in sums)
+        self.chosen, self.surest, self.by_mean = map(np.concatenate, (chosen, surest, by_mean))
+        self.labels = np.asarray(dev.labels)
         self.predicted = self.distributions[self.chosen].argmax(axis=1)
 
     @classmethod
@@ -86,22 +90,31 @@ class _Read:
         from internal_kd.data.inputs import EncodedTask
 
         network: Any = run.method.learner.load(verified_folder(run, "model"), info.outputs)
-        dev = EncodedTask(run.inputs.folder).split("dev")
-        starts = range(0, len(dev), _AT_ONCE)
-        inputs = [dev.batch(np.arange(start, min(start + _AT_ONCE, len(dev)))) for start in starts]
-        return cls(run, info, network.module, inputs)
+        return cls(run, info, network.module, EncodedTask(run.inputs.folder).split("dev"))
+
+    def _computed(self, positions: Array) -> tuple[dict[str, Tensor], list[Array]]:
+        """Return some dev examples, and the probabilities of nodes, of leaves and of going right about each."""
+        import torch
+
+        batch = self._dev.batch(positions)
+        with torch.no_grad():
+            return batch, [part.exp().numpy() for part in self._tree.paths(*self._given(batch))]
+
+    def _given(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        from internal_kd.learners.small_networks import TAKES
+
+        return [batch[name] for name in TAKES[self.run.inputs.form]]
 
     def facts(self) -> dict[str, Any]:
         """Return the line of the table trees; shares are in percent."""
-        mean = (self.leaves @ self.distributions).argmax(axis=1)
         return {
-            "leaves": self.leaves.shape[1],
+            "leaves": len(self.leaf_shares),
             "leaves_used": len(np.unique(self.chosen)),
             "filters": self.depth,
             "right_by_leaf": 100 * float((self.predicted == self.labels).mean()),
-            "right_by_mean": 100 * float((mean == self.labels).mean()),
-            "readings_agree": 100 * float((self.predicted == mean).mean()),
-            "path_probability": 100 * float(self.leaves.max(axis=1).mean()),
+            "right_by_mean": 100 * float((self.by_mean == self.labels).mean()),
+            "readings_agree": 100 * float((self.predicted == self.by_mean).mean()),
+            "path_probability": 100 * float(self.surest.mean()),
         }
 
     def pictures(self) -> Lines:
@@ -116,8 +129,8 @@ class _Read:
         for node in range(2**levels - 1):
             level = int(np.log2(node + 1))
             column = (2 * (node + 1 - 2**level) + 1) * 2 ** (levels - level) // 2
-            yield self._gate(node) | {"row": level, "column": column, "heading": _percent(self.reached[:, node].mean())}
-        below = self.leaves.reshape(len(self.leaves), 2**levels, -1).mean(axis=0)
+            yield self._gate(node) | {"row": level, "column": column, "heading": _percent(self.reached[node])}
+        below = self.leaf_shares.reshape(2**levels, -1)
         answers = np.einsum("sl,slc->sc", below, self.distributions.reshape(2**levels, -1, self.distributions.shape[1]))
         for column, answer in enumerate(answers):
             heading = _percent(answer.sum())
@@ -127,14 +140,16 @@ class _Read:
         """Yield a row for some examples, of as many classes as there are: the example, its decisions, its leaf."""
         for row, example in enumerate(self._chosen_examples()):
             gold, said = self.info.labels[self.labels[example]], self.info.labels[self.predicted[example]]
-            pixels = self.features[example].tolist() if self.run.inputs.form == "pixels" else None
+            batch, (_, _, rightward) = self._computed(np.array([example]))
+            features = self._tree.features(*self._given(batch))[0].numpy()
+            pixels = self._image(features) if self.run.inputs.form == "pixels" else None
             yield {"row": row, "column": 0, "heading": f"{gold}, read as {said}", "image": pixels}
             leaf, node = int(self.chosen[example]), 0
             for level in range(self.depth):
                 right = leaf >> (self.depth - 1 - level) & 1
-                taken = self.right[example, node] if right else 1 - self.right[example, node]
+                taken = rightward[0, node] if right else 1 - rightward[0, node]
                 heading = f"{'right' if right else 'left'} {_percent(taken)}"
-                towards = self.features[example] * (1 if right else -1)
+                towards = features * (1 if right else -1)
                 yield self._gate(node, towards) | {"row": row, "column": level + 1, "heading": heading}
                 node = 2 * node + 1 + right
             words = self._answers(self.distributions[leaf])
@@ -143,8 +158,13 @@ class _Read:
     def _gate(self, node: int, towards: Array | float = 1.0) -> dict[str, Any]:
         """Return a node's filter: an image of pixels, or the words with the largest weights."""
         if self.run.inputs.form == "pixels":
-            return {"image": self.weights[node].tolist()}
+            return {"image": self._image(self.weights[node])}
         return {"words": self._words(self.weights[node] * towards)}
+
+    def _image(self, values: Array) -> list[list[float]]:
+        """Return values (pixels,) as rows, the mean over channels."""
+        rows: list[list[float]] = values.reshape(self._tree.features.size).mean(axis=2).tolist()
+        return rows
 
     def _answers(self, shares: Array) -> str:
         best = [c for c in np.argsort(-shares)[:2] if shares[c] > 0.1]
