@@ -127,6 +127,12 @@ def test_the_moved_copy_is_the_same_for_everybody_and_moves_every_way(project: P
     assert found == {(down, right) for down in range(-2, 3) for right in range(-2, 3)}
 
 
+def test_a_move_that_leaves_nothing_of_an_image_is_refused(project: Path) -> None:
+    path = write_idx(project)
+    data = planned_data({"source": "images", "train": str(path), "dev": str(path), "shifted": 5})
+    assert "tasks.mine.shifted" in refused(fetch_task, data)
+
+
 def test_content_decides_the_fingerprint_and_the_place_does_not(project: Path) -> None:
     def planned(where: Path) -> str:
         return planned_data({"source": "images", "train": str(where), "dev": str(where)}).fingerprint

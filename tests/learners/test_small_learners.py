@@ -59,6 +59,19 @@ def test_a_tree_too_deep_for_memory_is_refused() -> None:
         parse_learner({"kind": "soft_tree", "depth": 40})
 
 
+@pytest.mark.parametrize(
+    ("learner", "named"),
+    [
+        ({"kind": "soft_tree", "depth": 16}, "learner.depth"),
+        ({"kind": "mlp", "widths": [10**6, 10**6]}, "learner.widths"),
+        ({"kind": "distilled_set", "network": {"kind": "mlp", "widths": [10**6, 10**6]}}, "learner.network"),
+    ],
+)
+def test_weights_that_no_memory_holds_are_refused_before_they_are_made(learner: dict[str, object], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        parse_learner(learner).build(InputShape("tokens", (10**7,)), 10, seed=1)
+
+
 def test_words_are_read_as_which_occur() -> None:
     module = parse_learner({"kind": "mlp", "widths": []}).build(InputShape("tokens", (7,)), 2, seed=1).module
     ids, mask = torch.tensor([[3, 5, 3, 0], [6, 0, 0, 0]]), torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])

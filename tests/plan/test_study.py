@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 import tiny_study
 from internal_kd.errors import UserError
 from internal_kd.fields import Name
+from internal_kd.files import write_json
 from internal_kd.params import load_params, merge, parse_params, read_yaml
 from internal_kd.params.data import OWN
 from internal_kd.plan import recipes
@@ -315,6 +316,39 @@ def refused(values: dict[str, Any]) -> str:
 def test_a_model_of_texts_does_not_teach_about_images() -> None:
     line = refused(images(mine={"teacher": {"folder": "nope"}, "weights": {"soft": 1}}))
     assert line.startswith("teacher: nope reads texts")
+
+
+@pytest.mark.parametrize(
+    ("learner", "more", "named"),
+    [
+        ({"kind": "cnn", "channels": [2] * 5}, {}, "learner.channels"),
+        ({"kind": "pair", "of": [{"kind": "cnn", "channels": [2] * n} for n in (1, 5)]}, {}, "learner.channels"),
+        ({"kind": "distilled_set", "network": {"kind": "cnn", "channels": [2] * 5}}, {}, "learner.channels"),
+        ({"kind": "mlp"}, {"augment": {"shift": 28}}, "augment.shift"),
+    ],
+)
+def test_what_images_are_too_small_for_is_refused_once_they_are_known(
+    learner: dict[str, Any], more: dict[str, Any], named: str
+) -> None:
+    weights = {"hard": 1, "mutual": 1} if learner["kind"] == "pair" else {"hard": 1}
+    values = images(mine={"learner": learner, "weights": weights, **more})
+    (run,) = plan_study(parse_params(merge(read_yaml(ROOT / "params.yaml"), values))).runs
+    write_json(run.inputs.marker, {"size": [28, 28, 1]})
+    assert refused(values).startswith(f"methods.mine: {named}")
+
+
+@pytest.mark.parametrize(
+    ("select", "named"),
+    [
+        ({"hold_out": 0.5, "keep": 200}, "select.keep: 200 is more than the 150"),
+        ({"drop_classes": ["acceptable", "unacceptable"]}, "select: leaves no training example"),
+        ({"hold_out": 0.999}, "select: leaves no training example"),
+    ],
+)
+def test_a_selection_that_leaves_too_few_examples_is_refused(select: dict[str, Any], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        plan(tasks={"judge": {"train": 300}}, methods={"soft": {"select": select}})
+    assert plan(tasks={"judge": {"train": 300}}, methods={"soft": {"select": {"hold_out": 0.5, "keep": 150}}}).runs
 
 
 def test_a_plugin_that_is_edited_moves_the_methods_that_weigh_it(project):

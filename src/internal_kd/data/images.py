@@ -80,6 +80,11 @@ def fetch_images(data: Data) -> FetchedTask:
     }
     splits = {split: image_examples(found.images, indices[split]) for split, found in read.items()}
     if entry.shifted:  # the same for everybody
+        if entry.shifted >= min(dev.images.shape[1:3]):
+            size = _size(dev.images.shape[1:])
+            raise UserError(
+                f"tasks.{data.name}.shifted: {entry.shifted} move images of {size} out of sight; give fewer"
+            )
         moved = shifted(dev.images, entry.shifted, np.random.Generator(np.random.PCG64(entry.shifted)))
         splits[SHIFTED] = image_examples(moved, indices["dev"])
     return own_task(data, names, splits, texts=0, warnings=warnings)

@@ -265,6 +265,9 @@ class Learner(Frozen):
             )
         return "tokens"
 
+    def check_inputs(self, inputs: InputShape) -> None:
+        """Refuse inputs that are too small for it, by UserError; most learners read any."""
+
     @abstractmethod
     def shape(self, source: Shape) -> Shape:
         """Return the sizes of the network built from a source of the given sizes.

@@ -20,6 +20,7 @@ from internal_kd.learners.learner import (
     OF_TREES,
     Captured,
     Form,
+    InputShape,
     Learner,
     Network,
     ParameterCount,
@@ -98,6 +99,11 @@ class PairLearner(Learner):
                 "or name two that start from nothing"
             )
         return first
+
+    def check_inputs(self, inputs: InputShape) -> None:
+        """Refuse inputs that are too small for one of them."""
+        for one in self.of:
+            one.check_inputs(inputs)
 
     def shape(self, source: Shape) -> Shape:
         """Return the sizes of the first, as `Learner.shape` does; layers of a pair cannot be compared."""

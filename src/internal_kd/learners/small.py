@@ -30,6 +30,7 @@ class SmallLearner(Learner):
 
     starts_from: ClassVar[str] = "nothing"
     draws: ClassVar[bool] = True
+    grows_by: ClassVar[str]  # the parameter that makes it larger
 
     def identity(self) -> dict[str, Any]:
         """Return its kind and the fields that are not defaults."""
@@ -48,6 +49,8 @@ class SmallLearner(Learner):
 
         if not isinstance(source, InputShape):
             raise UserError(f"a {self.kind} is built from the shape of its inputs")
+        self.check_inputs(source)
+        self._check_memory(source, outputs)
         with seeded(seed):
             module = self.module(source, outputs)
         return SmallNetwork(module.eval(), self.model_dump(mode="json"), source, labels)
@@ -63,6 +66,20 @@ class SmallLearner(Learner):
         except RuntimeError as error:
             raise UserError(f"{folder} holds another {self.kind} than this ({str(error).splitlines()[0]})") from None
         return SmallNetwork(module.eval(), self.model_dump(mode="json"), inputs, labels or names)
+
+    def _check_memory(self, inputs: InputShape, outputs: int) -> None:
+        """Refuse weights that this machine cannot train: itself, gradients and an optimizer's two means are four."""
+        import psutil
+        import torch
+
+        with torch.device("meta"):  # sizes without numbers
+            module = self.module(inputs, outputs)
+        needed, there = 4 * sum(each.nbytes for each in module.state_dict().values()), psutil.virtual_memory().total
+        if needed > there:
+            raise UserError(
+                f"learner.{self.grows_by}: the weights of this {self.kind} take {needed / 1e9:,.1f} GB to train, and "
+                f"this machine has {there / 1e9:,.1f} GB of memory; make it smaller"
+            )
 
     @abstractmethod
     def module(self, inputs: InputShape, outputs: int) -> SmallModule:
@@ -108,6 +125,7 @@ class MLPLearner(ReadsTexts):
         'mlp800x800'
     """
 
+    grows_by: ClassVar[str] = "widths"
     kind: Literal["mlp"] = "mlp"
     widths: Annotated[tuple[Count, ...], Field(max_length=20)] = Field((800, 800), description="of the hidden layers")
     dropout: Annotated[Share, Field(lt=1)] = Field(0.0, description="of hidden units")
@@ -131,6 +149,7 @@ class MLPLearner(ReadsTexts):
 class CNNLearner(SmallLearner):
     """A convolutional network like LeNet-5: blocks of a 5x5 convolution, ReLU and 2x2 maxima, then a hidden layer."""
 
+    grows_by: ClassVar[str] = "dense"
     kind: Literal["cnn"] = "cnn"
     channels: Annotated[tuple[Count, ...], Field(min_length=1, max_length=6)] = Field(
         (16, 32), description="of the convolutions"
@@ -149,15 +168,18 @@ class CNNLearner(SmallLearner):
             raise UserError("kind: a cnn reads images, and this is a task of texts; choose an mlp or a soft_tree")
         return "pixels"
 
+    def check_inputs(self, inputs: InputShape) -> None:
+        """Refuse images that are too small to be halved by every convolution."""
+        if min(inputs.size[:2]) < 2 ** len(self.channels):
+            raise UserError(
+                f"learner.channels: {len(self.channels)} convolutions halve the image each, and it has "
+                f"{inputs.size[0]}x{inputs.size[1]} pixels; name fewer"
+            )
+
     def module(self, inputs: InputShape, outputs: int) -> FeedForward:
         """Return the torch module."""
         from internal_kd.learners.small_networks import cnn
 
-        if min(inputs.size[:2]) < 2 ** len(self.channels):
-            raise UserError(
-                f"channels: {len(self.channels)} convolutions halve the image each, and it has "
-                f"{inputs.size[0]}x{inputs.size[1]} pixels; name fewer"
-            )
         return cnn(inputs, self.channels, self.dense, outputs, self.dropout)
 
 
@@ -167,6 +189,7 @@ class TextCNNLearner(SmallLearner):
     It reads the encoder's input embeddings, scaled to a root mean square of 1, zeros after the last token.
     """
 
+    grows_by: ClassVar[str] = "filters"
     kind: Literal["text_cnn"] = "text_cnn"
     filters: Count = Field(100, description="of each span")
     spans: Annotated[tuple[Count, ...], Field(min_length=1, max_length=10)] = Field(
@@ -200,6 +223,7 @@ class SoftTreeLearner(ReadsTexts):
     """
 
     hands_out: ClassVar[frozenset[str]] = frozenset({"logits"}) | OF_TREES
+    grows_by: ClassVar[str] = "depth"
     kind: Literal["soft_tree"] = "soft_tree"
     depth: Annotated[Count, Field(le=DEEPEST_TREE)] = Field(
         8, description="inner nodes on the way to a leaf, one of 2^depth"
@@ -235,6 +259,7 @@ class DistilledSetLearner(SmallLearner):
         'set5'
     """
 
+    grows_by: ClassVar[str] = "network"
     kind: Literal["distilled_set"] = "distilled_set"
     network: Annotated[CNNLearner | TextCNNLearner | MLPLearner, Field(discriminator="kind")] = Field(
         CNNLearner(channels=(6, 16), dense=84), description="who is taught: `{kind: cnn, ...}`, a text_cnn or an mlp"
@@ -266,6 +291,10 @@ class DistilledSetLearner(SmallLearner):
     def form(self, images: bool) -> Form:
         """Return how the network reads a task."""
         return self.network.form(images)
+
+    def check_inputs(self, inputs: InputShape) -> None:
+        """Refuse inputs that are too small for the network."""
+        self.network.check_inputs(inputs)
 
     def module(self, inputs: InputShape, outputs: int) -> SmallModule:
         """Return the torch module."""

@@ -8,7 +8,7 @@ from internal_kd.generator import grammar_of
 from internal_kd.learners.layers import layer_map
 from internal_kd.learners.learner import Shape
 from internal_kd.params.data import GeneratorEntry
-from internal_kd.plan.artefacts import Data, Encoder
+from internal_kd.plan.artefacts import Data, Encoder, Inputs
 from internal_kd.plan.runs import Run
 from internal_kd.plan.sources import shape_of, vocabulary_of
 from internal_kd.tasks.glue import GLUE
@@ -42,17 +42,32 @@ def known_labels(data: Data) -> tuple[str, ...] | None:
 
 
 def available_examples(run: Run) -> int | None:
-    """Return how many training examples there are of the classes that a run sees, None while that is not known."""
-    select, rows = run.method.settings.select, known_rows(run.inputs.data)
-    if rows is None or not (select.classes or select.drop_classes):
-        return rows["train"] if rows else None
+    """Return how many training examples a run has to choose from, at most; None while that is not known.
+
+    They are of the classes that it sees, and not held out.
+    """
+    select, rows, labels = run.method.settings.select, known_rows(run.inputs.data), known_labels(run.inputs.data)
+    seen = set(select.classes or labels or ()).difference(select.drop_classes)
+    if labels and not seen:
+        return 0
+    if rows is None:
+        return None
+    left = rows["train"] - round(select.hold_out * rows["train"])
     try:
         shares = read_mapping(run.inputs.data.marker)["splits"]["train"]["label_shares"]
     except (UserError, KeyError, TypeError):
-        return rows["train"]
-    seen = [share for name, share in shares.items() if name not in select.drop_classes]
-    chosen = [share for name, share in shares.items() if select.classes and name in select.classes]
-    return round(rows["train"] * sum(chosen if select.classes else seen))
+        return left
+    if not (select.classes or select.drop_classes):
+        return left
+    return min(left, round(rows["train"] * sum(share for name, share in shares.items() if name in seen)))
+
+
+def known_size(inputs: Inputs) -> tuple[int, ...] | None:
+    """Return the size of an example that is not a text's tokens, as `InputShape` has it; None before it is encoded."""
+    try:
+        return tuple(map(int, read_mapping(inputs.marker)["size"])) if inputs.form != "tokens" else None
+    except (UserError, KeyError, TypeError, ValueError):
+        return None
 
 
 def same_tokenizer(one: Encoder | None, other: Encoder | None) -> bool:

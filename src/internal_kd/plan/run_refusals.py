@@ -7,9 +7,16 @@ from internal_kd.distillation.terms import compared_layers, terms_of
 from internal_kd.errors import UserError, nearest
 from internal_kd.learners.configs import positions_of
 from internal_kd.learners.finished import HEADS, FinishedModel, column_order
-from internal_kd.learners.learner import UNTRAINED
+from internal_kd.learners.learner import UNTRAINED, InputShape
 from internal_kd.plan.artefacts import Encoder
-from internal_kd.plan.known import available_examples, known_labels, pairs_of, same_tokenizer, teacher_shape
+from internal_kd.plan.known import (
+    available_examples,
+    known_labels,
+    known_size,
+    pairs_of,
+    same_tokenizer,
+    teacher_shape,
+)
 from internal_kd.plan.runs import AnswersFile, Ensemble, Run
 from internal_kd.plan.sources import config_of
 
@@ -33,22 +40,32 @@ def _check_length(run: Run) -> None:
 
 def _check_examples(run: Run) -> None:
     select, labels = run.method.settings.select, known_labels(run.inputs.data)
-    available = available_examples(run)
-    if isinstance(select.keep, int) and available is not None and select.keep > available:
-        chosen = " of the classes chosen" if select.classes or select.drop_classes else ""
-        raise UserError(
-            f"select.keep: {select.keep} is more than the {available} training examples{chosen} of {run.task}; use "
-            "`full`"
-        )
-    if run.scored_by and run.inputs.data.kind != "classes":
-        raise UserError(
-            f"select.by: scores are of examples with one class each, and {run.task} has {run.inputs.data.kind}"
-        )
     for name in (*(select.classes or ()), *select.drop_classes):
         if labels is not None and name not in labels:
             raise UserError(
                 f"select: {run.task} has no class {name!r}{nearest(name, list(labels))}; it has {', '.join(labels)}"
             )
+    available = available_examples(run)
+    if available == 0:
+        raise UserError(
+            f"select: leaves no training example of {run.task}; see more classes, or hold fewer examples out"
+        )
+    if isinstance(select.keep, int) and available is not None and select.keep > available:
+        chosen = " of the classes chosen" if select.classes or select.drop_classes else ""
+        aside = " that are not held out" if select.hold_out else ""
+        raise UserError(
+            f"select.keep: {select.keep} is more than the {available} training examples{chosen} of {run.task}{aside}; "
+            "use `full`"
+        )
+    if run.scored_by and run.inputs.data.kind != "classes":
+        raise UserError(
+            f"select.by: scores are of examples with one class each, and {run.task} has {run.inputs.data.kind}"
+        )
+
+
+def _check_size(run: Run) -> None:
+    if (size := known_size(run.inputs)) is not None:
+        run.method.learner.check_inputs(InputShape(run.inputs.form, size))
 
 
 def _check_source(run: Run) -> None:
@@ -82,6 +99,12 @@ def _check_augment(run: Run) -> None:
         return
     if run.inputs.form != "pixels":
         raise UserError(f"augment.shift: moves images, and {run.task} has texts; leave it out")
+    size = known_size(run.inputs)
+    if size and run.method.settings.augment.shift >= min(size[:2]):
+        raise UserError(
+            f"augment.shift: {run.method.settings.augment.shift} pixels move an image of {size[0]}x{size[1]} out of "
+            "sight; give fewer"
+        )
     if run.parts:
         raise UserError(
             "augment.shift: a teacher's answers are recorded once, about the images as they are; augment the teacher "
@@ -200,6 +223,6 @@ def _check_terms(run: Run) -> None:
 
 
 _CHECKS = (
-    _check_length, _check_examples, _check_source, _check_tags, _check_augment, _check_answers, _check_classes,
-    _check_copies, _check_terms,
+    _check_length, _check_examples, _check_size, _check_source, _check_tags, _check_augment, _check_answers,
+    _check_classes, _check_copies, _check_terms,
 )  # fmt: skip
