@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from internal_kd.errors import UserError
 from internal_kd.statistics import best_shift, shifted_predictions
 
 
@@ -29,3 +30,9 @@ def test_a_bias_that_was_lowered_is_found_again() -> None:
     assert (lowered.argmax(1) == labels).mean() < 0.85
     shift = best_shift(lowered, labels, [2])
     assert 3 < shift < 9 and (shifted_predictions(lowered, [2], shift) == labels).all()
+
+
+@pytest.mark.parametrize(("labels", "unseen"), [([0], []), ([0], [0, 1]), ([0, 1], [1])])
+def test_what_has_no_shift_is_refused(labels: list[int], unseen: list[int]) -> None:
+    with pytest.raises(UserError):
+        best_shift([[1.0, 2.0]], labels, unseen)

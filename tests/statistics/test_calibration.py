@@ -61,6 +61,8 @@ def test_a_method_has_each_seed_s_error():
 def test_logits_of_other_examples_are_refused():
     with pytest.raises(UserError, match="100 labels"):
         calibration(np.zeros(100, int), [np.zeros((90, 2))])
+    with pytest.raises(UserError, match="NaN"):
+        calibration([0, 1], [np.array([[1, np.nan], [0, 1]])])
 
 
 def logits_of(gold: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from sklearn.metrics import matthews_corrcoef
 
 from internal_kd.errors import UserError
-from internal_kd.statistics import compare, holm, lead, mean_of, mean_score, pool, reading
+from internal_kd.statistics import compare, contrast, holm, lead, mean_of, mean_score, pool, reading
 from internal_kd.statistics.influence import influence
 from internal_kd.tasks.metrics import METRICS, score
 
@@ -300,6 +300,7 @@ def test_several_undecided_tasks_may_decide_together():
         ({"labels": np.full(120, -1)}, "-1"),
         ({"margin": 0}, "margin"),
         ({"confidence": 95}, "confidence"),
+        ({"ours": np.full((2, 120), 3), "classes": 2}, "classes=2"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(change, named):
@@ -319,6 +320,8 @@ def test_metrics_of_opposite_directions_are_not_pooled():
 def test_means_of_other_examples_are_not_compared():
     with pytest.raises(UserError, match="30 examples"):
         lead(mean_of(np.zeros((2, 20))), mean_of(np.zeros((2, 30))))
+    with pytest.raises(UserError, match="20 and 30 examples"):
+        contrast((1, mean_of(np.zeros((2, 20)))), (-1, mean_of(np.zeros((2, 30)))))
     with pytest.raises(UserError, match="one example"):
         mean_score([1], [[1]])
 

@@ -161,8 +161,19 @@ def test_ten_thousand_classes_take_little_memory():
 def test_logits_of_another_shape_are_refused():
     with pytest.raises(UserError, match=r"\(8, 3\)"):
         fidelity(LABELS, logits_of(TEACHER), [logits_of(STUDENT, 3)])
-    with pytest.raises(UserError, match="0 students"):
+    with pytest.raises(UserError, match="no students"):
         fidelity(LABELS, logits_of(TEACHER), [])
+
+
+def test_logits_and_values_that_are_none_are_refused():
+    broken = logits_of(TEACHER).astype(float)
+    broken[1, 0] = np.nan
+    for teacher, student in ((broken, logits_of(STUDENT)), (logits_of(TEACHER), broken)):
+        with pytest.raises(UserError, match="NaN"):
+            fidelity(LABELS, teacher, [student])
+    for students in ([[1.0, 2.0]], [[1.0, 2.0, np.nan]], [[1.0, 2.0], [1.0]]):
+        with pytest.raises(UserError):
+            distance([1.0, 2.0, 3.0], students)
 
 
 def test_rows_of_one_group_count_as_one():

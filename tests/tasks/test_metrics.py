@@ -72,6 +72,12 @@ def test_ranks_are_made_again_when_an_example_is_left_out():
         assert left_out[at] == pytest.approx(expected, abs=1e-12)
 
 
+def test_fewer_classes_than_occur_are_refused():
+    with pytest.raises(UserError, match="classes=2"):
+        score([0, 0, 1], [3, 0, 1], "accuracy", classes=2)
+    assert score([0.5, 3.0], [0.5, 2.0], "mse", classes=1) == 0.5
+
+
 def test_f1_counts_class_1_and_is_undefined_for_more_than_two_classes():
     labels, predicted = np.array([1, 1, 0, 0]), np.array([1, 0, 0, 0])
     assert score(labels, predicted, "f1") == pytest.approx(2 / 3)

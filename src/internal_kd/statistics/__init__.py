@@ -14,7 +14,7 @@
 | one method's mean with its interval | ``mean_score``, ``mean_of``, ``mean_of_seeds`` |
 | mean and spread over seeds alone | ``mean_over_seeds``, ``std_over_seeds`` |
 | verdicts and intervals in words | ``reading``, ``what_would_decide``, ``interval_text``, ``bounded_interval`` |
-| corrected p values; the paper's own test | ``holm``, ``mcnemar`` |
+| corrected p values; the paper's own test | ``holm``, ``holm_level``, ``mcnemar`` |
 | students compared with their teacher | ``fidelity``, ``distance`` |
 | confidence compared with accuracy | ``calibration`` |
 | classes that were never seen | ``best_shift``, ``shifted_predictions`` |
@@ -26,7 +26,7 @@ from internal_kd.statistics.compare import Comparison, Lead, Pooled, Scope, comp
 from internal_kd.statistics.estimate import Estimate
 from internal_kd.statistics.fidelity import Fidelity, SharedMistakes, distance, fidelity, shared_mistakes
 from internal_kd.statistics.means import Mean, mean_of, mean_of_seeds, mean_score
-from internal_kd.statistics.p_values import holm, mcnemar
+from internal_kd.statistics.p_values import holm, holm_level, mcnemar
 from internal_kd.statistics.reading import SCOPES, bounded_interval, interval_text, p_text, reading, what_would_decide
 from internal_kd.statistics.seeds import mean_over_seeds, std_over_seeds
 
@@ -50,6 +50,7 @@ __all__ = [
     "distance",
     "fidelity",
     "holm",
+    "holm_level",
     "interval_text",
     "lead",
     "mcnemar",

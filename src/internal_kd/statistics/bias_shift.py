@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from internal_kd.errors import UserError
+
 Array = np.ndarray
 
 
@@ -21,11 +23,18 @@ def best_shift(logits: Any, labels: Any, unseen: Sequence[int]) -> float:
         labels: gold classes, (N,).
         unseen: class numbers, some but not all.
 
+    Raises:
+        UserError: the logits are not (N, C) with a label each, or not some but all or no classes are unseen.
+
     Example:
         >>> best_shift([[2.0, 0.0], [3.0, 2.0], [5.0, 0.0]], [0, 1, 0], unseen=[1])
         1.5
     """
     logits, labels = np.asarray(logits, dtype=float), np.asarray(labels)
+    if logits.ndim != 2 or labels.shape != logits.shape[:1] or not len(labels):
+        raise UserError(f"logits of shape {logits.shape} and labels of shape {labels.shape}; give (N, C) and (N,)")
+    if not 0 < len(set(unseen)) < logits.shape[1]:
+        raise UserError(f"{len(set(unseen))} of {logits.shape[1]} classes are unseen; name some of them, not all")
     hidden, shown = logits[:, list(unseen)], np.delete(logits, list(unseen), axis=1)
     known = np.delete(np.arange(logits.shape[1]), list(unseen))
     needed = shown.max(axis=1) - hidden.max(axis=1)

@@ -56,15 +56,13 @@ def calibration(labels: Any, seeds: Sequence[Any]) -> Calibration:
         seeds: each seed's logits, (N, K).
 
     Raises:
-        UserError: the arrays do not fit each other.
+        UserError: the arrays do not fit each other, or the logits contain NaN.
 
     Example:
         >>> calibration(labels, [first_seed_logits, second_seed_logits]).error
         0.041
     """
-    gold, found = np.asarray(labels), [np.asarray(logits) for logits in seeds]
-    if not found or any(logits.ndim != 2 or len(logits) != len(gold) for logits in found):
-        raise UserError(f"{len(gold)} labels and logits of shapes {[logits.shape for logits in found]}")
+    gold, found = checked_logits(labels, seeds)
     sure = [confidences(logits) for logits in found]
     right = [logits.argmax(axis=1) == gold for logits in found]
     return Calibration(
@@ -72,6 +70,21 @@ def calibration(labels: Any, seeds: Sequence[Any]) -> Calibration:
         confidence=float(np.mean(sure)),
         accuracy=float(np.mean(right)),
     )
+
+
+def checked_logits(labels: Any, models: Sequence[Any]) -> tuple[Array, list[Array]]:
+    """Return gold classes (N,), and each model's logits (N, K), as arrays.
+
+    Raises:
+        UserError: there are none, they do not fit each other, or they contain NaN.
+    """
+    gold, found = np.asarray(labels), [np.asarray(logits) for logits in models]
+    shapes = [logits.shape for logits in found]
+    if not found or len(shapes[0]) != 2 or len(gold) != shapes[0][0] or len(set(shapes)) > 1:
+        raise UserError(f"{len(gold)} labels and logits of shapes {shapes}; give (N, K), of all models alike")
+    if any(np.isnan(logits).any() for logits in found):
+        raise UserError("the logits contain NaN")
+    return gold, found
 
 
 def confidences(logits: Array) -> Array:

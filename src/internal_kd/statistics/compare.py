@@ -198,7 +198,7 @@ def compare(
     """
     gold, of_baseline = checked(metric, labels, baseline)
     _, of_ours = checked(metric, labels, ours)
-    number = classes or classes_of(gold, of_baseline, of_ours)
+    number = classes_of(metric, gold, of_baseline, of_ours, given=classes)
     means = [mean_score(gold, predicted, metric, classes=number) for predicted in (of_baseline, of_ours)]
     return lead(means[0], means[1], margin, confidence=confidence)
 
@@ -240,9 +240,14 @@ def contrast(*parts: tuple[float, Mean], scope: Scope = "new") -> Estimate:
         parts: weight and mean of each.
         scope: ``"dev"`` for this dev set, ``"new"`` for new examples.
 
+    Raises:
+        UserError: the means are of other numbers of examples.
+
     Example:
         >>> grows = contrast((1, ours_small), (-1, soft_small), (-1, ours_full), (1, soft_full))
     """
+    if len(examples := dict.fromkeys(mean.examples for _, mean in parts)) > 1:
+        raise UserError(f"means of {' and '.join(map(str, examples))} examples cannot be combined")
     variance = Crossed.of(*((weight, mean.side) for weight, mean in parts))
     value = sum(weight * mean.mean for weight, mean in parts)
     return scalar(value, variance.on_this_dev_set() if scope == "dev" else variance.on_new_examples())

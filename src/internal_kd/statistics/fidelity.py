@@ -19,7 +19,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from internal_kd.errors import UserError
+from internal_kd.statistics.calibration import checked_logits
 from internal_kd.statistics.means import Mean, mean_of
+from internal_kd.tasks.metrics import checked
 
 Array: TypeAlias = np.ndarray
 
@@ -91,18 +93,16 @@ def fidelity(labels: Any, teacher: Any, students: Sequence[Any], groups: Any = N
             groups, and there is no p of shared mistakes. None: every row stands alone.
 
     Raises:
-        UserError: the arrays do not fit each other.
+        UserError: the arrays do not fit each other, or the logits contain NaN.
 
     Example:
         >>> found = fidelity(labels, teacher_logits, [first_seed_logits, second_seed_logits])
         >>> found.agreement.mean, found.excess.low, found.excess.high
         (0.93, 0.21, 0.34)
     """
-    labels, teacher, *seeds = (np.asarray(array) for array in (labels, teacher, *students))
-    if not seeds or teacher.ndim != 2 or len(teacher) != len(labels):
-        raise UserError(f"{len(labels)} labels, {len(seeds)} students, teacher's logits of shape {teacher.shape}")
-    if odd := [logits.shape for logits in seeds if logits.shape != teacher.shape]:
-        raise UserError(f"a student's logits have shape {odd[0]}, its teacher's {teacher.shape}")
+    labels, (teacher, *seeds) = checked_logits(labels, [teacher, *students])
+    if not seeds:
+        raise UserError("there are no students to compare with their teacher")
     answer, *answers = (logits.argmax(1) for logits in (teacher, *seeds))
     found = [_Repeats.of(labels, answer, own) for own in answers]
     right, wrong = answer == labels, answer != labels
@@ -134,8 +134,12 @@ def distance(teacher: Any, students: Any) -> Mean:
     Args:
         teacher: the teacher's predictions, (N,).
         students: each seed's predictions, (seeds, N).
+
+    Raises:
+        UserError: the arrays do not fit each other, or contain NaN or infinity.
     """
-    squared = (np.asarray(students) - np.asarray(teacher)) ** 2
+    teacher, students = checked("mse", teacher, students)
+    squared = (students - teacher) ** 2
     return mean_of(squared, "squared distance", bounds=(0.0, inf), higher_is_better=False)
 
 

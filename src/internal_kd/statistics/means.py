@@ -115,7 +115,7 @@ def mean_score(
         raise UserError(f"{metric}: predictions of shape {predicted.shape}; give (seeds, examples)")
     if len(labels) < 2:
         raise UserError(f"{metric}: one example only; an interval needs two or more")
-    number = classes or classes_of(labels, predicted)
+    number = classes_of(metric, labels, predicted, given=classes)
     found = [influence(metric, labels, seed, number) for seed in predicted]
     scores, of_examples = (np.array(part) for part in zip(*found, strict=True))
     chosen = METRICS[metric]

@@ -28,6 +28,22 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def holm_level(values: Sequence[float], place: int, alpha: float = 0.05) -> float:
+    """Return what the p at a place has to be below to be rejected by Holm's method, if the others stay as they are.
+
+    Example:
+        >>> holm_level([0.001, 0.2, 0.3], 1)
+        0.025
+    """
+    others = sorted(p for at, p in enumerate(values) if at != place and not math.isnan(p))
+    left = len(others) + 1
+    for p in others:
+        if p * left >= alpha:
+            break
+        left -= 1
+    return alpha / left
+
+
 def mcnemar(labels: Any, baseline: Any, ours: Any) -> list[float]:
     """Return the paper's test: for each seed, the exact two-sided McNemar p of both methods' right and wrong answers.
 

@@ -74,13 +74,20 @@ def score(labels: Array, predicted: Array, metric: str, classes: int | None = No
 
     labels, predicted = checked(metric, labels, predicted)
     chosen = METRICS[metric]
-    counted = chosen.statistics(labels, predicted, classes or classes_of(labels, predicted))
+    counted = chosen.statistics(labels, predicted, classes_of(metric, labels, predicted, given=classes))
     return float(chosen.value(np.asarray(counted.sum(0))))
 
 
-def classes_of(*answers: Array) -> int:
-    """Return how many classes occur in labels and predictions: the highest number and one, at least two."""
-    return max(2, *(1 + int(array.max()) for array in answers))
+def classes_of(metric: str, *answers: Array, given: int | None = None) -> int:
+    """Return the number of classes of labels and predictions: the highest that occurs and one, at least two.
+
+    Raises:
+        UserError: the number given is smaller than that.
+    """
+    occurring = max(1 + int(array.max()) for array in answers)
+    if given and given < occurring and METRICS[metric].kind != "values":
+        raise UserError(f"{metric}: classes={given}, but class {occurring - 1} occurs; give {occurring} or more")
+    return given or max(2, occurring)
 
 
 def checked(metric: str, labels: Any, predicted: Any) -> tuple[Array, Array]:
