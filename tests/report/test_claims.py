@@ -331,3 +331,35 @@ def test_a_study_names_its_papers_or_gets_those_about_its_tasks_and_rows(measure
     Path("papers").rename("elsewhere")
     with pytest.raises(UserError, match=r"analysis\.papers: .*none"):
         judge_study(analysis={"papers": ["someone"]})
+
+
+def test_what_is_not_defined_or_never_differs_decides_nothing_and_is_said(project):
+    study = made_runs.plan(
+        study={"tasks": ["judge"], "seeds": [1, 2]},
+        tasks={"judge": {"source": "generator", "grammar": "entailment", "train": 300, "dev": 40}},
+    )
+    made_runs.write_study(study, {"teacher": 1.1, "soft": 0.975, "stacked": 0.975}, seed_std=0)
+    rules = [
+        {"kind": "better", "rows": "3.5", "than": "3.0", "measure": "excess"},  # a perfect teacher has no mistakes
+        {"kind": "within", "rows": "3.5", "measure": "repeated", "low": 10},
+        {"kind": "ratio", "rows": "3.5", "of": "3.0", "measure": "excess", "low": 0.5},
+        {"kind": "correlation", "rows": ["3.0", "3.5"], "measure": "accuracy", "to": "nll"},
+        {"kind": "within", "rows": "3.5", "low": 90, "scope": "new examples"},
+    ]
+    setting = {"tasks": {"judge": {}}, "seeds": 2, "rows": {"teacher": {"seeds": [1]}}}
+    assert verdicts(measures_of(study), *rules, setting=setting)[:4] == ["not run"] * 3 + ["not shown"]
+    *undefined, constant, near_the_end = (line["evidence"] for line in judged(measures_of(study)))
+    assert undefined == [""] * 3 and "same value" in constant
+    assert near_the_end.endswith("to 100.0).")
+
+
+def test_a_row_without_a_defined_value_is_not_shown_to_be_better(project):
+    study = made_runs.plan(
+        study={"tasks": ["sts"], "methods": ["teacher", "soft", "soft_kl", "stacked"]},
+        tasks={"sts": {"source": "glue", "glue": "stsb"}},
+    )
+    made_runs.write_examples(study.tasks["sts"].data, metrics=("pearson",))
+    made_runs.write_study(study, {"soft": 0.5, "soft_kl": 0.9, "stacked": 0.9}, constant={("stacked", 2)})
+    rule = {"kind": "better", "rows": ["3.1", "3.5"], "than": "3.0"}
+    assert verdicts(measures_of(study), rule, setting={"tasks": {"stsb": {}}}) == ["not shown"]
+    assert judged(measures_of(study))[0]["evidence"].startswith("1 of 2 better")

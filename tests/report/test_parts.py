@@ -202,3 +202,8 @@ def test_a_missing_frame_names_the_command_that_makes_it(project):
 
 def test_the_pareto_front_is_what_nothing_cheaper_beats():
     assert pareto_front([(3, 80), (1, 60), (2, 55), (2, 70), (4, 80)]) == [(1, 60), (2, 70), (3, 80)]
+
+
+def test_a_margin_of_nothing_is_refused():
+    with pytest.raises(UserError, match=r"analysis\.margin"):
+        made_runs.plan(analysis={"margin": 0})

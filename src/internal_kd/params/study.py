@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from internal_kd.errors import nearest
-from internal_kd.fields import Count, FilePath, Frozen, Name, NotNegative, Positive, Seed, Share, Whole, unique
+from internal_kd.fields import Count, FilePath, Frozen, Name, Positive, Seed, Share, Whole, unique
 from internal_kd.params.data import DataParams, EncoderParams, GlueEntry, TaskEntry
 from internal_kd.params.method import MethodParams
 from internal_kd.tasks.glue import GLUE
@@ -61,7 +61,7 @@ class AnalysisParams(Frozen):
         None, description="files of papers/ whose claims are judged; those about the study's tasks and rows if left out"
     )
     alpha: Annotated[Share, Field(gt=0, lt=1)] = Field(0.05, description="level of the tests after Holm's correction")
-    margin: NotNegative = Field(1.0, description="points within which two methods count as equal")
+    margin: Positive = Field(1.0, description="points within which two methods count as equal")
     distillation_alpha: Share = Field(
         0.5, description="weight of the size in the distillation score; the rest is that of the accuracy lost"
     )

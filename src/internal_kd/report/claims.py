@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import combinations, pairwise
-from math import isnan
+from math import isnan, nan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,7 +101,7 @@ class Judge:
         if not found:
             rows = joined(dict.fromkeys(row.row for row in rows_of(self.rule)))
             tasks = joined(self.rule.tasks or self.setting.setting.tasks)
-            return Judgement(NOT_RUN, "", f"No finished runs of {rows} on {tasks}.")
+            return Judgement(NOT_RUN, "", f"No finished runs of {rows} on {tasks}, or none with a defined value.")
         evidence = f"{'; '.join(texts)}."
         if isinstance(self.rule, Better | Order):
             return self._of_leads([lead for leads in found for lead in leads], evidence)
@@ -165,7 +165,9 @@ def _better(judge: Judge, task: str) -> Found:
     told = estimate_text(lead, bounds_of((1, best), (-1, base)), sign=True)
     text = f"{'highest ' if len(pairs) > 1 else ''}{_label(best, row)}, {told}"
     signs = [_every_seed(judge, ours.cell, base.cell) for _, ours, base in pairs]
-    return list(zip(leads, signs, strict=True)), text
+    # A row whose value is not defined is not shown to be better.
+    unknown = [(Estimate(0.0, nan, 1.0), 0)] * (len(rule.rows) - len(pairs))
+    return [*zip(leads, signs, strict=True), *unknown], text
 
 
 def _every_seed(judge: Judge, ours: Cell, theirs: Cell) -> int:
@@ -277,6 +279,8 @@ def _correlation(judge: Judge, task: str) -> Found:
                 pairs += zip(ours.mean.scores, other.mean.scores, strict=True)
     if len(pairs) < 3:
         return None
+    if any(len(set(values)) == 1 for values in zip(*pairs, strict=True)):
+        return NOT_SHOWN, f"every one of {len(pairs)} runs has the same value"
     found = spearmanr(*zip(*pairs, strict=True))
     sign = 1 if rule.sign == "positive" else -1
     verdict = REPRODUCED if sign * found.statistic > 0 else CONTRADICTED

@@ -24,6 +24,7 @@ from internal_kd.statistics import (
     distance,
     fidelity,
     holm,
+    holm_level,
     lead,
     mcnemar,
     mean_entropy,
@@ -51,8 +52,7 @@ class Compared:
 
 def compare_cells(results: StudyResults) -> list[Compared]:
     """Return every comparison of a study: its question, and rows against the baselines of the appendix."""
-    # In points; two equal methods are never shown to be so within 0.
-    margin = max(results.study.params.analysis.margin / 100, 1e-9)
+    margin = results.study.params.analysis.margin / 100
     rows, baseline = primary_rows(results.study)
     found = []
     for cell, column in results.scored_cells():
@@ -74,11 +74,15 @@ def comparison_lines(results: StudyResults, compared: Iterable[Compared]) -> Lin
     """Return the table of comparisons, both scopes of each, corrected after Holm within family and scope."""
     compared, alpha = list(compared), results.study.params.analysis.alpha
     corrected: dict[tuple[int, Scope], float] = {}
+    # What the p of a comparison of the study's question has to be below within its family.
+    levels: dict[tuple[int, Scope], float] = {}
     for family in (PRIMARY, SECONDARY):
         own = [place for place, one in enumerate(compared) if one.family == family]
         for scope in SCOPES:
-            ps = holm([_p(compared[place].lead, scope) for place in own])
-            corrected |= {(place, scope): p for place, p in zip(own, ps, strict=True)}
+            ps = [_p(compared[place].lead, scope) for place in own]
+            corrected |= {(place, scope): p for place, p in zip(own, holm(ps), strict=True)}
+            if family == PRIMARY:
+                levels |= {(place, scope): holm_level(ps, at, alpha) for at, place in enumerate(own)}
     lines = []
     for place, one in enumerate(compared):
         common = {
@@ -88,10 +92,8 @@ def comparison_lines(results: StudyResults, compared: Iterable[Compared]) -> Lin
             "p_predictions": _paper_p(results, one) if one.lead else None,
         }  # fmt: skip
         for scope, title in SCOPES.items():
-            p = corrected[place, scope]
-            lines.append(
-                common | {"scope": title} | _in_scope(one.lead, scope, p, alpha, with_advice=one.family == PRIMARY)
-            )
+            found = _in_scope(one.lead, scope, corrected[place, scope], alpha, levels.get((place, scope)))
+            lines.append(common | {"scope": title} | found)
     return lines
 
 
@@ -100,9 +102,9 @@ def _p(result: Lead | None, scope: Scope) -> float:
 
 
 def _in_scope(
-    result: Lead | None, scope: Scope, p_holm: float, alpha: float, *, with_advice: bool = False
+    result: Lead | None, scope: Scope, p_holm: float, alpha: float, level: float | None = None
 ) -> dict[str, Any]:
-    """Return difference, interval, p and reading of a lead in one scope."""
+    """Return difference, interval, p and reading of a lead in one scope, and what would show it at a level."""
     if result is None:
         return {"reading": NOT_RUN}
     low, high = result.estimate(scope).interval(result.confidence)
@@ -110,10 +112,8 @@ def _in_scope(
         "difference": result.difference, "low": low, "high": high, "p": _p(result, scope), "p_holm": p_holm,
         "reading": reading(result, scope, p_holm, alpha),
     }  # fmt: skip
-    if with_advice and not result.one_seed and not isnan(p_holm):
-        # The level that this comparison has to reach within its family.
-        own = alpha * found["p"] / p_holm if p_holm > 0 else alpha
-        found |= {"seeds_needed": result.seeds_needed(scope, own), "smallest": result.smallest_lead(scope, own)}
+    if level is not None and not result.one_seed and not isnan(p_holm):
+        found |= {"seeds_needed": result.seeds_needed(scope, level), "smallest": result.smallest_lead(scope, level)}
     return found
 
 

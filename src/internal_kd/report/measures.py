@@ -108,7 +108,7 @@ class Measures:
         *,
         lower: bool | None = None,
     ) -> Measured | None:
-        """Return what a cell has of a measure; None where nothing is known.
+        """Return what a cell has of a measure; None where nothing is known, or a seed's value is not defined.
 
         Args:
             measure: a metric with the ending of its dev set (``accuracy_mismatched``), one of FIDELITY or
@@ -119,7 +119,11 @@ class Measures:
         Raises:
             UserError: there is no such measure or column.
         """
-        task, where = self.results.task(cell), dict(where or {})
+        found = self._found(cell, measure, dict(where or {}), higher=not lower)
+        return None if found is None or np.isnan(found.mean.mean) else found
+
+    def _found(self, cell: Cell, measure: str | None, where: dict[str, Any], *, higher: bool) -> Measured | None:
+        task = self.results.task(cell)
         name = measure or task.info.columns[0].name
         columns = {column.name: column for column in task.info.columns}
         if name in columns or (name in METRICS and METRICS[name].kind == task.info.kind):
@@ -141,7 +145,7 @@ class Measures:
                 f"measure: {name!r} is not a metric of {cell.task}, one of {others} or <table>.<column>"
                 f"{nearest(name, known)}"
             )
-        return self._tabulated(cell, table, column, where, higher=not lower)
+        return self._tabulated(cell, table, column, where, higher=higher)
 
     def _scored(self, cell: Cell, column: ScoreColumn, where: dict[str, Any]) -> Measured | None:
         task = self.results.task(cell)
@@ -153,7 +157,7 @@ class Measures:
             mean = mean_score(labels, predicted, column.metric, classes=task.classes)
         else:
             mean = self.results.mean(cell, column)  # type: ignore[assignment]
-        if mean is None or np.isnan(mean.mean):
+        if mean is None:
             return None
         return Measured(
             cell, mean, scale_of(column.name), False, (cell.task, column.split, *sorted(map(str, where.items())))

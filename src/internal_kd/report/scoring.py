@@ -208,7 +208,7 @@ def warning_lines(results: StudyResults) -> Lines:
     """Return what the first lines of a report must say: collapsed seeds, one answer for everything, weak teachers.
 
     A seed has collapsed if it gives one answer to every example, or if it is no better than the majority class while
-    the row's median is.
+    another seed of the row is.
     """
     lines: Lines = []
     listened = {teacher.fingerprint for run in results.study.runs for teacher in run.teachers}
