@@ -23,18 +23,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from pydantic import ValidationError
 
 from internal_kd.distillation.curricula import CurriculumState, Schedule, stages_of
 from internal_kd.distillation.terms import Term, asked_of_teacher, compared_layers, terms_of
-from internal_kd.errors import UserError, nearest
+from internal_kd.errors import UserError, named, nearest
 from internal_kd.learners.layers import layer_map as pairs_of
 from internal_kd.learners.learner import Network, Shape, parse_learner
-from internal_kd.messages import refusal
+from internal_kd.notebook_checks import (
+    OF_DISTILLER,
+    OF_TRAINING,
+    check_method,
+    check_model,
+    check_models,
+    checked_seed,
+    kind_of,
+    settings_of,
+)
 from internal_kd.notebook_data import encode
 from internal_kd.notebook_scores import NotebookScorer, numbers_of, order_of_tags
-from internal_kd.params.method import MethodParams
 from internal_kd.tasks.kinds import KINDS
+from internal_kd.tasks.metrics import check_metrics
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -103,13 +111,14 @@ def student_of(
         seed: of what is drawn.
 
     Raises:
-        UserError: the sizes or layers do not fit the teacher.
+        UserError: the teacher is not a classifier of a supported family, or sizes, layers or seed do not fit.
 
     Example:
         >>> student = student_of(teacher, take=[2, 4, 6, 8, 10, 12])  # doctest: +SKIP
     """
+    check_model(teacher, "student_of: the teacher")
     start = {"from": "random"} if take == "random" else {"from": "teacher", "layers": take}
-    if layers is None and not isinstance(take, str):
+    if layers is None and isinstance(take, Sequence) and not isinstance(take, str):
         layers = len(take)
     sizes = {
         "layers": layers, "width": width, "heads": heads, "inner": inner,
@@ -118,7 +127,8 @@ def student_of(
     learner = parse_learner(
         {**{name: size for name, size in sizes.items() if size is not None}, "start": start}, "student_of"
     )
-    return cast("PreTrainedModel", learner.build(teacher, int(teacher.config.num_labels or 2), seed).module)
+    outputs, seed = int(teacher.config.num_labels or 2), checked_seed("student_of", seed)
+    return cast("PreTrainedModel", learner.build(teacher, outputs, seed).module)
 
 
 class Distiller:
@@ -133,7 +143,8 @@ class Distiller:
             ``temperature``, ``options``: as in params.yaml.
 
     Raises:
-        UserError: a name is unknown, or the two models do not fit the terms.
+        UserError: a name is unknown, the two models do not fit each other or the terms, or params.yaml would refuse the
+            method.
 
     Example:
         >>> Distiller(teacher, student, weights={"soft": 1, "hidden_mse": 1})  # doctest: +SKIP
@@ -152,31 +163,21 @@ class Distiller:
 
         if (method is None) == (weights is None):
             raise UserError("Distiller: give `method`, or `weights`")
-        if method is not None and method not in METHODS:
+        if method is not None and method not in (known := list(METHODS)):
             raise UserError(
-                f"Distiller: unknown method {method!r}{nearest(method, list(METHODS))}; known: {', '.join(METHODS)}"
+                f"Distiller: unknown method {method!r}{nearest(str(method), known)}; known: {', '.join(known)}"
             )
-        chosen = dict(METHODS[method]) if method else {"weights": dict(weights or {})}
-        self._settings = _settings("Distiller", {**chosen, **settings})
+        check_models(teacher, student)
+        chosen = METHODS[method] if method else {"weights": weights}
+        self._settings = settings_of("Distiller", {**chosen, **settings}, ("weights", *OF_DISTILLER))
+        check_method(self._settings, teacher)
         self._student = network_of(student)
         self._teacher = None if teacher is None else network_of(teacher)
-        self._outputs, self._kind = int(student.config.num_labels or 2), _kind_of(student)
+        self._outputs, self._kind = int(student.config.num_labels or 2), kind_of(student)
         self._order = order_of_tags(student) if self._kind == "tags" else np.arange(self._outputs)
-        if teacher is student:
-            raise UserError("Distiller: teacher and student are one model, and a teacher is frozen; give a copy")
-        if teacher is not None and teacher.config.num_labels != self._outputs:
-            raise UserError(f"the teacher has {teacher.config.num_labels} classes and the student {self._outputs}")
-        if teacher is not None and _kind_of(teacher) != self._kind:
-            raise UserError(f"the teacher's answers are {_kind_of(teacher)} and the student's {self._kind}")
-        if teacher is not None and self._kind != "values":
-            theirs, ours = (_class_names(model) for model in (teacher, student))
-            if theirs != ours and set(theirs) == set(ours):
-                raise UserError(
-                    f"the teacher's classes are {theirs} and the student's {ours}; give both the same order"
-                )
         self._terms = self._make_terms()
-        if not self._terms:
-            raise UserError("Distiller: no term has a weight above 0")
+        weighted, layers = [term.name for term in self._terms], compared_layers(self._terms)
+        self._stages = stages_of(self._settings.course, self._settings.classification, layers, weighted)
 
     def train(
         self,
@@ -186,55 +187,58 @@ class Distiller:
         tokenizer: PreTrainedTokenizerBase,
         text: str | Sequence[str] = "text",
         label: str = "label",
-        metrics: Sequence[str] | None = None,
-        max_length: int = 128,
+        metrics: str | Sequence[str] | None = None,
+        max_length: int | None = None,
         seed: int = 0,
         **training: Any,
     ) -> Result:
         """Train the student in place, leave it in eval mode, and return its scores on the dev set.
 
         Args:
-            train, dev: lists of dicts, a dict of lists, a `datasets.Dataset` or a pandas frame. A label that is None
-                or -1 is missing: such examples count for every term but those that read labels.
+            train, dev: lists of dicts, a dict of lists, a `datasets.Dataset` or a pandas frame. A label that is None,
+                NaN or -1 is missing: such examples count for every term but those that read labels.
             tokenizer: a fast one, for teacher and student.
             text: the column of the text, or of both texts; for tags that of the words, lists of texts.
             label: the column of the label: a class's number or name, or a value; for tags a list with one for each
                 word. Texts with spans or entities are read too, as in params.yaml.
             metrics: main metric first; the usual ones of the task if None.
-            max_length: longest input in tokens.
+            max_length: longest input in tokens; 128, or as many as the models have positions for, if None.
             seed: of order, dropout and projections.
-            training: ``epochs``, ``batch_size``, ``learning_rate``, ``warmup_share``, ``weight_decay``,
-                ``max_gradient_norm``, ``precision``, ``optimizer``, ``momentum``: as in params.yaml.
+            training: ``epochs``, ``steps_per_epoch``, ``batch_size``, ``learning_rate``, ``warmup_share``,
+                ``weight_decay``, ``max_gradient_norm``, ``precision``, ``optimizer``, ``momentum``: as in params.yaml.
 
         Raises:
-            UserError: a column or label cannot be read, or the loss became NaN.
+            UserError: a setting, column or label cannot be used, the tokenizer is not the models', or the loss became
+                NaN.
         """
         from internal_kd.distillation.hardware import choose_hardware
         from internal_kd.distillation.loop import train as run_loop
         from internal_kd.distillation.loss import DistillationLoss
 
-        settings = self._settings.model_copy(update=_settings("train", training).model_dump(exclude_unset=True))
-        columns = [text] if isinstance(text, str) else list(text)
-        names = numbers_of(self._student.module)
+        given = settings_of("train", training, OF_TRAINING).model_dump(exclude_unset=True)
+        settings, seed = self._settings.model_copy(update=given), checked_seed("train", seed)
+        scores = (metrics,) if isinstance(metrics, str) else tuple(metrics or self._default_metrics())
+        with named("train: metrics"):
+            check_metrics(scores, self._kind)
         hardware = choose_hardware(settings.precision)
-        examples = encode(train, tokenizer, columns, label, max_length, self._kind, names)
-        scored = encode(dev, tokenizer, columns, label, max_length, self._kind, names)
+        models = [network.module for network in (self._student, self._teacher) if network is not None]
+        columns, names = [text] if isinstance(text, str) else list(text), numbers_of(self._student.module)
+        examples, scored = (
+            encode(split, rows, tokenizer, models, columns, label, max_length, self._kind, names)
+            for split, rows in (("train", train), ("dev", dev))
+        )
         positions = np.arange(len(examples))
         if not any(term.objective.teacher for term in self._terms):
             positions = np.flatnonzero(examples.labelled)
-        stages = stages_of(
-            settings.course, settings.classification, compared_layers(self._terms), tuple(settings.weights)
-        )
-        climbing = settings.epochs_per_layer * sum(not stage.last for stage in stages)
+        climbing = settings.epochs_per_layer * sum(not stage.last for stage in self._stages)
         if isinstance(settings.curriculum, str) and climbing >= settings.epochs:
             # What was asked for is done all the same: the student's head may be its teacher's.
             warnings.warn(
-                f"epochs: {settings.epochs} may leave none for the last of {len(stages)} stages, which trains the "
-                f"head; give more than {climbing}",
+                f"epochs: {settings.epochs} may leave none for the last of {len(self._stages)} stages, which trains "
+                f"the head; give more than {climbing}",
                 stacklevel=2,
             )
-        names_of_metrics = tuple(metrics or self._default_metrics())
-        scorer = NotebookScorer(self._student, scored, hardware, self._kind, self._order, names_of_metrics)
+        scorer = NotebookScorer(self._student, scored, hardware, self._kind, self._order, scores)
         hardware.place(self._student.module)
         with tempfile.TemporaryDirectory(prefix="internal-kd-") as folder:
             answers = self._record(examples, positions, Path(folder), hardware)
@@ -243,7 +247,7 @@ class Distiller:
                 DistillationLoss(self._student, self._terms, answers, hardware, seed),
                 examples=examples,
                 positions=positions,
-                curriculum=CurriculumState(stages, settings.epochs_per_layer, settings.cosine_threshold),
+                curriculum=CurriculumState(self._stages, settings.epochs_per_layer, settings.cosine_threshold),
                 training=settings,
                 seed=seed,
                 hardware=hardware,
@@ -277,8 +281,7 @@ class Distiller:
         wanted = asked_of_teacher(self._terms)
         if not wanted:
             return None
-        if self._teacher is None:
-            raise UserError("Distiller: the terms compare with a teacher, and there is none")
+        assert self._teacher is not None
         hardware.place(self._teacher.module)
         self._teacher.freeze()
         record_network(self._teacher, examples, positions, wanted, self._outputs, folder, hardware)
@@ -286,24 +289,6 @@ class Distiller:
 
     def _default_metrics(self) -> tuple[str, ...]:
         return KINDS[self._kind].default_metrics(tuple(map(str, range(self._outputs))))
-
-
-def _settings(where: str, values: Mapping[str, Any]) -> MethodParams:
-    try:
-        return MethodParams.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{where}: {refusal(error.errors(include_url=False), values)}") from None
-
-
-def _class_names(model: PreTrainedModel) -> list[str]:
-    names = cast("dict[int, str]", model.config.id2label or {})
-    return [str(names[number]).strip().casefold() for number in sorted(names)]
-
-
-def _kind_of(model: PreTrainedModel) -> str:
-    if type(model).__name__.endswith("ForTokenClassification"):
-        return "tags"
-    return "values" if model.config.num_labels == 1 else "classes"
 
 
 def _shape(network: Network | None) -> Shape:

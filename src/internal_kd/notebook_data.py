@@ -8,19 +8,66 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from internal_kd.data.cells import number_in
+from internal_kd.data.labels import MISSING
 from internal_kd.data.ragged import EncodedExamples, Ragged, TaggedExamples
 from internal_kd.data.repairs import Repairs
 from internal_kd.data.sentences import SentenceRows
 from internal_kd.data.tag_inputs import Window, windows_of
-from internal_kd.errors import UserError, nearest
+from internal_kd.errors import UserError, named, nearest
 from internal_kd.learners.rows import NO_ROW
+from internal_kd.notebook_checks import check_ids, checked_length, described
 from internal_kd.tasks.tags import OUTSIDE, window_id
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def encode(
+    split: str,
+    rows: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    models: Sequence[PreTrainedModel],
+    text: Sequence[str],
+    label: str,
+    max_length: int | None,
+    kind: str,
+    names: Mapping[str, int],
+) -> EncodedExamples:
+    """Tokenise rows; pairs are truncated longest first, sentences with tags become windows.
+
+    Args:
+        split: "train" or "dev", for error lines.
+        rows: a list of dicts, a dict of lists, a `datasets.Dataset` or a pandas frame.
+        tokenizer: a fast one with a padding token.
+        models: those that read the examples.
+        text: one or two columns; for tags one, of lists of words or of texts.
+        label: the label's column; for tags lists of tags, or spans or entities of a text.
+        max_length: in tokens; None: as `checked_length` chooses.
+        kind: a key of ``KINDS``.
+        names: numbers of classes or tags by name.
+
+    Raises:
+        UserError: a column is missing, a text is not text, or a label is neither a class nor a value nor tags; or the
+            models cannot read as many tokens, or these.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(f"tokenizer: should be a fast one, such as AutoTokenizer loads, not {described(tokenizer)}")
+    if tokenizer.pad_token_id is None:
+        raise UserError("tokenizer: it has no padding token; set pad_token")
+    length = checked_length(max_length, models)
+    with named(split):
+        if kind == "tags":
+            examples: EncodedExamples = _encode_tags(rows, tokenizer, text, label, length, names)
+        else:
+            examples = _encode_texts(rows, tokenizer, text, label, length, kind, names)
+        check_ids(examples, models)
+        if split == "dev" and not examples.labelled.any():
+            raise UserError("no example has a label, and scores are on those")
+    return examples
+
+
+def _encode_texts(
     rows: Any,
     tokenizer: PreTrainedTokenizerBase,
     text: Sequence[str],
@@ -29,27 +76,14 @@ def encode(
     kind: str,
     names: Mapping[str, int],
 ) -> EncodedExamples:
-    """Tokenise rows; pairs are truncated longest first, sentences with tags become windows.
-
-    Args:
-        rows: a list of dicts, a dict of lists, a `datasets.Dataset` or a pandas frame.
-        tokenizer: a fast one with a padding token.
-        text: one or two columns; for tags one, of lists of words or of texts.
-        label: the label's column; for tags lists of tags, or spans or entities of a text.
-        kind: a key of ``KINDS``.
-        names: numbers of classes or tags by name.
-
-    Raises:
-        UserError: a column is missing, a text is not text, or a label is neither a class nor a value nor tags.
-    """
-    if tokenizer.pad_token_id is None:
-        raise UserError("tokenizer: it has no padding token; set pad_token")
-    if kind == "tags":
-        return _encode_tags(rows, tokenizer, text, label, max_length, names)
     if len(text) not in (1, 2):
         raise UserError(f"text: {len(text)} columns are named; give one, or two for pairs")
-    texts = [[_text(value, name, row) for row, value in enumerate(_column(rows, name))] for name in text]
-    labels = [_label(value, kind, names, row) for row, value in enumerate(_column(rows, label))]
+    *columns, answers = _columns(rows, [*text, label])
+    texts = [
+        [_text(value, name, row) for row, value in enumerate(column)]
+        for name, column in zip(text, columns, strict=True)
+    ]
+    labels = [_label(value, kind, names, row) for row, value in enumerate(answers)]
     encoded = tokenizer(*texts, truncation="longest_first", max_length=max_length, padding=False)
     dtype = np.float32 if kind == "values" else np.int64
     part = Ragged.of(encoded["input_ids"], encoded.get("token_type_ids"), np.array(labels, dtype=dtype))
@@ -77,8 +111,8 @@ def _encode_tags(
     windows: list[Window] = []
     idx: list[int] = []
     labels: list[np.ndarray] = []
-    for row, (content, answer) in enumerate(zip(_column(rows, text[0]), _column(rows, label), strict=True)):
-        sentence = given.sentence(content, answer, f"row {row}")
+    for row, (content, answer) in enumerate(zip(*_columns(rows, [text[0], label]), strict=True)):
+        sentence = given.sentence(content, None if _is_missing(answer) else answer, f"row {row}")
         if sentence is None or not sentence.tokens:
             continue
         tags = [-1] * len(sentence.tokens) if sentence.tags is None else [names[tag] for tag in sentence.tags]
@@ -98,22 +132,36 @@ def types_among(tags: Iterable[str]) -> list[str]:
     return sorted({tag[2:] for tag in tags if tag != OUTSIDE})
 
 
-def _column(rows: Any, name: str) -> list[Any]:
+def _columns(rows: Any, names: Sequence[str]) -> list[list[Any]]:
+    """Return columns of a table in memory, equally long and not empty."""
     if isinstance(rows, Sequence) and not isinstance(rows, str):
-        if not len(rows):
-            raise UserError("there are no examples: the list is empty")
-        if not isinstance(rows[0], Mapping):
-            raise UserError(f"examples should be dicts such as {{{name!r}: ...}}, not {type(rows[0]).__name__}")
-        known = list(rows[0])
-        try:
-            return [row[name] for row in rows]
-        except KeyError:
-            pass
+        for number, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                raise UserError(
+                    f"row {number}: should be a dict such as {{{names[0]!r}: ...}}, not {type(row).__name__}"
+                )
+            _check_columns(names, list(row), f"row {number}: ")
+        columns = [[row[name] for row in rows] for name in names]
+    elif hasattr(rows, "__getitem__") and not isinstance(rows, str):
+        known = getattr(rows, "column_names", None)
+        known = getattr(rows, "columns", rows) if known is None else known
+        _check_columns(names, [str(name) for name in known])
+        columns = [list(rows[name]) for name in names]
     else:
-        known = [str(column) for column in getattr(rows, "column_names", None) or getattr(rows, "columns", rows)]
-        if name in known:
-            return list(rows[name])
-    raise UserError(f"column {name!r} is missing{nearest(name, known)}; columns: {', '.join(known)}")
+        known = "a list of dicts, a dict of lists, a datasets.Dataset or a pandas frame"
+        raise UserError(f"should be {known}, not {described(rows)}")
+    if not columns[0]:
+        raise UserError("there are no examples")
+    for name, column in zip(names, columns, strict=True):
+        if len(column) != len(columns[0]):
+            raise UserError(f"column {names[0]!r} has {len(columns[0])} rows, and column {name!r} has {len(column)}")
+    return columns
+
+
+def _check_columns(names: Sequence[str], known: Sequence[str], where: str = "") -> None:
+    if missing := [name for name in names if name not in known]:
+        near = nearest(missing[0], list(known))
+        raise UserError(f"{where}column {missing[0]!r} is missing{near}; columns: {', '.join(map(str, known))}")
 
 
 def _text(value: Any, column: str, row: int) -> str:
@@ -122,19 +170,25 @@ def _text(value: Any, column: str, row: int) -> str:
     return value
 
 
+def _is_missing(value: Any) -> bool:
+    """Whether a cell has nothing: None, NaN, or as pandas writes it."""
+    plain = value is not None and isinstance(value, str | Sequence | Mapping | np.ndarray)
+    return not plain and str(value).lower() in MISSING
+
+
 def _label(value: Any, kind: str, names: Mapping[str, int], row: int) -> float | int:
-    missing = value is None or (isinstance(value, float) and np.isnan(value))
+    if getattr(value, "ndim", None) == 0:  # a number of numpy's or torch's
+        value = value.item()
     if kind == "values":
-        try:
-            return float("nan") if missing else float(value)
-        except (TypeError, ValueError):
-            raise UserError(f"row {row}: label {value!r} is not a number") from None
-    if missing:
+        if not np.isnan(number := number_in(value)) or _is_missing(value):
+            return number
+        raise UserError(f"row {row}: label {value!r} is not a number")
+    if _is_missing(value):
         return -1
     if isinstance(value, str) and value in names:
         return names[value]
     # A frame's column with a missing label holds its class numbers as floats.
-    whole = isinstance(value, int | np.integer | np.bool_) or (isinstance(value, float) and value.is_integer())
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if whole and -1 <= value < len(names):
         return int(value)
     raise UserError(f"row {row}: label {value!r} is not a class of the student; classes: {', '.join(names)}")

@@ -6,10 +6,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForTokenClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from docs.pages import ROOT
 from internal_kd import Distiller, compare, student_of
@@ -78,12 +87,22 @@ def test_a_list_of_layers_is_a_depth() -> None:
         assert torch.equal(layer.output.dense.weight, expected)
 
 
-@pytest.mark.parametrize("labels", [[0, 1, None, 1], [0.0, 1.0, float("nan"), 1.0], [False, True, None, True]])
-def test_a_class_is_its_number_however_a_table_holds_it(encoder: Path, labels: list[Any]) -> None:
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 1, None, 1],
+        [0.0, 1.0, float("nan"), 1.0],
+        [False, True, None, True],
+        [np.float32(0), np.int64(1), np.float32("nan"), np.bool_(True)],
+        [torch.tensor(0), torch.tensor(1.0), torch.tensor(-1), 1],
+        pd.array([0, 1, None, 1], dtype="Int64"),
+    ],
+)
+def test_a_class_is_its_number_however_a_table_holds_it(encoder: Path, labels: Any) -> None:
     rows = {"text": ["a", "b", "c", "d"], "label": labels}
     kd = Distiller(None, tiny_classifier(layers=1), method="finetuned")
-    result = kd.train(rows, rows, tokenizer=AutoTokenizer.from_pretrained(encoder), epochs=1)
-    assert result.labels.tolist() == [0, 1, -1, 1]
+    result = kd.train(rows, rows, tokenizer=AutoTokenizer.from_pretrained(encoder), epochs=1, metrics="accuracy")
+    assert result.labels.tolist() == [0, 1, -1, 1] and set(result.scores) == {"accuracy"}
 
 
 NAMES = ("O", "B-ORG", "B-PER", "I-ORG", "I-PER")  # in an order of their own
@@ -137,6 +156,102 @@ def test_a_tagger_without_names_of_tags_is_refused(encoder: Path) -> None:
         Distiller(None, BertForTokenClassification(BertConfig.from_pretrained(encoder)), method="finetuned")
     with pytest.raises(UserError, match="classes and the student's tags"):
         Distiller(tiny_classifier(labels=5), tagger(encoder), method="soft")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"method": "soft", "epochs": 3}, ["'epochs'", "temperature"]),
+        ({"method": "soft", "learner": {"layers": 3}}, ["'learner'"]),
+        ({"method": "soft", "temprature": 3}, ["'temperature'?"]),
+        ({"weights": {"soft": 1}, "curriculum": "stacked"}, ["curriculum", "'stacked'", "no layer term"]),
+        ({"weights": {"soft": 1, "attention_kl": 1}, "curriculum": "stakked"}, ["curriculum", "'stacked'?"]),
+        ({"weights": {"hidden_mse": 1}}, ["weights", "no term reads the classes"]),
+        ({"weights": {"soft": 0}}, ["weights", "above 0"]),
+        ({"weights": ["soft"]}, ["weights", "should be"]),
+        ({"method": "sof"}, ["'soft'?"]),
+        ({"weights": {"soft": 1}, "options": {"sofft": {}}}, ["'soft'?"]),
+        ({"weights": {"soft": 1}, "options": {"rkd": {"zz": 1}}}, ["options.rkd", "'zz'"]),
+        ({"weights": {"soft": 1}, "curriculum": {"phases": [{"epochs": 1, "terms": ["hard"]}]}}, ["phase 1", "'hard'"]),
+        ({"method": "soft", "teacher": None}, ["teacher", "none is named"]),
+        ({"method": "soft", "teacher": "bert"}, ["teacher", "'bert'"]),
+        ({"method": "soft", "student": None}, ["student", "None"]),
+        ({"method": "soft", "student": tiny_classifier(layers=1).bert}, ["student", "BertModel"]),
+    ],
+)
+def test_a_distiller_that_cannot_work_is_refused_at_the_door(given: dict[str, Any], words: list[str]) -> None:
+    models = {"teacher": tiny_classifier(layers=1), "student": tiny_classifier(layers=1)}
+    with pytest.raises(UserError) as refused:
+        Distiller(**{**models, **given})
+    assert all(word in str(refused.value) for word in words), refused.value
+
+
+ROWS = [{"text": "a b", "label": 1}, {"text": "c", "label": 0}]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"temperature": 9}, ["'temperature'", "learning_rate"]),
+        ({"weights": {"hard": 1}}, ["'weights'"]),
+        ({"seed": None}, ["seed", "None"]),
+        ({"seed": -1}, ["seed", "-1"]),
+        ({"metrics": "acuracy"}, ["'accuracy'?"]),
+        ({"metrics": ["pearson"]}, ["'pearson'", "classes"]),
+        *(({"max_length": wrong}, ["max_length"]) for wrong in (-5, 0, 2, "many")),
+        ({"max_length": 71}, ["max_length", "71", "70 positions"]),
+        ({"tokenizer": None}, ["tokenizer", "None"]),
+        ({"tokenizer": "bert"}, ["tokenizer", "'bert'"]),
+        ({"train": None}, ["train", "None"]),
+        ({"dev": "dev.csv"}, ["dev", "'dev.csv'"]),
+        ({"train": (row for row in ROWS)}, ["train", "generator"]),
+        ({"train": []}, ["train", "no examples"]),
+        ({"dev": {"text": [], "label": []}}, ["dev", "no examples"]),
+        ({"train": {"text": ["a", "b"], "label": [0]}}, ["train", "'text' has 2 rows", "'label' has 1"]),
+        ({"train": [*ROWS, None]}, ["train", "row 2", "None"]),
+        ({"train": [*ROWS, {"text": "a"}]}, ["train", "row 2", "'label' is missing"]),
+        ({"train": [*ROWS, {"text": "a", "label": [0]}]}, ["train", "row 2", "[0]"]),
+        ({"dev": [{"text": "a", "label": None}]}, ["dev", "no example has a label"]),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_computed(
+    encoder: Path, given: dict[str, Any], words: list[str]
+) -> None:
+    usual = {"train": ROWS, "dev": ROWS, "tokenizer": AutoTokenizer.from_pretrained(encoder)}
+    with pytest.raises(UserError) as refused:
+        Distiller(None, tiny_classifier(layers=1), method="finetuned").train(**{**usual, **given})
+    assert all(word in str(refused.value) for word in words), refused.value
+
+
+def test_a_tokenizer_of_another_model_is_refused(encoder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(encoder)
+    tokenizer.add_tokens(["beyond"])
+    with pytest.raises(UserError, match=f"train: tokenizer.*id {VOCABULARY}"):
+        Distiller(None, tiny_classifier(layers=1), method="finetuned").train(
+            [*ROWS, {"text": "beyond", "label": 0}], ROWS, tokenizer=tokenizer
+        )
+
+
+def decoder() -> GPT2ForSequenceClassification:
+    config = GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=9, bos_token_id=0, eos_token_id=0)
+    return GPT2ForSequenceClassification(config)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "given", "words"),
+    [
+        (None, {}, ["teacher", "None"]),
+        ("bert", {}, ["teacher", "'bert'"]),
+        (decoder, {}, ["'gpt2'", "not supported"]),
+        (tiny_classifier, {"take": None}, ["start.layers"]),
+        (tiny_classifier, {"take": []}, ["layers"]),
+        *((tiny_classifier, {"seed": seed}, ["seed", repr(seed)]) for seed in ("a", None, -1, 1.5, True)),
+    ],
+)
+def test_a_student_that_cannot_be_cut_out_is_refused(teacher: Any, given: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(UserError) as refused:
+        student_of(teacher() if callable(teacher) else teacher, **given)
+    assert all(word in str(refused.value) for word in words), refused.value
 
 
 # What `pip install .` does not bring.

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from internal_kd.errors import UserError
 from internal_kd.fields import Count, Frozen, Name, Whole
+from internal_kd.learners.families import family_of
 from internal_kd.learners.layers import choose_layers
 from internal_kd.learners.learner import EVERYTHING, RANKED, STATES, InputShape, Learner, Network, Shape, Source
 
@@ -212,7 +213,9 @@ class EncoderLearner(Learner):
         if source is None or isinstance(source, InputShape):
             raise UserError("an encoder is built from a folder or a model: its sizes and first weights")
         if not isinstance(source, str | Path):
-            return source  # type: ignore[return-value]
+            model: PreTrainedModel = source  # type: ignore[assignment]
+            family_of(model.config.model_type)
+            return model
         if self.start.from_ == "random":
             return classifier_on_meta(source, kind)
         new_head = self.start.from_ == "encoder" or stored_outputs(source) != outputs

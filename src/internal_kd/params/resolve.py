@@ -217,11 +217,19 @@ def resolve(name: str, layers: Iterable[Mapping[str, Any]], point: Mapping[str, 
     learner = parse_learner(settings.learner, f"{where}.learner")
     trained = learner.kind not in UNTRAINED
     weights = {term: weight for term, weight in settings.weights.items() if weight != 0 and trained}
-    _check_terms(settings, weights, learner, where)
+    check_terms(settings, weights, learner.kind, where)
     return Method(name, settings.id or name, settings.title or name, learner, weights, settings, dict(point))
 
 
-def _check_terms(settings: MethodParams, weights: Mapping[str, Any], learner: Learner, where: str) -> None:
+def check_terms(settings: MethodParams, weights: Mapping[str, Any], learner: str, where: str) -> None:
+    """Refuse terms, options and a curriculum that do not make a training.
+
+    ``weights`` are those above 0, ``learner`` a kind of learner; errors name ``where``.
+
+    Raises:
+        UserError: a name or an option is unknown, no term has a weight or reads the classes, a curriculum climbs layers
+            that no term compares, or terms ask a teacher and there is none.
+    """
     with named(where):
         for term in (*settings.weights, *settings.options):
             OBJECTIVES[term]
@@ -232,7 +240,7 @@ def _check_terms(settings: MethodParams, weights: Mapping[str, Any], learner: Le
         with named(f"{where}.curriculum"):
             CURRICULA[settings.curriculum]
     _check_select(settings.select, f"{where}.select")
-    if learner.kind in UNTRAINED:
+    if learner in UNTRAINED:
         return
     if not weights:
         raise UserError(f"{where}.weights: no term has a weight above 0; give one, such as {{hard: 1}}")
@@ -247,7 +255,7 @@ def _check_terms(settings: MethodParams, weights: Mapping[str, Any], learner: Le
         which = "average" if settings.teacher.average else "control"
         raise UserError(f"{where}.teacher.{which}: answers with logits alone; leave {', '.join(layered)} out")
     asking = [name for name in weights if OBJECTIVES[name].teacher]
-    if asking and settings.teacher and settings.teacher.average and learner.kind == "pair":
+    if asking and settings.teacher and settings.teacher.average and learner == "pair":
         raise UserError(f"{where}.teacher.average: a pair has two sets of weights; weigh `mutual`, or name a teacher")
     if asking and settings.teacher is None:
         raise UserError(f"{where}.teacher: {', '.join(asking)} compare with a teacher, and none is named")

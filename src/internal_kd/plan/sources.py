@@ -25,7 +25,7 @@ from internal_kd.plan.identity import DATA, ContentHashes
 from internal_kd.plan.recipes import RECIPES
 from internal_kd.plan.store import problem_with
 from internal_kd.tasks.glue import GLUE
-from internal_kd.tasks.metrics import METRICS
+from internal_kd.tasks.metrics import check_metrics
 
 TASKS = DATA / "tasks/sources.json"
 ENCODERS = DATA / "encoders/sources.json"
@@ -75,10 +75,8 @@ def plan_data(params: Params, name: str, hashes: ContentHashes) -> Data:
 def _check_metrics(entry: FilesEntry | ImagesEntry, where: str) -> None:
     # Not while parameters are read: a plugin's metrics are known by now.
     kind = entry.kind if isinstance(entry, FilesEntry) else "classes"
-    for metric in entry.metrics:
-        with named(where):
-            if METRICS[metric].kind != kind:
-                raise UserError(f"{metric!r} does not suit a task of {kind}")
+    with named(where):
+        check_metrics(entry.metrics, kind)
 
 
 def plan_encoder(encoder: EncoderParams, hashes: ContentHashes, where: str) -> Encoder:

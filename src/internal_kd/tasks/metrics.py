@@ -9,7 +9,7 @@ Shapes: N examples, K statistics, C classes. Of a task of tags an example is a s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -88,6 +88,13 @@ def classes_of(metric: str, *answers: Array, given: int | None = None) -> int:
     if given and given < occurring and METRICS[metric].kind != "values":
         raise UserError(f"{metric}: classes={given}, but class {occurring - 1} occurs; give {occurring} or more")
     return given or max(2, occurring)
+
+
+def check_metrics(names: Iterable[str], kind: str) -> None:
+    """Refuse a metric that is unknown, or of another kind of task, by UserError."""
+    for name in names:
+        if METRICS[name].kind != kind:
+            raise UserError(f"{name!r} does not suit a task of {kind}")
 
 
 def checked(metric: str, labels: Any, predicted: Any) -> tuple[Array, Array]:
