@@ -224,4 +224,9 @@ def read_mapping(path: Path | str, way_out: str = "delete it and run again") -> 
 
 def files_in(folder: Path) -> list[Path]:
     """Return every file below a folder, sorted; hidden ones, as desktops leave them, do not count."""
-    return sorted(path for path in folder.rglob("[!.]*") if path.is_file())
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not is_hidden(path.relative_to(folder)))
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a relative path is that of a hidden file, or of one in a hidden folder."""
+    return any(part.startswith(".") for part in path.parts)

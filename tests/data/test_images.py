@@ -281,6 +281,8 @@ def test_hidden_files_do_not_count_and_other_files_are_named(project: Path) -> N
     before = planned_data(entry).fingerprint
     (folder / "class0/.hidden.png").write_bytes(png(IMAGES[0]))
     (folder / "class0/._000.png").write_bytes(b"of a desktop")
+    (folder / "class0/.checkpoints").mkdir()
+    (folder / "class0/.checkpoints/000.png").write_bytes(png(IMAGES[0]))
     assert planned_data(entry).fingerprint == before and len(read_folder(folder).images) == len(IMAGES)
     assert not read_folder(folder).ignored
     (folder / "class0/more").mkdir()

@@ -102,11 +102,11 @@ def idx(*, magic: int = 0x0803, labels: int = 2, cut: int = 0) -> None:
     read_idx(images, classes)
 
 
-def pngs(*shapes: tuple[int, int]) -> None:
-    oak = Path(f"images-{len(shapes)}/oak")
-    oak.mkdir(parents=True)
-    for number, shape in enumerate(shapes):
-        Image.new("L", shape[::-1]).save(oak / f"{number}.png")
+def pngs(*shapes: tuple[int, int], modes: Sequence[str] = "LL") -> None:
+    oak = Path(mkdtemp(dir="."), "oak")
+    oak.mkdir()
+    for number, (shape, mode) in enumerate(zip(shapes, modes, strict=False)):
+        Image.new(mode, shape[::-1]).save(oak / f"{number}.png")
     read_folder(oak.parent)
 
 
@@ -166,6 +166,8 @@ CASES: Mapping[str, Callable[[], Any]] = {
     "counts": lambda: idx(labels=1),
     "cut": lambda: idx(cut=1),
     "sizes": lambda: pngs((6, 5), (4, 5)),
+    "colour": lambda: pngs((6, 5), (6, 5), modes=["L", "RGB"]),
+    "transparent": lambda: pngs((6, 5), modes=["RGBA"]),
     "no image": lambda: pngs(),
     "no folder": lambda: read_folder(Path(mkdtemp(dir="."))),
     "base 60": lambda: params("machine: {student: {runtime: 4:00:00}}"),

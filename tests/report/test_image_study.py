@@ -24,6 +24,7 @@ from internal_kd.plan.study import Study, plan_study
 from internal_kd.report.frames import read_frame
 from internal_kd.report.latency import measure_latencies
 from internal_kd.report.make import evaluate, plot, render
+from internal_kd.report.shifts import shares
 from tiny_study import ROOT
 from trained_study import make_all, run_of
 
@@ -280,6 +281,11 @@ def test_trees_are_described_and_pictured(study: Study) -> None:
     assert "A specialist answers its own classes alone" in page
     assert "Distilled examples" in page
     assert "tree filters digits" in page and "digits: there is no dev set" in page
+
+
+def test_without_an_example_of_an_unseen_class_no_share_of_them_is_right() -> None:
+    found = shares(np.array([0, 1, 0]), np.array([0, 1, 1]), unseen=(2,))
+    assert found["unseen_right"] is None and found["errors"] == 1
 
 
 def pictured(image: Any) -> np.ndarray:

@@ -32,6 +32,7 @@ from internal_kd.data.labels import (
 from internal_kd.data.tables import shown
 from internal_kd.distillation.augmenting import shifted
 from internal_kd.errors import UserError, nearest
+from internal_kd.files import is_hidden
 from internal_kd.params.data import ImagesEntry
 from internal_kd.plan.artefacts import Data
 
@@ -199,10 +200,10 @@ def read_folder(folder: Path) -> LabelledImages:
         paths += found
         labels += [of_class.name] * len(found)
     # Links that lead nowhere are among those left out.
-    left = sorted({path for path in folder.rglob("[!.]*") if not path.is_dir()}.difference(paths))
+    left = {path.relative_to(folder) for path in {*folder.rglob("*")}.difference(paths) if not path.is_dir()}
     images = _stacked((str(path), _content(path)) for path in paths)
     places = [str(path.relative_to(folder)) for path in paths]
-    return LabelledImages(images, labels, places, tuple(str(path.relative_to(folder)) for path in left))
+    return LabelledImages(images, labels, places, tuple(str(path) for path in sorted(left) if not is_hidden(path)))
 
 
 def _content(path: Path) -> bytes:

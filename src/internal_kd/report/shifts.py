@@ -36,8 +36,8 @@ def shift_lines(results: StudyResults) -> Lines:
             logits, labels = done.logits["dev"], task.labels()
             for chosen_on, given in _choices(done, logits, labels, task.info.scored_on):
                 shift = best_shift(*given, unseen)
-                before = _shares(logits.argmax(axis=1), labels, unseen)
-                after = _shares(shifted_predictions(logits, unseen, shift), labels, unseen)
+                before = shares(logits.argmax(axis=1), labels, unseen)
+                after = shares(shifted_predictions(logits, unseen, shift), labels, unseen)
                 lines.append(
                     cell.columns()
                     | {"seed": done.run.seed, "chosen_on": chosen_on, "shift": shift}
@@ -67,7 +67,8 @@ def _choices(
     yield scored_on, (logits, labels)
 
 
-def _shares(predicted: Array, labels: Array, unseen: tuple[int, ...]) -> dict[str, Any]:
+def shares(predicted: Array, labels: Array, unseen: tuple[int, ...]) -> dict[str, Any]:
+    """Return the errors of answers (N,) to labels (N,), in percent and in all, and those of unseen classes."""
     wrong, of_unseen = predicted != labels, np.isin(labels, unseen)
     return {
         "errors": int(wrong.sum()),
