@@ -7,6 +7,7 @@ import made_runs
 import pandas as pd
 import pytest
 
+from internal_kd.report.answer import verdict_of
 from internal_kd.report.figures import figure_paths
 from internal_kd.report.make import evaluate, figures_of, render
 from internal_kd.running.make import to_make
@@ -75,6 +76,49 @@ def test_tasks_that_cannot_be_pooled_are_counted_one_by_one(report):
     assert re.search(r"Of 4 comparisons \(2 methods on 2 tasks\) against 3.0: \d better", text)
     # Points of accuracy and errors do not compare: the largest lead is one in points.
     assert re.search(r"leads 3.0 Soft labels \(standard KD\), which imitates answers alone, by \d+\.\d points", text)
+
+
+def test_only_what_was_compared_is_counted_and_a_higher_error_is_worse(report):
+    generated = {"source": "generator", "grammar": "entailment", "train": 300, "dev": 277}
+    study = made_runs.plan(
+        study={"tasks": ["sts", "rte", "gap"]},
+        tasks={"sts": {"source": "glue", "glue": "stsb"}, "rte": generated, "gap": {**generated, "seed": 5}},
+    )
+    made_runs.write_examples(study.tasks["sts"].data, metrics=("mse",))
+    made_runs.write_study(study, {"teacher": 0.93, "soft": 0.8, "stacked": 0.95})
+    for run in study.runs:
+        if run.method.name == "stacked" and run.task == "gap":
+            shutil.rmtree(run.folder)
+        elif run.method.name == "stacked" and run.task == "sts":
+            made_runs.write_run(run, 0.4)
+    report(study)
+    assert "In part: some results are better, others worse." in first_lines(study)
+    assert "Of 2 tasks against 3.0: 1 better and 1 worse." in first_lines(study)
+
+
+def test_a_score_that_is_not_defined_is_not_a_missing_run(report):
+    study = made_runs.plan(study={"tasks": ["sts"], "seeds": [1, 2]}, tasks={"sts": {"source": "glue", "glue": "stsb"}})
+    made_runs.write_examples(study.tasks["sts"].data, metrics=("pearson",))
+    made_runs.write_study(study, constant={("stacked", 2)})
+    report(study)
+    assert "a score of a row that is compared is not defined" in first_lines(study)
+    assert "missing" not in first_lines(study)
+
+
+@pytest.mark.parametrize(
+    ("new", "verdict"),
+    [
+        (["worse", "worse"], "worse"),
+        (["worse", "equal within 1 point"], "none"),
+        (["worse", "undecided"], "open"),
+        (["equal within 1 point"] * 2, "equal"),
+        (["better", "worse"], "mixed"),
+        (["better", "undecided"], "yes"),
+        (["one seed"], "one"),
+    ],
+)
+def test_readings_add_up_to_one_verdict(new, verdict):
+    assert verdict_of(new, new) == verdict
 
 
 def test_without_a_teacher_that_shows_its_inside_the_question_is_another(report):

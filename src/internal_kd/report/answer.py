@@ -49,7 +49,7 @@ def answer_of(frames: StudyFrames) -> dict[str, Any] | None:
     if baseline is None or lines.empty:
         return None
     new, same = (lines[lines["scope"] == SCOPES[scope]] for scope in ("new", "dev"))
-    verdict = _verdict(list(new["reading"]), list(same["reading"]))
+    verdict = verdict_of(list(new["reading"]), list(same["reading"]))
     asked = same if verdict == "here" else new
     decided = asked[asked["reading"] == "better"]
     # Points and other units do not compare: points go first.
@@ -62,10 +62,10 @@ def answer_of(frames: StudyFrames) -> dict[str, Any] | None:
     between = interval(metric, best["low"], best["high"], seeds, difference=True)
     lead = shown(metric, abs(best["difference"]))
     point = joined(f"{axis_title(axis)} = {value}" for axis, value in shown_point(frames.cells).items())
-    methods, tasks = asked["method"].nunique(), len(frames.study.tasks)
-    several = f"{methods} such methods"
+    methods, several = asked["method"].nunique(), f"{asked['method'].nunique()} such methods"
     if len(asked) > methods:
-        several = f"{len(asked)} comparisons ({methods} methods on {tasks} tasks)" if methods > 1 else f"{tasks} tasks"
+        tasks = f"{asked['task'].nunique()} tasks"
+        several = f"{len(asked)} comparisons ({methods} methods on {tasks})" if methods > 1 else tasks
     return {
         "question": _question(frames, rows, baseline),
         "verdict": verdict,
@@ -111,17 +111,18 @@ def _needed(frames: StudyFrames, method: str) -> list[dict[str, Any]]:
     ]
 
 
-def _verdict(new: list[str], same: list[str]) -> str:
+def verdict_of(new: list[str], same: list[str]) -> str:
     """Return which answer the readings on new examples, and those on this dev set, add up to."""
     if set(new) == {"one seed"}:
         return "one"
     if "better" in new:
         return "mixed" if "worse" in new else "yes"
-    if set(new) == {"worse"}:
-        return "no"
+    kinds = {"equal" if reading.startswith("equal") else reading for reading in new}
+    if kinds in ({"worse"}, {"worse", "equal"}):
+        return "worse" if kinds == {"worse"} else "none"
     if "better" in same and "worse" not in same:
         return "here"
-    return "equal" if all(reading.startswith("equal") for reading in new) else "open"
+    return "equal" if kinds == {"equal"} else "open"
 
 
 def _counted(readings: Iterable[str]) -> str:

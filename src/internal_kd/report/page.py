@@ -24,6 +24,7 @@ from internal_kd.report.study_frames import StudyFrames
 from internal_kd.report.sweeps import cost_points, sweep_name
 from internal_kd.report.tables import main_table, summary_table
 from internal_kd.report.words import axis_title, duration, is_share, joined
+from internal_kd.statistics.reading import UNDEFINED
 
 TEMPLATES = Path(__file__).with_name("templates")
 # Rows of the open main table, and warnings that the first lines name one by one.
@@ -68,6 +69,7 @@ def page_values(frames: StudyFrames) -> dict[str, Any]:
         "gaps": int((runs["problem"] != "").sum()),
         "answer": answer,
         "asks": bool(rows and baseline),
+        "undefined": UNDEFINED in set(frames.asked["reading"]),
         "margin": f"{analysis.margin:g}",
         "alpha": f"{analysis.alpha:g}",
         "question": f"{joined(map(frames.name, rows))} against {frames.name(baseline)}" if baseline else "none",

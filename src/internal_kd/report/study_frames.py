@@ -78,10 +78,15 @@ class StudyFrames(dict[str, "pd.DataFrame"]):
         return frame[[row in shown for row in rows]] if len(frame) else frame
 
     @cached_property
-    def question(self) -> pd.DataFrame:
-        """The comparisons of the study's question at the shown point that have a difference, in both scopes."""
+    def asked(self) -> pd.DataFrame:
+        """The comparisons of the study's question at the shown point, in both scopes."""
         lines = self.shown("comparisons")
-        return lines[(lines["family"] == "primary") & lines["difference"].notna()]
+        return lines[lines["family"] == "primary"]
+
+    @cached_property
+    def question(self) -> pd.DataFrame:
+        """Those that have a difference."""
+        return self.asked[self.asked["difference"].notna()]
 
     @cached_property
     def answering(self) -> pd.DataFrame:
