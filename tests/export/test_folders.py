@@ -4,19 +4,36 @@ from __future__ import annotations
 
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 from exported_study import Exported
 
+from internal_kd.errors import UserError
 from internal_kd.export import folders
 from internal_kd.export.export import export_students
-from internal_kd.export.folders import CARD, export_path, is_current
+from internal_kd.export.folders import CARD, check_place, export_path, is_current
 from internal_kd.export.onnx import missing_packages
 from internal_kd.files import read_mapping, write_json
 from internal_kd.plan.study import Study
 from trained_study import plan_trained
 
 pytestmark = pytest.mark.skipif(bool(missing_packages()), reason="pip install '.[export]'")
+
+
+def test_an_export_is_not_put_where_its_publishing_would_remove_other_files(project: Path) -> None:
+    Path("note.txt").write_text("mine")
+    for place, words in ((Path("note.txt/ours"), "note.txt is not a folder"), (Path(), "such as note.txt")):
+        with pytest.raises(UserError, match=words):
+            check_place(place)
+    for name in ("export.json", "params.yaml", CARD):
+        Path("ours", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("ours", name).write_text(json.dumps({"files": {"params.yaml": {}, CARD: {}}}))
+    check_place(Path("ours"))
+    check_place(Path("new/deep"))
+    Path("ours/.gitattributes").write_text("")
+    with pytest.raises(UserError, match=r"\.gitattributes"):
+        check_place(Path("ours"))
 
 
 def lines_of(study: Study, **request: object) -> list[str]:

@@ -57,6 +57,7 @@ def laid_over(overlay: Path) -> list[Path]:
         ({"tasks": {"rte": {"methods": {"sotf": {"epochs": 2}}}}}, "tasks.rte.methods: unknown method 'sotf'"),
         ({"tasks": {"colla": None}}, "'colla' is not a GLUE task (did you mean 'cola'?)"),
         ({"study": {"seeds": [1, 1]}}, "study.seeds: names 1 twice"),
+        ({"methods": {"soft": {"teacher": ["teacher", "teacher"]}}}, "methods.soft.teacher: names teacher twice"),
         ({"study": {"seeds": []}}, "study.seeds"),
         ({"study": {"tasks": []}}, "study.tasks"),
         ({"defaults": {"epochs": 0}}, "defaults.epochs: should be greater than or equal to 1 (given: 0)"),

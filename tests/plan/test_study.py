@@ -313,9 +313,19 @@ def refused(values: dict[str, Any]) -> str:
     return str(error.value)
 
 
+def test_a_model_that_is_not_there_is_named_by_its_entry() -> None:
+    for key, given in (("teacher", {}), ("learner", {"kind": "finished"})):
+        entry = {key: {"folder": "nope", **given}}
+        with pytest.raises(UserError, match=f"^methods.soft.{key}: nope is not a folder"):
+            plan(methods={"soft": entry})
+    with pytest.raises(UserError) as refused:
+        plan(methods={"soft": {"learner": {"start": {"from": "nobody"}}}})
+    assert str(refused.value).count("teacher") == 1
+
+
 def test_a_model_of_texts_does_not_teach_about_images() -> None:
     line = refused(images(mine={"teacher": {"folder": "nope"}, "weights": {"soft": 1}}))
-    assert line.startswith("teacher: nope reads texts")
+    assert line.startswith("methods.mine.teacher: nope reads texts")
 
 
 @pytest.mark.parametrize(
@@ -376,7 +386,7 @@ def test_each_recording_has_what_its_students_read(project):
 @pytest.mark.parametrize(
     ("config", "keywords"),
     [
-        ({"id2label": {"0": "a", "1": "b", "2": "c"}}, ["a, b, c", "unacceptable, acceptable"]),
+        ({"id2label": {"0": "a", "1": "b", "2": "c"}}, ["stacked.teacher: ", "a, b, c", "unacceptable, acceptable"]),
         ({"id2label": {"0": "good", "1": "bad"}}, ["good, bad", "unacceptable, acceptable", "labels"]),
         ({"architectures": ["BertForMaskedLM"]}, ["BertForMaskedLM"]),
         ({"id2label": {"0": "acceptable", "1": "unacceptable"}, "num_hidden_layers": 1}, ["layer_map", "2", "1"]),
@@ -390,7 +400,7 @@ def test_a_model_that_does_not_suit_the_task_is_refused_while_planning(project, 
     (project / "ours/config.json").write_text(json.dumps({**tiny_study.CONFIG, **config}))
     with pytest.raises(UserError) as refused:
         plan(methods={"stacked": {"teacher": {"folder": "ours"}, "max_length": 32}})
-    for keyword in ["methods.", *keywords]:
+    for keyword in ["methods.stacked", *keywords]:
         assert keyword in str(refused.value)
 
 

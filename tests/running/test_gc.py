@@ -141,6 +141,8 @@ def test_nothing_is_removed_while_an_overlay_cannot_be_planned(
     Path("config/other.yaml").write_text("defaults: {max_length: 0}\n")
     assert gc("--delete") == 1
     assert "--ignore config/other.yaml --ignore config/tiny.yaml" in capsys.readouterr().err
+    assert gc("--delete", "--ignore", "config/otter.yaml", "config/tiny.yaml") == 1
+    assert "--ignore: config/otter.yaml" in (line := capsys.readouterr().err) and "'config/other.yaml'?" in line
     assert study.runs[0].folder.is_dir()
     assert gc("--delete", "--ignore", "config/other.yaml", "config/tiny.yaml") == 0
     assert not study.runs[0].folder.exists()

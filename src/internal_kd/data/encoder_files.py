@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,15 @@ def source_of(encoder: EncoderParams) -> str:
     if encoder.source == "package":
         return f"package {encoder.package}"
     return str(encoder.path if encoder.source == "folder" else encoder.id)
+
+
+@contextmanager
+def naming_source(files: Encoder, folder: Path) -> Iterator[None]:
+    """Have errors about a copy in ``folder`` name its source, which is what has to be corrected."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(str(folder), source_of(files.encoder))) from None
 
 
 def find_encoder(files: Encoder) -> dict[str, Path]:
@@ -60,7 +71,7 @@ def check_encoder(files: Encoder, folder: Path) -> dict[str, Any]:
             another than stated, or the config is of a kind that is not supported, cannot be built or names code.
     """
     encoder, where = files.encoder, source_of(files.encoder)
-    try:
+    with naming_source(files, folder):
         config = read_config(folder)
         shape = shape_of(folder)
         if encoder.layers not in (None, shape.layers):
@@ -70,9 +81,6 @@ def check_encoder(files: Encoder, folder: Path) -> dict[str, Any]:
             _check_weights(where, path)
         if config["model_type"] in FAMILIES or not _is_classifier(config):
             check_config(folder)  # imports torch: last, so that other refusals come quickly
-    except UserError as error:
-        # The copy is temporary; what has to be corrected is its source.
-        raise UserError(str(error).replace(str(folder), where)) from None
     return {
         "name": encoder.name,
         "source": f"{encoder.id}@{encoder.revision}" if encoder.source == "hub" else f"local {encoder.source}",

@@ -23,6 +23,7 @@ from internal_kd.export.facts import ONNX, ONNX_INT8, TEACHER, TORCH, ExportFact
 from internal_kd.export.folders import (
     CARD,
     MARKER,
+    check_place,
     export_folder,
     export_path,
     is_current,
@@ -95,12 +96,15 @@ def export_students(
         say: takes one line at a time; what needs attention begins with ``warning:``.
 
     Raises:
-        UserError: no such task, method or run; no run or no weights; an exported model does not give the logits that
-            were recorded after its training. If several tasks are exported, when the others are done.
+        UserError: no such task, method or run; no run or no weights; ``to`` has other files; an exported model does not
+            give the logits that were recorded after its training. If several tasks are exported, when the others are
+            done.
     """
     names = _tasks(study, task, run)
     if to is not None and len(names) != 1:
         raise UserError("--to is a folder for one export; name a task too")
+    if to is not None:
+        check_place(to)
     request = Request(method, run, dict(point or {}))
     if missing := missing_packages():
         say(f"warning: ONNX files are left out: {' and '.join(missing)} are not installed (pip install '.[export]')")

@@ -42,6 +42,18 @@ def export_path(study: Study, task: str) -> Path:
     return export_folder(study) / task / MARKER
 
 
+def check_place(folder: Path) -> None:
+    """Refuse a place for an export that is a file, or that has other files, which would be removed, by UserError."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"--to: {there} is not a folder; name another")
+    files = read_mapping(folder / MARKER).get("files") if (folder / MARKER).is_file() else None
+    own = {MARKER, *(files if isinstance(files, Mapping) else ())}
+    found = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    if other := next((name for name in found if name not in own), None):
+        raise UserError(f"--to: {folder} has other files, such as {other}; name a new folder, or empty it")
+
+
 def made_from(study: Study, choice: Choice, request: Request = BEST) -> dict[str, Any]:
     """Return all that determines an export, as ``export.json`` records it."""
     data, encoder = study.tasks[choice.run.task].data, choice.run.encoder

@@ -115,7 +115,9 @@ class SelectParams(Frozen):
 class TeacherParams(Frozen):
     """Whose answers a method listens to: those of methods, of somebody's model, or in a file."""
 
-    of: tuple[Name, ...] = Field((), description="a method, or a list of methods: an ensemble")
+    of: Annotated[tuple[Name, ...], AfterValidator(unique)] = Field(
+        (), description="a method, or a list of methods: an ensemble"
+    )
     seed: Seed | Literal["first", "same", "best"] = Field(
         "first", description="which of its runs; `same`: the student's own seed; `best`: by the held-out examples"
     )

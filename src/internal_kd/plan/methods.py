@@ -28,6 +28,7 @@ class StudyMethods:
         self.given = {name: given_in(entry) for name, entry in params.methods.items()}
         self._defaults = given_in(params.defaults)
         self._known: dict[tuple[str, str, str], Method] = {}
+        self._named_by: dict[str, str] = {}
 
     # Who teaches whom
 
@@ -76,7 +77,7 @@ class StudyMethods:
         for name in names:
             refusals.check_method(name, f"{method.name}.teacher", tuple(self.given))
         if source := self.source_of(task, method):
-            known = (*self.given, "encoder", "teacher", "random")
+            known = tuple(dict.fromkeys((*self.given, "encoder", "teacher", "random")))
             refusals.check_method(source, f"{method.name}.learner.start.from", known)
         return (*names, source) if source and source not in names else names
 
@@ -85,6 +86,7 @@ class StudyMethods:
         if not (teacher.folder or teacher.hub):
             return teacher.of
         model = model_name(teacher)
+        self._named_by.setdefault(model, f"methods.{asked_by}.teacher")
         named = teacher.model_dump(include={"folder", "hub", "revision", "labels"}, exclude_none=True)
         learner = {"kind": "finished", **named}
         if model not in self.given:
@@ -101,6 +103,10 @@ class StudyMethods:
                 "another method or model already; rename the folder, or that method"
             )
         return (model,)
+
+    def entry_of(self, name: str, key: str = "") -> str:
+        """Return where parameters describe a method, for error lines: of a model, the teacher that names it."""
+        return self._named_by.get(name) or f"methods.{name}{key}"
 
     def source_of(self, task: str, method: Method) -> str | None:
         """Return the method whose run a learner's first weights come from, None for the encoder or random ones."""

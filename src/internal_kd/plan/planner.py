@@ -97,17 +97,17 @@ class Planner:
     def _inputs_of(self, task: str, method: Method) -> Inputs:
         if method.learner.kind in OF_RUNS:
             return self._inputs_of(task, self._whole(task, method))
-        # Somebody's model is a row that nobody wrote.
-        with named("teacher" if method.learner.kind == "finished" else f"methods.{method.name}.learner"):
+        with named(self.methods.entry_of(method.name, ".learner")):
             form = method.learner.form(self.data[task].images)
         if form == "pixels":
             return self._pixels(task)
         if method.learner.kind != "finished":
             return self._inputs(task, self.encoder, method.settings.max_length, form)
-        return self._inputs(task, self._model(method.learner), _longest_of(self._model(method.learner), method))
+        model = self._model(method.learner, self.methods.entry_of(method.name, ".learner"))
+        return self._inputs(task, model, _longest_of(model, method))
 
-    def _model(self, learner: Any) -> Encoder:
-        """Return somebody's fine-tuned model as files with a tokenizer, like an encoder."""
+    def _model(self, learner: Any, where: str) -> Encoder:
+        """Return somebody's fine-tuned model as files with a tokenizer, like an encoder; errors name ``where``."""
         name = model_name(learner)
         key = repr((learner.folder, learner.hub, learner.revision))
         if key not in self.models:
@@ -115,7 +115,7 @@ class Planner:
             if learner.hub:
                 source = {"source": "hub", "id": learner.hub, "revision": learner.revision}
             entry = EncoderParams.model_validate({"name": name, **source})
-            self.models[key] = plan_encoder(entry, self.hashes, "teacher")
+            self.models[key] = plan_encoder(entry, self.hashes, where)
         return self.models[key]
 
     def _teacher_key(self, task: str, method: Method, seed: int) -> tuple[tuple[Any, ...], ...]:
@@ -214,7 +214,7 @@ class Planner:
                 source = first.source.shape
             else:
                 source = shape_of(inputs.encoder) if inputs.encoder else Shape()
-            with named(f"methods.{method.name}.learner"):
+            with named(self.methods.entry_of(method.name, ".learner")):
                 shape = method.learner.shape(source)
             self.runs[key] = Run(
                 RECIPES["train"], method, inputs, first, answers, seed, self._scored_by(task, method), shape,

@@ -5,6 +5,7 @@ Here: papers, methods in roles that they cannot fill, two names for one thing. r
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from internal_kd.errors import UserError, named, nearest
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from internal_kd.plan.study import Study
 
 
-def check_study(study: Study) -> None:
-    """Refuse a study that cannot work, by UserError."""
+def check_study(study: Study, entry_of: Callable[[str], str]) -> None:
+    """Refuse a study that cannot work, by UserError; ``entry_of`` says where parameters describe a method."""
     _check_papers(study.params.analysis.papers or ())
     for name, inputs in study.tasks.items():
         _check_generated(name, inputs.data)
@@ -35,7 +36,7 @@ def check_study(study: Study) -> None:
             continue
         seen.add(key)  # other seeds differ in nothing that is checked here
         given = study.params.methods.get(run.method.name)
-        with named(f"methods.{run.method.name}"):
+        with named(entry_of(run.method.name)):
             check_run(run, maps_layers=given is not None and "layer_map" in given.model_fields_set)
     _check_distinct(study)
     for which, rows in study.params.analysis.primary.items():

@@ -117,5 +117,5 @@ def plan_study(params: Params) -> Study:
     load_plugins(tuple(Path(path) for path in params.plugins))
     planner = Planner(params)
     study = Study(params, *planner.plan())
-    refusals.check_study(study)
+    refusals.check_study(study, planner.methods.entry_of)
     return study

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from internal_kd.errors import UserError
+from internal_kd.errors import UserError, nearest
 from internal_kd.files import read_mapping, writing_failed
 from internal_kd.held import is_held, read_note, untested
 from internal_kd.params import load_params
@@ -67,7 +67,7 @@ def needed_here(params: Path, overlays: Sequence[Path] = (), ignored: Sequence[P
     is remembered by the study's name, and is needed too.
 
     Raises:
-        UserError: ``params``, or with ``overlays``, cannot be planned.
+        UserError: ``params``, or with ``overlays``, cannot be planned, or what is ``ignored`` is not planned here.
     """
     artefacts: dict[Path, Artefact] = {}
     unplanned: list[tuple[Path, str]] = []
@@ -80,7 +80,11 @@ def needed_here(params: Path, overlays: Sequence[Path] = (), ignored: Sequence[P
     add(params)
     add(params, *overlays)
     described = [(params, overlay) for overlay in sorted(OVERLAYS.rglob("*.yaml"))]
-    for files in (*described, *((file,) for file in remembered)):
+    planned = (*described, *((file,) for file in remembered))
+    if unknown := sorted(set(ignored) - {files[-1] for files in planned}):
+        known = [str(files[-1]) for files in planned]
+        raise UserError(f"--ignore: {unknown[0]} is not a study here{nearest(str(unknown[0]), known)}")
+    for files in planned:
         if files[-1] not in ignored:
             try:
                 add(*files)

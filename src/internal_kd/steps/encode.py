@@ -11,6 +11,7 @@ import torch
 
 from internal_kd.checksums import publish, verified
 from internal_kd.data.dense import write_dense
+from internal_kd.data.encoder_files import naming_source
 from internal_kd.data.examples import TaskOnDisk, manifest_of, read_task
 from internal_kd.data.images import images_of
 from internal_kd.data.inputs import EncodedTask
@@ -49,7 +50,8 @@ def encode_task(inputs: Inputs) -> None:
 def _tokens(inputs: Inputs, task: TaskOnDisk, folder: Path) -> dict[str, Any]:
     assert inputs.encoder is not None
     _verify_tokenizer(inputs.encoder)
-    encoder = load_tokenizer(inputs.encoder.folder, inputs.encoder.name, inputs.max_length)
+    with naming_source(inputs.encoder, inputs.encoder.folder):
+        encoder = load_tokenizer(inputs.encoder.folder, inputs.encoder.name, inputs.max_length)
     write = write_tagged_split if task.info.kind == "tags" else partial(write_split, kind=task.info.kind)
     splits = {split: write(folder, split, task.path(split), encoder) for split in task.info.rows}
     named = {"max_length": inputs.max_length, "pad_id": encoder.pad_id, "tokenizer": encoder.identity}
