@@ -60,7 +60,7 @@ def test_a_template_that_runs_python_is_refused(project: Path, name: str, text: 
 
 @pytest.mark.parametrize(
     ("content", "word"),
-    [(b"study: {name: a}\nstudy: {name: b}\n", "twice"), (b"study: caf\xe9\n", "YAML"), (b"- study\n", "list")],
+    [(b"study: {name: a}\nstudy: {name: b}\n", "twice"), (b"study: caf\xe9\n", "UTF-8"), (b"- study\n", "list")],
 )
 def test_what_cannot_be_read_is_one_line_with_its_name(project: Path, content: bytes, word: str) -> None:
     Path("params.yaml").write_bytes(content)
