@@ -154,7 +154,8 @@ def tree_figure(frames: StudyFrames, picture: str, task: str) -> Figure:
         axis.axis("off")
     for line in lines.to_dict("records"):
         axis = axes[line["row"] * columns + line["column"]]
-        axis.set_title(line["heading"], fontsize=6, pad=2)
+        # On two lines, or long class names would run into the next panel.
+        axis.set_title(line["heading"].replace(", ", ",\n"), fontsize=6, pad=2)
         if line["image"] is None:
             axis.text(0.5, 0.5, line["words"], transform=axis.transAxes, ha="center", va="center", fontsize=6)
             continue
